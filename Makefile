@@ -1,0 +1,95 @@
+# Two commands on a machine that has only Python 3.10+ and make:
+#
+#     make figures        every notebook executed, every figure in figures/
+#     make test           unit tests, doctests, and the notebooks' checked numbers
+#
+# Both set up .venv first, once, with the versions of constraints.txt. Options:
+#
+#     PYTHON=python3.12   the Python that .venv is made with
+#     TORCH=cpu           on Linux without a GPU: torch's CPU build, gigabytes smaller
+#     JOBS=2              tests at once, one thread each
+#     ONLY="02 04"        the notebooks that `make figures` runs
+
+PYTHON ?= python3
+VENV   ?= .venv
+JOBS   ?= 2
+TORCH  ?=
+ONLY   ?=
+
+PY    := $(VENV)/bin/python
+READY := $(VENV)/.installed
+# The constraints hold in every call, so that nothing replaces the pinned torch later.
+PIP   := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
+ifeq ($(TORCH),cpu)
+PIP   += --extra-index-url https://download.pytorch.org/whl/cpu
+endif
+# Runs in parallel share the cores: one thread each.
+ALONE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.PHONY: help figures test test-units test-notebooks lab lint format sync bench docs clean distclean
+.DELETE_ON_ERROR:
+
+help: ## this list
+	@echo "synflow_lib: prune networks without data, and see the paper's figures come out"
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "Options (PYTHON, TORCH=cpu, JOBS, ONLY) are explained at the top of the Makefile."
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version.split()[0] + "; say make PYTHON=python3.11")'
+	@test -x $(PY) || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing the pinned versions into $(VENV) (once; torch is the large one)"
+	@$(PIP) torch torchvision hatchling editables
+	@$(PIP) --no-build-isolation -e '.[test]'
+	@touch $@
+
+# Tools that figures and tests do not need are installed when first asked for.
+$(VENV)/.installed-%: $(READY)
+	@echo "installing the extra '$*' into $(VENV)"
+	@$(PIP) --no-build-isolation -e '.[$*]'
+	@touch $@
+
+figures: $(READY) ## run every notebook; figures, agreement and provenance in figures/
+	@$(PY) notebooks/build.py $(if $(ONLY),--only $(ONLY))
+
+test: test-units test-notebooks ## unit tests, doctests, then the notebooks' checked cells
+
+test-units: $(READY)
+	@echo "== unit tests and doctests"
+	@$(ALONE) $(PY) -m pytest -n $(JOBS)
+
+test-notebooks: $(READY)
+	@echo "== notebooks: stored numbers against a new run"
+	@$(ALONE) $(PY) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=900 \
+		--nbval-kernel-startup-timeout=120 -n $(JOBS) --dist loadscope notebooks
+
+lab: $(VENV)/.installed-lab ## open the notebooks in JupyterLab
+	@$(PY) -m jupyterlab
+
+lint: $(VENV)/.installed-lint ## ruff (format and rules) and the notebook pairs
+	@$(PY) -m ruff format --check .
+	@$(PY) -m ruff check .
+	@$(PY) notebooks/build.py --check
+
+format: $(VENV)/.installed-lint ## let ruff format and repair what it can
+	@$(PY) -m ruff format .
+	@$(PY) -m ruff check --fix .
+
+sync: $(READY) ## bring .py and .ipynb of each notebook in step, running nothing
+	@$(PY) notebooks/build.py --sync
+
+bench: $(READY) ## the commands behind every claimed speed, memory and seed sweep
+	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(PY) $$file; done
+
+docs: $(VENV)/.installed-docs ## API pages in docs/api/
+	@$(PY) -m pdoc --math --docformat google -o docs/api synflow_lib
+
+clean: ## remove caches and build products (not .venv)
+	@rm -rf build dist docs/api .pytest_cache .ruff_cache .hypothesis
+	@find . -path ./$(VENV) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) \
+		-type d -exec rm -rf {} +
+
+distclean: clean ## remove .venv as well
+	@rm -rf $(VENV)

@@ -1,0 +1,92 @@
+"""Scoring data: one ``(x, y)`` or an iterable of them, checked and cut into equal chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+Batch = tuple[Tensor, Tensor]
+CHUNK = 256  # images per pass, as in the paper; bounds the memory however many images are given
+
+
+def as_batches(
+    batch: Batch | Iterable[Batch], device: torch.device, dtype: torch.dtype
+) -> list[Batch]:
+    """All scoring data as a list of chunks of at most 256 images.
+
+    A list, so that every pass over it sees the same images: the two passes of GraSP, and every
+    iteration of a run. Images get the floating-point type of the network.
+
+    Raises:
+        ValueError: no data, wrong device, wrong shapes, or numbers that are not finite.
+        TypeError: something that is not a pair of tensors.
+
+    >>> x, y = torch.zeros(300, 2), torch.zeros(300, dtype=torch.long)
+    >>> [len(y) for _, y in as_batches((x, y), x.device, x.dtype)]
+    [150, 150]
+    """
+    if _is_pair(batch):
+        pairs = [batch]
+    else:
+        try:
+            pairs = list(batch)
+        except TypeError:
+            raise TypeError(
+                f"batch is a {type(batch).__name__}; expected (x, y) or an iterable of (x, y)"
+            ) from None
+    if not pairs:
+        raise ValueError("batch is empty; expected at least one (x, y). Was it already consumed?")
+    chunks: list[Batch] = []
+    for pair in pairs:
+        if not _is_pair(pair):
+            raise TypeError(
+                f"a batch is a {type(pair).__name__}; expected a pair (x, y) of two tensors"
+            )
+        x, y = pair
+        _check(x, y, device)
+        x = x.to(dtype) if x.is_floating_point() else x
+        parts = -(-len(y) // CHUNK)
+        chunks += zip(x.tensor_split(parts), y.tensor_split(parts), strict=True)
+    return chunks
+
+
+def _is_pair(value) -> bool:
+    return (
+        isinstance(value, (tuple, list))
+        and len(value) == 2
+        and all(isinstance(part, Tensor) for part in value)
+    )
+
+
+def _check(x: Tensor, y: Tensor, device: torch.device) -> None:
+    for name, tensor in (("x", x), ("y", y)):
+        if tensor.device != device:
+            raise ValueError(
+                f"batch {name} lies on {tensor.device}, the model on {device};"
+                f" move it with {name}.to({str(device)!r})"
+            )
+    if x.dim() < 2 or y.dim() < 1 or len(x) != len(y) or not len(y):
+        raise ValueError(
+            f"batch x has shape {tuple(x.shape)} and y {tuple(y.shape)}; expected (n, ...) and"
+            " (n,) with the same n >= 1"
+        )
+    if x.is_floating_point() and not torch.isfinite(x).all():
+        raise ValueError("batch x holds NaN or infinite values; expected finite numbers")
+
+
+def check_labels(output: Tensor, y: Tensor) -> None:
+    """Raise ValueError unless ``y`` (n,) holds class numbers that ``output`` (n, classes) has."""
+    if output.dim() != 2 or y.dim() != 1 or y.is_floating_point() or y.dtype == torch.bool:
+        raise ValueError(
+            f"the network's output has shape {tuple(output.shape)} and y shape {tuple(y.shape)} of"
+            f" {y.dtype}; cross-entropy expects (n, classes) and n integers. Pass loss= for"
+            " another objective"
+        )
+    low, high = int(y.min()), int(y.max())
+    if low < 0 or high >= output.shape[1]:
+        raise ValueError(
+            f"labels run from {low} to {high}; expected 0 to {output.shape[1] - 1}, since the"
+            f" network has {output.shape[1]} outputs"
+        )

@@ -1,0 +1,292 @@
+"""Layer-collapse: how far a network can be pruned, and where a method cuts it in two.
+
+Two criteria, always stated. ``"layer"``: some prunable layer has no weight left, the paper's sign.
+``"path"``: no path of kept weights leads from input to output. An emptied layer disconnects a
+chain, but a chain can be disconnected with no layer empty, and a residual network lives on when a
+shortcut is empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .batches import Batch
+from .flow import Pipes, Signs
+from .graph import BATCH_NORM, fewest_weights, prunable, skeleton, trace
+from .graph import input_shape as find_input_shape
+from .masks import Masks
+from .pruning import Schedule, prune, trajectory
+from .saliency import Method, Scorer, resolve
+from .trajectory import Trajectory, kept_at
+
+CRITERIA = ("layer", "path")
+
+
+def _check(criterion: str) -> None:
+    if criterion not in CRITERIA:
+        raise ValueError(f"criterion={criterion!r}; expected one of {CRITERIA}")
+
+
+def max_compression(model: nn.Module, criterion: str = "layer", **select) -> float:
+    """rho_max, the largest compression without layer-collapse (section 3).
+
+    By layer N / L. By path N over the size of the smallest set of weights that still joins input
+    to output: on a chain the same, on a residual network larger, since skip connections cost no
+    weight.
+
+    Args:
+        criterion: ``"layer"`` or ``"path"``.
+        select: bias, batch_norm, keep as in `synflow_lib.prunable`.
+
+    >>> max_compression(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))
+    9.0
+    """
+    _check(criterion)
+    found = prunable(model, **select)
+    total = sum(parameter.numel() for parameter in found.values())
+    if criterion == "layer":
+        return total / len(found)
+    return total / max(1, _shortest_path(model, set(found)))
+
+
+def _shortest_path(model: nn.Module, names: set[str]) -> int:
+    graph = trace(model).graph
+    end = next(node for node in graph.nodes if node.op == "output")
+    used = fewest_weights(graph, names)
+    if end not in used:
+        raise ValueError(f"no path leads from the input of {type(model).__name__} to its output")
+    return len(used[end])
+
+
+class PathProbe:
+    """Answers, for masks on one network, which kept weights lie on an input-output path.
+
+    Runs zeros and ones through the network's own operations, so strides, groups, padding and
+    shared modules are what they are: a kernel tap that only ever sees padding lies on no path.
+    """
+
+    def __init__(self, model: nn.Module, input_shape: Iterable[int] | None = None) -> None:
+        shape = find_input_shape(model, input_shape)
+        trace(model)  # a clear error now rather than a wrong answer later
+        self.net = skeleton(model).to_empty(device="cpu").float()
+        with torch.no_grad():
+            for module in self.net.modules():
+                for name, parameter in module.named_parameters(recurse=False):
+                    parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+                if isinstance(module, BATCH_NORM) and module.running_mean is not None:
+                    module.running_mean.zero_()
+                    module.running_var.fill_(1.0)
+                for name, buffer in module.named_buffers(recurse=False):
+                    if not isinstance(module, BATCH_NORM):
+                        original = model.get_buffer(name)
+                        buffer.copy_(original)
+        self.pipes = Pipes(self.net, sum_pools=True)
+        self.weights = dict(self.net.named_parameters(remove_duplicate=False))
+        self.inflow = torch.ones(1, *shape)
+        self.signs = Signs(self.net)
+
+    @torch.no_grad()
+    def _set(self, masks: Masks, dtype: torch.dtype) -> None:
+        self.net.to(dtype)
+        self.inflow = self.inflow.to(dtype)
+        for name, mask in masks.items():
+            if name not in self.weights or self.weights[name].shape != mask.shape:
+                raise ValueError(f"the masks' {name!r} does not fit the model")
+            if not name.endswith("bias"):  # a constant carries nothing from input to output
+                self.weights[name].copy_(mask)
+
+    def connected(self, masks: Masks) -> bool:
+        """Whether any path of kept weights joins input to output."""
+        self._set(masks, torch.float32)
+        with torch.no_grad():
+            return bool(self.pipes(self.inflow, self.signs) > 0)
+
+    def on_path(self, masks: Masks) -> Masks:
+        """The kept weights that lie on some input-output path."""
+        self._set(masks, torch.float64)  # backward, sums of zeros have to be exact
+        names = [name for name in masks if not name.endswith("bias")]
+        for name in names:
+            self.weights[name].requires_grad_(True)
+        total = self.pipes(self.inflow, self.signs)
+        flows = [None] * len(names)
+        if total.requires_grad:
+            targets = [self.weights[name] for name in names]
+            flows = torch.autograd.grad(total, targets, allow_unused=True)
+        self.net.requires_grad_(False)
+        found = dict(zip(names, flows, strict=True))
+        return Masks(
+            {
+                name: torch.zeros_like(mask)
+                if found.get(name) is None
+                else mask & (found[name].to(mask.device) > 0)
+                for name, mask in masks.items()
+            }
+        )
+
+
+def is_collapsed(
+    model: nn.Module,
+    masks: Masks,
+    criterion: str = "layer",
+    *,
+    input_shape: Iterable[int] | None = None,
+) -> bool:
+    """Whether ``masks`` collapse the network, by the stated criterion.
+
+    Args:
+        criterion: ``"layer"``, some layer empty; ``"path"``, input and output disconnected (needs
+            a traceable network; ``input_shape`` where the network does not tell it).
+
+    >>> net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    >>> ends = torch.tensor([[True, True], [False, False]]), torch.tensor([[False, True]])
+    >>> broken = Masks(dict(zip(["0.weight", "1.weight"], ends)))
+    >>> is_collapsed(net, broken, "layer"), is_collapsed(net, broken, "path")
+    (False, True)
+    """
+    _check(criterion)
+    if criterion == "layer":
+        return bool(masks.empty_layers())
+    return not PathProbe(model, input_shape).connected(masks)
+
+
+def effective_compression(
+    model: nn.Module, masks: Masks, *, input_shape: Iterable[int] | None = None
+) -> float:
+    """N / (kept weights that lie on some input-output path); infinite when disconnected.
+
+    Dead weights, behind or before an empty channel, count as pruned (Vysogorets and Kempe 2021).
+    """
+    return PathProbe(model, input_shape).on_path(masks).compression
+
+
+@dataclass(frozen=True)
+class CriticalCompression:
+    """rho_cr: the largest compression a method reaches without layer-collapse.
+
+    Attributes:
+        compression: rho_cr = N / kept.
+        kept: the number of weights kept there; one fewer collapses (up to ``resolution``).
+        criterion: "layer" or "path".
+        max_compression: rho_max by the same criterion; Maximal Critical Compression is equality.
+        how: in words, how it was found.
+        resolution: 1.0 where exact, else the factor between the compressions that were tried.
+    """
+
+    compression: float
+    kept: int
+    criterion: str
+    max_compression: float
+    how: str
+    resolution: float = 1.0
+
+    @property
+    def is_maximal(self) -> bool:
+        """Whether the Maximal Critical Compression axiom holds (rho_cr = rho_max)."""
+        return self.compression >= self.max_compression * (1 - 1e-12)
+
+
+def critical_compression(
+    model: nn.Module,
+    method: str | Scorer | type[Method],
+    criterion: str = "layer",
+    batch: Batch | Iterable[Batch] | None = None,
+    *,
+    iterations: int | None = None,
+    schedule: str | Schedule | None = None,
+    resolution: float = 10**0.05,
+    keep: Iterable[str] = (),
+    mode: str | None = None,
+    seed: int = 0,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    input_shape: tuple[int, ...] | None = None,
+) -> CriticalCompression:
+    """The largest compression a method reaches without layer-collapse (rho_cr, section 3).
+
+    One-shot methods and ``schedule="cut"`` (default of SynFlow) define one order of removal, so
+    the answer is exact from one run: by layer it is the rank of the weight that a layer loses
+    last; by path the rank of the weakest weight on the widest path. A fixed schedule with several
+    iterations is another run for each compression; they are tried on a grid of factor
+    ``resolution``, by bisection.
+
+    Args:
+        as in `prune`; ``resolution`` > 1.
+
+    >>> _ = torch.manual_seed(0)
+    >>> net = nn.Sequential(nn.Linear(50, 50), nn.ReLU(), nn.Linear(50, 2))
+    >>> found = critical_compression(net, "synflow")
+    >>> found.compression, found.is_maximal
+    (1300.0, True)
+    """
+    _check(criterion)
+    method_class = resolve(method)
+    if schedule is None and iterations is None and method_class.iterations > 1:
+        schedule = "cut"
+    shared = {"keep": keep, "mode": mode, "seed": seed, "loss": loss, "input_shape": input_shape}
+    limit = max_compression(model, criterion, keep=keep)
+    count = method_class.iterations if iterations is None else iterations
+    if batch is not None and not isinstance(batch, (tuple, list)):
+        batch = list(batch)
+    if schedule == "cut" or count == 1:
+        way = trajectory(model, method, batch, schedule=schedule, iterations=iterations, **shared)
+        kept = _first_alive(model, way, criterion, input_shape)
+        how = "one score orders all weights" if count == 1 else "the cut schedule's one trajectory"
+        return CriticalCompression(way.total / kept, kept, criterion, limit, f"exact: {how}")
+    if not resolution > 1:
+        raise ValueError(f"resolution={resolution!r}; expected a factor above 1, such as 1.1")
+    total = sum(p.numel() for p in prunable(model, keep=keep).values())
+    ladder = _ladder(total, limit, resolution)
+
+    def alive(kept: int) -> bool:
+        masks = prune(
+            model, method, total / kept, batch, iterations=iterations,
+            schedule=schedule or "exponential", **shared,
+        )  # fmt: skip
+        return not is_collapsed(model, masks, criterion, input_shape=input_shape)
+
+    kept = ladder[_last_true(lambda place: alive(ladder[place]), len(ladder))]
+    how = f"bisection over {len(ladder)} compressions, {count} iterations each"
+    return CriticalCompression(total / kept, kept, criterion, limit, how, resolution)
+
+
+def _ladder(total: int, limit: float, resolution: float) -> list[int]:
+    """Numbers of weights to keep, from all down to what rho_max keeps."""
+    counts, compression = [total], resolution
+    while compression < limit:
+        counts.append(kept_at(total, compression))
+        compression *= resolution
+    return list(dict.fromkeys([*counts, kept_at(total, limit)]))
+
+
+def _first_alive(
+    model: nn.Module, way: Trajectory, criterion: str, input_shape: Iterable[int] | None
+) -> int:
+    """The smallest number of kept weights that is not collapsed, on one nested family."""
+    if criterion == "layer":
+        return max(1, way.last_of_each_layer())
+    probe = PathProbe(model, input_shape)
+    low = max(1, way.counts[-1])
+    # Connectivity only falls along a nested family, so the width of the widest path is found by
+    # asking log2(N) times whether the larger weights connect.
+    if probe.connected(way.keeping(low)):
+        return low
+    high = way.total
+    while high - low > 1:
+        middle = (low + high) // 2
+        if probe.connected(way.keeping(middle)):
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def _last_true(holds: Callable[[int], bool], count: int) -> int:
+    """The last place at which ``holds``, true at 0 and falling."""
+    low, high = 0, count
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low

@@ -1,0 +1,224 @@
+r"""Conservation of synaptic saliency, checked on any network (theorems 1 and 2).
+
+**The law.** For scores dR/dtheta * theta, R a function of the network's output, every hidden unit
+behind homogeneous activations (ReLU, leaky ReLU, linear) satisfies
+
+    incoming weights + constants = outgoing weights,
+
+where the *constants* are the scores c * dR/dc of whatever is added to the unit's input:
+
+========================  =====================================================================
+biases                    score of the bias
+BatchNorm, eval           score of beta and of the stored running mean; gamma needs no term, it is
+                          a factor. Exact at any time, not only at initialization
+BatchNorm, train          the loss does not change when the unit's incoming weights are scaled, so
+                          their score is *zero* up to eps (exactly: eps / (var + eps) times the
+                          score of gamma), and gamma and beta are the unit's incoming score
+residual stream           the sum over all branches that write = the sum over all that read
+max and average pooling,  pass the score on: they are homogeneous and keep channels apart
+flatten, dropout in eval
+========================  =====================================================================
+
+Theorem 2 is the sum over units: all *cuts* of the network carry the same total, once constants
+behind the cut are counted. **SNIP** breaks the law by its absolute value. **GraSP** is not of the
+form dR/dtheta * theta for a function R of the output: differentiating the law of dL/dtheta * theta
+along the gradient g shows that ``theta * (H g) + g * g`` is what is conserved. `score` returns
+g * g as ``scores.correction`` and the check applies it (``corrected=False`` does not).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from .graph import input_shape as find_input_shape
+from .wiring import Layer, Wiring, incoming, outgoing, wiring
+
+LEVELS = ("unit", "layer", "cut")
+
+
+@dataclass(frozen=True)
+class ConservationReport:
+    """How well scores are conserved at one level.
+
+    Attributes:
+        level: "unit", "layer" or "cut".
+        table: tidy; one row a unit (``layer, unit, incoming, outgoing, difference``), a region
+            between layers (the same without ``unit``) or a cut (``cut, size, constants, total,
+            difference``, against the last cut).
+        max_relative_error: largest |difference| relative to the largest score sum at this level.
+    """
+
+    level: str
+    table: pd.DataFrame
+    max_relative_error: float
+
+    def holds(self, tolerance: float = 1e-10) -> bool:
+        """Whether the law holds to ``tolerance``, relative to the largest score sum."""
+        return self.max_relative_error <= tolerance
+
+    def __str__(self) -> str:
+        return (
+            f"{self.level} level: {len(self.table)} laws,"
+            f" largest relative error {self.max_relative_error:.1e}"
+        )
+
+
+def check_conservation(
+    model: nn.Module,
+    scores: dict[str, Tensor],
+    level: str = "unit",
+    *,
+    input_shape: Iterable[int] | None = None,
+    corrected: bool = True,
+) -> ConservationReport:
+    """Check the conservation law of synaptic saliency on any traceable network.
+
+    Args:
+        model: the network that was scored.
+        scores: parameter name -> tensor, all prunable weights. From `score` they bring the scores
+            of the constants with them; in a plain dict these can stand under their own names
+            (``"0.bias"``, ``"1.running_mean"``), and what is missing counts as zero.
+        level: ``"unit"`` (theorem 1), ``"layer"`` (its sum over the units between two layers) or
+            ``"cut"`` (theorem 2).
+        input_shape: of one input, where the network does not tell it.
+        corrected: add ``scores.correction`` (GraSP's squared gradient).
+
+    Returns:
+        A `ConservationReport`.
+
+    Raises:
+        ValueError: unknown level, missing or unfit scores, a network that cannot be traced or an
+            operation without a law.
+
+    >>> net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).double()
+    >>> from synflow_lib.saliency import score
+    >>> check_conservation(net, score(net, "synflow"), level="unit").holds(1e-12)
+    True
+    >>> check_conservation(net, score(net, "magnitude"), level="unit").holds(1e-3)
+    False
+    """
+    if level not in LEVELS:
+        raise ValueError(f"level={level!r}; expected one of {LEVELS}")
+    known = dict(getattr(scores, "constants", {})) | dict(scores)
+    batch_statistics = frozenset(n.removesuffix(".eps") for n in known if n.endswith(".eps"))
+    wires = wiring(model, find_input_shape(model, input_shape), batch_statistics)
+    correction = getattr(scores, "correction", {}) if corrected else {}
+    ledger = _Ledger(wires, known, correction)
+    if level == "cut":
+        return ledger.cuts()
+    return ledger.units() if level == "unit" else ledger.regions()
+
+
+class _Ledger:
+    """Books every score as incoming to one unit and outgoing of another."""
+
+    def __init__(self, wires: Wiring, known: dict[str, Tensor], correction: dict) -> None:
+        self.wires = wires
+        self.into, self.constant, self.out = (np.zeros(wires.units) for _ in range(3))
+        self.total: dict[str, float] = {}
+        self.writer = np.full(wires.units, "", dtype=object)
+        for layer in wires.layers:
+            weight = self._weight(layer, known)
+            if f"{layer.name}.weight" in correction:
+                weight = weight + correction[f"{layer.name}.weight"]
+            np.add.at(self.into, layer.writes, incoming(layer, weight))
+            np.add.at(self.out, layer.reads, outgoing(layer, weight))
+            self.total[layer.name] = float(weight.double().sum())
+            self._add(self.constant, layer.writes, f"{layer.name}.bias", known, correction)
+            fresh = layer.writes[self.writer[layer.writes] == ""]
+            self.writer[fresh] = layer.name
+        for norm in wires.norms:
+            self._add(self.constant, norm.writes, f"{norm.name}.bias", known, correction)
+            if f"{norm.name}.eps" in known:
+                self._add(self.constant, norm.writes, f"{norm.name}.weight", known, correction)
+                self._add(self.out, norm.reads, f"{norm.name}.eps", known, {})
+                self.writer[norm.writes] = norm.name
+            else:
+                self._add(self.constant, norm.writes, f"{norm.name}.running_mean", known, {})
+
+    @staticmethod
+    def _weight(layer: Layer, known: dict[str, Tensor]) -> Tensor:
+        name = f"{layer.name}.weight"
+        if name not in known:
+            raise ValueError(f"scores hold no {name!r}; conservation needs every prunable weight")
+        weight = known[name].detach()
+        if weight.shape != layer.module.weight.shape:
+            raise ValueError(
+                f"scores[{name!r}] has shape {tuple(weight.shape)}; the weight has"
+                f" {tuple(layer.module.weight.shape)}"
+            )
+        if not torch.isfinite(weight).all():
+            raise ValueError(f"scores[{name!r}] holds NaN or infinite values")
+        return weight
+
+    @staticmethod
+    def _add(book: np.ndarray, units: np.ndarray, name: str, known: dict, correction: dict) -> None:
+        if name in known:
+            value = known[name].detach().double()
+            if name in correction:
+                value = value + correction[name].double()
+            np.add.at(book, units, value.cpu().numpy())
+
+    def _lawful(self) -> np.ndarray:
+        """Units that have both sides: neither input nor output of the network, and read."""
+        lawful = np.ones(self.wires.units, bool)
+        lawful[self.wires.inputs] = False
+        lawful[self.wires.outputs] = False
+        return lawful
+
+    def units(self) -> ConservationReport:
+        unit = np.flatnonzero(self._lawful())
+        layer = self.writer[unit]
+        table = pd.DataFrame(
+            {
+                "layer": layer,
+                "unit": pd.Series(layer).groupby(layer).cumcount().to_numpy(),
+                "incoming": (self.into + self.constant)[unit],
+                "outgoing": self.out[unit],
+            }
+        )
+        return self._report("unit", table)
+
+    def regions(self) -> ConservationReport:
+        region, lawful = self.wires.region, self._lawful()
+        rows = []
+        for number in range(int(region.max()) + 1):
+            members = np.flatnonzero(region == number)
+            if lawful[members].all():
+                name = " + ".join(dict.fromkeys(self.writer[members]))
+                incoming_sum = float((self.into + self.constant)[members].sum())
+                rows.append((name, incoming_sum, float(self.out[members].sum())))
+        return self._report("layer", pd.DataFrame(rows, columns=["layer", "incoming", "outgoing"]))
+
+    def cuts(self) -> ConservationReport:
+        rows = []
+        for names, behind in self.wires.cuts():
+            inside = np.isin(self.wires.region, list(behind))
+            leak = self.out[inside].sum() - sum(
+                self.total[layer.name]
+                for layer in self.wires.layers
+                if self.wires.region[layer.reads[0]] in behind
+            )
+            size = sum(self.total[name] for name in names)
+            rows.append((" + ".join(names), size, float(self.constant[inside].sum() - leak)))
+        table = pd.DataFrame(rows, columns=["cut", "size", "constants"])
+        table["total"] = table["size"] + table["constants"]
+        table["difference"] = table["total"] - table["total"].iloc[-1]
+        return ConservationReport("cut", table, _relative(table["difference"], table[["total"]]))
+
+    @staticmethod
+    def _report(level: str, table: pd.DataFrame) -> ConservationReport:
+        table["difference"] = table["incoming"] - table["outgoing"]
+        sums = table[["incoming", "outgoing"]]
+        return ConservationReport(level, table, _relative(table["difference"], sums))
+
+
+def _relative(difference: pd.Series, sums: pd.DataFrame) -> float:
+    largest = float(sums.abs().to_numpy().max(initial=0.0))
+    return float(difference.abs().max()) / largest if largest else 0.0

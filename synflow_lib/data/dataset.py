@@ -1,0 +1,308 @@
+"""`Dataset`: images as uint8 tensors in memory, normalized and augmented in batch on the device."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from synflow_lib.data.tensors import (
+    channel_statistics,
+    random_crops,
+    resize,
+    shuffled_ranks,
+    stratified_order,
+)
+
+__all__ = ["DataError", "Dataset"]
+
+
+class DataError(ValueError):
+    """A data set is missing, damaged or not what its format promises; says where and what to do."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """Images and labels of a training and a test set, in memory.
+
+    Immutable: `to`, `subset` and `resized` return a new data set.
+
+    Attributes:
+        name: of the data set, e.g. "cifar10".
+        train_x, test_x: images, uint8, [n, channels, height, width].
+        train_y, test_y: labels, int64, [n], in [0, num_classes).
+        num_classes: number of classes.
+        mean, std: of each channel, for `normalize`, in units of the full range [0, 1].
+        classes: names of the classes, by label; empty if they have none.
+        padding: pixels of black border from which `augment` crops (paper, CIFAR: 4); 0 is no crop.
+        flip: whether `augment` mirrors images; wrong for digits, so off there.
+    """
+
+    name: str
+    train_x: Tensor
+    train_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+    num_classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: tuple[str, ...] = ()
+    padding: int = 4
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):  # tuples, so that they can be keys of a cache
+            object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
+        for split in ("train", "test"):
+            self._check(split, *self._split(split))
+        if self.train_x.shape[1:] != self.test_x.shape[1:]:
+            raise DataError(
+                f"{self.name}: training images are {tuple(self.train_x.shape[1:])} and test images "
+                f"{tuple(self.test_x.shape[1:])}; expected one shape."
+            )
+        channels = self.train_x.shape[1]
+        if not len(self.mean) == len(self.std) == channels or not min(self.std) > 0:
+            raise DataError(
+                f"{self.name}: mean {self.mean} and std {self.std}; expected {channels} values "
+                "each, one a channel, std above 0."
+            )
+
+    def _check(self, split: str, x: Tensor, y: Tensor) -> None:
+        what = f"{self.name}: {split}"
+        if x.dtype != torch.uint8 or x.dim() != 4:
+            raise DataError(f"{what} images are {x.dtype} {tuple(x.shape)}; expected uint8, 4-d.")
+        if y.dtype != torch.int64 or y.shape != x.shape[:1]:
+            raise DataError(
+                f"{what} labels are {y.dtype} {tuple(y.shape)}; expected int64 [{len(x)}]."
+            )
+        if len(y) == 0:
+            raise DataError(f"{what} set is empty.")
+        low, high = int(y.min()), int(y.max())
+        if low < 0 or high >= self.num_classes:
+            raise DataError(
+                f"{what} labels run from {low} to {high}; expected 0 to {self.num_classes - 1}."
+            )
+
+    def _split(self, split: str) -> tuple[Tensor, Tensor]:
+        if split not in ("train", "test"):
+            raise ValueError(f"split is {split!r}; expected 'train' or 'test'.")
+        return getattr(self, f"{split}_x"), getattr(self, f"{split}_y")
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.input_shape))
+        return (
+            f"Dataset({self.name}: {len(self.train_y):,} train and {len(self.test_y):,} test "
+            f"images of {shape}, {self.num_classes} classes, {self.device})"
+        )
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one image."""
+        return tuple(self.train_x.shape[1:])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images lie."""
+        return self.train_x.device
+
+    def to(self, device: torch.device | str) -> Dataset:
+        """The same data set on `device`; uint8 there as well."""
+        moved = {k: getattr(self, k).to(device) for k in ("train_x", "train_y", "test_x", "test_y")}
+        return dataclasses.replace(self, **moved)
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """float32 images, every channel shifted by `mean` and scaled by `std`.
+
+        Args:
+            x: images of this data set, uint8, [n, channels, height, width], on any device.
+
+        Raises:
+            ValueError: not uint8 (they may have been normalized already) or another channel count.
+
+        >>> from synflow_lib import data
+        >>> digits = data.digits()
+        >>> x = digits.normalize(digits.train_x)
+        >>> abs(round(x.mean().item(), 4)), round(x.std().item(), 4)
+        (0.0, 1.0)
+        """
+        if x.dtype != torch.uint8 or x.dim() != 4 or x.shape[1] != len(self.mean):
+            raise ValueError(
+                f"images are {x.dtype} {tuple(x.shape)}; expected uint8 "
+                f"[n, {len(self.mean)}, height, width], not normalized yet."
+            )
+        mean, std = _statistics(self.mean, self.std, x.device)
+        return x.to(torch.float32).div_(255).sub_(mean).div_(std)
+
+    def augment(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Each image cropped at random out of a black border and mirrored with probability 1/2.
+
+        The width of the border is `padding`; images are mirrored only if `flip`.
+
+        Args:
+            x: images, [n, channels, height, width], uint8 (before `normalize`, so that the border
+                is black) or any other dtype.
+            generator: source of randomness. One on the CPU gives the same crops on every device.
+
+        Returns:
+            Images of the shape and dtype of `x`.
+        """
+        return random_crops(x, self.padding, self.flip, generator)
+
+    def batches(
+        self,
+        split: str = "train",
+        batch_size: int = 128,
+        generator: torch.Generator | None = None,
+        augment: bool = False,
+        drop_last: bool = False,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """One pass over a split: pairs of normalized images and labels.
+
+        Args:
+            split: "train" or "test".
+            batch_size: images in a batch; the last one may be smaller.
+            generator: shuffles; None keeps the stored order.
+            augment: augments the images; needs a generator.
+            drop_last: leaves a smaller last batch out.
+
+        Yields:
+            (x, y): float32 [b, channels, height, width] and int64 [b], on the data set's device.
+
+        Raises:
+            ValueError: unknown split, batch size below 1, or `augment` without a generator.
+
+        >>> from synflow_lib import data
+        >>> [len(y) for x, y in data.digits().batches("test", batch_size=200)]
+        [200, 159]
+        """
+        x, y = self._split(split)
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size!r}; expected an integer of at least 1.")
+        if augment and generator is None:
+            raise ValueError("augment=True needs a generator: pass torch.Generator().")
+        return self._batches(x, y, batch_size, generator, augment, drop_last)
+
+    def _batches(self, x, y, batch_size, generator, augment, drop_last):
+        # Apart from `batches`, which is no generator function and so reports errors at the call.
+        if generator is not None:
+            order = torch.randperm(len(y), generator=generator, device=generator.device)
+            order = order.to(y.device)
+        stop = len(y) - len(y) % batch_size if drop_last else len(y)
+        for start in range(0, stop, batch_size):
+            chosen = slice(start, start + batch_size)
+            if generator is not None:
+                chosen = order[chosen]
+            images = self.augment(x[chosen], generator) if augment else x[chosen]
+            yield self.normalize(images), y[chosen]
+
+    def scoring_batch(self, per_class: int = 10, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """Training images to score on, equally many of each class, fixed by the seed.
+
+        The classes take turns (0, 1, ..., 0, 1, ...), so any multiple of `num_classes` images from
+        the front is balanced as well.
+
+        Args:
+            per_class: images of each class (paper, appendix: 10).
+            seed: chooses the images, the same ones on every device.
+
+        Returns:
+            (x, y): normalized float32 [per_class * num_classes, channels, height, width] and int64
+            labels, on the data set's device.
+
+        Raises:
+            ValueError: a class has fewer images than that.
+
+        >>> from synflow_lib import data
+        >>> x, y = data.digits().scoring_batch()
+        >>> tuple(x.shape), y[:12].tolist()
+        ((100, 1, 8, 8), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1])
+        """
+        if isinstance(per_class, bool) or not isinstance(per_class, int) or per_class < 1:
+            raise ValueError(f"per_class is {per_class!r}; expected an integer of at least 1.")
+        order, rank = shuffled_ranks(self.train_y, seed)
+        labels = self.train_y.cpu()[order]
+        counts = torch.bincount(labels, minlength=self.num_classes)
+        if counts.min() < per_class:
+            scarce = int(counts.argmin())
+            raise DataError(
+                f"{self.name}: class {scarce} has {int(counts[scarce])} training images; "
+                f"scoring with per_class={per_class} needs as many. Use a smaller per_class or a "
+                "larger subset."
+            )
+        few = rank < per_class
+        turn = rank[few] * self.num_classes + labels[few]
+        chosen = order[few][turn.argsort()].to(self.device)
+        return self.normalize(self.train_x[chosen]), self.train_y[chosen]
+
+    def subset(
+        self, n_train: int | None = None, n_test: int | None = None, seed: int = 0
+    ) -> Dataset:
+        """Fewer images, classes in the proportions of the whole, fixed by the seed.
+
+        Subsets of one seed are nested: a smaller one is the beginning of a larger one. `mean` and
+        `std` stay those of the whole data set.
+
+        Args:
+            n_train, n_test: images to keep; None keeps all, in their order.
+
+        Raises:
+            ValueError: more images than there are, or fewer than 1.
+
+        >>> from synflow_lib import data
+        >>> data.digits().subset(500, 100)
+        Dataset(digits: 500 train and 100 test images of 1x8x8, 10 classes, cpu)
+        """
+        kept: dict[str, Tensor] = {}
+        for split, count in (("train", n_train), ("test", n_test)):
+            x, y = self._split(split)
+            if count is None:
+                continue
+            if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= len(y):
+                raise ValueError(
+                    f"n_{split} is {count!r}; expected None or an integer from 1 to {len(y)}."
+                )
+            chosen = stratified_order(y, seed)[:count].to(y.device)
+            kept |= {f"{split}_x": x[chosen], f"{split}_y": y[chosen]}
+        return dataclasses.replace(self, **kept)
+
+    def resized(self, size: int | None = None, channels: int | None = None) -> Dataset:
+        """The images at another size (bilinear) and channel count, normalized by their statistics.
+
+        Args:
+            size: height and width in pixels; None keeps both.
+            channels: a grey image is repeated, a colour image averaged to 1; None keeps it.
+
+        Raises:
+            ValueError: a size or count below 1, or a change between two numbers above 1.
+
+        >>> from synflow_lib import data
+        >>> data.digits().resized(32, channels=3).input_shape
+        (3, 32, 32)
+        """
+        old, height, width = self.input_shape
+        for name, value in (("size", size), ("channels", channels)):
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, int) or value < 1
+            ):
+                raise ValueError(f"{name} is {value!r}; expected None or an integer of at least 1.")
+        new = old if channels is None else channels
+        if new != old and 1 not in (old, new):
+            raise ValueError(f"channels is {new}; expected {old} (as they are) or 1 (grey).")
+        shape = (height, width) if size is None else (size, size)
+        if shape == (height, width) and new == old:
+            return self
+        train_x, test_x = (resize(x, shape, new) for x in (self.train_x, self.test_x))
+        mean, std = channel_statistics(train_x)
+        return dataclasses.replace(self, train_x=train_x, test_x=test_x, mean=mean, std=std)
+
+
+@functools.lru_cache(maxsize=64)
+def _statistics(
+    mean: Sequence[float], std: Sequence[float], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    # Cached because making a tensor out of numbers waits for the GPU, once a batch.
+    return tuple(torch.tensor(v, device=device).view(1, -1, 1, 1) for v in (mean, std))

@@ -1,0 +1,204 @@
+"""Data sets that come with scikit-learn (digits) or through torchvision (MNIST, CIFAR)."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from synflow_lib import env
+from synflow_lib.data.dataset import DataError, Dataset
+from synflow_lib.data.tensors import channel_statistics, stratified_order
+
+__all__ = ["cifar10", "cifar100", "digits", "fashion_mnist", "import_torchvision", "mnist"]
+
+
+def digits(size: int = 8, channels: int = 1, test_fraction: float = 0.2, seed: int = 0) -> Dataset:
+    """1,797 handwritten digits of 8x8 pixels that come with scikit-learn: nothing to download.
+
+    Args:
+        size: height and width in pixels; anything but 8 is resized (bilinear).
+        channels: 1, or the grey image repeated so often.
+        test_fraction: share of the images in the test set, in (0, 1), the same for every class up
+            to rounding.
+        seed: fixes which images those are.
+
+    Raises:
+        ValueError: a size or count below 1, or a fraction that leaves a set empty.
+
+    >>> digits(size=32, channels=3)
+    Dataset(digits: 1,438 train and 359 test images of 3x32x32, 10 classes, cpu)
+    """
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    # Grey values are whole numbers from 0 to 16.
+    x = torch.from_numpy(np.rint(raw.images * (255 / 16)).astype(np.uint8))[:, None]
+    y = torch.from_numpy(raw.target).to(torch.int64)
+    n_test = round(test_fraction * len(y)) if 0 < test_fraction < 1 else 0
+    if not 0 < n_test < len(y):
+        raise ValueError(
+            f"test_fraction is {test_fraction!r}; expected a number between 0 and 1 that leaves "
+            f"images in both sets, such as 0.2."
+        )
+    order = stratified_order(y, seed)
+    test, train = order[:n_test], order[n_test:]
+    mean, std = channel_statistics(x[train])
+    dataset = Dataset(
+        *("digits", x[train], y[train], x[test], y[test]),
+        num_classes=10,
+        mean=mean,
+        std=std,
+        classes=tuple("0123456789"),
+        # An eighth of the image, as 4 of 32 pixels; a mirrored digit is another sign.
+        padding=1,
+        flip=False,
+    )
+    return dataset.resized(size, channels)
+
+
+def mnist(root: str | Path | None = None, download: bool = True) -> Dataset:
+    """MNIST (LeCun et al.): 60,000 + 10,000 handwritten digits, 1x28x28. See `cifar10`."""
+    return _torchvision_dataset("mnist", "MNIST", root, download, padding=0, flip=False)
+
+
+def fashion_mnist(root: str | Path | None = None, download: bool = True) -> Dataset:
+    """FashionMNIST (Xiao et al. 2017): 60,000 + 10,000 articles, 1x28x28. See `cifar10`."""
+    return _torchvision_dataset("fashion_mnist", "FashionMNIST", root, download)
+
+
+def cifar10(root: str | Path | None = None, download: bool = True) -> Dataset:
+    """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 photographs, 3x32x32, 10 classes.
+
+    Read through torchvision, which checks the MD5 sums of what it downloads.
+
+    Args:
+        root: folder that holds the files of torchvision; None is `env.data_dir()`.
+        download: fetches what is missing; False reads what is there.
+
+    Raises:
+        ValueError: (`DataError`) a file is missing or damaged, or cannot be downloaded; says
+            which file, where it was expected and how to get it.
+    """
+    return _torchvision_dataset("cifar10", "CIFAR10", root, download)
+
+
+def cifar100(root: str | Path | None = None, download: bool = True) -> Dataset:
+    """CIFAR-100 (Krizhevsky 2009): 50,000 + 10,000 photographs, 3x32x32, 100 classes.
+
+    See `cifar10`.
+    """
+    return _torchvision_dataset("cifar100", "CIFAR100", root, download)
+
+
+def _torchvision_dataset(
+    name: str, kind: str, root: str | Path | None, download: bool, **augmentation
+) -> Dataset:
+    root = env.data_dir() if root is None else Path(root).expanduser()
+    source = getattr(import_torchvision("torchvision.datasets"), kind)
+    try:
+        parts = [source(str(root), train=train, download=download) for train in (True, False)]
+    except Exception as error:
+        # Whatever a missing or truncated file or a failed download raises: torchvision lets the
+        # errors of urllib, pickle, gzip, struct and its own assertions through.
+        raise DataError(_advice(name, source, root, download, error)) from error
+    (train_x, train_y), (test_x, test_y) = (_tensors(part) for part in parts)
+    mean, std = channel_statistics(train_x)
+    return Dataset(
+        *(name, train_x, train_y, test_x, test_y),
+        num_classes=len(parts[0].classes),
+        mean=mean,
+        std=std,
+        classes=tuple(parts[0].classes),
+        **augmentation,
+    )
+
+
+def _tensors(part) -> tuple[Tensor, Tensor]:
+    """uint8 [n, c, h, w] and int64 [n] of MNIST's [n, h, w] or CIFAR's [n, h, w, 3]."""
+    x = torch.as_tensor(part.data)
+    x = x[:, None] if x.dim() == 3 else x.permute(0, 3, 1, 2)
+    return x.contiguous(), torch.as_tensor(part.targets, dtype=torch.int64)
+
+
+def _advice(name: str, source: type, root: Path, download: bool, error: Exception) -> str:
+    expected, archives, folder = _expected_files(source, root)
+    missing = [path for path, md5 in expected if not path.is_file()]
+    damaged = [path for path, md5 in expected if path.is_file() and not _intact(path, md5)]
+    found = ""
+    if damaged:
+        found += f" Damaged: {', '.join(map(str, damaged))}."
+    if missing:
+        found += f" Missing: {', '.join(map(str, missing))}."
+    action = "" if download else "call again with download=True, or "
+    reason = (str(error).splitlines() or [""])[0] or "no message"
+    return (
+        f"{name} could not be read from {root} ({type(error).__name__}: {reason}).{found} "
+        f"To get it, {action}download {', '.join(archives)} and put it into {folder}; "
+        "delete a damaged file first."
+    )
+
+
+def _expected_files(
+    source: type, root: Path
+) -> tuple[list[tuple[Path, str | None]], list[str], Path]:
+    """The files that torchvision reads with their MD5 sums, what to download, and where to."""
+    if hasattr(source, "base_folder"):  # CIFAR: an archive with a folder of pickles
+        folder = root / source.base_folder
+        listed = [*source.train_list, *source.test_list]
+        listed.append([source.meta["filename"], source.meta["md5"]])
+        return [(folder / file, md5) for file, md5 in listed], [source.url], root
+    folder = root / source.__name__ / "raw"  # MNIST: four gzipped files, no sums for the unpacked
+    archives = [source.mirrors[0] + file for file, _ in source.resources]
+    return [(folder / Path(file).stem, None) for file, _ in source.resources], archives, folder
+
+
+def _intact(path: Path, md5: str | None) -> bool:
+    check = import_torchvision("torchvision.datasets.utils").check_integrity
+    return md5 is None or check(str(path), md5)
+
+
+def import_torchvision(module: str = "torchvision") -> ModuleType:
+    """Imports torchvision, also where its compiled operators do not fit this torch.
+
+    The torchvision of PyPI is built for CUDA. Beside a torch without CUDA its operator library
+    does not load, and the import fails where it registers fake versions of two of them. Their
+    schemas are declared here first, in that case only; data sets, transforms and models then work.
+
+    Args:
+        module: "torchvision" or a module inside it.
+
+    Returns:
+        The module.
+
+    Raises:
+        ValueError: (`DataError`) torchvision is not installed.
+
+    >>> import_torchvision("torchvision.datasets").CIFAR10.__name__
+    'CIFAR10'
+    """
+    try:
+        importlib.import_module("torchvision")
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != "torchvision":
+            raise
+        raise DataError(
+            "torchvision is not installed, and this data set is read through it. Install it with "
+            "`pip install torchvision`, or use `digits()`, which needs no download."
+        ) from error
+    except RuntimeError as error:
+        if "operator torchvision::" not in str(error):
+            raise
+    for name in [m for m in sys.modules if m == "torchvision" or m.startswith("torchvision.")]:
+        del sys.modules[name]  # the halves that the failed import left behind
+    for operator in ("nms", "qnms"):
+        if not hasattr(torch.ops.torchvision, operator):
+            schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            torch.library.define(f"torchvision::{operator}", schema)
+    return importlib.import_module(module)

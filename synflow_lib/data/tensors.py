@@ -1,0 +1,145 @@
+"""What `Dataset` is made of: functions on batches of images and on labels, tensors to tensors."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["channel_statistics", "random_crops", "resize", "shuffled_ranks", "stratified_order"]
+
+# Images converted to float at a time where a whole data set is processed: bounds the memory.
+CHUNK = 4096
+
+
+def random_crops(x: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
+    """Each image cropped at random out of a border of zeros, and mirrored with probability 1/2.
+
+    One gather for the whole batch, on its device.
+
+    Args:
+        x: images, [n, channels, height, width], any dtype.
+        padding: pixels of the border; 0 is no crop.
+        flip: whether to mirror.
+        generator: source of randomness. One on the CPU gives the same crops on every device.
+
+    Returns:
+        Images of the shape and dtype of `x`.
+
+    >>> x = torch.ones(2, 3, 8, 8, dtype=torch.uint8)
+    >>> random_crops(x, 4, True, torch.Generator().manual_seed(0)).shape
+    torch.Size([2, 3, 8, 8])
+    """
+    n, _, height, width = x.shape
+    draw = functools.partial(torch.randint, generator=generator, device=generator.device)
+    across = torch.arange(width, device=x.device).expand(n, width)
+    if flip:
+        mirrored = draw(0, 2, (n, 1)).to(x.device).bool()
+        across = torch.where(mirrored, across.flip(1), across)
+    down = torch.arange(height, device=x.device).expand(n, height)
+    if padding:
+        shifts = draw(0, 2 * padding + 1, (2, n, 1)).to(x.device)
+        down, across = down + shifts[0], across + shifts[1]
+        x = F.pad(x, [padding] * 4)
+    image = torch.arange(n, device=x.device)[:, None, None]
+    # [n, height, width, channels] from one gather of whole pixels; then back to the usual order
+    pixels = x.permute(0, 2, 3, 1)[image, down[:, :, None], across[:, None, :]]
+    return pixels.permute(0, 3, 1, 2).contiguous()
+
+
+def resize(x: Tensor, shape: tuple[int, int], channels: int) -> Tensor:
+    """Images at another height and width (bilinear) and channel count (repeated, or averaged).
+
+    Args:
+        x: images, uint8, [n, old channels, old height, old width].
+        shape: (height, width) in pixels.
+        channels: of the result; one of the old and the new count must be 1, or both equal.
+
+    >>> resize(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), (32, 32), 3).shape
+    torch.Size([2, 3, 32, 32])
+    """
+    parts = []
+    for part in x.split(CHUNK):
+        images = part.float()
+        if channels < images.shape[1]:
+            images = images.mean(1, keepdim=True)
+        if shape != images.shape[2:]:
+            images = F.interpolate(images, shape, mode="bilinear", antialias=True)
+        images = images.round_().clamp_(0, 255).to(torch.uint8)
+        parts.append(images.expand(-1, channels, -1, -1))
+    return torch.cat(parts)
+
+
+def channel_statistics(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, in units of the full range [0, 1].
+
+    From histograms of the 256 values, so exact and the same on any number of threads. A channel
+    that is constant gets a standard deviation of 1.
+
+    Args:
+        x: images, uint8, [n, channels, height, width].
+
+    >>> x = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1)
+    >>> channel_statistics(x)
+    ((0.5,), (0.5,))
+    """
+    values = torch.arange(256, dtype=torch.float64) / 255
+    means, stds = [], []
+    for channel in range(x.shape[1]):
+        counts = torch.zeros(256, dtype=torch.float64)
+        for part in x[:, channel].split(CHUNK):
+            counts += torch.bincount(part.flatten(), minlength=256).cpu()
+        share = counts / counts.sum()
+        mean = (share * values).sum()
+        std = (share * (values - mean) ** 2).sum().sqrt()
+        means.append(mean.item())
+        stds.append(std.item() or 1.0)
+    return tuple(means), tuple(stds)
+
+
+def stratified_order(labels: Tensor, seed: int) -> Tensor:
+    """A random order of the examples, every beginning of which has the classes in proportion.
+
+    Args:
+        labels: int64, [n], from 0.
+        seed: fixes the order.
+
+    Returns:
+        Positions, int64, [n], on the CPU.
+
+    >>> labels = torch.tensor([0, 0, 0, 0, 1, 1])
+    >>> labels[stratified_order(labels, seed=0)][:3].sort().values.tolist()
+    [0, 0, 1]
+    """
+    order, rank = shuffled_ranks(labels, seed)
+    shuffled = labels.cpu()[order]
+    place = (rank.double() + 0.5) / torch.bincount(shuffled)[shuffled]
+    return order[place.argsort(stable=True)]
+
+
+def shuffled_ranks(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """A shuffle of the examples, and for each its position among those of its class.
+
+    Args:
+        labels: int64, [n], from 0.
+        seed: fixes the shuffle, on the CPU whatever the device of `labels`.
+
+    Returns:
+        (order, rank), both int64 [n] on the CPU: `order[i]` is an example, and `rank[i]` counts
+        the examples of its class before place i.
+
+    >>> order, rank = shuffled_ranks(torch.tensor([0, 0, 0, 1]), seed=0)
+    >>> rank.sort().values.tolist()
+    [0, 0, 1, 2]
+    """
+    labels = labels.cpu()
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    shuffled = labels[order]
+    by_class = shuffled.argsort(stable=True)
+    counts = torch.bincount(shuffled)
+    first = (counts.cumsum(0) - counts)[shuffled[by_class]]
+    rank = torch.empty_like(order)
+    rank[by_class] = torch.arange(len(labels)) - first
+    return order, rank

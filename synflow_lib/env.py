@@ -1,0 +1,272 @@
+"""Scale, seeds, device and folders: the only module that reads environment variables.
+
+| variable          | meaning                                | default                          |
+|-------------------|----------------------------------------|----------------------------------|
+| `SYNFLOW_SCALE`   | `classroom`, `colab` or `paper`        | `classroom`                      |
+| `SYNFLOW_DEVICE`  | any torch device, e.g. `cpu`, `cuda:1` | `cuda` if there is one, or `cpu` |
+| `SYNFLOW_FIGURES` | folder for the figures                 | `figures/` of the checkout       |
+| `SYNFLOW_DATA`    | folder for downloads and caches        | `~/.cache/synflow_lib`           |
+
+Variables are read at each call, never at import, so a notebook can change them in a cell.
+A variable that is set to the empty string counts as not set.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+__all__ = [
+    "SCALES",
+    "Settings",
+    "data_dir",
+    "describe",
+    "device",
+    "figures_dir",
+    "scale",
+    "seed_everything",
+    "settings",
+]
+
+SCALES = ("classroom", "colab", "paper")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the notebooks compute at one scale; they ask for it and never branch on the scale.
+
+    Only what costs time or needs a download changes between scales: architectures are the
+    paper's own everywhere.
+
+    Attributes:
+        scale: "classroom", "colab" or "paper".
+        seeds: number of random seeds (networks) behind every mean and interval, at least 1.
+        scoring_data: data set that SNIP and GraSP score on, a name of `data.by_name`.
+        scoring_per_class: images of each class in the scoring batch (paper, appendix: 10).
+        alphas: compressions of the figures as exponents; compression = 10**alpha.
+        iterations: pruning iterations of SynFlow (paper, Algorithm 1: 100).
+    """
+
+    scale: str
+    seeds: int
+    scoring_data: str
+    scoring_per_class: int
+    alphas: tuple[float, ...]
+    iterations: int
+
+    @property
+    def compressions(self) -> tuple[float, ...]:
+        """`10**alpha` for every alpha, rising.
+
+        >>> SETTINGS["classroom"].compressions[:3]
+        (1.0, 3.1622776601683795, 10.0)
+        """
+        return tuple(10.0**alpha for alpha in self.alphas)
+
+
+SETTINGS = {
+    "classroom": Settings(
+        scale="classroom",
+        seeds=5,
+        scoring_data="digits",
+        scoring_per_class=10,
+        alphas=tuple(i / 2 for i in range(13)),
+        iterations=100,
+    ),
+    "colab": Settings(
+        scale="colab",
+        seeds=10,
+        scoring_data="cifar10",
+        scoring_per_class=10,
+        alphas=tuple(i / 4 for i in range(25)),
+        iterations=100,
+    ),
+    "paper": Settings(
+        scale="paper",
+        seeds=20,
+        scoring_data="cifar10",
+        scoring_per_class=10,
+        alphas=tuple(i / 4 for i in range(25)),
+        iterations=100,
+    ),
+}
+
+
+def scale() -> str:
+    """The current scale, from `SYNFLOW_SCALE`.
+
+    Returns:
+        "classroom" (default), "colab" or "paper".
+
+    Raises:
+        ValueError: the variable holds anything else.
+
+    >>> scale() in SCALES
+    True
+    """
+    value = os.environ.get("SYNFLOW_SCALE") or "classroom"
+    if value not in SCALES:
+        raise ValueError(
+            f"SYNFLOW_SCALE is {value!r}; expected one of {', '.join(SCALES)}. "
+            "Set it to one of these, or unset it for classroom."
+        )
+    return value
+
+
+def settings() -> Settings:
+    """The `Settings` of the current scale.
+
+    >>> settings().iterations
+    100
+    """
+    return SETTINGS[scale()]
+
+
+def device() -> torch.device:
+    """The device to compute on: `SYNFLOW_DEVICE`, or CUDA where there is one, or the CPU.
+
+    Raises:
+        ValueError: the variable is not a device of this machine.
+
+    >>> device().type in ("cpu", "cuda", "mps")
+    True
+    """
+    value = os.environ.get("SYNFLOW_DEVICE")
+    if not value:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        # Allocating is the only check that covers every backend, absent ones included.
+        return torch.empty(1, device=value).device if value != "cpu" else torch.device("cpu")
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"SYNFLOW_DEVICE is {value!r}, which torch cannot use here ({_first_line(error)}). "
+            "Set it to cpu, or unset it to take CUDA where there is one."
+        ) from error
+
+
+def figures_dir() -> Path:
+    """The folder that receives figures; created if it does not exist.
+
+    `SYNFLOW_FIGURES` if set; else `figures/` of the checkout the working directory lies in (the
+    nearest parent that holds both `notebooks/` and `synflow_lib/`); else `./figures`.
+    """
+    return _created(
+        _given("SYNFLOW_FIGURES") or (_checkout() or Path.cwd()) / "figures",
+        "SYNFLOW_FIGURES",
+    )
+
+
+def data_dir() -> Path:
+    """The folder that receives downloads and caches; created if it does not exist.
+
+    `SYNFLOW_DATA` if set, else `~/.cache/synflow_lib`, so that all notebooks share one copy.
+    """
+    return _created(
+        _given("SYNFLOW_DATA") or Path.home() / ".cache" / "synflow_lib", "SYNFLOW_DATA"
+    )
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python's, NumPy's and torch's global generators (torch's on all devices).
+
+    Args:
+        seed: in [0, 2**32), NumPy's range.
+
+    Raises:
+        ValueError: the seed is not such an integer.
+
+    >>> seed_everything(0); a = torch.rand(3)
+    >>> seed_everything(0); torch.equal(a, torch.rand(3))
+    True
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed is {seed!r}; expected an integer from 0 to 2**32 - 1.")
+    random.seed(seed)
+    # The global generator is what libraries without a seed argument draw from.
+    np.random.seed(seed)  # noqa: NPY002
+    torch.manual_seed(seed)
+
+
+def describe() -> dict[str, str | int | None]:
+    """Versions, device and threads of this process, to state beside any measured number.
+
+    Holds nothing that identifies the machine beyond its kind: no host name, user or path. The
+    version of a package that is not installed is None.
+
+    >>> describe()["torch"] == torch.__version__
+    True
+    """
+    here = device()
+    name = torch.cuda.get_device_name(here) if here.type == "cuda" else _cpu_name()
+    packages = (
+        "torchvision",
+        "numpy",
+        "pandas",
+        "scikit-learn",
+        "matplotlib",
+        "synflow_lib",
+    )
+    return {
+        "scale": scale(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "torch": torch.__version__,
+        **{package: _version(package) for package in packages},
+        "device": str(here),
+        "device_name": name,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _given(variable: str) -> Path | None:
+    value = os.environ.get(variable)
+    return Path(value).expanduser().absolute() if value else None
+
+
+def _created(folder: Path, variable: str) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"the folder {folder} cannot be created ({error}). "
+            f"Set {variable} to a folder that can be written."
+        ) from error
+    return folder
+
+
+def _checkout() -> Path | None:
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "notebooks").is_dir() and (folder / "synflow_lib").is_dir():
+            return folder
+    return None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu_name() -> str:
+    # platform.processor() is empty or says only "x86_64" on most Linux systems.
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

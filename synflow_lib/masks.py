@@ -1,0 +1,202 @@
+"""Which weights stay."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import pandas as pd
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from .graph import prunable
+
+_FORMAT = "synflow_lib.masks.1"
+
+
+class Masks(Mapping):
+    """Parameter name -> bool tensor, True where the weight stays; in forward order.
+
+    >>> masks = Masks({"0.weight": torch.tensor([[True, False]]), "1.weight": torch.tensor([[True]])})
+    >>> masks.kept, masks.total, masks.compression
+    (2, 3, 1.5)
+    """
+
+    def __init__(self, masks: Mapping[str, Tensor]) -> None:
+        if not masks:
+            raise ValueError("no masks given; expected at least one parameter name -> bool tensor")
+        for name, mask in masks.items():
+            if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+                raise TypeError(
+                    f"mask {name!r} is {getattr(mask, 'dtype', type(mask).__name__)};"
+                    " expected a bool tensor"
+                )
+        self._masks = dict(masks)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._masks[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._masks)
+
+    def __len__(self) -> int:
+        return len(self._masks)
+
+    def __eq__(self, other) -> bool:
+        return (
+            isinstance(other, Masks)
+            and list(self) == list(other)
+            and all(torch.equal(self[name], other[name]) for name in self)
+        )
+
+    __hash__ = None
+
+    def __repr__(self) -> str:
+        return (
+            f"Masks({len(self)} layers, kept {self.kept:,} of {self.total:,},"
+            f" compression {self.compression:.4g})"
+        )
+
+    @classmethod
+    def from_model(cls, model: nn.Module, **select) -> Masks:
+        """Read masks back from the zeros of a model; ``select`` as in `synflow_lib.prunable`.
+
+        >>> Masks.from_model(nn.Linear(3, 2)).kept
+        6
+        """
+        return cls({name: p.detach() != 0 for name, p in prunable(model, **select).items()})
+
+    @property
+    def kept(self) -> int:
+        """Number of weights that stay."""
+        return sum(int(mask.sum()) for mask in self.values())
+
+    @property
+    def total(self) -> int:
+        """N, the number of prunable weights."""
+        return sum(mask.numel() for mask in self.values())
+
+    @property
+    def density(self) -> float:
+        """kept / N, in [0, 1]."""
+        return self.kept / self.total
+
+    @property
+    def sparsity(self) -> float:
+        """1 - density."""
+        return 1.0 - self.density
+
+    @property
+    def compression(self) -> float:
+        """rho = N / kept; infinite where nothing stays."""
+        return self.total / self.kept if self.kept else float("inf")
+
+    def table(self) -> pd.DataFrame:
+        """One row a layer in forward order: ``layer, kept, total, density``."""
+        rows = [(name, int(mask.sum()), mask.numel()) for name, mask in self.items()]
+        table = pd.DataFrame(rows, columns=["layer", "kept", "total"])
+        table["density"] = table["kept"] / table["total"]
+        return table
+
+    def empty_layers(self) -> list[str]:
+        """Names of the layers with no weight left: the paper's sign of layer-collapse."""
+        return [name for name, mask in self.items() if not mask.any()]
+
+    @torch.no_grad()
+    def apply_(self, model: nn.Module) -> nn.Module:
+        """Write zeros into the pruned weights of ``model`` and return it.
+
+        Raises:
+            ValueError: a parameter is missing or has another shape; nothing is written then.
+        """
+        for name, parameter in self._parameters_of(model):
+            parameter.mul_(self[name].to(parameter.device))
+        return model
+
+    def to_torch_prune(self, model: nn.Module) -> nn.Module:
+        """Hand the masks to ``torch.nn.utils.prune`` (``custom_from_mask``) and return ``model``.
+
+        >>> layer = nn.Linear(2, 1)
+        >>> _ = Masks({"weight": torch.tensor([[True, False]])}).to_torch_prune(layer)
+        >>> torch.nn.utils.prune.is_pruned(layer)
+        True
+        """
+        from torch.nn.utils import prune as torch_prune
+
+        for name, parameter in self._parameters_of(model):
+            path, _, attribute = name.rpartition(".")
+            module = model.get_submodule(path)
+            torch_prune.custom_from_mask(module, attribute, self[name].to(parameter.device))
+        return model
+
+    def _parameters_of(self, model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+        named = dict(model.named_parameters(remove_duplicate=False))
+        for name, mask in self.items():
+            if name not in named:
+                raise ValueError(
+                    f"the model has no parameter {name!r}; these masks are not its own"
+                )
+            if named[name].shape != mask.shape:
+                raise ValueError(
+                    f"{name!r} has shape {tuple(named[name].shape)} in the model and"
+                    f" {tuple(mask.shape)} in the masks"
+                )
+        return [(name, named[name]) for name in self]
+
+    def to(self, device: torch.device | str) -> Masks:
+        """The same masks on another device."""
+        return Masks({name: mask.to(device) for name, mask in self.items()})
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write to ``path`` in the safetensors format, which cannot run code; all or nothing."""
+        path = Path(path)
+        tensors = {name: mask.to("cpu", torch.uint8).contiguous() for name, mask in self.items()}
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+        os.close(handle)
+        try:
+            order = "\n".join(self)
+            save_file(tensors, temporary, metadata={"format": _FORMAT, "order": order})
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Masks:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: damaged, or not a file of masks.
+        """
+        if not Path(path).exists():
+            raise FileNotFoundError(f"no file of masks at {path}")
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                names = metadata.get("order", "").split("\n")
+                if metadata.get("format") != _FORMAT or set(names) != set(file.keys()):
+                    raise ValueError(
+                        f"{path} is a safetensors file but holds no masks of this library"
+                        f" (format {metadata.get('format')!r}, expected {_FORMAT!r})"
+                    )
+                masks = {name: file.get_tensor(name) for name in names}
+        except (SafetensorError, OSError) as error:
+            raise ValueError(
+                f"{path} is not a readable file of masks ({error}); it may be truncated."
+                " Write it again with masks.save(path)"
+            ) from error
+        return cls({name: mask.bool() for name, mask in masks.items()})
+
+    @classmethod
+    def ones(cls, model: nn.Module, *, keep: Iterable[str] = (), **select) -> Masks:
+        """Nothing pruned."""
+        found = prunable(model, keep=keep, **select)
+        return cls({name: torch.ones_like(p, dtype=torch.bool) for name, p in found.items()})

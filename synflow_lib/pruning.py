@@ -1,0 +1,359 @@
+"""The loop: score, remove, score again."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from .batches import Batch
+from .graph import input_shape as find_input_shape
+from .masks import Masks
+from .saliency import Method, Scorer, SynFlow, resolve
+from .selection import keep_cut, keep_largest
+from .trajectory import SURVIVED, Trajectory, kept_at
+from .wiring import wiring
+from .workspace import Context, Workspace, no_trace
+
+Schedule = Callable[[int, int, float], float]
+Parts = tuple[Tensor, ...]  # the surviving scores, layer by layer
+Decide = Callable[[int, Parts, Tensor, Method, Tensor], "Tensor | None"]
+
+SCHEDULES: dict[str, Schedule] = {
+    "exponential": lambda t, n, density: density ** (t / n),
+    "linear": lambda t, n, density: 1.0 - (1.0 - density) * t / n,
+}
+
+
+def prune(
+    model: nn.Module,
+    method: str | Scorer | type[Method],
+    compression: float,
+    batch: Batch | Iterable[Batch] | None = None,
+    *,
+    iterations: int | None = None,
+    schedule: str | Schedule = "exponential",
+    scope: str = "global",
+    keep: Iterable[str] = (),
+    bias: bool = False,
+    batch_norm: bool = False,
+    mode: str | None = None,
+    seed: int = 0,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    progress: bool | None = None,
+) -> Masks:
+    """Choose which weights stay, at an exact compression; the model is left as it is.
+
+    Args:
+        model: any module; at initialization or trained.
+        method: a name, a function ``(model, batch) -> scores``, or a method class (see `score`).
+        compression: rho = N / kept, from 1 to N. Exactly ``round(N / rho)`` weights stay (at least
+            one), with scope "local" of each layer; ties go by position.
+        batch: data, for methods that score on data; the others ignore it.
+        iterations: how often to score; default the paper's: 100 for SynFlow, 1 for the others.
+        schedule: densities over the iterations: ``"exponential"`` rho^(-t/n), ``"linear"``, a
+            function ``(t, n, final density) -> density``, or ``"cut"``: as many iterations as
+            Theorem 3 asks for (see `trajectory`).
+        scope: ``"global"`` compares all weights, ``"local"`` prunes every layer alike.
+        keep, bias, batch_norm: which parameters take part (see `synflow_lib.prunable`).
+        mode, seed, loss, input_shape: as in `score`.
+        progress: True shows a bar, False never; None shows one on a terminal after two seconds.
+
+    Returns:
+        `Masks`; ``masks.apply_(model)`` writes the zeros.
+
+    Raises:
+        ValueError, TypeError: unfit arguments, scores or data.
+
+    Paper: Algorithm 1, with any score in place of SynFlow's.
+
+    >>> _ = torch.manual_seed(0)
+    >>> net = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 10))
+    >>> prune(net, "synflow", compression=450)
+    Masks(2 layers, kept 2 of 900, compression 450)
+    """
+    run = _Run(model, method, Context(batch, mode, seed, loss, input_shape), progress,
+               keep=keep, bias=bias, batch_norm=batch_norm)  # fmt: skip
+    kept = kept_at(run.total, compression)
+    if scope not in ("global", "local"):
+        raise ValueError(f"scope={scope!r}; expected 'global' or 'local'")
+    if schedule == "cut":
+        if iterations is not None or scope != "global":
+            raise ValueError(
+                "schedule='cut' finds its own number of iterations and compares all weights;"
+                " leave out iterations= and scope="
+            )
+        return run.by_cuts(kept).keeping(kept)
+    densities = _densities(schedule, run.iterations(iterations), kept / run.total)
+    if scope == "local":
+        return run.local(densities, compression)
+    return run.by_counts([max(kept, round(run.total * d)) for d in densities[:-1]] + [kept])
+
+
+def trajectory(
+    model: nn.Module,
+    method: str | Scorer | type[Method] = "synflow",
+    batch: Batch | Iterable[Batch] | None = None,
+    *,
+    schedule: str | Schedule | None = None,
+    iterations: int | None = None,
+    compression: float | None = None,
+    keep: Iterable[str] = (),
+    bias: bool = False,
+    batch_norm: bool = False,
+    mode: str | None = None,
+    seed: int = 0,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    progress: bool | None = None,
+) -> Trajectory:
+    r"""One nested family of masks through every compression.
+
+    ``schedule="cut"`` (the default of SynFlow) makes Theorem 3 the schedule. With positive,
+    conserved scores every cut of the network carries the same total R. In each iteration the
+    smallest scores go, as many as sum to less than R. Every path that is cut runs through a
+    removed weight, so the cut paths together carry less than R and some path is left: the network
+    is never disconnected, no layer of a chain is ever emptied, and the run ends only when every
+    weight left carries all of R, on a chain one weight a layer, rho_max = N / L.
+
+    Args:
+        schedule: ``"cut"``, or None for one-shot methods: score once, which orders all weights;
+            or a fixed schedule with ``iterations`` down to ``compression`` (default N / L).
+        compression: where to stop; the default of ``"cut"`` is as far as it goes.
+        (others): as in `prune`.
+
+    Returns:
+        A `Trajectory`: ``.at(compression)`` gives `Masks`, ``.history`` a row an iteration.
+
+    Raises:
+        ValueError: as in `prune`; also "cut" with a score that can be negative.
+
+    >>> _ = torch.manual_seed(0)
+    >>> path = trajectory(nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 10)))
+    >>> path.max_compression, path.at(100)
+    (450.0, Masks(2 layers, kept 9 of 900, compression 100))
+    """
+    run = _Run(model, method, Context(batch, mode, seed, loss, input_shape), progress,
+               keep=keep, bias=bias, batch_norm=batch_norm)  # fmt: skip
+    if schedule is None:
+        schedule = "cut" if run.iterations(iterations) > 1 and iterations is None else "exponential"
+    if schedule == "cut":
+        if iterations is not None:
+            raise ValueError("schedule='cut' finds its own number of iterations; leave it out")
+        return run.by_cuts(1 if compression is None else kept_at(run.total, compression))
+    count = run.iterations(iterations)
+    if compression is None:
+        kept = 0 if count == 1 else len(run.work.names)
+    else:
+        kept = kept_at(run.total, compression)
+    densities = _densities(schedule, count, max(kept, 1) / run.total)
+    counts = [max(kept, round(run.total * d)) for d in densities[:-1]] + [kept]
+    record = _Record(run.total, run.work.flat)
+    run.by_counts(counts, record)
+    return record.trajectory(run.work)
+
+
+def _densities(schedule: str | Schedule, iterations: int, final: float) -> list[float]:
+    if isinstance(schedule, str):
+        if schedule not in SCHEDULES:
+            raise ValueError(
+                f"unknown schedule {schedule!r}; expected one of {[*SCHEDULES, 'cut']} or a"
+                " function (t, n, final density) -> density"
+            )
+        schedule = SCHEDULES[schedule]
+    elif not callable(schedule):
+        raise TypeError(f"schedule is a {type(schedule).__name__}; expected a name or a function")
+    densities = [float(schedule(t, iterations, final)) for t in range(1, iterations + 1)]
+    rising = any(b > a for a, b in zip(densities, densities[1:], strict=False))
+    if rising or not all(0 < d <= 1 for d in densities):
+        raise ValueError(
+            f"the schedule gives densities {densities[:3]}...; expected numbers in (0, 1] that"
+            " never rise, since a pruned weight never returns"
+        )
+    return densities
+
+
+class _Run:
+    """One run of one method on one private copy of the model."""
+
+    def __init__(self, model, method, context: Context, progress: bool | None, **select) -> None:
+        self.method_class = resolve(method)
+        self.work = Workspace(model, **select)
+        self.model, self.context, self.progress = model, context, progress
+        self.total = self.work.flat.numel()
+
+    def iterations(self, given: int | None) -> int:
+        if given is None:
+            return self.method_class.iterations
+        if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+            raise ValueError(f"iterations={given!r}; expected a whole number from 1")
+        return given
+
+    def bar(self, total: int | None = None) -> tqdm:
+        hide = None if self.progress is None else not self.progress
+        return tqdm(total=total, desc="pruning", unit=" iterations", disable=hide, delay=2)
+
+    def score(self, method: Method, index: Tensor | None) -> Tensor:
+        """Scores of the surviving weights, at the positions ``index`` (None: all)."""
+        flat = method.flat()
+        if not torch.isfinite(flat.sum()) and not torch.isfinite(flat).all():
+            raise ValueError(
+                f"{self.method_class.__name__} gave scores that are NaN or infinite; check the"
+                " weights and the data, or use model.double()"
+            )
+        return flat if index is None else flat.index_select(0, index)
+
+    def loop(
+        self, decide: Decide, length: int | None = None, record: _Record | None = None
+    ) -> Tensor:
+        """Score, and keep what ``decide`` marks, ``length`` times or until it returns None.
+
+        Survivors are carried as positions, so that the cost of a step falls with their number.
+        Returns the survivors as a flat mask, bool (N,).
+        """
+        flat, index = self.work.flat, torch.arange(self.total, dtype=torch.int32)
+        index = index.to(flat.device)
+        ends = torch.tensor(self.work.sizes, device=flat.device).cumsum(0).int()
+        with no_trace(flat.device, self.context.seed), self.bar(length) as bar:
+            method = self.method_class(self.work, self.context)
+            for step in itertools.count() if length is None else range(length):
+                scores = self.score(method, index)
+                upto = torch.searchsorted(index, ends).tolist()
+                sizes = [b - a for a, b in zip([0, *upto], upto, strict=False)]
+                stay = decide(step, scores.split(sizes), scores, method, index)
+                if stay is None:
+                    break
+                gone = (~stay).nonzero().squeeze(1)
+                where = index.index_select(0, gone).long()
+                if record:
+                    record.add(where, scores.index_select(0, gone))
+                index = index.index_select(0, stay.nonzero().squeeze(1))
+                flat.index_fill_(0, where, 0)
+                bar.update()
+        return torch.zeros_like(flat, dtype=torch.bool).index_fill_(0, index.long(), True)
+
+    def masks(self, flat: Tensor) -> Masks:
+        return Masks({name: view.clone() for name, view in self.work.views(flat).items()})
+
+    def by_counts(self, counts: list[int], record: _Record | None = None) -> Masks:
+        """Keep ``counts[t]`` weights after iteration t; iterations that remove nothing are free."""
+        counts = [b for a, b in zip([self.total, *counts], counts, strict=False) if b < a]
+
+        def decide(step: int, parts: Parts, scores: Tensor, *_) -> Tensor:
+            return keep_largest(scores, counts[step])
+
+        return self.masks(self.loop(decide, len(counts), record))
+
+    def local(self, densities: list[float], compression: float) -> Masks:
+        """The same within every layer, at least one weight each."""
+        goal = [kept_at(size, min(compression, size)) for size in self.work.sizes]
+
+        def decide(step: int, parts: Parts, scores: Tensor, *_) -> Tensor:
+            counts = [round(size * densities[step]) for size in self.work.sizes]
+            if step == len(densities) - 1:
+                counts = goal
+            kept = [max(a, b) for a, b in zip(counts, goal, strict=True)]
+            return torch.cat([keep_largest(p, k) for p, k in zip(parts, kept, strict=True)])
+
+        return self.masks(self.loop(decide, len(densities)))
+
+    def by_cuts(self, stop: int) -> Trajectory:
+        """Theorem 3 as the schedule, until ``stop`` weights are left or no more can go."""
+        record = _Record(self.total, self.work.flat)
+        # Rounding must not eat the last path: stay under the cut by more than rounding.
+        slack = 1.0 - torch.finfo(self.work.flat.dtype).eps ** 0.5
+        cuts = self.cuts()
+
+        def decide(
+            step: int, parts: Parts, scores: Tensor, method: Method, index: Tensor
+        ) -> Tensor | None:
+            if scores.numel() <= stop:
+                return None
+            if float(scores.amin()) < 0:
+                raise ValueError(
+                    f"{self.method_class.__name__} gave negative scores; schedule='cut' needs"
+                    " positive conserved ones (Theorem 3)"
+                )
+            sums = [float(part.sum(dtype=torch.float64)) for part in parts]
+            record.cut = min(sum(sums[layer] for layer in cut) for cut in cuts)
+            if isinstance(method, SynFlow):  # a weight shared by layers counts once in R
+                record.cut = min(record.cut, float(method.total))
+            stay = keep_cut(scores, record.cut * slack)
+            if isinstance(method, SynFlow) and method.pipes.detours:
+                stay = _spare_shortest(stay, scores, method, index, slack)
+            kept = int(torch.count_nonzero(stay))
+            if kept == scores.numel():
+                return None
+            return stay if kept >= stop else keep_largest(scores, stop)
+
+        self.loop(decide, None, record)
+        return record.trajectory(self.work)
+
+    def cuts(self) -> list[list[int]]:
+        """The cuts of the network, each as the numbers of the layers that cross it."""
+        batch = self.context.batch
+        example = batch[0] if isinstance(batch, (tuple, list)) and len(batch) else None
+        example = example[0] if isinstance(example, (tuple, list)) else example
+        shape = find_input_shape(self.model, self.context.input_shape, example)
+        number = {name: position for position, name in enumerate(self.work.names)}
+        named = [[f"{n}.weight" for n in names] for names, _ in wiring(self.model, shape).cuts()]
+        # A cut with a dense layer in it (keep=) cannot be emptied and needs no watching.
+        watched = [[number[n] for n in names] for names in named if set(names) <= set(number)]
+        if not watched:
+            raise ValueError("keep= leaves a dense layer in every cut: nothing for 'cut' to watch")
+        return watched
+
+
+def _spare_shortest(
+    stay: Tensor, scores: Tensor, method: SynFlow, index: Tensor, slack: float
+) -> Tensor:
+    """Also leave a path through the fewest weights, so that rho_max by path is reached.
+
+    The same union bound on the sum over the shortest paths of a residual network: of the weights
+    that would go, those stay that the shortest paths need most, so that what goes carries less
+    than all of that sum. Once every weight carries all of R, the weights off those paths go.
+    """
+    short = method.flat(shortest=True).index_select(0, index)
+    limit = float(method.total) * slack
+    going = (~stay).nonzero().squeeze(1)
+    going = going[short[going].argsort(stable=True)]
+    spared = going[short[going].double().cumsum(0) >= limit]
+    if spared.numel() == going.numel():
+        return keep_cut(short, limit)
+    stay[spared] = True
+    return stay
+
+
+@dataclass
+class _Record:
+    """Writes down which iteration removed what, at which score."""
+
+    total: int
+    like: Tensor
+    cut: float = float("nan")
+
+    def __post_init__(self) -> None:
+        self.iteration = torch.full_like(self.like, SURVIVED, dtype=torch.int16)
+        self.score = torch.full_like(self.like, torch.inf)
+        self.counts: list[int] = [self.total]
+        self.rows: list[tuple] = []
+
+    def add(self, where: Tensor, removed: Tensor) -> None:
+        number, kept = len(self.counts), self.counts[-1] - where.numel()
+        self.iteration.index_fill_(0, where, number)
+        self.score.index_copy_(0, where, removed)
+        self.counts.append(kept)
+        size = float(removed.sum(dtype=torch.float64))
+        self.rows.append((number, kept, self.total / max(kept, 1), size, self.cut, size / self.cut))
+
+    def trajectory(self, work: Workspace) -> Trajectory:
+        columns = ["iteration", "kept", "compression", "prune_size", "cut_size", "ratio"]
+        layout = dict(zip(work.names, work.shapes, strict=True))
+        history = pd.DataFrame(self.rows, columns=columns)
+        return Trajectory(layout, self.iteration, self.score, self.counts, history)

@@ -1,0 +1,263 @@
+"""Which unit writes to which: the hidden units of a network and the layers between them.
+
+A *unit* is a neuron or a feature map. Operations without weights (ReLU, pooling, flatten, sums)
+only pass units on, so a unit is a connected set of channels between the layers that write it and
+the layers that read it. On a residual stream a unit has many writers and many readers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import networkx as nx
+import numpy as np
+import torch
+from torch import fx, nn
+
+from .graph import BATCH_NORM, CONV, CONV_TRANSPOSED, PRUNABLE, is_addition, skeleton, trace
+
+_PASSING_MODULES = (
+    nn.modules.activation.ReLU,
+    nn.Identity,
+    nn.modules.dropout._DropoutNd,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd,
+    nn.Upsample,
+    nn.Flatten,
+)
+
+
+@dataclass
+class Layer:
+    """A weight and the units it joins; ``reads`` (inputs,) and ``writes`` (outputs,) are unit ids."""
+
+    name: str
+    module: nn.Module
+    reads: np.ndarray
+    writes: np.ndarray
+
+
+@dataclass
+class Norm:
+    """A BatchNorm. With batch statistics it ends its input's units and starts new ones."""
+
+    name: str
+    reads: np.ndarray
+    writes: np.ndarray
+
+
+@dataclass
+class Wiring:
+    """Units of a network: ``inputs`` and ``outputs`` are the ids that have no law."""
+
+    layers: list[Layer] = field(default_factory=list)
+    norms: list[Norm] = field(default_factory=list)
+    inputs: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+    outputs: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+    units: int = 0
+    region: np.ndarray = field(default_factory=lambda: np.zeros(0, int))  # unit -> region
+
+    def cuts(self) -> list[tuple[list[str], set[int]]]:
+        """Every cut of the network between two of its regions, from input to output.
+
+        A region is what shares a tensor, such as one layer's output or a whole residual stage. A
+        cut is given by the layers that cross it and the regions behind it.
+        """
+        graph = nx.MultiDiGraph()
+        graph.add_nodes_from(range(int(self.region.max()) + 1))
+        for edge in [*self.layers, *self.norms]:
+            source, target = self.region[edge.reads[0]], self.region[edge.writes[0]]
+            graph.add_edge(int(source), int(target))
+        # Regions on a cycle (a residual stream and its blocks) stay on one side together.
+        condensed = nx.condensation(nx.DiGraph(graph))
+        order = list(
+            nx.lexicographical_topological_sort(condensed, key=lambda n: self._first(condensed, n))
+        )
+        behind = set(graph.nodes)
+        found = []
+        outputs = set(self.region[self.outputs].tolist())
+        for component in order:
+            behind = behind - condensed.nodes[component]["members"]
+            if not outputs <= behind:
+                break
+            crossing = [
+                layer.name
+                for layer in self.layers
+                if self.region[layer.reads[0]] not in behind
+                and self.region[layer.writes[0]] in behind
+            ]
+            if crossing or not found:
+                found.append((crossing, behind))
+        return [(names, rest) for names, rest in found if names]
+
+    @staticmethod
+    def _first(condensed: nx.DiGraph, component: int) -> int:
+        return min(condensed.nodes[component]["members"])
+
+
+def wiring(
+    model: nn.Module, input_shape: tuple[int, ...], batch_statistics: frozenset[str] = frozenset()
+) -> Wiring:
+    """Trace which units every layer reads and writes.
+
+    Args:
+        model: a traceable network of one input.
+        input_shape: without the batch dimension.
+        batch_statistics: names of the BatchNorm modules that use batch statistics.
+
+    Raises:
+        ValueError: an operation that conservation has no law for; its name is in the message.
+    """
+    net = skeleton(model)
+    return _Tracer(net, input_shape, batch_statistics).run()
+
+
+class _Tracer:
+    def __init__(self, net: nn.Module, input_shape: tuple[int, ...], batch_statistics) -> None:
+        self.net, self.batch_statistics = net, batch_statistics
+        self.module = dict(net.named_modules())
+        self.graph_module = trace(net)
+        self.example = torch.empty(2, *input_shape, device="meta", dtype=_dtype(net))
+        self.wiring = Wiring()
+        self.unions: list[tuple[np.ndarray, np.ndarray]] = []
+        self.groups: list[np.ndarray] = []  # ids that share a tensor
+        self.seen: dict[str, Layer] = {}
+
+    def new(self, count: int) -> np.ndarray:
+        start = self.wiring.units
+        self.wiring.units += count
+        return np.arange(start, start + count)
+
+    def run(self) -> Wiring:
+        shapes = fx.passes.shape_prop.ShapeProp(self.graph_module)
+        try:
+            shapes.propagate(self.example)
+        except RuntimeError as error:
+            raise ValueError(
+                f"the network cannot run on an input of shape {tuple(self.example.shape[1:])}"
+            ) from error
+        ids: dict[fx.Node, np.ndarray] = {}
+        for node in self.graph_module.graph.nodes:
+            if node.op == "output":
+                ends = [ids[n] for n in node.all_input_nodes if n in ids]
+                self.wiring.outputs = np.concatenate(ends)
+                continue
+            meta = node.meta.get("tensor_meta")
+            if not hasattr(meta, "shape"):
+                continue  # a size, a number: nothing flows through it
+            value = self.ids_of(node, meta.shape, ids)
+            if value is not None:
+                ids[node] = value
+                self.groups.append(value)
+        return self.merged()
+
+    def ids_of(self, node: fx.Node, shape: torch.Size, ids: dict) -> np.ndarray | None:
+        if node.op == "placeholder":
+            self.wiring.inputs = self.new(shape[1])
+            return self.wiring.inputs
+        sources = [ids[n] for n in node.all_input_nodes if n in ids]
+        if not sources:
+            return None
+        if node.op == "call_module":
+            name, module = str(node.target), self.module[str(node.target)]
+            if isinstance(module, PRUNABLE):
+                if isinstance(module, nn.Linear) and len(shape) != 2:
+                    raise ValueError(
+                        f"{name}: conservation is defined for Linear on (batch, features), here its"
+                        f" output has shape {tuple(shape)}"
+                    )
+                return self.layer(name, module, sources[0])
+            if isinstance(module, BATCH_NORM):
+                writes = self.new(len(sources[0])) if name in self.batch_statistics else sources[0]
+                self.wiring.norms.append(Norm(name, sources[0], writes))
+                return writes
+            if not (
+                isinstance(module, _PASSING_MODULES)
+                or type(module).__module__ == "torch.nn.modules.activation"
+            ):
+                raise ValueError(f"no conservation law for {name}, a {type(module).__name__}")
+        if is_addition(node):
+            if len(sources) == 2:
+                self.unions.append((sources[0], sources[1]))
+            return sources[0]
+        if node.target is torch.cat or node.target is torch.concat:
+            if (node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)) != 1:
+                raise ValueError("no conservation law for torch.cat outside the channel dimension")
+            return np.concatenate(sources)
+        if len(sources) > 1 or str(getattr(node.target, "__name__", node.target)) in _MIXING:
+            raise ValueError(
+                f"no conservation law for {node.op} {getattr(node.target, '__name__', node.target)}:"
+                " units must be joined by sums or concatenation only"
+            )
+        source = sources[0]
+        if shape[1] == len(source):
+            return source
+        if len(shape) == 2 and shape[1] % len(source) == 0:  # flatten: each map becomes many inputs
+            return np.repeat(source, shape[1] // len(source))
+        raise ValueError(
+            f"{node.name} turns {len(source)} channels into shape {tuple(shape)}; conservation"
+            " follows channels through flatten, pooling and element-wise operations only"
+        )
+
+    def layer(self, name: str, module: nn.Module, source: np.ndarray) -> np.ndarray:
+        if name in self.seen:  # a shared module: one score for all its uses joins their units
+            again = self.seen[name]
+            self.unions += [(again.reads, source)]
+            return again.writes
+        out = module.out_features if isinstance(module, nn.Linear) else module.out_channels
+        self.seen[name] = Layer(name, module, source, self.new(out))
+        self.wiring.layers.append(self.seen[name])
+        return self.seen[name].writes
+
+    def merged(self) -> Wiring:
+        wiring = self.wiring
+        unit = _components(wiring.units, self.unions)
+        for part in [*wiring.layers, *wiring.norms]:
+            part.reads, part.writes = unit[part.reads], unit[part.writes]
+        wiring.inputs, wiring.outputs = unit[wiring.inputs], unit[wiring.outputs]
+        wiring.units = int(unit.max()) + 1
+        groups = [unit[group] for group in self.groups]
+        wiring.region = _components(wiring.units, [(g[:-1], g[1:]) for g in groups])
+        return wiring
+
+
+_MIXING = {"mul", "matmul", "bmm", "softmax", "chunk", "split", "permute", "transpose", "getitem"}
+
+
+def _components(count: int, unions: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Component number of each id, numbered by first appearance."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    left = np.concatenate([a for a, _ in unions]) if unions else np.zeros(0, int)
+    right = np.concatenate([b for _, b in unions]) if unions else np.zeros(0, int)
+    graph = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(count, count))
+    return connected_components(graph, directed=False)[1]
+
+
+def _dtype(net: nn.Module) -> torch.dtype:
+    return next(net.parameters()).dtype
+
+
+def incoming(layer: Layer, score: torch.Tensor) -> np.ndarray:
+    """Total score of the weights that write each output of the layer, float64 (outputs,)."""
+    score = score.detach().double()
+    if isinstance(layer.module, CONV_TRANSPOSED):  # (in, out / groups, *kernel)
+        groups = layer.module.groups
+        score = score.reshape(groups, -1, score.shape[1], score[0, 0].numel())
+        return score.sum((1, 3)).flatten().cpu().numpy()
+    return score.flatten(1).sum(1).cpu().numpy()
+
+
+def outgoing(layer: Layer, score: torch.Tensor) -> np.ndarray:
+    """Total score of the weights that read each input of the layer, float64 (inputs,)."""
+    score = score.detach().double()
+    if isinstance(layer.module, CONV):  # (out, in / groups, *kernel)
+        groups = layer.module.groups
+        score = score.reshape(groups, -1, score.shape[1], score[0, 0].numel())
+        return score.sum((1, 3)).flatten().cpu().numpy()
+    if isinstance(layer.module, CONV_TRANSPOSED):
+        return score.flatten(1).sum(1).cpu().numpy()
+    return score.sum(0).cpu().numpy()

@@ -1,0 +1,99 @@
+"""The private copy of a network that scoring and pruning work on."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .batches import Batch
+from .graph import prunable, working_copy
+
+
+class Scores(dict):
+    """Parameter name -> score tensor of the parameter's shape; a dict, with notes beside it.
+
+    Attributes:
+        constants: scores c * dR/dc of what is not pruned but takes part in conservation: biases,
+            BatchNorm's beta and running mean (its gamma and the leak by eps in train mode).
+        correction: what has to be added to the scores before they are conserved; GraSP only,
+            the squared gradient (see `synflow_lib.conservation`).
+        log2_scale: true scores are these times ``2 ** log2_scale``. Zero, unless the true ones
+            would leave the range of their type (SynFlow on very deep networks).
+    """
+
+    def __init__(self, scores=(), *, constants=None, correction=None, log2_scale: int = 0) -> None:
+        super().__init__(scores)
+        self.constants: dict[str, Tensor] = constants or {}
+        self.correction: dict[str, Tensor] = correction or {}
+        self.log2_scale = log2_scale
+
+
+class Workspace:
+    """A private copy of a network whose N prunable parameters lie in one flat tensor.
+
+    ``flat`` (N,) shares memory with the parameters of ``net``; ``views(t)`` cuts any flat tensor
+    into tensors of the parameters' shapes.
+    """
+
+    def __init__(self, model: nn.Module, **select) -> None:
+        self.names = list(prunable(model, **select))
+        self.net = working_copy(model)
+        self.training = model.training
+        named = dict(self.net.named_parameters(remove_duplicate=False))
+        self.parameters = [named[name] for name in self.names]
+        self.shapes = [parameter.shape for parameter in self.parameters]
+        self.sizes = [parameter.numel() for parameter in self.parameters]
+        self.flat = torch.cat([parameter.detach().reshape(-1) for parameter in self.parameters])
+        for parameter, view in zip(self.parameters, self.views(self.flat).values(), strict=True):
+            parameter.data = view
+        self.net.requires_grad_(False)
+
+    def views(self, flat: Tensor) -> dict[str, Tensor]:
+        parts = flat.split(self.sizes)
+        return {
+            name: part.view(shape)
+            for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
+        }
+
+    def flatten(self, tensors: dict[str, Tensor]) -> Tensor:
+        return torch.cat([tensors[name].reshape(-1) for name in self.names])
+
+
+@dataclass
+class Context:
+    """What a run gives to its method: data, options, and the seed."""
+
+    batch: Batch | Iterable[Batch] | None = None
+    mode: str | None = None
+    seed: int = 0
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None
+    input_shape: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in (None, "train", "eval"):
+            raise ValueError(f"mode={self.mode!r}; expected 'train', 'eval' or None")
+
+
+@contextlib.contextmanager
+def no_trace(device: torch.device, seed: int) -> Iterator[None]:
+    """Random numbers fixed by ``seed`` inside; the caller's generators untouched after."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextlib.contextmanager
+def clear_errors(shape: Iterable[int]) -> Iterator[None]:
+    """Says which input a network rejected, where torch says which kernel did."""
+    try:
+        yield
+    except (RuntimeError, IndexError) as error:
+        raise ValueError(
+            f"the network cannot run on an input of shape {tuple(shape)}: {error}."
+            " Check the batch, or pass input_shape= (without the batch dimension)"
+        ) from error
