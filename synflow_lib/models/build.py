@@ -19,6 +19,7 @@ __all__ = ["build", "check_choice", "check_count", "check_shape", "initialize_"]
 def build(
     layout: Callable[[], nn.Module],
     seed: int | None,
+    input_shape: tuple[int, ...],
     conv_fan: str,
     linear_std: float | None = None,
 ) -> nn.Module:
@@ -28,6 +29,8 @@ def build(
         layout: makes the network; called under the meta device.
         seed: None draws from torch's global generator. An integer draws from a generator of its
             own on the CPU: the same weights on every device, and the global generator untouched.
+        input_shape: of one input; the network carries it as an attribute, for methods that need no
+            data and so have no batch to tell it.
         conv_fan, linear_std: see `initialize_`.
 
     Returns:
@@ -37,6 +40,7 @@ def build(
     target = torch.empty(0).device  # the default device, a surrounding `with` included
     with torch.device("meta"):
         model = layout()
+    model.input_shape = tuple(input_shape)
     if target.type == "meta":
         return model
     model.to_empty(device=target if generator is None else "cpu")

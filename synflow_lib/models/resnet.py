@@ -42,6 +42,7 @@ def _cifar(
     return build(
         lambda: layout(BasicBlock, stages, num_classes, in_channels, imagenet_stem=False),
         seed,
+        (in_channels, 32, 32),
         conv_fan="fan_in",
     )
 
@@ -63,6 +64,7 @@ def _imagenet(
     return build(
         lambda: layout(block, stages, num_classes, in_channels, imagenet_stem=input_size == 224),
         seed,
+        (in_channels, input_size, input_size),
         conv_fan="fan_out",
     )
 

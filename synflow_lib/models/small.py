@@ -57,7 +57,7 @@ def fc(
             layers.append(nn.ReLU())
         return nn.Sequential(*layers, nn.Linear(sizes[-1], num_classes))
 
-    return build(layout, seed, conv_fan="fan_in")
+    return build(layout, seed, input_shape, conv_fan="fan_in")
 
 
 def conv(
@@ -105,4 +105,4 @@ def conv(
         classifier = nn.Linear(width * height * across, num_classes)
         return nn.Sequential(*layers, nn.Flatten(), classifier)
 
-    return build(layout, seed, conv_fan="fan_in")
+    return build(layout, seed, input_shape, conv_fan="fan_in")

@@ -67,6 +67,7 @@ def _vgg(
     return build(
         layout,
         seed,
+        (in_channels, input_size, input_size),
         conv_fan="fan_in" if input_size == 32 else "fan_out",
         linear_std=0.01 if head == "mlp" else None,
     )
