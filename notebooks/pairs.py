@@ -162,7 +162,7 @@ def problems(notebook: nbformat.NotebookNode) -> list[str]:
             if match := ADDRESS.search(text):
                 found.append(
                     f"cell {number}: '{match.group()}' changes from run to run; "
-                    "end the last line of the cell with a semicolon"
+                    "assign the last line of the cell to `_` (ruff removes a semicolon)"
                 )
     size = len(serialized(notebook).encode("utf-8"))
     if size >= MAX_BYTES:

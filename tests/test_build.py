@@ -174,7 +174,7 @@ def test_sync_repairs_the_layout_that_build_refuses(sample):
     [
         ("saved /some/where/figure.png\n", "absolute path /some/where"),
         (f"python of {sys.prefix}\n", "absolute path"),
-        ("[<Line2D at 0x7f12ab34cd56>]\n", "semicolon"),
+        ("[<Line2D at 0x7f12ab34cd56>]\n", "changes from run to run"),
         ("x" * 1_000_000, "at most 1,000,000"),
     ],
 )

@@ -1,5 +1,7 @@
 """Figures: what they show, that they are the same bytes each time, and what they refuse."""
 
+from pathlib import Path
+
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
@@ -312,3 +314,25 @@ def test_save_refuses_what_is_no_figure_or_table(folder):
         save(plt, "x")
     with pytest.raises(TypeError, match="DataFrame or None"):
         save(Figure(), "x", {"a": 1})
+
+
+# In a notebook.
+
+
+def test_a_notebook_shows_a_figure_once_and_still_shows_the_users_own():
+    nbclient = pytest.importorskip("nbclient")
+    nbformat = pytest.importorskip("nbformat")
+    cells = [
+        "from synflow_lib import figures, paper",
+        "fig = figures.prune_ratio(paper.figure7())",
+        "fig",
+        "import matplotlib.pyplot as plt; _ = plt.plot([1, 2])",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    root = str(Path(figures.__file__).parents[2])
+    nbclient.NotebookClient(notebook, resources={"metadata": {"path": root}}).execute()
+    shown = [
+        sum("image/png" in output.get("data", {}) for output in cell.outputs)
+        for cell in notebook.cells
+    ]
+    assert shown == [0, 0, 1, 1]

@@ -103,6 +103,9 @@ def theme() -> AbstractContextManager[None]:
     ...     plt.rcParams["axes.grid"]
     True
     """
+    # A notebook's backend switches itself on at the first use of pyplot. Inside the context that
+    # would be undone at its end, and the user's own plots would no longer be shown.
+    plt.draw_if_interactive()
     return matplotlib.style.context(["default", _RC])
 
 
@@ -157,8 +160,8 @@ def panels(
     """A themed figure with `count` axes in rows of `columns`, laid out once it has been filled.
 
     The layout is frozen at the end: computed anew at each save it would drift by fractions of a
-    pixel, and files would differ. The figure is closed towards pyplot, so that a notebook shows it
-    once, as the value of its cell.
+    pixel, and files would differ. pyplot does not know the figure, so that a notebook shows it
+    once, as the value of its cell, and nothing has to be closed.
 
     Args:
         count: axes to use, at least 1.
@@ -173,16 +176,8 @@ def panels(
     columns = min(columns, count)
     rows = -(-count // columns)
     with theme():
-        figure, grid = plt.subplots(
-            rows,
-            columns,
-            figsize=(WIDTH, height * rows),
-            squeeze=False,
-            sharex=share_x,
-            sharey=share_y,
-            layout="constrained",
-        )
-        plt.close(figure)
+        figure = Figure(figsize=(WIDTH, height * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False, sharex=share_x, sharey=share_y)
         axes = list(grid.flat)
         spare = axes[count:]
         for ax in spare:

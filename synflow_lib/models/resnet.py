@@ -42,7 +42,7 @@ def _cifar(
     return build(
         lambda: layout(BasicBlock, stages, num_classes, in_channels, imagenet_stem=False),
         seed,
-        (in_channels, 32, 32),
+        (in_channels, input_size, input_size),
         conv_fan="fan_in",
     )
 
