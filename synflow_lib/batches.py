@@ -46,6 +46,8 @@ def as_batches(
             )
         x, y = pair
         _check(x, y, device)
+        if x.is_inference():  # made under torch.inference_mode, useless to autograd
+            x, y = x.clone(), y.clone()
         x = x.to(dtype) if x.is_floating_point() else x
         parts = -(-len(y) // CHUNK)
         chunks += zip(x.tensor_split(parts), y.tensor_split(parts), strict=True)

@@ -20,6 +20,7 @@ from .graph import BATCH_NORM, fewest_weights, prunable, skeleton, trace
 from .graph import input_shape as find_input_shape
 from .masks import Masks
 from .pruning import Schedule, prune, trajectory
+from .randomness import own_random_numbers
 from .saliency import Method, Scorer, resolve
 from .trajectory import Trajectory, kept_at
 
@@ -72,7 +73,7 @@ class PathProbe:
     def __init__(self, model: nn.Module, input_shape: Iterable[int] | None = None) -> None:
         shape = find_input_shape(model, input_shape)
         trace(model)  # a clear error now rather than a wrong answer later
-        self.net = skeleton(model).to_empty(device="cpu").float()
+        self.net = skeleton(model, device="cpu").float()
         with torch.no_grad():
             for module in self.net.modules():
                 for name, parameter in module.named_parameters(recurse=False):
@@ -80,10 +81,10 @@ class PathProbe:
                 if isinstance(module, BATCH_NORM) and module.running_mean is not None:
                     module.running_mean.zero_()
                     module.running_var.fill_(1.0)
-                for name, buffer in module.named_buffers(recurse=False):
-                    if not isinstance(module, BATCH_NORM):
-                        original = model.get_buffer(name)
-                        buffer.copy_(original)
+            norms = {n for n, m in self.net.named_modules() if isinstance(m, BATCH_NORM)}
+            for name, buffer in self.net.named_buffers():
+                if name.rpartition(".")[0] not in norms:
+                    buffer.copy_(model.get_buffer(name))
         self.pipes = Pipes(self.net, sum_pools=True)
         self.weights = dict(self.net.named_parameters(remove_duplicate=False))
         self.inflow = torch.ones(1, *shape)
@@ -111,7 +112,8 @@ class PathProbe:
         names = [name for name in masks if not name.endswith("bias")]
         for name in names:
             self.weights[name].requires_grad_(True)
-        total = self.pipes(self.inflow, self.signs)
+        with torch.enable_grad():
+            total = self.pipes(self.inflow, self.signs)
         flows = [None] * len(names)
         if total.requires_grad:
             targets = [self.weights[name] for name in names]
@@ -229,7 +231,8 @@ def critical_compression(
     limit = max_compression(model, criterion, keep=keep)
     count = method_class.iterations if iterations is None else iterations
     if batch is not None and not isinstance(batch, (tuple, list)):
-        batch = list(batch)
+        with own_random_numbers(seed):  # a shuffling DataLoader draws from torch's generator
+            batch = list(batch)
     if schedule == "cut" or count == 1:
         way = trajectory(model, method, batch, schedule=schedule, iterations=iterations, **shared)
         kept = _first_alive(model, way, criterion, input_shape)

@@ -6,13 +6,18 @@ input to output are the same computation, a sum over paths, on different numbers
 
 from __future__ import annotations
 
+import functools
+from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from .graph import BATCH_NORM, PRUNABLE, fewest_weights, trace
+from .graph import BATCH_NORM, CONV, LINEAR, PRUNABLE, fewest_weights, trace
+
+FOLDABLE = LINEAR + CONV
 
 _IDENTITY = (nn.modules.dropout._DropoutNd, nn.Softmax, nn.LogSoftmax)
 # Normalizations without stored statistics: what is linear in them is their scale.
@@ -60,20 +65,42 @@ class Pipes(nn.Module):
         sum_pools: let max-pooling pass every path, not only that of the largest input. The
             network's function takes the largest; the set of its paths holds them all.
         names: the weights that count for the length of a path, for ``shortest``.
+        skip: names of modules that pass their input through (BatchNorm folded into a weight).
     """
 
     def __init__(
-        self, net: nn.Module, *, sum_pools: bool = False, names: Iterable[str] = ()
+        self,
+        net: nn.Module,
+        *,
+        sum_pools: bool = False,
+        names: Iterable[str] = (),
+        skip: Iterable[str] = (),
     ) -> None:
         super().__init__()
         self.net = net
+        self.sum_pools = sum_pools
+        self.detours: dict[fx.Node, list[fx.Node]] = {}
+        self.steps: list[_Step] = []
         try:
             self.graph: fx.Graph | None = trace(net).graph
         except ValueError:
             self.graph = None
-        self.sum_pools = sum_pools
-        self.detours: dict[fx.Node, list[fx.Node]] = {}
-        if self.graph is not None and names:
+            return
+        self.modules_by_name = dict(net.named_modules())
+        skip = set(skip)
+        last_use = {}
+        for node in self.graph.nodes:
+            last_use[node] = node
+            last_use |= dict.fromkeys(node.all_input_nodes, node)
+        for node in self.graph.nodes:
+            done = [used for used in [*node.all_input_nodes, node] if last_use[used] is node]
+            if node.op == "placeholder" and str(node.prev.op) == "placeholder" and not node.args:
+                raise ValueError(
+                    f"the network takes a second input, {node.target!r}; expected one tensor."
+                    " Wrap it in a module with a single input"
+                )
+            self.steps.append(_Step(node, self._operation(node, skip), list(dict.fromkeys(done))))
+        if names:
             used = fewest_weights(self.graph, names)
             for node in used:
                 ways = [source for source in node.all_input_nodes if source in used]
@@ -98,61 +125,66 @@ class Pipes(nn.Module):
         """
         if self.graph is None:
             return _total(self.net(x))
-        waiting = {node: len(node.users) for node in self.graph.nodes}
         live: dict[fx.Node, Tensor] = {}
-        modules = dict(self.net.named_modules())
-        for node in self.graph.nodes:
+        for step in self.steps:
+            node = step.node
             if node.op == "output":
-                return _total(fx.node.map_arg(node.args[0], live.__getitem__))
-            values = live
-            if shortest and node in self.detours:
-                values = live | {way: torch.zeros_like(live[way]) for way in self.detours[node]}
-            live[node] = self._run(node, values, modules, x)
-            for used in node.all_input_nodes:
-                waiting[used] -= 1
-                if not waiting[used]:
-                    del live[used]
-            if after is not None:
+                return _total(_fetch(node.args[0], live))
+            if node.op == "placeholder":
+                live[node] = node.args[0] if str(node.prev.op) == "placeholder" else x
+            elif step.run is None:
+                live[node] = live[node.all_input_nodes[0]]
+            else:
+                values = live
+                if shortest and node in self.detours:
+                    nothing = {way: torch.zeros_like(live[way]) for way in self.detours[node]}
+                    values = live | nothing
+                args = [_fetch(arg, values) for arg in node.args]
+                kwargs = {key: _fetch(arg, values) for key, arg in node.kwargs.items()}
+                live[node] = step.run(*args, **kwargs)
+            for used in step.done:
+                del live[used]
+            if after is not None and step.run is not None and node in live:
                 after(node, live)
         raise AssertionError("a torch.fx graph ends with its output")
 
-    def _run(self, node: fx.Node, live: dict, modules: dict[str, nn.Module], x: Tensor):
-        args = fx.node.map_arg(node.args, live.__getitem__)
-        kwargs = fx.node.map_arg(node.kwargs, live.__getitem__)
-        if node.op == "placeholder":
-            if str(node.prev.op) == "placeholder":  # a second input
-                if node.args:
-                    return node.args[0]  # has a default
-                raise ValueError(
-                    f"the network takes a second input, {node.target!r}; expected one tensor."
-                    " Wrap it in a module with a single input"
-                )
-            return x
+    def _operation(self, node: fx.Node, skip: set[str]) -> Callable | None:
+        """What a node computes; None where it passes its (first) input through."""
+        if node.op in ("placeholder", "output"):
+            return None
         if node.op == "get_attr":
-            value = self.net
-            for part in str(node.target).split("."):
-                value = getattr(value, part)
-            return value
-        if node.op == "call_module":
-            module = modules[str(node.target)]
-            if isinstance(module, _IDENTITY) or _is_activation(module):
-                return args[0]
-            if isinstance(module, _SCALE) or _uses_batch_statistics(module):
-                return _scaled(module, args[0])
-            if self.sum_pools:
-                pooled = _sum_pool(module, args[0])
-                if pooled is not None:
-                    return pooled
-            return module(*args, **kwargs)
+            return lambda: functools.reduce(getattr, str(node.target).split("."), self.net)
         if node.op == "call_method":
             if node.target in _ACTIVATION_METHODS:
-                return args[0]
-            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        if node.target in _ACTIVATION_FUNCTIONS:
-            return args[0]
-        if self.sum_pools and node.target in _MAX_POOLS:
-            return _MAX_POOLS[node.target](*args, **kwargs)
-        return node.target(*args, **kwargs)
+                return None
+            return lambda tensor, *args, **kw: getattr(tensor, str(node.target))(*args, **kw)
+        if node.op == "call_function":
+            if self.sum_pools and node.target in _MAX_POOLS:
+                return _MAX_POOLS[node.target]
+            return None if node.target in _ACTIVATION_FUNCTIONS else node.target
+        module = self.modules_by_name[str(node.target)]
+        if node.target in skip or isinstance(module, _IDENTITY) or _is_activation(module):
+            return None
+        if isinstance(module, _SCALE) or _uses_batch_statistics(module):
+            return functools.partial(_scaled, module)
+        return (_sum_pool(module) if self.sum_pools else None) or module
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One node, what it runs (None: it passes its input on), and the values no one needs after."""
+
+    node: fx.Node
+    run: Callable | None
+    done: list[fx.Node]
+
+
+def _fetch(argument, live: dict[fx.Node, Tensor]):
+    if isinstance(argument, fx.Node):
+        return live[argument]
+    if isinstance(argument, (tuple, list, dict, slice)):
+        return fx.node.map_arg(argument, live.__getitem__)
+    return argument
 
 
 def _total(output) -> Tensor:
@@ -178,15 +210,16 @@ def _is_activation(module: nn.Module) -> bool:
     )
 
 
-def _sum_pool(module: nn.Module, x: Tensor) -> Tensor | None:
+def _sum_pool(module: nn.Module) -> Callable | None:
     for dims in (1, 2, 3):
         if isinstance(module, getattr(nn, f"MaxPool{dims}d")):
-            return _window_sum(
+            return lambda x, dims=dims: _window_sum(
                 dims, x, module.kernel_size, module.stride, module.padding, module.dilation,
                 module.ceil_mode,
             )  # fmt: skip
         if isinstance(module, getattr(nn, f"AdaptiveMaxPool{dims}d")):
-            return getattr(nn.functional, f"adaptive_avg_pool{dims}d")(x, module.output_size)
+            pool = getattr(nn.functional, f"adaptive_avg_pool{dims}d")
+            return lambda x, pool=pool: pool(x, module.output_size)
     return None
 
 
@@ -210,21 +243,31 @@ _MAX_POOLS = {
 class Rescaler:
     """Keeps activations near 1 by exact powers of two, and remembers their product.
 
-    Called after each weight layer, it divides every live value by the same power of two. The live
+    After every few weight layers it divides every live value by the same power of two. The live
     values are a cut, so all paths, and with them all scores, are scaled alike: the order of the
     scores is that of the unscaled network while R of ResNet-1202 would overflow float64. Nothing
     here waits for the device.
     """
 
-    def __init__(self, net: nn.Module) -> None:
-        self.modules = dict(net.named_modules())
+    FEW, MANY = 4, 8  # layers between two rescalings: where one value is live, and at the latest
+
+    def __init__(self, pipes: Pipes) -> None:
+        self.weighted = {
+            step.node
+            for step in pipes.steps
+            if step.node.op == "call_module"
+            and isinstance(pipes.modules_by_name[str(step.node.target)], PRUNABLE)
+        }
+        self.layers = 0
         self.log2_scale: Tensor | int = 0
 
     def __call__(self, node: fx.Node, live: dict[fx.Node, Tensor]) -> None:
-        if node.op != "call_module" or not isinstance(self.modules[str(node.target)], PRUNABLE):
+        self.layers += node in self.weighted
+        if self.layers < self.FEW or (self.layers < self.MANY and len(live) > 1):
             return
+        self.layers = 0
         _, exponent = torch.frexp(live[node].detach().amax())
-        factor = torch.ldexp(torch.ones_like(exponent, dtype=live[node].dtype), -exponent)
+        factor = torch.exp2(-exponent.to(live[node].dtype))
         for key, value in live.items():
             if key.op != "get_attr":
                 live[key] = tree_map(lambda t: t * factor if torch.is_tensor(t) else t, value)
@@ -264,3 +307,39 @@ class Signs:
             ),
             live[node],
         )
+
+
+def fold_norms_(net: nn.Module, keep: Iterable[str] = ()) -> list[str]:
+    """Multiply BatchNorm's factor into the weight in front of it; returns the modules folded.
+
+    Exact for scores: theta * dR/dtheta does not change when theta is multiplied by a constant that
+    is taken out behind it. Only where nothing else reads the weight's output.
+    """
+    try:
+        graph = trace(net).graph
+    except ValueError:
+        return []
+    modules, folded = dict(net.named_modules()), []
+    calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
+    owners = Counter(id(m.weight) for m in modules.values() if isinstance(m, PRUNABLE))
+    for node in graph.nodes:
+        norm = modules.get(str(node.target)) if node.op == "call_module" else None
+        if not isinstance(norm, BATCH_NORM) or norm.running_var is None:
+            continue
+        source = node.args[0]
+        layer = modules.get(str(source.target)) if source.op == "call_module" else None
+        if (
+            not isinstance(layer, FOLDABLE)
+            or len(source.users) > 1
+            or calls[str(source.target)] + calls[str(node.target)] > 2
+            or owners[id(layer.weight)] > 1
+            or f"{node.target}.weight" in keep
+        ):
+            continue
+        with torch.no_grad():
+            scale = torch.rsqrt(norm.running_var + norm.eps)
+            if norm.weight is not None:
+                scale = scale * norm.weight
+            layer.weight.mul_(scale.view(-1, *[1] * (layer.weight.dim() - 1)))
+        folded.append(str(node.target))
+    return folded

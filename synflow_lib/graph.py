@@ -12,6 +12,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, fx, nn
 
+from .randomness import own_random_numbers
+
 LINEAR = (nn.Linear,)
 CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 CONV_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -21,6 +23,9 @@ BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 def trace(model: nn.Module) -> fx.GraphModule:
     """The graph of ``model`` by ``torch.fx``; it shares the parameters of ``model``.
+
+    Tracing runs the forward pass, which may count its calls or draw random numbers, so it runs on
+    a copy and with random numbers of its own.
 
     Raises:
         ValueError: the forward pass cannot be traced, for instance because it branches on the
@@ -32,7 +37,9 @@ def trace(model: nn.Module) -> fx.GraphModule:
     if isinstance(model, fx.GraphModule):
         return model
     try:
-        return fx.symbolic_trace(model)
+        with own_random_numbers():
+            memo = {id(parameter): parameter for parameter in model.parameters()}
+            return fx.symbolic_trace(copy.deepcopy(model, memo))
     except Exception as error:  # fx runs the user's forward: anything can come out of it
         raise ValueError(
             f"{type(model).__name__} cannot be traced by torch.fx ({type(error).__name__}: {error})."
@@ -205,13 +212,13 @@ def is_addition(node: fx.Node) -> bool:
     )
 
 
-def skeleton(model: nn.Module) -> nn.Module:
+def skeleton(model: nn.Module, device: str = "meta") -> nn.Module:
     """A copy of ``model`` in evaluation mode whose tensors hold shapes and no numbers."""
     tensors = [*model.parameters(), *model.buffers()]
     memo = {
-        id(t): nn.Parameter(torch.empty_like(t, device="meta"), requires_grad=False)
+        id(t): nn.Parameter(torch.empty_like(t, device=device), requires_grad=False)
         if isinstance(t, nn.Parameter)
-        else torch.empty_like(t, device="meta")
+        else torch.empty_like(t, device=device)
         for t in tensors
     }
     return copy.deepcopy(model, memo).eval()
@@ -223,11 +230,25 @@ def fewest_weights(graph: fx.Graph, names: Iterable[str]) -> dict[fx.Node, froze
     ``names`` are the parameters that count; a weight used twice counts once.
     """
     names, used = set(names), {}
+    first_name = _first_names(graph.owning_module)
     for node in graph.nodes:
         ways = [used[source] for source in node.all_input_nodes if source in used]
         if node.op == "placeholder":
             used[node] = frozenset()
         elif ways:
-            own = {f"{node.target}.weight"} & names if node.op == "call_module" else set()
+            if node.op == "call_module":
+                own = {f"{node.target}.weight"}
+            else:  # a weight may also be an argument, as of nn.functional.linear
+                own = {str(arg.target) for arg in node.all_input_nodes if arg.op == "get_attr"}
+            own = {first_name.get(name, name) for name in own} & names
             used[node] = min((way | own for way in ways), key=len)
     return used
+
+
+def _first_names(model: nn.Module | None) -> dict[str, str]:
+    """Name of a parameter -> the first of its names, where modules share one weight."""
+    first, names = {}, {}
+    if model is not None:
+        for name, parameter in model.named_parameters(remove_duplicate=False):
+            names[name] = first.setdefault(id(parameter), name)
+    return names

@@ -115,7 +115,8 @@ class Masks(Mapping):
             ValueError: a parameter is missing or has another shape; nothing is written then.
         """
         for name, parameter in self._parameters_of(model):
-            parameter.mul_(self[name].to(parameter.device))
+            # Not a product: that leaves minus zeros, and NaN where a weight is infinite.
+            parameter.masked_fill_(~self[name].to(parameter.device), 0.0)
         return model
 
     def to_torch_prune(self, model: nn.Module) -> nn.Module:
@@ -129,9 +130,11 @@ class Masks(Mapping):
         from torch.nn.utils import prune as torch_prune
 
         for name, parameter in self._parameters_of(model):
-            path, _, attribute = name.rpartition(".")
-            module = model.get_submodule(path)
-            torch_prune.custom_from_mask(module, attribute, self[name].to(parameter.device))
+            mask = self[name].to(parameter.device)
+            for module in model.modules():  # all that share the weight
+                for attribute, own in list(module.named_parameters(recurse=False)):
+                    if own is parameter:
+                        torch_prune.custom_from_mask(module, attribute, mask)
         return model
 
     def _parameters_of(self, model: nn.Module) -> list[tuple[str, nn.Parameter]]:

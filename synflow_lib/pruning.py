@@ -15,14 +15,15 @@ from .batches import Batch
 from .graph import input_shape as find_input_shape
 from .masks import Masks
 from .saliency import Method, Scorer, SynFlow, resolve
-from .selection import keep_cut, keep_largest
+from .selection import keep_cut, keep_largest, pick, places
 from .trajectory import SURVIVED, Trajectory, kept_at
 from .wiring import wiring
 from .workspace import Context, Workspace, no_trace
 
 Schedule = Callable[[int, int, float], float]
 Parts = tuple[Tensor, ...]  # the surviving scores, layer by layer
-Decide = Callable[[int, Parts, Tensor, Method, Tensor], "Tensor | None"]
+Decide = Callable[[int, Parts, Tensor, Method, "Tensor | None"], "Tensor | None"]
+_SHRUNK = 0.85  # survivors since the last look for dead units, before the next one
 
 SCHEDULES: dict[str, Schedule] = {
     "exponential": lambda t, n, density: density ** (t / n),
@@ -156,7 +157,7 @@ def trajectory(
     counts = [max(kept, round(run.total * d)) for d in densities[:-1]] + [kept]
     record = _Record(run.total, run.work.flat)
     run.by_counts(counts, record)
-    return record.trajectory(run.work)
+    return record.trajectory(run.layout)
 
 
 def _densities(schedule: str | Schedule, iterations: int, final: float) -> list[float]:
@@ -182,11 +183,15 @@ def _densities(schedule: str | Schedule, iterations: int, final: float) -> list[
 class _Run:
     """One run of one method on one private copy of the model."""
 
+    fast = True  # leave dead units out while pruning; the tests compare with False
+
     def __init__(self, model, method, context: Context, progress: bool | None, **select) -> None:
         self.method_class = resolve(method)
         self.work = Workspace(model, **select)
         self.model, self.context, self.progress = model, context, progress
         self.total = self.work.flat.numel()
+        self.layout = dict(zip(self.work.names, self.work.shapes, strict=True))
+        self.sizes = list(self.work.sizes)
 
     def iterations(self, given: int | None) -> int:
         if given is None:
@@ -199,47 +204,59 @@ class _Run:
         hide = None if self.progress is None else not self.progress
         return tqdm(total=total, desc="pruning", unit=" iterations", disable=hide, delay=2)
 
-    def score(self, method: Method, index: Tensor | None) -> Tensor:
-        """Scores of the surviving weights, at the positions ``index`` (None: all)."""
+    def score(self, method: Method, place: Tensor | None) -> Tensor:
+        """Scores of the surviving weights, which lie at ``place`` (None: all, in order)."""
         flat = method.flat()
         if not torch.isfinite(flat.sum()) and not torch.isfinite(flat).all():
             raise ValueError(
                 f"{self.method_class.__name__} gave scores that are NaN or infinite; check the"
                 " weights and the data, or use model.double()"
             )
-        return flat if index is None else flat.index_select(0, index)
+        return flat if place is None else flat.index_select(0, place)
 
     def loop(
         self, decide: Decide, length: int | None = None, record: _Record | None = None
     ) -> Tensor:
         """Score, and keep what ``decide`` marks, ``length`` times or until it returns None.
 
-        Survivors are carried as positions, so that the cost of a step falls with their number.
+        Survivors are carried as positions, so that the cost of a step falls with their number:
+        ``index`` is where a weight stands among all N, ``place`` where it lies in the workspace,
+        which differ once the method has left dead units out.
         Returns the survivors as a flat mask, bool (N,).
         """
-        flat, index = self.work.flat, torch.arange(self.total, dtype=torch.int32)
-        index = index.to(flat.device)
-        ends = torch.tensor(self.work.sizes, device=flat.device).cumsum(0).int()
-        with no_trace(flat.device, self.context.seed), self.bar(length) as bar:
+        device = self.work.flat.device
+        index = torch.arange(self.total, dtype=torch.int32, device=device)
+        place, compacted_at = None, self.total
+        ends = torch.tensor(self.sizes, device=device).cumsum(0).int()
+        with no_trace(device, self.context.seed), self.bar(length) as bar:
             method = self.method_class(self.work, self.context)
             for step in itertools.count() if length is None else range(length):
-                scores = self.score(method, index)
+                scores = self.score(method, place)
                 upto = torch.searchsorted(index, ends).tolist()
                 sizes = [b - a for a, b in zip([0, *upto], upto, strict=False)]
-                stay = decide(step, scores.split(sizes), scores, method, index)
+                stay = decide(step, scores.split(sizes), scores, method, place)
                 if stay is None:
                     break
-                gone = (~stay).nonzero().squeeze(1)
-                where = index.index_select(0, gone).long()
+                gone = places(~stay)
+                where = index.index_select(0, gone)
                 if record:
-                    record.add(where, scores.index_select(0, gone))
-                index = index.index_select(0, stay.nonzero().squeeze(1))
-                flat.index_fill_(0, where, 0)
+                    record.add(where.long(), scores.index_select(0, gone))
+                where = where if place is None else place.index_select(0, gone)
+                self.work.flat.index_fill_(0, where.long(), 0)
+                place = pick(index if place is None else place, stay)
+                index = pick(index, stay)
+                if self.fast and index.numel() < _SHRUNK * compacted_at:
+                    compacted_at = index.numel()
+                    moved = method.compact()
+                    place = place if moved is None else moved.index_select(0, place)
                 bar.update()
-        return torch.zeros_like(flat, dtype=torch.bool).index_fill_(0, index.long(), True)
+        mask = torch.zeros(self.total, dtype=torch.bool, device=device)
+        return mask.index_fill_(0, index.long(), True)
 
     def masks(self, flat: Tensor) -> Masks:
-        return Masks({name: view.clone() for name, view in self.work.views(flat).items()})
+        parts = flat.split([shape.numel() for shape in self.layout.values()])
+        layout = self.layout.items()
+        return Masks({name: p.view(s).clone() for (name, s), p in zip(layout, parts, strict=True)})
 
     def by_counts(self, counts: list[int], record: _Record | None = None) -> Masks:
         """Keep ``counts[t]`` weights after iteration t; iterations that remove nothing are free."""
@@ -252,10 +269,10 @@ class _Run:
 
     def local(self, densities: list[float], compression: float) -> Masks:
         """The same within every layer, at least one weight each."""
-        goal = [kept_at(size, min(compression, size)) for size in self.work.sizes]
+        goal = [kept_at(size, min(compression, size)) for size in self.sizes]
 
         def decide(step: int, parts: Parts, scores: Tensor, *_) -> Tensor:
-            counts = [round(size * densities[step]) for size in self.work.sizes]
+            counts = [round(size * densities[step]) for size in self.sizes]
             if step == len(densities) - 1:
                 counts = goal
             kept = [max(a, b) for a, b in zip(counts, goal, strict=True)]
@@ -271,7 +288,7 @@ class _Run:
         cuts = self.cuts()
 
         def decide(
-            step: int, parts: Parts, scores: Tensor, method: Method, index: Tensor
+            step: int, parts: Parts, scores: Tensor, method: Method, place: Tensor | None
         ) -> Tensor | None:
             if scores.numel() <= stop:
                 return None
@@ -286,14 +303,14 @@ class _Run:
                 record.cut = min(record.cut, float(method.total))
             stay = keep_cut(scores, record.cut * slack)
             if isinstance(method, SynFlow) and method.pipes.detours:
-                stay = _spare_shortest(stay, scores, method, index, slack)
+                stay = _spare_shortest(stay, method, place, slack)
             kept = int(torch.count_nonzero(stay))
             if kept == scores.numel():
                 return None
             return stay if kept >= stop else keep_largest(scores, stop)
 
         self.loop(decide, None, record)
-        return record.trajectory(self.work)
+        return record.trajectory(self.layout)
 
     def cuts(self) -> list[list[int]]:
         """The cuts of the network, each as the numbers of the layers that cross it."""
@@ -310,18 +327,17 @@ class _Run:
         return watched
 
 
-def _spare_shortest(
-    stay: Tensor, scores: Tensor, method: SynFlow, index: Tensor, slack: float
-) -> Tensor:
+def _spare_shortest(stay: Tensor, method: SynFlow, place: Tensor | None, slack: float) -> Tensor:
     """Also leave a path through the fewest weights, so that rho_max by path is reached.
 
     The same union bound on the sum over the shortest paths of a residual network: of the weights
     that would go, those stay that the shortest paths need most, so that what goes carries less
     than all of that sum. Once every weight carries all of R, the weights off those paths go.
     """
-    short = method.flat(shortest=True).index_select(0, index)
+    short = method.flat(shortest=True)
+    short = short if place is None else short.index_select(0, place)
     limit = float(method.total) * slack
-    going = (~stay).nonzero().squeeze(1)
+    going = places(~stay)
     going = going[short[going].argsort(stable=True)]
     spared = going[short[going].double().cumsum(0) >= limit]
     if spared.numel() == going.numel():
@@ -352,8 +368,7 @@ class _Record:
         size = float(removed.sum(dtype=torch.float64))
         self.rows.append((number, kept, self.total / max(kept, 1), size, self.cut, size / self.cut))
 
-    def trajectory(self, work: Workspace) -> Trajectory:
+    def trajectory(self, layout: dict[str, torch.Size]) -> Trajectory:
         columns = ["iteration", "kept", "compression", "prune_size", "cut_size", "ratio"]
-        layout = dict(zip(work.names, work.shapes, strict=True))
         history = pd.DataFrame(self.rows, columns=columns)
         return Trajectory(layout, self.iteration, self.score, self.counts, history)

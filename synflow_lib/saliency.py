@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from .batches import Batch, as_batches, check_labels
-from .flow import Pipes, Rescaler, linearize_
+from .compact import Compactor
+from .flow import Pipes, Rescaler, fold_norms_, linearize_
 from .graph import input_shape
 from .probes import Constants
 from .workspace import Context, Scores, Workspace, clear_errors, no_trace
@@ -35,12 +36,18 @@ class Method:
         """Scores of all prunable parameters under the current weights, shape (N,)."""
         raise NotImplementedError
 
+    def compact(self) -> Tensor | None:
+        """Make `flat` shorter if that is free; where each entry went, or None (see `compact`)."""
+        return None
+
     def scores(self) -> Scores:
         """The same, by name, with the notes that `Scores` describes."""
         return Scores(self.work.views(self.flat()))
 
 
 class Random(Method):
+    """|N(0, 1)|, drawn anew at every scoring."""
+
     def __init__(self, work: Workspace, context: Context) -> None:
         super().__init__(work, context)
         self.generator = torch.Generator(work.flat.device).manual_seed(context.seed)
@@ -51,6 +58,8 @@ class Random(Method):
 
 
 class Magnitude(Method):
+    """|theta|."""
+
     def flat(self) -> Tensor:
         return self.work.flat.abs()
 
@@ -74,19 +83,33 @@ class SynFlow(Method):
                 work.parameters, work.views(work.flat).values(), strict=True
             ):
                 parameter.data = view
-        self.pipes = Pipes(linearize_(work.net, constants=constants), names=work.names)
+        linearize_(work.net, constants=constants)
+        folded = [] if constants else fold_norms_(work.net, keep=work.names)
+        self.pipes = Pipes(work.net, names=work.names, skip=folded)
         self.rescales = self.pipes.graph is not None and not constants
         self.inflow = work.flat.new_ones(1, *shape)
-        self.out = torch.empty_like(work.flat)
         self.total = work.flat.new_zeros(())
         self.log2_scale: Tensor | int = 0
-        for parameter, view in zip(work.parameters, work.views(self.out).values(), strict=True):
+        self.compactor = Compactor.of(work, shape) if self.rescales else None
+        self._bind()
+
+    def _bind(self) -> None:
+        self.out = torch.empty_like(self.work.flat)
+        views = self.work.views(self.out).values()
+        for parameter, view in zip(self.work.parameters, views, strict=True):
             parameter.requires_grad_(True)
             parameter.register_post_accumulate_grad_hook(_score_into(view))
 
+    def compact(self) -> Tensor | None:
+        """Leave out what is dead by the last scores; the new place of every weight, or None."""
+        places = self.compactor.shrink(self.out) if self.compactor else None
+        if places is not None:
+            self._bind()
+        return places
+
     def flat(self, *, shortest: bool = False) -> Tensor:
         """Scores; with ``shortest`` of the sum over the paths through the fewest weights only."""
-        rescaler = Rescaler(self.work.net) if self.rescales else None
+        rescaler = Rescaler(self.pipes) if self.rescales else None
         self.out.zero_()
         with clear_errors(self.inflow.shape):
             total = self.pipes(self.inflow, rescaler, shortest=shortest)

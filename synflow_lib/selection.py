@@ -29,10 +29,11 @@ def keep_largest(scores: Tensor, kept: int) -> Tensor:
 
 
 def _above(scores: Tensor, threshold: Tensor, kept: int) -> Tensor:
-    mask = scores > threshold
-    short = kept - int(torch.count_nonzero(mask))
-    ties = (scores == threshold).nonzero().squeeze(1)
-    mask[ties[:short]] = True
+    mask = scores >= threshold
+    surplus = int(torch.count_nonzero(mask)) - kept
+    if surplus:
+        ties = places(scores == threshold)
+        mask[ties[ties.numel() - surplus :]] = False
     return mask
 
 
@@ -47,7 +48,7 @@ def kth_smallest(scores: Tensor, rank: int) -> Tensor:
     if sample is not None:
         low, high = _bracket(sample, rank / scores.numel())
         below = int(torch.count_nonzero(scores < low))
-        inside = _pick(scores, (scores >= low) & (scores <= high))
+        inside = pick(scores, (scores >= low) & (scores <= high))
         if below < rank <= below + inside.numel():
             return torch.kthvalue(inside, rank - below).values
     return torch.kthvalue(scores, rank).values
@@ -82,7 +83,7 @@ def _prefix(scores: Tensor, limit: float) -> tuple[int, Tensor | None]:
         count, base = int(torch.count_nonzero(below)), 0.0
         if count:
             base = float(torch.where(below, scores, 0).sum(dtype=torch.float64))
-        inside = _pick(scores, (scores >= low) & (scores <= high)).sort().values
+        inside = pick(scores, (scores >= low) & (scores <= high)).sort().values
         going = int(torch.count_nonzero(base + inside.double().cumsum(0) < limit))
         if base < limit and going < inside.numel():
             return count + going, inside[going]
@@ -91,11 +92,18 @@ def _prefix(scores: Tensor, limit: float) -> tuple[int, Tensor | None]:
     return going, ordered[going] if going < ordered.numel() else None
 
 
-def _pick(scores: Tensor, mask: Tensor) -> Tensor:
-    """``scores[mask]``; numpy compresses several times faster than torch on a CPU."""
-    if scores.device.type == "cpu":
-        return torch.from_numpy(np.compress(mask.numpy(), scores.numpy()))
-    return scores[mask]
+def pick(tensor: Tensor, mask: Tensor) -> Tensor:
+    """``tensor[mask]``; numpy compresses several times faster than torch on a CPU."""
+    if tensor.device.type == "cpu":
+        return torch.from_numpy(np.compress(mask.numpy(), tensor.numpy()))
+    return tensor[mask]
+
+
+def places(mask: Tensor) -> Tensor:
+    """Where a flat mask is True, int64; numpy again is faster on a CPU."""
+    if mask.device.type == "cpu":
+        return torch.from_numpy(np.flatnonzero(mask.numpy()))
+    return mask.nonzero().squeeze(1)
 
 
 def _sorted_sample(scores: Tensor) -> Tensor | None:

@@ -83,7 +83,11 @@ class Trajectory:
         """The masks that keep exactly ``kept`` weights."""
         number = next((t for t, count in enumerate(self.counts) if count <= kept), None)
         if number is None or kept > self.total:
-            raise ValueError(f"kept={kept}; expected {self.counts[-1]} to {self.total}")
+            raise ValueError(
+                f"kept={kept} weights asked for (compression {self.total / max(kept, 1):.6g});"
+                f" this run holds {self.counts[-1]} to {self.total}: it ended at compression"
+                f" {self.max_compression:.6g}"
+            )
         flat = self.iteration > number
         if number:
             going = (self.iteration == number).nonzero().squeeze(1)

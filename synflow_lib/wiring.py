@@ -118,6 +118,7 @@ class _Tracer:
     def __init__(self, net: nn.Module, input_shape: tuple[int, ...], batch_statistics) -> None:
         self.net, self.batch_statistics = net, batch_statistics
         self.module = dict(net.named_modules())
+        self.parameters = {name for name, _ in net.named_parameters(remove_duplicate=False)}
         self.graph_module = trace(net)
         self.example = torch.empty(2, *input_shape, device="meta", dtype=_dtype(net))
         self.wiring = Wiring()
@@ -160,6 +161,13 @@ class _Tracer:
         sources = [ids[n] for n in node.all_input_nodes if n in ids]
         if not sources:
             return None
+        for used in node.all_input_nodes:
+            if used.op == "get_attr" and str(used.target) in self.parameters:
+                raise ValueError(
+                    f"{used.target} is an argument of {getattr(node.target, '__name__', node.target)};"
+                    " conservation and cuts follow layers only: call the layer instead of its"
+                    " functional form"
+                )
         if node.op == "call_module":
             name, module = str(node.target), self.module[str(node.target)]
             if isinstance(module, PRUNABLE):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .batches import Batch
 from .graph import prunable, working_copy
+from .randomness import own_random_numbers
 
 
 class Scores(dict):
@@ -45,15 +46,31 @@ class Workspace:
         self.training = model.training
         named = dict(self.net.named_parameters(remove_duplicate=False))
         self.parameters = [named[name] for name in self.names]
-        self.shapes = [parameter.shape for parameter in self.parameters]
-        self.sizes = [parameter.numel() for parameter in self.parameters]
+        self._describe()
         self.flat = torch.cat([parameter.detach().reshape(-1) for parameter in self.parameters])
         for parameter, view in zip(self.parameters, self.views(self.flat).values(), strict=True):
             parameter.data = view
         self.net.requires_grad_(False)
 
+    def _describe(self) -> None:
+        self.shapes = [parameter.shape for parameter in self.parameters]
+        self.sizes = [parameter.numel() for parameter in self.parameters]
+
+    def rebind(self, weights: list[Tensor]) -> None:
+        """Put other tensors, of any shape, in the place of the parameters; one zero after them."""
+        pieces = [weight.reshape(-1) for weight in weights]
+        self.flat = torch.cat([*pieces, self.flat.new_zeros(1)])
+        self.parameters = [nn.Parameter(weight, requires_grad=False) for weight in weights]
+        self._describe()
+        views = self.views(self.flat).values()
+        for name, parameter, view in zip(self.names, self.parameters, views, strict=True):
+            parameter.data = view
+            path, _, attribute = name.rpartition(".")
+            setattr(self.net.get_submodule(path), attribute, parameter)
+
     def views(self, flat: Tensor) -> dict[str, Tensor]:
-        parts = flat.split(self.sizes)
+        """``flat`` (N, or longer) cut into tensors of the parameters' shapes, by name."""
+        parts = flat[: sum(self.sizes)].split(self.sizes)
         return {
             name: part.view(shape)
             for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
@@ -80,10 +97,10 @@ class Context:
 
 @contextlib.contextmanager
 def no_trace(device: torch.device, seed: int) -> Iterator[None]:
-    """Random numbers fixed by ``seed`` inside; the caller's generators untouched after."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+    """Random numbers fixed by ``seed`` and gradients on inside; all as the caller had it after."""
+    if device.type == "cuda":
+        torch.cuda.init()  # its generators must exist to be put aside
+    with torch.inference_mode(False), torch.enable_grad(), own_random_numbers(seed):
         yield
 
 

@@ -1,0 +1,50 @@
+"""The caller's random numbers: put aside, and given back untouched."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+
+@contextlib.contextmanager
+def own_random_numbers(seed: int | None = None) -> Iterator[None]:
+    """Random numbers of torch, numpy and Python, in the block apart from those of the caller.
+
+    Models, scorers and data loaders may draw from any of these generators. After the block, also
+    after an error, all of them are where they were before.
+
+    Args:
+        seed: of all generators inside the block; None goes on from the caller's state.
+
+    >>> before = torch.get_rng_state()
+    >>> with own_random_numbers(seed=0):
+    ...     first = torch.rand(1), random.random()
+    >>> with own_random_numbers(seed=0):
+    ...     first == (torch.rand(1), random.random())
+    True
+    >>> torch.equal(before, torch.get_rng_state())
+    True
+    """
+    cuda = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    states = {device: torch.cuda.get_rng_state(device) for device in cuda}
+    torch_state, python_state = torch.get_rng_state(), random.getstate()
+    numpy_state = np.random.get_state()  # noqa: NPY002, others' code draws from it
+    try:
+        if seed is not None:
+            # Not torch.manual_seed: where CUDA has not started yet, it would seed its start.
+            torch.default_generator.manual_seed(seed)
+            for device in cuda:
+                torch.cuda.default_generators[device].manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)  # noqa: NPY002
+        yield
+    finally:
+        torch.set_rng_state(torch_state)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        for device, state in states.items():
+            torch.cuda.set_rng_state(state, device)
