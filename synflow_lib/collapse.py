@@ -19,9 +19,10 @@ from .flow import Pipes, Signs
 from .graph import BATCH_NORM, fewest_weights, prunable, skeleton, trace
 from .graph import input_shape as find_input_shape
 from .masks import Masks
+from .methods import Method
 from .pruning import Schedule, prune, trajectory
 from .randomness import own_random_numbers
-from .saliency import Method, Scorer, resolve
+from .saliency import Scorer, resolve
 from .trajectory import Trajectory, kept_at
 
 CRITERIA = ("layer", "path")

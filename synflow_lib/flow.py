@@ -7,7 +7,6 @@ input to output are the same computation, a sum over paths, on different numbers
 from __future__ import annotations
 
 import functools
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -15,9 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from .graph import BATCH_NORM, CONV, LINEAR, PRUNABLE, fewest_weights, trace
-
-FOLDABLE = LINEAR + CONV
+from .graph import BATCH_NORM, PRUNABLE, fewest_weights, trace
 
 _IDENTITY = (nn.modules.dropout._DropoutNd, nn.Softmax, nn.LogSoftmax)
 # Normalizations without stored statistics: what is linear in them is their scale.
@@ -25,32 +22,11 @@ _SCALE = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.instancenorm._Insta
 _ACTIVATION_FUNCTIONS = {
     getattr(nn.functional, name)
     for name in (
-        "relu relu6 leaky_relu elu gelu silu mish hardswish hardtanh selu celu softplus tanh sigmoid"
-        " hardsigmoid softmax log_softmax dropout dropout2d dropout3d alpha_dropout"
+        "relu relu6 leaky_relu elu gelu silu mish hardswish hardtanh selu celu softplus tanh"
+        " sigmoid hardsigmoid softmax log_softmax dropout dropout2d dropout3d alpha_dropout"
     ).split()
 } | {torch.relu, torch.tanh, torch.sigmoid, torch.softmax, torch.log_softmax}
 _ACTIVATION_METHODS = {"relu", "relu_", "tanh", "sigmoid", "softmax", "log_softmax"}
-
-
-def linearize_(net: nn.Module, constants: bool = False) -> nn.Module:
-    """Make a working copy linear and non-negative, in place.
-
-    Weights become |W|. Biases become zero (|b| with ``constants``). BatchNorm is used in
-    evaluation mode with its *stored* variance, so it multiplies by |gamma| / sqrt(var + eps);
-    its running mean and beta are constants and go to zero like biases: the absolute value of a
-    running mean would be a bias that the network does not have.
-    """
-    net.eval()
-    with torch.no_grad():
-        for module in net.modules():
-            if isinstance(module, BATCH_NORM) and module.running_mean is not None:
-                module.running_mean.zero_()
-            for name, parameter in module.named_parameters(recurse=False):
-                if name.endswith("bias") and not constants:
-                    parameter.zero_()
-                else:
-                    parameter.abs_()
-    return net
 
 
 class Pipes(nn.Module):
@@ -307,39 +283,3 @@ class Signs:
             ),
             live[node],
         )
-
-
-def fold_norms_(net: nn.Module, keep: Iterable[str] = ()) -> list[str]:
-    """Multiply BatchNorm's factor into the weight in front of it; returns the modules folded.
-
-    Exact for scores: theta * dR/dtheta does not change when theta is multiplied by a constant that
-    is taken out behind it. Only where nothing else reads the weight's output.
-    """
-    try:
-        graph = trace(net).graph
-    except ValueError:
-        return []
-    modules, folded = dict(net.named_modules()), []
-    calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
-    owners = Counter(id(m.weight) for m in modules.values() if isinstance(m, PRUNABLE))
-    for node in graph.nodes:
-        norm = modules.get(str(node.target)) if node.op == "call_module" else None
-        if not isinstance(norm, BATCH_NORM) or norm.running_var is None:
-            continue
-        source = node.args[0]
-        layer = modules.get(str(source.target)) if source.op == "call_module" else None
-        if (
-            not isinstance(layer, FOLDABLE)
-            or len(source.users) > 1
-            or calls[str(source.target)] + calls[str(node.target)] > 2
-            or owners[id(layer.weight)] > 1
-            or f"{node.target}.weight" in keep
-        ):
-            continue
-        with torch.no_grad():
-            scale = torch.rsqrt(norm.running_var + norm.eps)
-            if norm.weight is not None:
-                scale = scale * norm.weight
-            layer.weight.mul_(scale.view(-1, *[1] * (layer.weight.dim() - 1)))
-        folded.append(str(node.target))
-    return folded

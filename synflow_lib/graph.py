@@ -42,9 +42,10 @@ def trace(model: nn.Module) -> fx.GraphModule:
             return fx.symbolic_trace(copy.deepcopy(model, memo))
     except Exception as error:  # fx runs the user's forward: anything can come out of it
         raise ValueError(
-            f"{type(model).__name__} cannot be traced by torch.fx ({type(error).__name__}: {error})."
-            " Write its forward without branches on tensor values, or trace it yourself"
-            " (torch.fx.Tracer with is_leaf_module) and pass the GraphModule."
+            f"{type(model).__name__} cannot be traced by torch.fx"
+            f" ({type(error).__name__}: {error}). Write its forward without branches on tensor"
+            " values, or trace it yourself (torch.fx.Tracer with is_leaf_module) and pass the"
+            " GraphModule."
         ) from error
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from .files import replacing
 from .graph import prunable
 
 _FORMAT = "synflow_lib.masks.1"
@@ -22,7 +21,8 @@ _FORMAT = "synflow_lib.masks.1"
 class Masks(Mapping):
     """Parameter name -> bool tensor, True where the weight stays; in forward order.
 
-    >>> masks = Masks({"0.weight": torch.tensor([[True, False]]), "1.weight": torch.tensor([[True]])})
+    >>> first, second = torch.tensor([[True, False]]), torch.tensor([[True]])
+    >>> masks = Masks({"0.weight": first, "1.weight": second})
     >>> masks.kept, masks.total, masks.compression
     (2, 3, 1.5)
     """
@@ -159,17 +159,9 @@ class Masks(Mapping):
         """Write to ``path`` in the safetensors format, which cannot run code; all or nothing."""
         path = Path(path)
         tensors = {name: mask.to("cpu", torch.uint8).contiguous() for name, mask in self.items()}
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        os.close(handle)
-        try:
-            order = "\n".join(self)
-            save_file(tensors, temporary, metadata={"format": _FORMAT, "order": order})
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
+        metadata = {"format": _FORMAT, "order": "\n".join(self)}
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, metadata=metadata)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Masks:

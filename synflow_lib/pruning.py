@@ -14,7 +14,8 @@ from tqdm.auto import tqdm
 from .batches import Batch
 from .graph import input_shape as find_input_shape
 from .masks import Masks
-from .saliency import Method, Scorer, SynFlow, resolve
+from .methods import Method, SynFlow
+from .saliency import Scorer, resolve
 from .selection import keep_cut, keep_largest, pick, places
 from .trajectory import SURVIVED, Trajectory, kept_at
 from .wiring import wiring
@@ -334,7 +335,7 @@ def _spare_shortest(stay: Tensor, method: SynFlow, place: Tensor | None, slack: 
     that would go, those stay that the shortest paths need most, so that what goes carries less
     than all of that sum. Once every weight carries all of R, the weights off those paths go.
     """
-    short = method.flat(shortest=True)
+    short = method.shortest()
     short = short if place is None else short.index_select(0, place)
     limit = float(method.total) * slack
     going = places(~stay)

@@ -31,7 +31,7 @@ _PASSING_MODULES = (
 
 @dataclass
 class Layer:
-    """A weight and the units it joins; ``reads`` (inputs,) and ``writes`` (outputs,) are unit ids."""
+    """A weight and the units it joins: ``reads`` (inputs,) and ``writes`` (outputs,), unit ids."""
 
     name: str
     module: nn.Module
@@ -164,9 +164,8 @@ class _Tracer:
         for used in node.all_input_nodes:
             if used.op == "get_attr" and str(used.target) in self.parameters:
                 raise ValueError(
-                    f"{used.target} is an argument of {getattr(node.target, '__name__', node.target)};"
-                    " conservation and cuts follow layers only: call the layer instead of its"
-                    " functional form"
+                    f"{used.target} is an argument of a function ({node.name}); conservation and"
+                    " cuts follow layers only: call the layer instead of its functional form"
                 )
         if node.op == "call_module":
             name, module = str(node.target), self.module[str(node.target)]
@@ -194,10 +193,11 @@ class _Tracer:
             if (node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)) != 1:
                 raise ValueError("no conservation law for torch.cat outside the channel dimension")
             return np.concatenate(sources)
-        if len(sources) > 1 or str(getattr(node.target, "__name__", node.target)) in _MIXING:
+        operation = str(getattr(node.target, "__name__", node.target))
+        if len(sources) > 1 or operation in _MIXING:
             raise ValueError(
-                f"no conservation law for {node.op} {getattr(node.target, '__name__', node.target)}:"
-                " units must be joined by sums or concatenation only"
+                f"no conservation law for {node.op} {operation}: units must be joined by sums or"
+                " concatenation only"
             )
         source = sources[0]
         if shape[1] == len(source):

@@ -40,6 +40,7 @@ class Workspace:
     into tensors of the parameters' shapes.
     """
 
+    @torch.inference_mode(False)  # tensors made under inference mode can have no gradient
     def __init__(self, model: nn.Module, **select) -> None:
         self.names = list(prunable(model, **select))
         self.net = working_copy(model)

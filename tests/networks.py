@@ -114,7 +114,7 @@ class Dense(nn.Module):
 
 
 class Mobile(nn.Module):
-    """Depthwise and grouped convolutions, stride, dilation, a residual sum, average over the map."""
+    """Depthwise and grouped convolutions, stride, dilation, a residual sum, a mean over the map."""
 
     input_shape = (2, 9, 9)
 
@@ -398,8 +398,9 @@ def plain_synflow(net, compression, iterations, shape):
 class Paths(fx.Interpreter):
     """Every activation of a network as a node, every use of a weight as an edge.
 
-    ``edges`` holds (source, target, weight), weight None or (parameter name, position). Padding is
-    no node, so a tap that only ever sees padding has no edge.
+    ``edges`` holds (source, target, weight, share): weight None or (parameter name, position),
+    share what an average takes of its input. Padding is no node, so a tap that only ever sees
+    padding has no edge.
     """
 
     def __init__(self, net, shape):
@@ -454,7 +455,7 @@ class Paths(fx.Interpreter):
         out = self.new(module.out_features)
         n_in = module.in_features
         self.edges += [
-            (x[i], out[o], (name, o * n_in + i)) for o in range(len(out)) for i in range(n_in)
+            (x[i], out[o], (name, o * n_in + i), 1.0) for o in range(len(out)) for i in range(n_in)
         ]
         return out
 
@@ -473,34 +474,37 @@ class Paths(fx.Interpreter):
             for r, c in np.ndindex(rows, columns):
                 y, z = r * sh - ph + a * dh, c * sw - pw + b * dw
                 if 0 <= y < height and 0 <= z < width:
-                    self.edges.append((x[channel, y, z], out[o, r, c], weight))
+                    self.edges.append((x[channel, y, z], out[o, r, c], weight, 1.0))
         return out
 
     def pool(self, module, x):
         size, stride = module.kernel_size, module.stride
         rows, columns = ((s - size) // stride + 1 for s in x.shape[1:])
         out = self.new((len(x), rows, columns))
+        share = 1.0 / size**2
         for k, r, c, a, b in np.ndindex(len(x), rows, columns, size, size):
-            self.edges.append((x[k, r * stride + a, c * stride + b], out[k, r, c], None))
+            self.edges.append((x[k, r * stride + a, c * stride + b], out[k, r, c], None, share))
         return out
 
     def mean(self, x):
         out = self.new(len(x))
-        self.edges += [(s, out[k], None) for k in range(len(x)) for s in x[k].flatten()]
+        self.edges += [
+            (s, out[k], None, 1.0 / x[k].size) for k in range(len(x)) for s in x[k].flatten()
+        ]
         return out
 
     def add(self, x, y):
         out = self.new(x.shape)
         for one in (x, y):
             pairs = zip(one.flatten(), out.flatten(), strict=True)
-            self.edges += [(s, t, None) for s, t in pairs]
+            self.edges += [(s, t, None, 1.0) for s, t in pairs]
         return out
 
     def _kept(self, masks):
         flat = {name: mask.flatten().tolist() for name, mask in masks.items()}
         return [
             (int(s), int(t), w)
-            for s, t, w in self.edges
+            for s, t, w, _ in self.edges
             if w is None or w[0] not in flat or flat[w[0]][w[1]]
         ]
 
@@ -542,17 +546,17 @@ class Paths(fx.Interpreter):
         adds up all paths.
         """
         value = {n: w.detach().double().abs().flatten().tolist() for n, w in weights.items()}
-        edges = sorted((int(t), int(s), w) for s, t, w in self.edges)
-        size = [1.0 if w is None else value[w[0]][w[1]] for _, _, w in edges]
+        edges = sorted(((int(t), int(s), w, f) for s, t, w, f in self.edges), key=lambda e: e[:2])
+        size = [f if w is None else f * value[w[0]][w[1]] for _, _, w, f in edges]
         into, out = np.zeros(self.count), np.zeros(self.count)
         into[self.inputs.flatten()] = 1.0
         out[sorted(self.ends)] = 1.0
-        for (target, source, _), w in zip(edges, size, strict=True):
+        for (target, source, *_), w in zip(edges, size, strict=True):
             into[target] += into[source] * w
-        for (target, source, _), w in zip(reversed(edges), reversed(size), strict=True):
+        for (target, source, *_), w in zip(reversed(edges), reversed(size), strict=True):
             out[source] += out[target] * w
         found = {name: torch.zeros(w.numel(), dtype=torch.float64) for name, w in weights.items()}
-        for (target, source, weight), w in zip(edges, size, strict=True):
+        for (target, source, weight, _), w in zip(edges, size, strict=True):
             if weight:
                 found[weight[0]][weight[1]] += into[source] * w * out[target]
         return {name: found[name].view(weight.shape) for name, weight in weights.items()}
@@ -561,7 +565,7 @@ class Paths(fx.Interpreter):
 def fewest(paths):
     """The number of weights on the path that needs fewest, by breadth over the edges."""
     steps = defaultdict(list)
-    for source, target, weight in paths.edges:
+    for source, target, weight, _ in paths.edges:
         steps[int(source)].append((int(target), 1 if weight else 0))
     best = dict.fromkeys(paths.inputs.flatten().tolist(), 0)
     for node in range(paths.count):  # numbers rise along every edge

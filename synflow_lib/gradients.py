@@ -1,0 +1,143 @@
+"""Methods that score on data: synaptic saliency dR/dtheta * theta, SNIP, GraSP."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .batches import as_batches, check_labels
+from .methods import Method
+from .probes import Constants
+from .workspace import Context, Scores, Workspace, clear_errors
+
+
+class Saliency(Method):
+    """dR/dtheta * theta for a scalar R of the network's output (equation 1)."""
+
+    needs_data = True
+    absolute = False
+
+    def __init__(self, work: Workspace, context: Context) -> None:
+        super().__init__(work, context)
+        if context.batch is None:
+            raise ValueError(
+                "this method scores on data: pass batch=(x, y), for instance"
+                " dataset.scoring_batch()"
+            )
+        self.batches = as_batches(context.batch, work.flat.device, work.flat.dtype)
+        self.images = sum(len(y) for _, y in self.batches)
+        work.net.train((context.mode or self.mode) == "train")
+        for parameter in work.parameters:
+            parameter.requires_grad_(True)
+        self.extras: list[Tensor] = []  # constants to differentiate by, only for `scores`
+
+    def objective(self, x: Tensor, y: Tensor) -> Tensor:
+        """R on one chunk; over chunks it adds up to R on all the data."""
+        with clear_errors(x.shape):
+            output = self.work.net(x)
+        if self.context.loss is not None:
+            return scalar(self.context.loss(output, y))
+        check_labels(output, y)
+        return nn.functional.cross_entropy(output, y, reduction="sum") / self.images
+
+    def gradients(self) -> tuple[Tensor, list[Tensor]]:
+        """Gradient of R by the prunable parameters (N,), and by the extra constants."""
+        targets = self.work.parameters + self.extras
+        sums = [torch.zeros_like(target) for target in targets]
+        for x, y in self.batches:
+            found = torch.autograd.grad(self.objective(x, y), targets, allow_unused=True)
+            for total, gradient in zip(sums, found, strict=True):
+                if gradient is not None:
+                    total += gradient
+        weights = len(self.work.parameters)
+        return torch.cat([g.reshape(-1) for g in sums[:weights]]), sums[weights:]
+
+    def flat(self) -> Tensor:
+        scores = self.gradients()[0].mul_(self.work.flat)
+        return scores.abs_() if self.absolute else scores
+
+    def scores(self) -> Scores:
+        with Constants(self) as constants:
+            flat, extras = self.gradients()
+        scores = flat.mul_(self.work.flat)
+        sign = Tensor.abs if self.absolute else Tensor.clone
+        return Scores(
+            self.work.views(sign(scores)),
+            constants={name: sign(value) for name, value in constants.scores(extras).items()},
+        )
+
+
+class Snip(Saliency):
+    """|dL/dtheta * theta| (Lee et al. 2019)."""
+
+    mode = "train"
+    absolute = True
+
+
+class SignedSnip(Saliency):
+    """dL/dtheta * theta: SNIP without its absolute value."""
+
+    mode = "train"
+
+
+class Grasp(Saliency):
+    """theta * (H g): twice this is what gradient flow loses without the weight (Wang et al. 2020).
+
+    Their score is the negative and its *largest* values go; this one's smallest values go.
+    """
+
+    mode = "train"
+    temperature = 200.0
+
+    def objective(self, x: Tensor, y: Tensor) -> Tensor:
+        if self.context.loss is not None:
+            return super().objective(x, y)
+        with clear_errors(x.shape):
+            output = self.work.net(x)
+        check_labels(output, y)
+        return (
+            nn.functional.cross_entropy(output / self.temperature, y, reduction="sum") / self.images
+        )
+
+    def hessian_gradient(self) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """H g and g by the prunable parameters, (N,) each, and the extras of H g."""
+        flow, _ = self.gradients()
+        pieces = list(self.work.views(flow).values())
+        targets = self.work.parameters + self.extras
+        sums = [torch.zeros_like(target) for target in targets]
+        for x, y in self.batches:
+            gradients = torch.autograd.grad(
+                self.objective(x, y), self.work.parameters, create_graph=True, allow_unused=True
+            )
+            product = sum(
+                (g * v).sum() for g, v in zip(gradients, pieces, strict=True) if g is not None
+            )
+            found = torch.autograd.grad(product, targets, allow_unused=True)
+            for total, gradient in zip(sums, found, strict=True):
+                if gradient is not None:
+                    total += gradient
+        weights = len(self.work.parameters)
+        return torch.cat([h.reshape(-1) for h in sums[:weights]]), flow, sums[weights:]
+
+    def flat(self) -> Tensor:
+        return self.hessian_gradient()[0].mul_(self.work.flat)
+
+    def scores(self) -> Scores:
+        with Constants(self) as constants:
+            product, flow, extras = self.hessian_gradient()
+        views = self.work.views
+        return Scores(
+            views(product.mul_(self.work.flat)),
+            constants=constants.scores(extras),
+            correction=views(flow.square_()),
+        )
+
+
+def scalar(value) -> Tensor:
+    """``value`` as a tensor of shape (), or a ValueError: what an objective must return."""
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        raise ValueError(
+            f"the objective returned {getattr(value, 'shape', type(value))}; expected one number,"
+            " a tensor of shape ()"
+        )
+    return value.reshape(())

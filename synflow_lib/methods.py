@@ -1,0 +1,149 @@
+"""What a method is, and those that need no data: random, magnitude, SynFlow.
+
+A method is one small class with one job: write the scores of all prunable parameters, as one flat
+tensor, from the current weights of a `Workspace`. Lowest scores are pruned first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from .compact import Compactor
+from .flow import Pipes, Rescaler
+from .graph import input_shape
+from .linear import fold_norms_, linearize_
+from .workspace import Context, Scores, Workspace, clear_errors
+
+
+class Method:
+    """One way of scoring, bound to a workspace. Subclasses write `flat`."""
+
+    needs_data = False
+    iterations = 1  # the paper's default
+    mode = "eval"
+
+    def __init__(self, work: Workspace, context: Context) -> None:
+        self.work, self.context = work, context
+
+    def flat(self) -> Tensor:
+        """Scores of all prunable parameters under the current weights, shape (N,)."""
+        raise NotImplementedError
+
+    def compact(self) -> Tensor | None:
+        """Make `flat` shorter if that is free; where each entry went, or None (see `compact`)."""
+        return None
+
+    def scores(self) -> Scores:
+        """The same, by name, with the notes that `Scores` describes."""
+        return Scores(self.work.views(self.flat()))
+
+
+class Random(Method):
+    """|N(0, 1)|, drawn anew at every scoring."""
+
+    def __init__(self, work: Workspace, context: Context) -> None:
+        super().__init__(work, context)
+        self.generator = torch.Generator(work.flat.device).manual_seed(context.seed)
+
+    def flat(self) -> Tensor:
+        flat = self.work.flat
+        return torch.empty_like(flat).normal_(generator=self.generator).abs_()
+
+
+class Magnitude(Method):
+    """|theta|."""
+
+    def flat(self) -> Tensor:
+        return self.work.flat.abs()
+
+
+class SynFlow(Method):
+    """R = 1^T (prod |W|) 1: the sum over all paths of the product of their weights (section 6)."""
+
+    iterations = 100
+
+    def __init__(self, work: Workspace, context: Context) -> None:
+        super().__init__(work, context)
+        example = context.batch[0] if isinstance(context.batch, (tuple, list)) else None
+        example = example[0] if isinstance(example, (tuple, list)) else example
+        shape = input_shape(work.net, context.input_shape, example)
+        constants = any(name.endswith("bias") for name in work.names)
+        if constants:  # with constants R is not homogeneous, so only more range can help
+            double = {name: view.double() for name, view in work.views(work.flat).items()}
+            work.net.double()
+            work.flat = work.flatten(double)
+            for parameter, view in zip(
+                work.parameters, work.views(work.flat).values(), strict=True
+            ):
+                parameter.data = view
+        linearize_(work.net, constants=constants)
+        folded = [] if constants else fold_norms_(work.net, keep=work.names)
+        self.pipes = Pipes(work.net, names=work.names, skip=folded)
+        self.rescales = self.pipes.graph is not None and not constants
+        self.inflow = work.flat.new_ones(1, *shape)
+        self.total = work.flat.new_zeros(())
+        self.log2_scale: Tensor | int = 0
+        self.compactor = Compactor.of(work, shape) if self.rescales else None
+        self._bind()
+
+    def _bind(self) -> None:
+        self.out = torch.empty_like(self.work.flat)
+        views = self.work.views(self.out).values()
+        for parameter, view in zip(self.work.parameters, views, strict=True):
+            parameter.requires_grad_(True)
+            parameter.register_post_accumulate_grad_hook(_score_into(view))
+
+    def compact(self) -> Tensor | None:
+        """Leave out what is dead by the last scores; the new place of every weight, or None."""
+        places = self.compactor.shrink(self.out) if self.compactor else None
+        if places is not None:
+            self._bind()
+        return places
+
+    def flat(self) -> Tensor:
+        return self._flow(shortest=False)
+
+    def shortest(self) -> Tensor:
+        """Scores of the sum over the paths through the fewest weights only; a tensor of its own."""
+        usual = self.out.clone()
+        short = self._flow(shortest=True).clone()
+        self.out.copy_(usual)
+        return short
+
+    def _flow(self, *, shortest: bool) -> Tensor:
+        rescaler = Rescaler(self.pipes) if self.rescales else None
+        self.out.zero_()
+        with clear_errors(self.inflow.shape):
+            total = self.pipes(self.inflow, rescaler, shortest=shortest)
+        if total.requires_grad:
+            total.backward()
+        self.total, self.log2_scale = total.detach(), rescaler.log2_scale if rescaler else 0
+        return self.out
+
+    def scores(self) -> Scores:
+        flat = self.flat()
+        log2_scale = int(self.log2_scale)
+        limits = torch.finfo(flat.dtype)
+        low, high = flat[flat > 0].aminmax() if bool((flat > 0).any()) else (flat.new_ones(()),) * 2
+        unscaled = torch.ldexp(torch.stack([low, high]).double(), torch.tensor(float(log2_scale)))
+        if unscaled[0] >= limits.tiny and unscaled[1] <= limits.max / 2:
+            flat, log2_scale = _times_power_of_two(flat, log2_scale), 0
+        return Scores(self.work.views(flat.clone()), log2_scale=log2_scale)
+
+
+def _score_into(view: Tensor) -> Callable[[nn.Parameter], None]:
+    """A hook that turns a gradient into a score as soon as it exists, and lets go of it."""
+
+    def hook(parameter: nn.Parameter) -> None:
+        torch.mul(parameter.detach(), parameter.grad, out=view)
+        parameter.grad = None
+
+    return hook
+
+
+def _times_power_of_two(tensor: Tensor, exponent: int) -> Tensor:
+    half = exponent // 2  # in two steps: 2**exponent itself may be out of range
+    return tensor * 2.0**half * 2.0 ** (exponent - half)
