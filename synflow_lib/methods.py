@@ -90,7 +90,7 @@ class SynFlow(Method):
         self._bind()
 
     def _bind(self) -> None:
-        self.out = torch.empty_like(self.work.flat)
+        self.out = torch.zeros_like(self.work.flat)  # zero for what the network never uses
         views = self.work.views(self.out).values()
         for parameter, view in zip(self.work.parameters, views, strict=True):
             parameter.requires_grad_(True)
@@ -109,13 +109,13 @@ class SynFlow(Method):
     def shortest(self) -> Tensor:
         """Scores of the sum over the paths through the fewest weights only; a tensor of its own."""
         usual = self.out.clone()
+        self.out.zero_()  # the longer branches get no gradient to overwrite it with
         short = self._flow(shortest=True).clone()
         self.out.copy_(usual)
         return short
 
     def _flow(self, *, shortest: bool) -> Tensor:
         rescaler = Rescaler(self.pipes) if self.rescales else None
-        self.out.zero_()
         with clear_errors(self.inflow.shape):
             total = self.pipes(self.inflow, rescaler, shortest=shortest)
         if total.requires_grad:

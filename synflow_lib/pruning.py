@@ -244,8 +244,9 @@ class _Run:
                     record.add(where.long(), scores.index_select(0, gone))
                 where = where if place is None else place.index_select(0, gone)
                 self.work.flat.index_fill_(0, where.long(), 0)
-                place = pick(index if place is None else place, stay)
+                same = place is None or place is index
                 index = pick(index, stay)
+                place = index if same else pick(place, stay)
                 if self.fast and index.numel() < _SHRUNK * compacted_at:
                     compacted_at = index.numel()
                     moved = method.compact()

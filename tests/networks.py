@@ -373,26 +373,35 @@ def plain_scores(net, shape):
 
 
 def plain_synflow(net, compression, iterations, shape):
-    """Algorithm 1 as it stands in the paper; ties by position. Name -> bool."""
+    """Algorithm 1 as it stands in the paper, densities rho^(-t/n), ties by position.
+
+    Returns masks, name -> bool, and whether they are beyond doubt: in every iteration the scores
+    on both sides of the threshold are equal or differ by more than rounding.
+    """
     net = plain_network(net)
     found = weights_of(net)
     total = sum(weight.numel() for weight in found.values())
     ones = torch.ones(1, *shape, dtype=torch.float64)
+    stay, certain = torch.ones(total, dtype=torch.bool), True
     for step in range(1, iterations + 1):
-        kept = max(1, round(total / compression ** (step / iterations)))
+        kept = max(1, round(total * compression ** (-step / iterations)))
         grads = torch.autograd.grad(net(ones).sum(), list(found.values()))
         with torch.no_grad():
             pairs = zip(found.values(), grads, strict=True)
             flat = torch.cat([(w * g).flatten() for w, g in pairs])
-            threshold = torch.kthvalue(flat, total - kept + 1).values if kept < total else -1.0
-            stay = flat > threshold
-            ties = (flat == threshold).nonzero().squeeze(1)
-            stay[ties[: kept - int(stay.sum())]] = True
+            flat[~stay] = -1.0  # what is pruned never returns, not even among zeros
+            if kept < total:
+                threshold = torch.kthvalue(flat, total - kept + 1).values
+                below = torch.where(flat < threshold, flat, -1.0).max()
+                certain &= bool(below < threshold * (1 - 1e-12))
+                stay = flat > threshold
+                ties = (flat == threshold).nonzero().squeeze(1)
+                stay[ties[: kept - int(stay.sum())]] = True
             parts = stay.split([weight.numel() for weight in found.values()])
             for weight, part in zip(found.values(), parts, strict=True):
                 weight.mul_(part.view_as(weight))
     shapes = [weight.shape for weight in found.values()]
-    return {n: p.view(s) for n, p, s in zip(found, parts, shapes, strict=True)}
+    return {n: p.view(s) for n, p, s in zip(found, parts, shapes, strict=True)}, certain
 
 
 class Paths(fx.Interpreter):

@@ -194,19 +194,20 @@ def test_exact_at_fourteen_million_equal_weights():
     assert torch.equal(flat(masks), torch.arange(14_715_584) < kept)
 
 
-def test_global_unstructured_of_torch_gives_the_same_masks(vgg16):
-    net = sf.models.vgg16(seed=0)
-    for kept in (46_535, 1_000_003):
-        masks = sf.prune(vgg16, "magnitude", 14_715_584 / kept)
-        assert masks.kept == kept
-        layers = [(net.get_submodule(n.rpartition(".")[0]), "weight") for n in masks]
-        torch_prune.global_unstructured(
-            layers, pruning_method=torch_prune.L1Unstructured, amount=14_715_584 - kept
-        )
-        for (layer, _), mask in zip(layers, masks.values(), strict=True):
-            assert torch.equal(layer.weight_mask.bool(), mask)
-            torch_prune.remove(layer, "weight")
-        net = sf.models.vgg16(seed=0)
+@pytest.mark.parametrize("name", ["resnet20", "fc"])
+@pytest.mark.parametrize("density", [0.003, 0.3, 0.97])
+def test_global_unstructured_of_torch_gives_the_same_masks(name, density):
+    net = sf.models.by_name(name, seed=0)
+    total = sum(p.numel() for p in sf.prunable(net).values())
+    kept = round(total * density)
+    masks = sf.prune(net, "magnitude", total / kept)
+    assert masks.kept == kept
+    layers = [(net.get_submodule(n.rpartition(".")[0]), "weight") for n in masks]
+    torch_prune.global_unstructured(
+        layers, pruning_method=torch_prune.L1Unstructured, amount=total - kept
+    )
+    for (layer, _), mask in zip(layers, masks.values(), strict=True):
+        assert torch.equal(layer.weight_mask.bool(), mask)
 
 
 # ------------------------------------------------------------------------------ Algorithm 1
@@ -228,8 +229,9 @@ def test_synflow_is_algorithm_1_to_the_last_weight(name, seed):
     """Parity in float64 with the algorithm as one would write it first, over 100 iterations."""
     net = NETS[name](seed)
     total = sum(p.numel() for p in sf.prunable(net).values())
-    for compression in (3.0, total / 40):
-        expected = plain_synflow(net, compression, 100, net.input_shape)
+    for compression in (3.0, 5.5, total / 40):
+        expected, certain = plain_synflow(net, compression, 100, net.input_shape)
+        assert certain, "scores differ by rounding at a threshold: take another seed"
         masks = sf.prune(net, "synflow", compression)
         assert masks.kept == max(1, round(total / compression))
         differ = sum(int((masks[name] ^ expected[name]).sum()) for name in masks)
@@ -363,6 +365,15 @@ def test_masks_do_not_depend_on_the_number_of_threads(method, dtype):
     rank[one] = torch.arange(len(one))
     differ = int((rank[two].cummax(0).values != torch.arange(len(one))).sum())
     assert differ == 0, f"at {differ} of {len(one)} counts the masks differ"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_ten_iterations_of_a_resnet_do_not_depend_on_the_number_of_threads(dtype):
+    net, masks = sf.models.resnet20(seed=0).to(dtype), []
+    for number in (1, 2):
+        with threads(number):
+            masks.append(sf.prune(net, "synflow", 100, iterations=10))
+    assert masks[0] == masks[1]
 
 
 # ------------------------------------------------------------------------------ nothing changes
@@ -558,20 +569,14 @@ def test_masks_do_not_share_memory_with_the_run_or_the_model():
     assert sf.prune(net, "magnitude", 2) == copy
 
 
-def test_quiet_when_asked(capfd):
-    net = mlp(4, 4, 4)
-
-    def slow(model, batch):
-        import time
-
-        time.sleep(0.8)
-        return {name: p.detach().abs() for name, p in model.named_parameters()}
-
-    sf.prune(net, slow, 16, iterations=4, progress=False)
-    sf.prune(net, slow, 16, iterations=4)  # no terminal here
+def test_quiet_when_asked(capfd, monkeypatch):
+    net, bar = mlp(4, 4, 4), pruning.tqdm
+    monkeypatch.setattr(pruning, "tqdm", lambda *a, **k: bar(*a, **k | {"delay": 0}))
+    sf.prune(net, "synflow", 16, progress=False)
+    sf.prune(net, "synflow", 16)  # no terminal here
     out, err = capfd.readouterr()
     assert out == err == ""
-    sf.prune(net, slow, 16, iterations=4, progress=True)
+    sf.prune(net, "synflow", 16, progress=True)
     assert "pruning" in capfd.readouterr().err
 
 

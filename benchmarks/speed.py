@@ -1,0 +1,230 @@
+"""How much faster pruning is than the obvious implementation, as ratios measured in one run.
+
+    python benchmarks/speed.py                      every claim
+    python benchmarks/speed.py --claims iterations --networks vgg16
+
+The two sides are timed in turn, `--repeats` times, and the medians are compared. The obvious
+implementation's iterations all cost the same, so only its first `--steps` are timed; ours get
+cheaper along the way, so a whole run is timed. Writes benchmarks/results/speed.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import obvious
+import torch
+
+import synflow_lib as sf
+
+RESULTS = Path(__file__).parent / "results" / "speed.md"
+NETWORKS = {
+    "vgg16": {},
+    "resnet18": {"input_size": 64, "num_classes": 200},
+    "resnet20": {},
+    "vgg19": {"input_size": 224, "num_classes": 1000, "batch_norm": False},
+}
+TYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def network(name: str, dtype: str = "float32") -> torch.nn.Module:
+    """The network of a row, in its type."""
+    return sf.models.by_name(name, seed=0, **NETWORKS[name]).to(TYPES[dtype])
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """Wall-clock seconds of one call."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def in_turn(
+    first: Callable[[], object], second: Callable[[], object], repeats: int
+) -> tuple[float, float]:
+    """Median seconds of two calls, timed alternately."""
+    pairs = [(seconds(first), seconds(second)) for _ in range(repeats)]
+    return tuple(statistics.median(side) for side in zip(*pairs, strict=True))
+
+
+def plain(net: torch.nn.Module, compression: float, steps: int) -> Callable[[], object]:
+    """The obvious implementation, ``steps`` of 100 iterations, on a copy made beforehand."""
+    copies = iter([])
+
+    def run():
+        obvious.synflow(next(copies), compression, 100, net.input_shape, steps=steps)
+
+    def prepare_and_run():
+        nonlocal copies
+        copies = iter([copy.deepcopy(net)])
+        run()
+
+    return prepare_and_run
+
+
+def limits() -> str:
+    """What this machine can do at best: memory bandwidth and matrix product, float32."""
+    a = torch.rand(40_000_000)
+    b = torch.empty_like(a)
+    b.copy_(a)
+    copying = min(seconds(lambda: b.copy_(a)) for _ in range(7))
+    m = torch.rand(2048, 2048)
+    product = min(seconds(lambda: m @ m) for _ in range(7))
+    bandwidth, rate = 2 * a.nbytes / copying / 1e9, 2 * 2048**3 / product / 1e9
+    return f"copy {bandwidth:.1f} GB/s, matrix product {rate:.0f} GFLOP/s"
+
+
+def _peak(kind: str, name: str, dtype: str, compression: float, queue) -> None:
+    net = network(name, dtype)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if kind == "obvious":
+        obvious.synflow(net, compression, 100, net.input_shape, steps=2)
+    else:
+        sf.prune(net, "synflow", compression, iterations=2)
+    queue.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+
+
+def peak_megabytes(kind: str, name: str, dtype: str, compression: float) -> float:
+    """Peak memory beyond the model itself, measured in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=_peak, args=(kind, name, dtype, compression, queue))
+    process.start()
+    peak = queue.get()
+    process.join()
+    return peak / 1024
+
+
+def iterations(args) -> list[str]:
+    """100 SynFlow iterations to 10^2 and 10^4."""
+    rows = [
+        "| network | type | compression | obvious, ms | ours, ms | ratio | peak memory, ratio |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in args.networks:
+        for dtype in ("float32",) if name == "vgg19" else ("float32", "float64"):
+            for compression in (1e2,) if name == "vgg19" else (1e2, 1e4):
+                net = network(name, dtype)
+                steps = 2 if name == "vgg19" else args.steps
+                repeats = 1 if name == "vgg19" else args.repeats
+                theirs, ours = in_turn(
+                    plain(net, compression, steps),
+                    lambda net=net, c=compression: sf.prune(net, "synflow", c, progress=False),
+                    repeats,
+                )
+                theirs, ours = theirs / steps, ours / 100
+                memory = peak_megabytes("ours", name, dtype, compression) / peak_megabytes(
+                    "obvious", name, dtype, compression
+                )
+                rows.append(
+                    f"| {name} | {dtype} | 10^{len(str(int(compression))) - 1} |"
+                    f" {theirs * 1e3:.1f} | {ours * 1e3:.1f} | {theirs / ours:.1f} | {memory:.2f} |"
+                )
+                print(rows[-1], flush=True)
+    return rows
+
+
+def trajectories(args) -> list[str]:
+    """Dense to rho_max by the cut schedule, against 100 obvious iterations."""
+    rows = [
+        "| network | iterations | ends at | empty layers | 100 obvious, s | ours, s | ratio |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in [name for name in args.networks if name.startswith("vgg")]:
+        net, steps = network(name), 2 if name == "vgg19" else args.steps
+        found = []
+        theirs, ours = in_turn(
+            plain(net, 1e2, steps),
+            lambda net=net, found=found: found.append(sf.trajectory(net, progress=False)),
+            1 if name == "vgg19" else args.repeats,
+        )
+        theirs *= 100 / steps
+        path = found[-1]
+        empty = len(path.keeping(path.counts[-1]).empty_layers())
+        end = "rho_max" if path.max_compression == sf.max_compression(net) else "before rho_max"
+        rows.append(
+            f"| {name} | {len(path.counts) - 1} | {end} | {empty} | {theirs:.1f} | {ours:.2f} |"
+            f" {theirs / ours:.1f} |"
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
+def critical(args) -> list[str]:
+    """Critical compression of a one-shot score by layer, against a search over 25 compressions."""
+    net = network("vgg16")
+    alphas = [i / 4 for i in range(25)]
+
+    def search():
+        scores = [layer.weight.abs() for layer in obvious.prunable(net)]
+        flat = torch.cat([score.flatten() for score in scores])
+        for alpha in alphas:
+            k = int((1 - 10**-alpha) * flat.numel())
+            threshold = torch.kthvalue(flat, max(k, 1)).values
+            _ = [int((score > threshold).sum()) for score in scores]
+
+    scores = sf.trajectory(net, "magnitude")
+    theirs, ours = in_turn(search, scores.last_of_each_layer, args.repeats)
+    whole = statistics.median(
+        seconds(lambda: sf.critical_compression(net, "magnitude")) for _ in range(args.repeats)
+    )
+    return [
+        f"Magnitude on VGG-16: search over 25 compressions {theirs * 1e3:.0f} ms; the exact answer"
+        f" from the scores {ours * 1e3:.1f} ms, ratio {theirs / ours:.0f}; with scoring and"
+        f" bookkeeping {whole * 1e3:.0f} ms, ratio {theirs / whole:.0f}."
+    ]
+
+
+def figure2(args) -> list[str]:
+    """25 compressions of SynFlow on VGG-16: one trajectory against 25 fixed schedules."""
+    net = network("vgg16")
+    points = [10 ** (i * 6 / 24) for i in range(25)]
+
+    def ours():
+        path = sf.trajectory(net, progress=False)
+        return [path.at(point).table() for point in points]
+
+    theirs, mine = in_turn(plain(net, 1e2, args.steps), ours, args.repeats)
+    theirs *= 25 * 100 / args.steps
+    return [
+        f"25 points of figure 2 for SynFlow: 25 x 100 obvious iterations {theirs:.0f} s (from"
+        f" {args.steps} timed), one cut trajectory {mine:.1f} s, ratio {theirs / mine:.0f}."
+    ]
+
+
+CLAIMS = {
+    "iterations": iterations,
+    "trajectories": trajectories,
+    "critical": critical,
+    "figure2": figure2,
+}
+
+
+def main() -> None:
+    """Runs the claims and writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--claims", nargs="+", default=list(CLAIMS), choices=list(CLAIMS))
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
+    parser.add_argument("--steps", type=int, default=6, help="obvious iterations timed")
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
+    described = ", ".join(f"{key} {value}" for key, value in sf.env.describe().items())
+    lines = ["# Speed against the obvious implementation", "", described, "", limits(), ""]
+    for name in args.claims:
+        print(f"== {CLAIMS[name].__doc__.splitlines()[0]}", flush=True)
+        rows = CLAIMS[name](args)
+        lines += [f"## {CLAIMS[name].__doc__.splitlines()[0]}", "", *rows, ""]
+        print("\n".join(rows), flush=True)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text("\n".join(lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
