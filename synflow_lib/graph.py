@@ -253,3 +253,10 @@ def _first_names(model: nn.Module | None) -> dict[str, str]:
         for name, parameter in model.named_parameters(remove_duplicate=False):
             names[name] = first.setdefault(id(parameter), name)
     return names
+
+
+def _is_shape(node: fx.Node) -> bool:
+    """Whether ``node`` reads a tensor's shape: a number, through which nothing flows."""
+    if node.op == "call_method":
+        return node.target in ("size", "dim", "numel")
+    return node.op == "call_function" and node.target is getattr

@@ -7,6 +7,8 @@ the layers that read it. On a residual stream a unit has many writers and many r
 
 from __future__ import annotations
 
+import contextlib
+import io
 from dataclasses import dataclass, field
 
 import networkx as nx
@@ -134,8 +136,9 @@ class _Tracer:
     def run(self) -> Wiring:
         shapes = fx.passes.shape_prop.ShapeProp(self.graph_module)
         try:
-            shapes.propagate(self.example)
-        except RuntimeError as error:
+            with contextlib.redirect_stderr(io.StringIO()):  # torch.fx prints its own traceback
+                shapes.propagate(self.example)
+        except Exception as error:  # the user's forward runs: anything can come out of it
             raise ValueError(
                 f"the network cannot run on an input of shape {tuple(self.example.shape[1:])}"
             ) from error

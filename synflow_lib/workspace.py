@@ -110,7 +110,7 @@ def clear_errors(shape: Iterable[int]) -> Iterator[None]:
     """Says which input a network rejected, where torch says which kernel did."""
     try:
         yield
-    except (RuntimeError, IndexError) as error:
+    except (RuntimeError, IndexError, AssertionError) as error:
         raise ValueError(
             f"the network cannot run on an input of shape {tuple(shape)}: {error}."
             " Check the batch, or pass input_shape= (without the batch dimension)"
