@@ -236,7 +236,7 @@ def fewest_weights(graph: fx.Graph, names: Iterable[str]) -> dict[fx.Node, froze
         ways = [used[source] for source in node.all_input_nodes if source in used]
         if node.op == "placeholder":
             used[node] = frozenset()
-        elif ways:
+        elif ways and not _is_shape(node):
             if node.op == "call_module":
                 own = {f"{node.target}.weight"}
             else:  # a weight may also be an argument, as of nn.functional.linear
@@ -259,4 +259,8 @@ def _is_shape(node: fx.Node) -> bool:
     """Whether ``node`` reads a tensor's shape: a number, through which nothing flows."""
     if node.op == "call_method":
         return node.target in ("size", "dim", "numel")
-    return node.op == "call_function" and node.target is getattr
+    return (
+        node.op == "call_function"
+        and node.target is getattr
+        and node.args[1] in ("shape", "ndim", "device", "dtype")
+    )

@@ -1,0 +1,280 @@
+"""What is read off a network: prunable parameters, order, input shape, fewest weights, units."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from networks import (
+    Branching,
+    Dag,
+    Decoder,
+    Dense,
+    Mobile,
+    Paths,
+    Residual,
+    Shared,
+    Tied,
+    fewest,
+    images,
+    mlp,
+    narrow_resnet,
+    seeded,
+    unchanged,
+)
+from torch import nn
+
+import synflow_lib as sf
+from synflow_lib import graph
+from synflow_lib.wiring import wiring
+
+
+def test_prunable_are_weights_of_layers_in_forward_order():
+    assert list(sf.prunable(seeded(Mobile))) == [
+        f"{name}.weight" for name in ("stem", "depth", "point", "group", "head")
+    ]
+    found = sf.prunable(seeded(Decoder))
+    assert list(found) == ["down.weight", "up1.weight", "up2.weight", "head.weight"]
+    net = seeded(Decoder)
+    assert sf.prunable(net)["up1.weight"] is net.up1.weight
+
+
+def test_forward_order_is_not_the_order_of_registration():
+    class Backwards(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unused = nn.Linear(1, 1)
+            self.last, self.first = nn.Linear(3, 2), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.last(self.first(x))
+
+    assert list(sf.prunable(Backwards())) == ["first.weight", "last.weight", "unused.weight"]
+
+
+def test_shared_weights_and_modules_count_once():
+    assert list(sf.prunable(seeded(Shared))) == ["enter.weight", "again.weight", "leave.weight"]
+    assert list(sf.prunable(seeded(Tied))) == ["first.weight", "leave.weight"]
+
+
+def test_biases_and_batch_norm_on_request():
+    net = seeded(Mobile)
+    assert "norm.weight" in sf.prunable(net, batch_norm=True)
+    assert "norm.bias" not in sf.prunable(net, batch_norm=True)
+    both = list(sf.prunable(net, bias=True, batch_norm=True))
+    assert both[:4] == ["stem.weight", "stem.bias", "norm.weight", "norm.bias"]
+    assert "depth.bias" not in both  # it has none
+
+
+def test_keep_takes_layers_parameters_and_their_parents_refused():
+    net = narrow_resnet()
+    names = list(sf.prunable(net))
+    assert list(sf.prunable(net, keep=["fc", "layer1.0.conv1.weight"])) == [
+        name for name in names if name not in ("fc.weight", "layer1.0.conv1.weight")
+    ]
+    with pytest.raises(ValueError, match=r"keep=\['classifier'\] names no layer or parameter"):
+        sf.prunable(net, keep=["fc", "classifier"])
+
+
+def test_embeddings_and_norms_are_not_prunable():
+    net = nn.Sequential(nn.Embedding(5, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+    assert list(sf.prunable(net)) == ["2.weight"]
+
+
+def test_a_network_that_cannot_be_traced_says_what_to_do():
+    with pytest.raises(ValueError, match=r"Branching cannot be traced.*pass the GraphModule"):
+        graph.trace(Branching())
+    assert list(sf.prunable(Branching())) == ["fc.weight", "out.weight"]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda net: sf.PathProbe(net),
+        lambda net: sf.is_collapsed(net, sf.Masks.ones(net), "path"),
+        lambda net: sf.effective_compression(net, sf.Masks.ones(net)),
+        lambda net: sf.max_compression(net, "path"),
+        lambda net: sf.critical_compression(net, "magnitude", "path"),
+        lambda net: sf.check_conservation(net, sf.score(net, "synflow")),
+        lambda net: sf.trajectory(net),
+    ],
+)
+def test_what_needs_the_graph_says_so(call):
+    with pytest.raises(ValueError, match=r"cannot be traced by torch.fx.*Write its forward"):
+        call(seeded(Branching))
+
+
+def test_a_graph_module_traced_by_the_user_is_taken():
+    net = mlp(4, 3, 2)
+    traced = torch.fx.symbolic_trace(net)
+    assert graph.trace(traced) is traced
+    assert sf.prune(traced, "synflow", 9, schedule="cut") == sf.prune(
+        net, "synflow", 9, schedule="cut"
+    )
+    assert not sf.is_collapsed(traced, sf.Masks.ones(net), "path")
+
+
+def test_tracing_leaves_the_model_as_it_is():
+    net = narrow_resnet()
+    with unchanged(net):
+        traced = graph.trace(net)
+        graph.skeleton(net)
+        graph.working_copy(net)
+    assert traced.get_parameter("fc.weight") is net.fc.weight
+
+
+def test_working_copy_is_private_and_wide_enough():
+    net = narrow_resnet().half()
+    net.fc.weight.grad = torch.ones_like(net.fc.weight)
+    copy = graph.working_copy(net)
+    assert {p.dtype for p in copy.parameters()} == {torch.float32}
+    assert all(p.grad is None for p in copy.parameters())
+    with torch.no_grad():
+        copy.fc.weight.add_(1)
+    assert not torch.equal(copy.fc.weight.half(), net.fc.weight)
+    net.fc.double()
+    assert {p.dtype for p in graph.working_copy(net).parameters()} == {torch.float64}
+
+
+def test_a_model_on_several_devices_is_refused():
+    net = mlp(4, 3, 2)
+    net[0].to("meta")
+    with pytest.raises(ValueError, match=r"lie on \['cpu', 'meta'\]; expected one real device"):
+        graph.working_copy(net)
+
+
+def test_a_model_that_cannot_be_copied_says_why():
+    class Stubborn(nn.Linear):
+        def __deepcopy__(self, memo):
+            raise RuntimeError("no copies of me")
+
+    with pytest.raises(ValueError, match="Stubborn cannot be copied .no copies of me"):
+        graph.working_copy(Stubborn(2, 2))
+
+
+def test_input_shape_from_first_to_last_resort():
+    net = mlp(7, 3, 2)
+    assert graph.input_shape(net) == (7,)
+    net.input_shape = (1, 7)
+    assert graph.input_shape(net) == (1, 7)
+    assert graph.input_shape(net, example=torch.zeros(5, 2, 3)) == (2, 3)
+    assert graph.input_shape(net, [9], torch.zeros(5, 2)) == (9,)
+    with pytest.raises(ValueError, match=r"Conv2d cannot be told.*pass input_shape="):
+        graph.input_shape(nn.Conv2d(3, 4, 3))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(Dense, Mobile, Residual),
+        lambda: Dag([[(0, True), (0, False)], [(1, True), (0, True)], [(2, True), (1, False)]], 2),
+        lambda: Dag([[(0, True)], [(1, True)], [(2, True), (0, True)], [(3, True)]], 2),
+        lambda: Dag([[(0, False)], [(1, True), (0, False)]], 3),
+    ],
+)
+def test_fewest_weights_from_input_to_output(make):
+    net = seeded(make)
+    total = sum(p.numel() for p in sf.prunable(net).values())
+    assert sf.max_compression(net, "path") == total / fewest(Paths(net, net.input_shape))
+
+
+def test_fewest_weights_where_a_weight_is_used_twice():
+    # One weight from a unit to itself serves both uses.
+    net = seeded(Tied)
+    assert sf.max_compression(net, "path") == 15 / 2
+    net = seeded(Shared)
+    assert sf.max_compression(net, "path") == (12 + 9 + 6) / 3
+
+
+class Functional(nn.Module):
+    """Layers used through their weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        return F.linear(F.relu(F.linear(x, self.a.weight, self.a.bias)), self.b.weight)
+
+
+def test_weights_used_through_functions_count_for_paths():
+    net = seeded(Functional)
+    assert sf.max_compression(net, "path") == 16
+    masks = sf.Masks.ones(net)
+    assert not sf.is_collapsed(net, masks, "path")
+    masks["b.weight"].fill_(False)
+    assert sf.is_collapsed(net, masks, "path")
+
+
+def test_weights_used_through_functions_have_no_law():
+    net = seeded(Functional)
+    for call in (
+        lambda: sf.check_conservation(net, sf.score(net, "synflow")),
+        lambda: sf.trajectory(net),
+    ):
+        with pytest.raises(ValueError, match="a.weight is an argument of .*linear.*call the layer"):
+            call()
+    assert sf.prune(net, "synflow", 8).kept == 4
+
+
+def test_units_of_a_chain():
+    wires = wiring(mlp(3, 4, 2), (3,))
+    assert wires.units == 3 + 4 + 2
+    assert [layer.name for layer in wires.layers] == ["0", "1"]
+    assert wires.layers[0].reads.tolist() == wires.inputs.tolist()
+    assert wires.layers[0].writes.tolist() == wires.layers[1].reads.tolist()
+    assert wires.layers[1].writes.tolist() == wires.outputs.tolist()
+    assert [names for names, _ in wires.cuts()] == [["0"], ["1"]]
+
+
+def test_units_of_a_residual_stream_are_written_by_both_branches():
+    wires = wiring(seeded(Residual), (4,))
+    by_name = {layer.name: layer for layer in wires.layers}
+    assert by_name["b"].writes.tolist() == by_name["shortcut"].writes.tolist()
+    assert [set(names) for names, _ in wires.cuts()] == [
+        {"a", "shortcut"},
+        {"b", "shortcut"},
+        {"head"},
+    ]
+
+
+class Odd(nn.Module):
+    def __init__(self, operation):
+        super().__init__()
+        self.a, self.b, self.operation = nn.Linear(4, 4), nn.Linear(4, 2), operation
+
+    def forward(self, x):
+        return self.b(self.operation(self.a(x)))
+
+
+@pytest.mark.parametrize(
+    ("operation", "message"),
+    [
+        (lambda x: x * x, "no conservation law for call_function mul"),
+        (lambda x: x.softmax(1), "no conservation law for call_method softmax"),
+        (lambda x: x[:, [0, 1, 3, 2]], "no conservation law for call_function getitem"),
+        (lambda x: torch.cat([x[None], x[None]], 0)[0], "getitem|torch.cat outside the channel"),
+        (lambda x: x - F.relu(x), "no conservation law for call_function sub"),
+        (lambda x: x.view(-1, 2, 2).transpose(1, 2).reshape(-1, 4), "turns 4 channels into"),
+    ],
+)
+def test_operations_without_a_law_are_named(operation, message):
+    net = Odd(operation)
+    with pytest.raises(ValueError, match=message):
+        sf.check_conservation(net, sf.score(net, "magnitude"), input_shape=(4,))
+
+
+def test_modules_without_a_law_are_named():
+    net = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+    with pytest.raises(ValueError, match="no conservation law for 1, a LayerNorm"):
+        sf.check_conservation(net, sf.score(net, "synflow"))
+    net = nn.Sequential(nn.Linear(4, 2))
+    with pytest.raises(ValueError, match=r"Linear on \(batch, features\).*\(2, 3, 2\)"):
+        sf.check_conservation(net, sf.score(net, "magnitude"), input_shape=(3, 4))
+
+
+def test_an_input_that_does_not_fit_names_its_shape():
+    net = mlp(4, 3, 2)
+    with pytest.raises(ValueError, match=r"cannot run on an input of shape \(5,\)"):
+        sf.check_conservation(net, sf.score(net, "magnitude"), input_shape=(5,))
+    x, y = images(net)
+    with pytest.raises(ValueError, match=r"cannot run on an input of shape \(8, 2\)"):
+        sf.score(net, "snip", (x[:, :2], y))

@@ -1,0 +1,273 @@
+"""Masks: counts, tables, files that are whole or refused, torch's own pruning and back."""
+
+import os
+import pickle
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import Shared, Tied, assert_same, everything, mlp, narrow_resnet, seeded, unchanged
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn.utils import prune as torch_prune
+
+import synflow_lib as sf
+from synflow_lib import masks as masks_module
+
+
+@pytest.fixture
+def masks():
+    first = torch.tensor([[True, False, True], [False, False, False]])
+    return sf.Masks({"b": first, "a": torch.tensor([[False, False]]), "c": torch.tensor([True])})
+
+
+def test_counts_and_table_in_forward_order(masks):
+    assert (masks.kept, masks.total) == (3, 9)
+    assert (masks.density, masks.sparsity, masks.compression) == (3 / 9, 1 - 3 / 9, 3.0)
+    assert isinstance(masks.kept, int) and isinstance(masks.total, int)
+    table = masks.table()
+    assert list(table.columns) == ["layer", "kept", "total", "density"]
+    assert table.to_numpy().tolist() == [["b", 2, 6, 2 / 6], ["a", 0, 2, 0.0], ["c", 1, 1, 1.0]]
+    assert masks.empty_layers() == ["a"]
+    assert repr(masks) == "Masks(3 layers, kept 3 of 9, compression 3)"
+
+
+def test_nothing_kept_is_infinite_compression():
+    nothing = sf.Masks({"w": torch.zeros(3, dtype=torch.bool)})
+    assert nothing.compression == float("inf")
+    assert (nothing.density, nothing.sparsity) == (0.0, 1.0)
+
+
+def test_a_mapping_that_compares_by_value_and_order(masks):
+    assert len(masks) == 3 and list(masks) == ["b", "a", "c"] and "a" in masks
+    assert masks == sf.Masks({name: mask.clone() for name, mask in masks.items()})
+    assert masks != sf.Masks({name: masks[name] for name in ("a", "b", "c")})
+    assert masks != sf.Masks({**masks, "c": torch.tensor([False])})
+    assert masks != dict(masks)
+    assert masks.to("cpu") == masks
+
+
+@pytest.mark.parametrize(
+    ("given_masks", "error", "message"),
+    [
+        ({}, ValueError, "no masks given; expected at least one"),
+        ({"w": torch.ones(2)}, TypeError, "mask 'w' is torch.float32; expected a bool tensor"),
+        ({"w": [True]}, TypeError, "mask 'w' is list; expected a bool tensor"),
+    ],
+)
+def test_only_bool_tensors(given_masks, error, message):
+    with pytest.raises(error, match=message):
+        sf.Masks(given_masks)
+
+
+# ------------------------------------------------------------------------------ on a model
+
+
+def test_apply_writes_zeros_and_nothing_else():
+    net = mlp(5, 6, 4, bias=True)
+    weight = net[0].weight
+    weight.grad = torch.ones_like(weight)
+    masks = sf.prune(net, "magnitude", 3)
+    before = everything(net)
+    assert masks.apply_(net) is net
+    after = everything(net)
+    for name, tensor in before["tensors"].items():
+        expected = tensor * masks[name] if name in masks else tensor
+        assert torch.equal(after["tensors"][name], expected)
+    for key in ("identity", "flags", "grads", "modes", "hooks", "attributes", "random"):
+        assert_same(before[key], after[key], key)
+    assert sf.Masks.from_model(net) == masks
+
+
+def test_apply_leaves_a_plain_zero_whatever_was_there():
+    layer = nn.Linear(4, 1, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[torch.inf, torch.nan, -1.0, 2.0]]))
+    sf.Masks({"weight": torch.tensor([[False, False, False, True]])}).apply_(layer)
+    assert str(layer.weight.detach()[0].tolist()) == "[0.0, 0.0, 0.0, 2.0]"
+
+
+def test_masks_of_another_model_are_refused_before_anything_is_written():
+    net, other = mlp(5, 6, 4), mlp(5, 6, 6, 4)
+    wider = mlp(5, 7, 4)
+    masks = sf.prune(net, "magnitude", 10)
+    for use in (masks.apply_, masks.to_torch_prune):
+        with unchanged(wider), pytest.raises(ValueError, match=r"'0.weight' has shape \(7, 5\)"):
+            use(wider)
+    masks = sf.prune(other, "magnitude", 10)
+    for use in (masks.apply_, masks.to_torch_prune):
+        with unchanged(net), pytest.raises(ValueError, match="shape|no parameter '2.weight'"):
+            use(net)
+    renamed = sf.Masks({"0.weight": torch.zeros(6, 5).bool(), "x": torch.zeros(1).bool()})
+    with unchanged(net), pytest.raises(ValueError, match="no parameter 'x'; these masks are not"):
+        renamed.apply_(net)
+
+
+def test_ones_keeps_everything():
+    net = mlp(5, 6, 4, bias=True)
+    assert (sf.Masks.ones(net).kept, sf.Masks.ones(net).total) == (54, 54)
+    assert list(sf.Masks.ones(net, keep="0", bias=True)) == ["1.weight", "1.bias"]
+
+
+@pytest.mark.parametrize("make", [narrow_resnet, lambda: seeded(Shared), lambda: seeded(Tied)])
+def test_torch_prune_takes_over_and_gives_back(make):
+    net, pruned = make(), make()
+    masks = sf.prune(net, "synflow", 3)
+    assert masks.to_torch_prune(pruned) is pruned
+    masks.apply_(net)
+    x = torch.randn(3, *net.input_shape, dtype=torch.float64)
+    assert torch.equal(net.eval()(x), pruned.eval()(x))
+    pruned.train()(x).sum().backward()  # zeros stay zeros under training
+    for name, module in list(pruned.named_modules()):
+        if f"{name}.weight" in masks:
+            assert torch.equal(module.weight_mask.bool(), masks[f"{name}.weight"])
+            assert not module.weight_orig.grad[~masks[f"{name}.weight"]].any()
+        if torch_prune.is_pruned(module) and hasattr(module, "weight_mask"):
+            torch_prune.remove(module, "weight")
+    assert sf.Masks.from_model(pruned) == masks
+
+
+# ------------------------------------------------------------------------------ files
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.booleans()),
+        min_size=1,
+        max_size=4,
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_save_and_load_return_the_same(tmp_path_factory, shapes, chance):
+    path = tmp_path_factory.mktemp("masks") / "m.safetensors"
+    names = [f"layer{k}.weight" for k in range(len(shapes))]
+    chance.shuffle(names)
+    masks = sf.Masks(
+        {
+            name: torch.rand(shape) < 0.5 if mixed else torch.ones(shape, dtype=torch.bool)
+            for name, (shape, mixed) in zip(names, shapes, strict=True)
+        }
+    )
+    masks.save(path)
+    loaded = sf.Masks.load(path)
+    assert loaded == masks  # order too
+    assert all(mask.dtype == torch.bool for mask in loaded.values())
+    masks.save(str(path))  # over an old file, by a path in words
+    assert sf.Masks.load(str(path)) == masks
+    assert os.listdir(path.parent) == ["m.safetensors"]
+
+
+def test_views_of_one_tensor_are_saved_each(tmp_path):
+    whole = torch.tensor([True, False, True, True])
+    masks = sf.Masks({"a": whole[:2], "b": whole[2:], "c": whole, "d": whole.view(2, 2).T})
+    masks.save(tmp_path / "m")
+    assert sf.Masks.load(tmp_path / "m") == masks
+
+
+def test_a_file_that_does_not_exist_says_which():
+    with pytest.raises(FileNotFoundError, match="no file of masks at nowhere.safetensors"):
+        sf.Masks.load("nowhere.safetensors")
+
+
+def damaged(kind, path, masks):
+    masks.save(path)
+    whole = path.read_bytes()
+    if kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "cut in the header":
+        path.write_bytes(whole[:40])
+    elif kind == "cut in the data":
+        path.write_bytes(whole[:-3])
+    elif kind == "longer":
+        path.write_bytes(whole + b"abc")
+    elif kind == "random bytes":
+        path.write_bytes(bytes(range(256)) * 8)
+    elif kind == "text":
+        path.write_text("layer,kept,total\n")
+    elif kind == "a pickle":
+        path.write_bytes(pickle.dumps({"w": [True]}))
+    elif kind == "torch.save":
+        torch.save(dict(masks), path)
+    elif kind == "a folder":
+        path.unlink()
+        path.mkdir()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("empty", "cut in the header", "cut in the data", "longer", "random bytes", "text"),
+        *("a pickle", "torch.save", "a folder"),
+    ],
+)
+def test_damaged_files_are_refused_by_name(kind, tmp_path, masks):
+    path = tmp_path / "broken.safetensors"
+    damaged(kind, path, masks)
+    with pytest.raises(ValueError, match=r"broken.safetensors is not a readable.*masks.save\(path"):
+        sf.Masks.load(path)
+
+
+class Evil:
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+def test_a_file_cannot_run_code(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for write in (lambda p: p.write_bytes(pickle.dumps(Evil())), lambda p: torch.save(Evil(), p)):
+        write(tmp_path / "evil")
+        with pytest.raises(ValueError, match="evil is not a readable"):
+            sf.Masks.load(tmp_path / "evil")
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        None,
+        {"format": "pt"},
+        {"format": "synflow_lib.masks.1"},
+        {"format": "synflow_lib.masks.1", "order": "w\nother"},
+        {"format": "synflow_lib.masks.2", "order": "w"},
+    ],
+)
+def test_safetensors_of_something_else_are_refused(metadata, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file({"w": torch.ones(3)}, path, metadata=metadata)
+    with pytest.raises(ValueError, match="model.safetensors is a safetensors file but holds no"):
+        sf.Masks.load(path)
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_half_one(tmp_path, masks, monkeypatch):
+    path = tmp_path / "m.safetensors"
+    masks.save(path)
+    before = path.read_bytes()
+
+    def interrupted(tensors, name, metadata):
+        with open(name, "wb") as file:
+            file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(masks_module, "save_file", interrupted)
+    other = sf.Masks({"x": torch.tensor([True])})
+    for target in (path, tmp_path / "new"):
+        with pytest.raises(KeyboardInterrupt):
+            other.save(target)
+    assert os.listdir(tmp_path) == ["m.safetensors"]
+    assert path.read_bytes() == before
+    assert sf.Masks.load(path) == masks
+
+
+def test_others_may_read_the_file(tmp_path, masks):
+    masks.save(tmp_path / "m")
+    assert (tmp_path / "m").stat().st_mode & 0o444 == 0o444
+
+
+def test_a_folder_that_does_not_exist_is_made(tmp_path, masks):
+    masks.save(tmp_path / "new" / "m")
+    assert sf.Masks.load(tmp_path / "new" / "m") == masks
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match="file"):
+        masks.save(tmp_path / "file" / "m")
