@@ -14,7 +14,7 @@ from .collapse import PathProbe
 from .graph import prunable
 from .masks import Masks
 from .saliency import Scorer
-from .selection import keep_largest
+from .selection import keep_largest, pick, places
 from .trajectory import SURVIVED, Trajectory, kept_at
 
 
@@ -189,18 +189,19 @@ def two_batch_grasp(first: Batch, second: Batch, temperature: float = 200.0) -> 
 
 def _nested(path: Trajectory, counts: Iterable[int]) -> Iterator[Tensor]:
     """Positions, rising, of the ``kept`` weights that go last, for each falling count."""
-    index = None
+    index = torch.arange(path.total, dtype=torch.int32, device=path.iteration.device)
+    iteration, score = path.iteration, path.score
     for kept in counts:
-        iteration = path.iteration if index is None else path.iteration[index]
-        if index is None:
-            index = torch.arange(path.total, device=iteration.device)
         group = next(t for t, count in enumerate(path.counts) if count <= kept)
-        stay = iteration > group
-        if kept > path.counts[group]:
-            going = (iteration == group).nonzero().squeeze(1)
-            last = keep_largest(path.score[index[going]], kept - path.counts[group])
-            stay[going[last]] = True
-        index = index[stay]
+        later = path.counts[group]
+        if group == 1 and later == 0:  # one score orders all weights
+            stay = keep_largest(score, kept)
+        else:
+            stay = iteration > group
+            if kept > later:
+                going = places(iteration == group)
+                stay[going[keep_largest(score[going], kept - later)]] = True
+        index, iteration, score = (pick(tensor, stay) for tensor in (index, iteration, score))
         yield index
 
 
@@ -213,7 +214,7 @@ def _last_connected(probe: PathProbe, path: Trajectory) -> int:
 
     def connected(index: Tensor) -> bool:
         flat = torch.zeros(path.total, dtype=torch.bool, device=path.iteration.device)
-        return probe.connected(_masks(path, flat.index_fill_(0, index, True)))
+        return probe.connected(_masks(path, flat.index_fill_(0, index.long(), True)))
 
     end = max(1, path.counts[-1])
     if connected(next(_nested(path, [end]))):

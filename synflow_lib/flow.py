@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from .graph import BATCH_NORM, PRUNABLE, fewest_weights, trace
+from .linear import convolve, is_plain
 
 _IDENTITY = (nn.modules.dropout._DropoutNd, nn.Softmax, nn.LogSoftmax)
 # Normalizations without stored statistics: what is linear in them is their scale.
@@ -143,6 +144,8 @@ class Pipes(nn.Module):
             return None
         if isinstance(module, _SCALE) or _uses_batch_statistics(module):
             return functools.partial(_scaled, module)
+        if is_plain(module):
+            return functools.partial(convolve, module)
         return (_sum_pool(module) if self.sum_pools else None) or module
 
 

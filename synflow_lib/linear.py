@@ -1,4 +1,4 @@
-"""Makes a private copy of a network linear and non-negative, in place."""
+"""Makes a private copy of a network linear and non-negative, and runs its layers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .graph import BATCH_NORM, CONV, LINEAR, PRUNABLE, trace
 
@@ -68,3 +68,38 @@ def fold_norms_(net: nn.Module, keep: Iterable[str] = ()) -> list[str]:
             layer.weight.mul_(scale.view(-1, *[1] * (layer.weight.dim() - 1)))
         folded.append(str(node.target))
     return folded
+
+
+def convolve(module: nn.Conv2d, x: Tensor) -> Tensor:
+    """A convolution of one image, as a matrix product where its map is small.
+
+    On a map of a few positions a convolution only reads its weights; a product reads them once,
+    where a convolution on a CPU first brings them into its own order and its gradient back.
+    """
+    size = [
+        (length + 2 * pad - spread * (kernel - 1) - 1) // step + 1
+        for length, pad, spread, kernel, step in zip(
+            x.shape[2:], module.padding, module.dilation, module.kernel_size, module.stride,
+            strict=True,
+        )
+    ]  # fmt: skip
+    few = 64 if x.dtype == torch.float64 else 16
+    if x.shape[0] > 1 or x.device.type != "cpu" or size[0] * size[1] > few:
+        return module(x)
+    columns = nn.functional.unfold(
+        x, module.kernel_size, module.dilation, module.padding, module.stride
+    )[0]
+    y = module.weight.flatten(1) @ columns
+    if module.bias is not None:
+        y = y + module.bias[:, None]
+    return y.view(1, -1, *size)
+
+
+def is_plain(module: nn.Module) -> bool:
+    """Whether `convolve` may stand for ``module``."""
+    return (
+        type(module) is nn.Conv2d
+        and module.groups == 1
+        and module.padding_mode == "zeros"
+        and not isinstance(module.padding, str)
+    )
