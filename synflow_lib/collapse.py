@@ -71,6 +71,7 @@ class PathProbe:
     shared modules are what they are: a kernel tap that only ever sees padding lies on no path.
     """
 
+    @torch.inference_mode(False)  # tensors made under inference mode can have no gradient
     def __init__(self, model: nn.Module, input_shape: Iterable[int] | None = None) -> None:
         shape = find_input_shape(model, input_shape)
         trace(model)  # a clear error now rather than a wrong answer later
@@ -101,12 +102,14 @@ class PathProbe:
             if not name.endswith("bias"):  # a constant carries nothing from input to output
                 self.weights[name].copy_(mask)
 
+    @torch.inference_mode(False)
     def connected(self, masks: Masks) -> bool:
         """Whether any path of kept weights joins input to output."""
         self._set(masks, torch.float32)
         with torch.no_grad():
             return bool(self.pipes(self.inflow, self.signs) > 0)
 
+    @torch.inference_mode(False)
     def on_path(self, masks: Masks) -> Masks:
         """The kept weights that lie on some input-output path."""
         self._set(masks, torch.float64)  # backward, sums of zeros have to be exact

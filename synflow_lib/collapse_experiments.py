@@ -9,11 +9,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from .batches import Batch
 from .collapse import PathProbe
-from .graph import prunable
 from .masks import Masks
-from .saliency import Scorer
 from .selection import keep_largest, pick, places
 from .trajectory import SURVIVED, Trajectory, kept_at
 
@@ -152,39 +149,35 @@ def first_step(kept: int, total: int, step: float = 0.25) -> float:
     return number * step
 
 
-def two_batch_grasp(first: Batch, second: Batch, temperature: float = 200.0) -> Scorer:
-    """GraSP with other images in its second pass: theta * (H g), g of ``first``, H of ``second``.
-
-    Code that reads its scoring images twice from a loader with random augmentation computes this.
-    With ``first`` equal to ``second`` it is GraSP.
+def collapse_verdicts(
+    model: nn.Module, paths: Mapping[str, Trajectory], compressions: Iterable[float]
+) -> pd.DataFrame:
+    """Which methods have collapsed at which compression, by both criteria.
 
     Args:
-        first, second: (x, y) each, on the device and in the floating-point type of the model.
-        temperature: divides the logits, as in GraSP.
+        model: the network that was pruned.
+        paths: method -> its trajectory on this network.
+        compressions: N / kept, each from 1 to N, and not beyond the end of a trajectory.
 
     Returns:
-        A method for `score`, `prune` and `trajectory`; it scores in the mode of the model.
+        One row a method and compression (rising): method, compression, kept, empty_layers (their
+        number), connected (whether kept weights join input to output).
 
-    >>> from synflow_lib import score
-    >>> net, batch = nn.Linear(3, 2), (torch.ones(4, 3), torch.tensor([0, 1, 0, 1]))
-    >>> same = score(net, two_batch_grasp(batch, batch))["weight"]
-    >>> torch.allclose(same, score(net, "grasp", batch)["weight"], atol=1e-12)
-    True
+    >>> from synflow_lib import models, trajectory
+    >>> net = models.fc(seed=0)
+    >>> collapse_verdicts(net, {"synflow": trajectory(net)}, [19_900])
+        method  compression  kept  empty_layers  connected
+    0  synflow        19900     6             0       True
     """
-
-    def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(model(x) / temperature, y)
-
-    def grasp(model: nn.Module, batch: object) -> dict[str, Tensor]:
-        weights = prunable(model)
-        targets = list(weights.values())
-        flow = torch.autograd.grad(loss(model, *first), targets)
-        moving = torch.autograd.grad(loss(model, *second), targets, create_graph=True)
-        product = sum((a * b).sum() for a, b in zip(flow, moving, strict=True))
-        curved = torch.autograd.grad(product, targets)
-        return {name: w.detach() * h for (name, w), h in zip(weights.items(), curved, strict=True)}
-
-    return grasp
+    probe, wanted, rows = PathProbe(model), sorted(compressions), []
+    for method, path in paths.items():
+        counts = [kept_at(path.total, compression) for compression in wanted]
+        for compression, index in zip(wanted, _nested(path, counts), strict=True):
+            masks = _masks(path, index)
+            empty, connected = len(masks.empty_layers()), probe.connected(masks)
+            rows.append((method, compression, len(index), empty, connected))
+    columns = ["method", "compression", "kept", "empty_layers", "connected"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _nested(path: Trajectory, counts: Iterable[int]) -> Iterator[Tensor]:
@@ -213,8 +206,7 @@ def _last_connected(probe: PathProbe, path: Trajectory) -> int:
     """
 
     def connected(index: Tensor) -> bool:
-        flat = torch.zeros(path.total, dtype=torch.bool, device=path.iteration.device)
-        return probe.connected(_masks(path, flat.index_fill_(0, index.long(), True)))
+        return probe.connected(_masks(path, index))
 
     end = max(1, path.counts[-1])
     if connected(next(_nested(path, [end]))):
@@ -239,8 +231,11 @@ def _last_connected(probe: PathProbe, path: Trajectory) -> int:
     return high
 
 
-def _masks(path: Trajectory, flat: Tensor) -> Masks:
-    parts = flat.split([shape.numel() for shape in path.layout.values()])
+def _masks(path: Trajectory, index: Tensor) -> Masks:
+    flat = torch.zeros(path.total, dtype=torch.bool, device=index.device)
+    parts = flat.index_fill_(0, index.long(), True).split(
+        [shape.numel() for shape in path.layout.values()]
+    )
     shapes = path.layout.items()
     return Masks(
         {name: part.view(shape) for (name, shape), part in zip(shapes, parts, strict=True)}

@@ -45,6 +45,11 @@ class Constants:
                 self.handles.append(
                     module.register_forward_pre_hook(_probe(probe, scale=batch_statistics))
                 )
+                if batch_statistics and module.weight is None:  # affine=False: gamma is 1
+                    gamma = torch.ones_like(probe).requires_grad_(True)
+                    self.probes[dot + "weight"] = gamma
+                    self.values[dot + "weight"] = torch.ones_like(gamma)
+                    self.handles.append(module.register_forward_hook(_gamma(gamma)))
 
     def __enter__(self) -> Constants:
         for probe in self.probes.values():
@@ -68,5 +73,12 @@ def _probe(probe: Tensor, scale: bool) -> Callable:
     def hook(module: nn.Module, args: tuple) -> tuple:
         shaped = probe.view(1, -1, *[1] * (args[0].dim() - 2))
         return (args[0] * shaped if scale else args[0] + shaped, *args[1:])
+
+    return hook
+
+
+def _gamma(probe: Tensor) -> Callable:
+    def hook(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
+        return output * probe.view(1, -1, *[1] * (output.dim() - 2))
 
     return hook

@@ -250,7 +250,7 @@ def images(net, count=8, classes=None, seed=0, dtype=None):
     shape = getattr(net, "input_shape", None) or (next(net.parameters()).shape[1],)
     x = torch.randn(count, *shape, generator=generator).to(dtype)
     with torch.no_grad():
-        classes = classes or copy.deepcopy(net).eval()(x[:1]).shape[1]
+        classes = classes or copy.deepcopy(net).eval()(x[:2]).shape[1]
     return x, torch.arange(count) % classes
 
 
@@ -369,7 +369,7 @@ def plain_scores(net, shape):
     found = weights_of(net)
     total = net(torch.ones(1, *shape, dtype=torch.float64)).sum()
     grads = torch.autograd.grad(total, list(found.values()))
-    return {name: (w * g).detach() for (name, w), g in zip(found.items(), grads, strict=True)}
+    return {name: g.mul_(w.detach()) for (name, w), g in zip(found.items(), grads, strict=True)}
 
 
 def plain_synflow(net, compression, iterations, shape):

@@ -7,6 +7,7 @@ linestyle throughout (`STYLES`). `save` writes a figure with the numbers behind 
 from .accuracy import accuracy_curves
 from .collapse import critical_compressions, layer_fractions
 from .conservation import conservation_scatter, layer_scores
+from .layers import layers_left
 from .saving import save
 from .schedules import cut_trajectory, prune_ratio
 from .style import METHODS, STYLES, Style, styles, theme
@@ -21,6 +22,7 @@ __all__ = [
     "cut_trajectory",
     "layer_fractions",
     "layer_scores",
+    "layers_left",
     "prune_ratio",
     "save",
     "styles",

@@ -1,0 +1,321 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 00 · Start here: prune VGG-16 and watch it break
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/synflow-lib/synflow-lib/blob/main/notebooks/00_start_here.ipynb)
+#
+# Pruning sets most weights of a network to zero and keeps the few that matter. *At initialization*
+# nothing has been learned yet, so a score has to guess which ones those are. Here five scores prune
+# the same untrained network, harder and harder, and four of them cut it in two.
+#
+# ![Five rows, one a pruning method, and a cell for each of the 14 layers of VGG-16 with the number of weights left in it: only the SynFlow row is connected from input to output](../figures/start_layers_left.png)
+#
+# *VGG-16 with one weight of ten thousand left. Only the last row still connects input to output.*
+#
+# **Learning goals**
+#
+# - Prune a network at an exact compression with five methods, and read the masks.
+# - Tell the two signs of *layer-collapse* apart: a layer that is empty, a network without a path.
+# - Say why one threshold for all layers is unfair to large layers, and why scoring again helps.
+# - Write a pruning method of your own.
+#
+# You need PyTorch, and nothing about pruning. Ten minutes to read; less than a minute to run on two
+# CPU cores.
+
+# %% [markdown]
+# ## Setup
+
+# %%
+# On Colab: this package only, so that torch and numpy stay as they are.
+import importlib.util
+
+if importlib.util.find_spec("synflow_lib") is None:
+    # %pip install --quiet --no-deps git+https://github.com/synflow-lib/synflow-lib
+    pass
+
+import pandas as pd
+import torch
+from torch import nn
+
+import synflow_lib as sf
+from synflow_lib import collapse_experiments, experiments
+
+settings, device = sf.env.settings(), sf.env.device()
+print(
+    f"scale {settings.scale}: {settings.scoring_per_class} images per class of"
+    f" {settings.scoring_data} to score on, device {device}"
+)
+
+# %% [markdown]
+# ## The network
+#
+# VGG-16 for images of 32x32 pixels and 100 classes, as in figure 1 of the paper: 13 convolutions and
+# a classifier. What can be pruned are the weights of these $L$ layers, $N$ in total (not biases, not
+# BatchNorm). **Compression** is $\rho = N / \text{kept weights}$: 1 is the whole network, 1,000 keeps
+# one weight in a thousand.
+#
+# How far can it go at all? A signal needs at least one weight in each of the $L$ layers, so
+#
+# $$\rho_{max} = N / L .$$
+
+# %%
+# NBVAL_CHECK_OUTPUT
+net = sf.models.vgg16(num_classes=100, seed=0).to(device)
+
+weights = sf.prunable(net)
+N, L = sum(weight.numel() for weight in weights.values()), len(weights)
+print(f"N = {N:,} weights in L = {L} layers, rho_max = N / L = {N / L:,.0f}")
+
+# %% [markdown]
+# ## Prune it
+#
+# A method gives every weight a score; the lowest scores go, whatever layer they are in. Magnitude
+# pruning scores with $|\theta|$:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+masks = sf.prune(net, "magnitude", compression=100)
+print(masks)
+print(masks.table().round(5).to_string(index=False))
+
+# %% [markdown]
+# Exactly $N / 100$ weights are left, but not a hundredth of each layer: the first layer keeps more
+# than half of its weights, the largest ones one in several hundred. `net` itself has not changed;
+# `masks.apply_(net)` would write the zeros.
+#
+# ## Five methods
+#
+# | method | score of a weight $\theta$ | looks at |
+# |---|---|---|
+# | random | a random number | nothing |
+# | magnitude | $\lvert\theta\rvert$ | the weight |
+# | SNIP | $\lvert\partial\mathcal L/\partial\theta \cdot \theta\rvert$: how much the loss would change | images and labels |
+# | GraSP | $\theta \cdot (Hg)$: how much the gradient would shrink; $g$ gradient, $H$ Hessian | images and labels |
+# | SynFlow | $\partial\mathcal R/\partial\theta \cdot \theta$, $\mathcal R$ the sum over all paths of the product of their $\lvert\theta\rvert$ | all weights, no data |
+#
+# The first four score once, and that order of the weights holds for every compression. SynFlow
+# removes a few weights, scores again, and goes on. Both kinds are a `trajectory`, one nested family
+# of masks from dense to empty: `path.at(100)` gives the masks at compression 100. (`mode="eval"`:
+# BatchNorm uses its stored statistics while SNIP and GraSP score. That matters; notebook 01 shows how
+# much.)
+
+# %%
+data = sf.data.by_name(settings.scoring_data, size=32, channels=3).to(device)
+batch = data.scoring_batch(settings.scoring_per_class)
+scores = {m: sf.score(net, m, batch, mode="eval") for m in sf.figures.METHODS}
+
+one_shot = ["random", "magnitude", "snip", "grasp"]
+paths = {m: sf.trajectory(net, lambda *_, m=m: scores[m]) for m in one_shot}
+paths["synflow"] = sf.trajectory(net, "synflow")
+{method: path.at(10_000) for method, path in paths.items()}
+
+# %% [markdown]
+# Five masks with the same number of weights. Here is where they left them.
+
+# %%
+harsh = collapse_experiments.layer_densities(paths, [10_000])
+joined = collapse_experiments.collapse_verdicts(net, paths, [10_000]).set_index("method")
+notes = joined["connected"].map({True: "connected", False: "no path"}).to_dict()
+
+figure = sf.figures.layers_left(harsh, notes)
+sf.figures.save(figure, "start_layers_left", harsh.drop(columns="name"))
+figure
+
+# %% [markdown]
+# ## Who collapses?
+#
+# **Layer-collapse** has two signs. The paper's is an *empty layer*. The stricter one is that *no
+# path* of kept weights leads from input to output: then the output no longer depends on the image,
+# and training cannot repair that. An empty layer cuts every path of a chain like VGG; the reverse is
+# not true. Each entry says `ok`, or `no path` and how many of the 14 layers are empty.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+compressions = [10**2, 10**2.5, 10**3, 10**3.5, 10**4, 10**5, N / L]
+verdicts = collapse_experiments.collapse_verdicts(net, paths, compressions)
+verdicts["sign"] = [
+    "ok" if row.connected else f"no path, {row.empty_layers} empty" for row in verdicts.itertuples()
+]
+table = verdicts.pivot_table(index="compression", columns="method", values="sign", aggfunc="first")
+table.index = [f"{c:,.0f}" for c in table.index]
+print(table[list(paths)].to_string())
+
+# %% [markdown]
+# Read the entries `no path, 0 empty`: every layer has weights left, and still the network is in two
+# pieces. Counting empty layers would miss it.
+#
+# SynFlow goes all the way to $\rho_{max}$, one weight a layer, a single path. (A network that is
+# connected can be trained; that does not make it accurate. What collapse does to accuracy is in
+# notebook 01.)
+#
+# ## A first look at why
+#
+# All layers face one threshold. So ask what the *average* score of a layer is, and how it depends on
+# the size of the layer.
+
+# %%
+means = pd.concat(
+    experiments.layer_means(net, {name: score.abs() for name, score in scores[m].items()}).assign(
+        method=m
+    )
+    for m in sf.figures.METHODS
+)
+figure = sf.figures.layer_scores(means)
+sf.figures.save(figure, "start_layer_means", means)
+figure
+
+# %% [markdown]
+# To the left are large layers, to the right small ones. Random scores are flat. For all others
+# large layers have small averages, SynFlow most of all: its slope is exactly 1, that is, the average
+# is one over the size of the layer (notebook 02 proves it). Under one threshold the largest layers
+# lose their weights first, and magnitude, SNIP and GraSP empty just those. With random scores it is
+# the smallest layer that has the fewest chances to keep a weight.
+#
+# But then SynFlow should fail first of all! It does, if it scores only once:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+for how, options in {"scored once": {"iterations": 1}, "scored again and again": {}}.items():
+    found = sf.critical_compression(net, "synflow", criterion="layer", **options)
+    print(f"SynFlow, {how}: no layer is empty up to compression {found.compression:,.0f}")
+print(f"rho_max: {N / L:,.0f};  iterations: {len(paths['synflow'].history) // 10 * 10} or more")
+
+# %% [markdown]
+# Scoring again is what saves it. All layers always share the same *total* score, so a layer that has
+# lost many weights has few left to share it, and their scores rise above the threshold before the
+# layer runs empty. Notebook 04 turns this sentence into a theorem and a schedule.
+#
+# ## Exercises
+#
+# Each has a check that tries your answer on fresh random networks. Unsolved, it says so.
+#
+# **1. The limit** (5 minutes). Write a function that gives $\rho_{max}$ of any chain of `nn.Linear`
+# and `nn.Conv2d` layers (their weights count, their biases do not).
+
+# %%
+
+
+def largest_compression(net):
+    """rho_max = N / L."""
+    ...
+
+
+# %%
+
+
+def check_limit(largest_compression):
+    """Compares with the library on three random networks."""
+    for _ in range(3):
+        a, b, c = torch.randint(1, 30, (3,)).tolist()
+        chain = nn.Sequential(nn.Conv2d(a, b, 3), nn.ReLU(), nn.Flatten(), nn.Linear(b, c))
+        answer, right = largest_compression(chain), sf.max_compression(chain)
+        if not isinstance(answer, (int, float)):
+            return f"exercise 1: not yet, the function returned {answer!r}, expected a number"
+        if abs(answer - right) > 1e-6 * right:
+            return f"exercise 1: not yet, {answer:g} where {right:g} is right, for {chain}"
+    return "exercise 1: solved"
+
+
+print(check_limit(largest_compression))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def largest_compression(net):
+#     sizes = [p.numel() for name, p in net.named_parameters() if name.endswith("weight")]
+#     return sum(sizes) / len(sizes)
+# ```
+#
+# (With BatchNorm in the chain its weights would have to be left out.)
+#
+# </details>
+#
+# **2. A method of your own** (10 minutes). A method is a function of the model and a batch that
+# returns a score for every prunable weight. Write one that is fair to layers: the magnitude of a
+# weight, divided by the average magnitude in its layer.
+
+# %%
+
+
+def fair_magnitude(model, batch):
+    """Parameter name -> |theta| / mean |theta| of the layer."""
+    ...
+
+
+# %%
+
+
+def check_fair(fair_magnitude):
+    """Every layer averages 1, whatever its scale; inside a layer the order is that of magnitude."""
+    sizes = torch.randint(2, 40, (3,)).tolist()
+    chain = nn.Sequential(nn.Linear(sizes[0], sizes[1]), nn.ReLU(), nn.Linear(*sizes[1:]))
+    with torch.no_grad():
+        chain[2].weight *= 100
+    found = fair_magnitude(chain, None)
+    if not isinstance(found, dict) or set(found) != {"0.weight", "2.weight"}:
+        return "exercise 2: not yet, expected a dict with the names that sf.prunable(model) gives"
+    for name, weight in sf.prunable(chain).items():
+        score = found[name].detach()
+        if score.shape != weight.shape or (score < 0).any():
+            return f"exercise 2: not yet, the scores of {name} have another shape or sign"
+        if not torch.isclose(score.mean(), torch.tensor(1.0), atol=1e-4):
+            return f"exercise 2: not yet, the average score of {name} is {float(score.mean()):.3g}"
+        if not torch.equal(score.flatten().argsort(), weight.detach().abs().flatten().argsort()):
+            return f"exercise 2: not yet, the order inside {name} is not that of magnitude"
+    mine, plain = (
+        sf.critical_compression(net, m).compression for m in (fair_magnitude, "magnitude")
+    )
+    return (
+        "exercise 2: solved\n"
+        f"no layer of VGG-16 is empty up to compression {mine:,.0f} (magnitude: {plain:,.0f})"
+    )
+
+
+print(check_fair(fair_magnitude))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def fair_magnitude(model, batch):
+#     weights = sf.prunable(model)
+#     return {name: w.detach().abs() / w.detach().abs().mean() for name, w in weights.items()}
+# ```
+#
+# A better balance moves the collapse; it does not abolish it. A score that is given once cannot know
+# that a layer is about to lose its last weight.
+#
+# </details>
+
+# %% [markdown]
+# ## Takeaways
+#
+# - A pruning method is a score; one threshold over all layers decides what stays.
+# - Layer-collapse has two signs, an empty layer and a missing path. The second comes first.
+# - The largest possible compression of a chain is $N / L$. Random, magnitude, SNIP and GraSP collapse
+#   long before; SynFlow reaches it.
+# - Large layers have small average scores. What saves SynFlow is not the score but scoring again.
+#
+# Next: `01_layer_collapse` measures all this exactly and compares it with the paper.
+# `02_conservation_laws` explains the averages, `04_synflow` the cure.
+
+# %% [markdown]
+# ## References
+#
+# - H. Tanaka, D. Kunin, D. Yamins, S. Ganguli, *Pruning neural networks without any data by
+#   iteratively conserving synaptic flow*, NeurIPS 2020, [arXiv 2006.05467](https://arxiv.org/abs/2006.05467):
+#   SynFlow, layer-collapse.
+# - N. Lee, T. Ajanthan, P. Torr, *SNIP: single-shot network pruning based on connection
+#   sensitivity*, ICLR 2019, [arXiv 1810.02340](https://arxiv.org/abs/1810.02340).
+# - C. Wang, G. Zhang, R. Grosse, *Picking winning tickets before training by preserving gradient
+#   flow* (GraSP), ICLR 2020, [arXiv 2002.07376](https://arxiv.org/abs/2002.07376).
+# - K. Simonyan, A. Zisserman, *Very deep convolutional networks for large-scale image recognition*
+#   (VGG), ICLR 2015, [arXiv 1409.1556](https://arxiv.org/abs/1409.1556).
