@@ -264,7 +264,9 @@ class _Run:
         """Keep ``counts[t]`` weights after iteration t; iterations that remove nothing are free."""
         counts = [b for a, b in zip([self.total, *counts], counts, strict=False) if b < a]
 
-        def decide(step: int, parts: Parts, scores: Tensor, *_) -> Tensor:
+        def decide(step: int, parts: Parts, scores: Tensor, method: Method, _) -> Tensor:
+            if record and isinstance(method, SynFlow):
+                record.cut = float(method.total)  # on a chain the score of every layer
             return keep_largest(scores, counts[step])
 
         return self.masks(self.loop(decide, len(counts), record))

@@ -104,7 +104,7 @@ ZOO = {
     "mobile": Mobile,
     "shared": Shared,
     "identity from the input": lambda: Dag(
-        [[(0, True)], [(1, True), (1, False)], [(2, True), (2, False), (0, False)]], 4, bias=True
+        [[(0, True), (0, False)], [(1, True)], [(2, True), (1, False)]], 4, bias=True
     ),
     "vgg": narrow_vgg16,
     "resnet": narrow_resnet,

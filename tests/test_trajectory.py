@@ -138,6 +138,19 @@ def test_history_tells_what_was_removed():
     assert flat[removed].max() <= flat[~removed].min()
 
 
+@pytest.mark.parametrize("make", [narrow_vgg16, narrow_resnet])
+def test_a_fixed_schedule_runs_on_when_it_has_collapsed(make):
+    """Everything scores zero then: exact counts and the order of position are what is left."""
+    net = make(seed=2)
+    path = sf.trajectory(net, schedule="linear", iterations=4, compression=500)
+    total = path.total
+    assert path.counts[-1] == round(total / 500)
+    assert path.at(500).kept == path.counts[-1]
+    path = sf.trajectory(net, schedule="exponential", iterations=20, compression=total)
+    assert path.counts[-1] == path.at(total).kept == 1
+    assert len(path.history) == len(path.counts) - 1
+
+
 def test_beyond_the_end_of_a_run_says_where_it_ended():
     path = sf.trajectory(mlp(3, 4, 2))
     with pytest.raises(ValueError, match=r"would keep 1 weights; .*ends with 2 \(compression 10\)"):
