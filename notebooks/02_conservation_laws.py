@@ -16,7 +16,7 @@
 # a circuit. This notebook shows the law, proves it in a page, and then asks where it ends: biases,
 # BatchNorm, absolute values, second derivatives, skip connections, pooling.
 #
-# ![Incoming against outgoing score of every hidden unit of VGG-16, six scores](../figures/fig3_conservation.png)
+# ![Incoming against outgoing score of every hidden unit of VGG-16 in six panels: SynFlow and signed SNIP lie on the diagonal, GraSP close to it, SNIP, magnitude and random off it](../figures/fig3_conservation.png)
 #
 # *Every dot is a hidden unit of VGG-16. On the line, what comes in equals what goes out.*
 #
@@ -33,11 +33,12 @@
 # ## Setup
 
 # %%
-try:
-    import synflow_lib as sf
-except ModuleNotFoundError:  # on Colab: this package only, so that torch and numpy stay
+# On Colab: this package only, so that torch and numpy stay as they are.
+import importlib.util
+
+if importlib.util.find_spec("synflow_lib") is None:
     # %pip install --quiet --no-deps git+https://github.com/synflow-lib/synflow-lib
-    import synflow_lib as sf
+    pass
 
 import copy
 
@@ -45,6 +46,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+import synflow_lib as sf
 from synflow_lib import experiments
 from synflow_lib.figures.style import STYLES, panels
 
@@ -253,7 +255,9 @@ formula = raw / (squares.sum() - squares)
 print(f"layer total as scored / (G - G_l): {formula.min():.4f} to {formula.max():.4f}")
 large = units.query("method == 'grasp'").nlargest(1000, "incoming")
 gap = (large["incoming"] / large["outgoing"] - 1).abs()
-print(f"the 1,000 units of largest score: incoming and outgoing differ by {gap.median():.1%} (median)")
+print(
+    f"the 1,000 units of largest score: incoming and outgoing differ by {gap.median():.1%} (median)"
+)
 
 # %% [markdown]
 # **Why figure 3 looks conserved all the same.** GraSP divides the outputs by a temperature of 200

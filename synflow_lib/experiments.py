@@ -185,8 +185,6 @@ def cut_history(
 ) -> tuple[pd.DataFrame, Masks]:
     """A run of SynFlow on a fixed schedule, with what Theorem 3 watches: prune size, cut size.
 
-    The cut size of an iteration is R, the sum of all paths, which every layer of a chain carries.
-
     Args:
         model: any network that SynFlow can score.
         schedule: "exponential", "linear", or a function, as in `prune`.
@@ -194,50 +192,39 @@ def cut_history(
         compression: where the run ends.
 
     Returns:
-        One row for each iteration that removed weights (iteration, kept, compression, prune_size,
-        cut_size, ratio), and the final masks. ``history.ratio.max()`` is one point of figure 7;
-        the theorem asks for less than 1. Once the network is disconnected R and the ratio are
-        0 and NaN.
+        The history of the run (see `Trajectory`), whose column ``ratio`` the theorem wants below
+        1, and the final masks.
 
     >>> from synflow_lib import models
     >>> history, masks = cut_history(models.fc(seed=0), "exponential", 10, compression=100)
     >>> len(history), masks.kept, bool(history.ratio.max() < 1)
     (10, 1194, False)
     """
-    cut_sizes: list[float] = []
-
-    class Watched(SynFlow):
-        def flat(self) -> torch.Tensor:
-            scores = super().flat()
-            cut_sizes.append(float(self.total))
-            return scores
-
     path = trajectory(
-        model, Watched, schedule=schedule, iterations=iterations, compression=compression
+        model, "synflow", schedule=schedule, iterations=iterations, compression=compression
     )
-    history = path.history.assign(cut_size=cut_sizes[: len(path.history)])
-    history["ratio"] = history["prune_size"] / history["cut_size"]
-    return history, path.at(compression)
+    return path.history, path.at(compression)
 
 
-def prune_ratio(model: nn.Module, schedule: str, iterations: int, compression: float) -> float:
+def prune_ratio(model: nn.Module, schedule: str, compression: float, iterations: int) -> float:
     """The largest prune size / cut size of one run of SynFlow: one point of figure 7.
 
-    The same run as `cut_history`, without masks and history and so with half the memory: made for
-    the paper's VGG-19 at 224x224. Scores equal to the threshold stay.
+    The cut size is R, the sum of all paths, which every layer of a chain carries. The same run as
+    `trajectory` with this schedule, whose ``history`` has the ratio of every iteration, in half the
+    memory: made for the paper's VGG-19 at 224x224. Scores equal to the threshold stay.
 
     Args:
         model: any network that SynFlow can score.
         schedule: "exponential" or "linear".
-        iterations: how often to score.
         compression: where the run ends.
+        iterations: how often to score.
 
     Returns:
         The ratio; Theorem 3 asks for less than 1.
 
     >>> from synflow_lib import models
     >>> model = models.fc(seed=0)
-    >>> prune_ratio(model, "linear", 1, 10.0) > 1 > prune_ratio(model, "linear", 50, 10.0)
+    >>> prune_ratio(model, "linear", 10.0, 1) > 1 > prune_ratio(model, "linear", 10.0, 50)
     True
     """
     work = Workspace(model)
@@ -248,33 +235,70 @@ def prune_ratio(model: nn.Module, schedule: str, iterations: int, compression: f
         for step in range(1, iterations + 1):
             kept = max(goal, round(total * SCHEDULES[schedule](step, iterations, goal / total)))
             scores = method.flat()
-            alive = pick(scores, scores > 0)  # what scores zero goes first and weighs nothing
-            if kept >= alive.numel():
-                continue
-            limit = kth_smallest(alive, alive.numel() - kept + 1)
-            removed = float(alive.masked_fill_(alive >= limit, 0).sum(dtype=torch.float64))
-            largest = max(largest, removed / float(method.total))
-            work.flat.masked_fill_(scores < limit, 0)
+            removed, limit = _smallest(pick(scores, scores > 0), kept)
+            if removed:
+                largest = max(largest, removed / float(method.total))
+                work.flat.masked_fill_(scores < limit, 0)
     return largest
 
 
-def prune_ratios(model: nn.Module, runs: Iterable[tuple[str, float, int]]) -> pd.DataFrame:
-    """`prune_ratio` of several runs.
+def one_shot_ratios(model: nn.Module, compressions: Iterable[float]) -> pd.DataFrame:
+    """Prune size / cut size of SynFlow with a single iteration, from one scoring pass.
 
     Args:
         model: any network that SynFlow can score.
-        runs: (schedule, compression, iterations) of each run.
+        compressions: where to prune to.
 
     Returns:
-        One row a run: schedule, compression, iterations, ratio; the input of
-        `figures.prune_ratio`.
+        schedule, compression, iterations (1), ratio; each row twice, since with one iteration the
+        exponential and the linear schedule are the same.
 
     >>> from synflow_lib import models
-    >>> prune_ratios(models.fc(seed=0), [("linear", 10.0, 1)]).columns.tolist()
-    ['schedule', 'compression', 'iterations', 'ratio']
+    >>> one_shot_ratios(models.fc(seed=0), [1.0, 10.0])["schedule"].tolist()
+    ['exponential', 'exponential', 'linear', 'linear']
     """
-    rows = [(s, c, n, prune_ratio(model, s, n, c)) for s, c, n in runs]
-    return pd.DataFrame(rows, columns=["schedule", "compression", "iterations", "ratio"])
+    work = Workspace(model)
+    with no_trace(work.flat.device, seed=0):
+        method = SynFlow(work, Context())
+        scores, cut = method.flat(), float(method.total)
+    rows = []
+    for compression in compressions:
+        removed, _ = _smallest(scores, kept_at(scores.numel(), compression))
+        rows.append((compression, 1, removed / cut))
+    table = pd.DataFrame(rows, columns=["compression", "iterations", "ratio"])
+    both = [table.assign(schedule=schedule) for schedule in SCHEDULES]
+    return pd.concat(both, ignore_index=True)[["schedule", *table]]
+
+
+def _smallest(scores: torch.Tensor, kept: int) -> tuple[float, torch.Tensor]:
+    """The sum of all but the ``kept`` largest scores, and the smallest of those."""
+    if kept >= scores.numel():  # what scores zero goes first, and weighs nothing
+        return 0.0, scores.new_zeros(())
+    limit = kth_smallest(scores, scores.numel() - kept + 1)
+    pieces = scores.split(1 << 24)  # so that no second tensor of this size is needed
+    return sum(float(p[p < limit].sum(dtype=torch.float64)) for p in pieces), limit
+
+
+def score_error(scores: Scores, reference: Scores) -> float:
+    """The largest relative difference between SynFlow's scores and a reference, powers of 2 aside.
+
+    Args:
+        scores: from `score`, of any floating-point type.
+        reference: the same network's in float64; where it is zero the scores must be.
+
+    >>> from synflow_lib import models
+    >>> from synflow_lib.saliency import score
+    >>> net = models.fc(seed=0)
+    >>> score_error(score(net, "synflow"), score(net.double(), "synflow")) < 1e-5
+    True
+    """
+    shift = scores.log2_scale - reference.log2_scale
+    largest = 0.0
+    for name, true in reference.items():
+        mine = torch.ldexp(scores[name].double(), torch.tensor(shift))
+        difference = (mine - true).abs() / true.abs()
+        largest = max(largest, float(difference[mine != true].max()) if (mine != true).any() else 0)
+    return largest
 
 
 def overlap(masks: Masks, other: Masks) -> float:

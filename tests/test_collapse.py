@@ -123,7 +123,7 @@ def test_paths_are_those_found_by_walking(name):
     net, generator = make(name), torch.Generator().manual_seed(0)
     paths, probe = Paths(net, net.input_shape), sf.PathProbe(net)
     outcomes = []
-    for density in (1.0, 0.7, 0.45, 0.3, 0.2, 0.1, 0.02) * 4:
+    for density in (1.0, 0.7, 0.45, 0.3, 0.2, 0.1, 0.02) * 3:
         masks = masks_of(net, density, generator)
         expected = paths.connected(masks)
         outcomes.append(expected)
@@ -152,7 +152,7 @@ def test_paths_are_left_exactly_where_synflows_r_is_positive(name):
     assert True in outcomes and False in outcomes
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(0, 2**16), st.floats(0.05, 0.5))
 def test_real_architectures_against_synflows_r(seed, density):
     generator = torch.Generator().manual_seed(seed)
@@ -298,7 +298,7 @@ def walked(net, order, criterion):
 @pytest.mark.parametrize("method", ["random", "magnitude", "snip", "grasp", "synflow"])
 @pytest.mark.parametrize("name", ["mlp", "residual", "strided", "flattened", "shared", "dag"])
 def test_critical_compression_of_one_score_is_exact(name, method, criterion):
-    for seed, ties in [(0, False), (1, True), (2, True)]:
+    for seed, ties in [(0, False), (1, True)]:
         net = make(name)
         net = seeded(lambda net=net: net, seed)
         if ties:

@@ -87,7 +87,7 @@ def networks(draw):
 SCHEDULES = ("exponential", "linear", lambda t, n, density: density ** ((t / n) ** 2))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(networks(), st.sampled_from(METHODS), st.data())
 def test_exactly_round_n_over_compression_weights_stay(case, method, data):
     net, batch = case
@@ -368,9 +368,8 @@ def test_masks_do_not_depend_on_the_number_of_threads(method, dtype):
     assert differ == 0, f"at {differ} of {len(one)} counts the masks differ"
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_ten_iterations_of_a_resnet_do_not_depend_on_the_number_of_threads(dtype):
-    net, masks = sf.models.resnet20(seed=0).to(dtype), []
+def test_ten_iterations_of_a_resnet_do_not_depend_on_the_number_of_threads():
+    net, masks = sf.models.resnet20(seed=0), []
     for number in (1, 2):
         with threads(number):
             masks.append(sf.prune(net, "synflow", 100, iterations=10))

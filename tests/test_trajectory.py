@@ -241,7 +241,7 @@ def chains(draw):
     return net.to(draw(st.sampled_from([torch.float32, torch.float64])))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(chains())
 def test_chains_end_with_exactly_one_weight_in_every_layer(net):
     path = sf.trajectory(net)
@@ -306,7 +306,7 @@ def residual_networks(draw):
     return net
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(residual_networks())
 def test_residual_networks_end_with_the_fewest_weights_that_connect(net):
     paths = Paths(net, net.input_shape)
@@ -319,7 +319,7 @@ def test_residual_networks_end_with_the_fewest_weights_that_connect(net):
         assert paths.connected(path.keeping(kept))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(residual_networks(), st.data())
 def test_dead_branches_neither_stop_nor_disconnect_the_run(net, data):
     """Layers that are zero from the start, as after an earlier pruning, maybe those of the
@@ -343,7 +343,7 @@ def test_dead_branches_neither_stop_nor_disconnect_the_run(net, data):
 
 
 @pytest.mark.parametrize("make", [Residual, Dense, Mobile, Shared, Tied, narrow_resnet])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_other_networks_are_never_disconnected(make, seed, dtype):
     net = (make(seed=seed) if make is narrow_resnet else seeded(make, seed)).to(dtype)
@@ -397,7 +397,7 @@ def test_a_trajectory_changes_nothing_and_is_deterministic(make):
     assert torch.equal(one.iteration, two.iteration) and torch.equal(one.score, two.score)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(residual_networks())
 def test_leaving_dead_units_out_changes_no_trajectory(net):
     fast = sf.trajectory(net)

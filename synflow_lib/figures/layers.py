@@ -59,7 +59,6 @@ def layers_left(table: pd.DataFrame, notes: Mapping[str, str] | None = None) -> 
                 ha="center",
                 va="center",
                 color="white" if dark else "black",
-                fontweight="bold" if empty else "normal",
                 bbox=background,
             )
         for row, method in enumerate(look):
