@@ -26,6 +26,9 @@ endif
 # Runs in parallel share the cores: one thread each.
 ALONE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
+# Threads that wait asleep: on a machine shared with others, spinning ones cost minutes.
+export OMP_WAIT_POLICY := PASSIVE
+
 .DEFAULT_GOAL := help
 .PHONY: help figures test test-units test-notebooks lab lint format sync bench docs clean distclean
 .DELETE_ON_ERROR:

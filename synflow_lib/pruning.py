@@ -370,7 +370,8 @@ class _Record:
         self.score.index_copy_(0, where, removed)
         self.counts.append(kept)
         size = float(removed.sum(dtype=torch.float64))
-        self.rows.append((number, kept, self.total / max(kept, 1), size, self.cut, size / self.cut))
+        ratio = size / self.cut if self.cut else float("nan")  # nothing flows any more
+        self.rows.append((number, kept, self.total / max(kept, 1), size, self.cut, ratio))
 
     def trajectory(self, layout: dict[str, torch.Size]) -> Trajectory:
         columns = ["iteration", "kept", "compression", "prune_size", "cut_size", "ratio"]
