@@ -7,7 +7,8 @@
 #
 #     PYTHON=python3.12   the Python that .venv is made with
 #     TORCH=cpu           on Linux without a GPU: torch's CPU build, gigabytes smaller
-#     JOBS=2              tests at once, one thread each
+#     JOBS=2              notebooks or tests at once, one thread each: the same numbers on any
+#                         number of cores; JOBS=1 where memory is short (8 GB a notebook)
 #     ONLY="02 04"        the notebooks that `make figures` runs
 
 PYTHON ?= python3
@@ -55,7 +56,7 @@ $(VENV)/.installed-%: $(READY)
 	@touch $@
 
 figures: $(READY) ## run every notebook; figures, agreement and provenance in figures/
-	@$(PY) notebooks/build.py $(if $(ONLY),--only $(ONLY))
+	@$(PY) notebooks/build.py --jobs $(JOBS) --threads 1 $(if $(ONLY),--only $(ONLY))
 
 test: test-units test-notebooks ## unit tests, doctests, then the notebooks' checked cells
 

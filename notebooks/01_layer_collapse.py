@@ -559,7 +559,7 @@ print(check_even_odds(even_odds))
 
 
 def protect(scores):
-    """scores: parameter name -> tensor, not to be changed. Returns new scores."""
+    """scores: parameter name -> tensor, not to be changed. Returns new, finite scores."""
     ...
 
 
@@ -597,8 +597,9 @@ print(check_protect(protect))
 # ```python
 # def protect(scores):
 #     found = {name: score.clone() for name, score in scores.items()}
+#     top = max(score.max() for score in found.values()) + 1
 #     for score in found.values():
-#         score.view(-1)[score.argmax()] = float("inf")
+#         score.view(-1)[score.argmax()] = top
 #     return found
 # ```
 #

@@ -47,7 +47,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from torch import nn
 
 import synflow_lib as sf
 from synflow_lib import experiments
@@ -76,37 +75,37 @@ print(f"device {device}")
 
 
 # %%
-def scored(net):
-    """R of a network without negative numbers, and the score of every weight."""
-    dtype = next(net.parameters()).dtype
-    R = net(torch.ones(1, *net.input_shape, dtype=dtype)).sum()  # line 1: ones in, sum out
-    weights = {name: p for name, p in net.named_parameters() if p.dim() > 1}
-    gradients = torch.autograd.grad(R, list(weights.values()))
-    return R.detach(), {n: (w * g).detach() for (n, w), g in zip(weights.items(), gradients)}
-
-
 @torch.no_grad()
 def absolute(model):
-    """A copy with |theta| for theta; evaluation mode, so that BatchNorm is one fixed factor."""
+    """A copy with |theta| for theta; in evaluation mode, where BatchNorm is one fixed factor."""
     net = copy.deepcopy(model).cpu().eval()
     for parameter in net.parameters():
         parameter.abs_()
     return net
 
 
+def flow(net):
+    """R of a network without negative numbers, and the score of every weight."""
+    dtype = next(net.parameters()).dtype
+    R = net(torch.ones(1, *net.input_shape, dtype=dtype)).sum()
+    weights = {name: p for name, p in net.named_parameters() if p.dim() > 1}
+    gradients = torch.autograd.grad(R, list(weights.values()))
+    scores = {n: (w * g).detach() for (n, w), g in zip(weights.items(), gradients, strict=True)}
+    return R.item(), scores
+
+
 def synflow(model, compression, iterations=100):
     """Algorithm 1: parameter name -> True where the weight stays."""
     net = absolute(model)
     for k in range(1, iterations + 1):
-        _, scores = scored(net)  # line 2: score what is left
+        _, scores = flow(net)  # score what is left
         flat = torch.cat([score.flatten() for score in scores.values()])
-        kept = round(
-            flat.numel() * compression ** (-k / iterations)
-        )  # line 3: exponential schedule
-        threshold = flat.topk(kept).values[-1]  # line 4: one threshold for all layers
+        final = round(flat.numel() / compression) / flat.numel()  # the density that can be had
+        kept = round(flat.numel() * final ** (k / iterations))  # exponential schedule
+        threshold = flat.topk(kept).values[-1]  # one threshold for all layers
         with torch.no_grad():
             for name, score in scores.items():
-                net.get_parameter(name).mul_(score >= threshold)  # line 5: the rest becomes zero
+                net.get_parameter(name).mul_(score >= threshold)  # the rest becomes zero
     return {name: net.get_parameter(name) != 0 for name in scores}
 
 
@@ -126,8 +125,9 @@ for compression in (10, 100, 1000):
     )
 
 # %% [markdown]
-# In float32 that would be too much to ask: rounding decides between weights that score almost alike,
-# and every later step builds on the choice. That is why comparisons here are made in float64.
+# Float32 could not be compared like this: there rounding decides between weights that score almost
+# alike, and every later step builds on that choice. So wherever masks are compared here, the networks
+# are in float64.
 #
 # ## Theorem 3
 #
@@ -213,8 +213,8 @@ def bound(schedule, compression, iterations):
     return L * (1 - 1 / (1 + (compression - 1) / iterations))
 
 
-arguments = table["schedule"], table["compression"], table["iterations"]
-table["bound"] = [bound(*run) for run in zip(*arguments)]
+runs = table[["schedule", "compression", "iterations"]].itertuples(index=False)
+table["bound"] = [bound(*run) for run in runs]
 held = (table["ratio"] <= table["bound"]).sum()
 print(f"published ratio <= bound: {held} of {len(table)} runs\n")
 shown = table.query("iterations == 100 and log10_compression in (1, 1.5, 2, 3)")
@@ -292,25 +292,21 @@ print(f"bound L (1 - rho^(-1/n)): {14 * (1 - rho_max ** (-1 / settings.iteration
 print(f"iterations that are always enough: {math.log(rho_max) / -math.log(1 - 1 / 14):.0f}")
 
 # %%
-lost = set(fates.loc[fates["empty layers"] > 0, "seed"])
 with panels(1, 1, 4.0) as (figure, (ax,), _):
+    looks = {
+        True: {"color": STYLES["synflow"].color, "linewidth": 2.0, "zorder": 3},
+        False: {"color": "#999999", "linewidth": 1.0},
+    }
+    labels = {True: "100 steps, loses a layer", False: "100 steps, survives"}
     for seed, run in fixed.items():
-        ends, color = seed in lost, STYLES["synflow"].color
-        ax.plot(
-            run["compression"],
-            run["ratio"],
-            color=color if ends else "#999999",
-            linewidth=1.8 if ends else 0.9,
-            zorder=3 if ends else 2,
-            label="100 steps, loses a layer" if ends else "100 steps, survives",
-        )
+        lost = bool(fates["empty layers"][seed])
+        ax.plot(run["compression"], run["ratio"], label=labels.pop(lost, None), **looks[lost])
     cut = paths["VGG-16"].history
     ax.plot(cut["compression"], cut["ratio"], ".--", color=STYLES["magnitude"].color, label="cut")
     ax.axhline(1, color="black", linestyle="--", linewidth=1.3)
     log_axis(ax.xaxis)
     ax.set(xlabel=COMPRESSION, ylabel="prune size / cut size", ylim=(0, None))
-    handles, labels = ax.get_legend_handles_labels()
-    ax.legend(*zip(*{text: (line, text) for line, text in zip(handles, labels)}.values()))
+    ax.legend(loc="upper left", bbox_to_anchor=(0.0, 0.9))
 sf.figures.save(figure, "fig7_fixed_schedule", pd.concat(fixed, names=["seed"]).reset_index(0))
 figure
 
@@ -349,7 +345,7 @@ print(pd.DataFrame(rows).to_string(index=False))
 
 # %%
 with panels(2, 2, 3.8, share_y=True) as (figure, axes, _):
-    for ax, (compression, (steps, cuts)) in zip(axes, pairs.items()):
+    for ax, (compression, (steps, cuts)) in zip(axes, pairs.items(), strict=True):
         layer = range(1, len(steps) + 1)
         for masks, style, label in (
             (steps, {"color": "#333333", "marker": "o", "markerfacecolor": "none"}, "100 steps"),
@@ -364,7 +360,7 @@ with panels(2, 2, 3.8, share_y=True) as (figure, axes, _):
 densities = [
     masks.table().assign(compression=compression, schedule=name)
     for compression, pair in pairs.items()
-    for name, masks in zip(("fixed", "cut"), pair)
+    for name, masks in zip(("fixed", "cut"), pair, strict=True)
 ]
 sf.figures.save(figure, "fig7_layer_densities", pd.concat(densities))
 figure
@@ -396,15 +392,15 @@ deep = {
 rows = []
 for name, model in deep.items():
     double = copy.deepcopy(model).double()
-    R32, plain = scored(absolute(model))
-    R64, _ = scored(absolute(double))
+    R32, plain = flow(absolute(model))
+    R64, _ = flow(absolute(double))
     finite = sum(int(torch.isfinite(score).sum()) for score in plain.values())
     single, reference = sf.score(model, "synflow"), sf.score(double, "synflow")
     rows.append(
         {
             "network": name,
-            "R, float32": f"{float(R32):.0e}",
-            "R, float64": f"{float(R64):.0e}",
+            "R, float32": f"{R32:.0e}",
+            "R, float64": f"{R64:.0e}",
             "finite scores: plain": f"{finite / sum(s.numel() for s in plain.values()):.0%}",
             "sf.score": f"{sum(int(torch.isfinite(s).all()) for s in single.values()) / len(single):.0%}",
             "log2_scale": single.log2_scale,
@@ -580,7 +576,9 @@ def check_flow(log2_flow):
         return "exercise 3: not yet, nothing returned"
     flow = [1] * 8
     for layer in layers:
-        flow = [sum(abs(int(w)) * x for w, x in zip(row, flow)) for row in layer.tolist()]
+        flow = [
+            sum(abs(int(w)) * x for w, x in zip(row, flow, strict=True)) for row in layer.tolist()
+        ]
     if not math.isfinite(found):
         return f"exercise 3: not yet, {float(found)}: the numbers left the range of float64"
     right = math.log2(sum(flow))
