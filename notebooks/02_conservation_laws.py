@@ -79,9 +79,7 @@ scores = {label: sf.score(vgg16, name, batch) for label, name in methods.items()
 
 units = experiments.conservation_units(vgg16, scores)
 fig3 = sf.figures.conservation_scatter(units)
-sf.figures.save(
-    fig3, "fig3_conservation", units[["method", "layer", "unit", "incoming", "outgoing"]]
-)
+sf.figures.save(fig3, "fig3_conservation", units[["method", "layer", "incoming", "outgoing"]])
 fig3
 
 # %% [markdown]

@@ -222,13 +222,11 @@ _MAX_POOLS = {
 class Rescaler:
     """Keeps activations near 1 by exact powers of two, and remembers their product.
 
-    After every few weight layers it divides every live value by the same power of two. The live
+    After every weight layer it divides every live value by the same power of two. The live
     values are a cut, so all paths, and with them all scores, are scaled alike: the order of the
     scores is that of the unscaled network while R of ResNet-1202 would overflow float64. Nothing
     here waits for the device.
     """
-
-    FEW, MANY = 4, 8  # layers between two rescalings: where one value is live, and at the latest
 
     def __init__(self, pipes: Pipes) -> None:
         self.weighted = {
@@ -237,14 +235,11 @@ class Rescaler:
             if step.node.op == "call_module"
             and isinstance(pipes.modules_by_name[str(step.node.target)], PRUNABLE)
         }
-        self.layers = 0
         self.log2_scale: Tensor | int = 0
 
     def __call__(self, node: fx.Node, live: dict[fx.Node, Tensor]) -> None:
-        self.layers += node in self.weighted
-        if self.layers < self.FEW or (self.layers < self.MANY and len(live) > 1):
+        if node not in self.weighted:
             return
-        self.layers = 0
         _, exponent = torch.frexp(live[node].detach().amax())
         factor = torch.exp2(-exponent.to(live[node].dtype))
         for key, value in live.items():

@@ -92,7 +92,7 @@ def prune(
                 " leave out iterations= and scope="
             )
         return run.by_cuts(kept).keeping(kept)
-    densities = _densities(schedule, run.iterations(iterations), kept / run.total)
+    densities = _densities(schedule, run.iterations(iterations), 1 / compression)
     if scope == "local":
         return run.local(densities, compression)
     return run.by_counts([max(kept, round(run.total * d)) for d in densities[:-1]] + [kept])
@@ -154,7 +154,8 @@ def trajectory(
         kept = 0 if count == 1 else len(run.work.names)
     else:
         kept = kept_at(run.total, compression)
-    densities = _densities(schedule, count, max(kept, 1) / run.total)
+    final = 1 / compression if compression else max(kept, 1) / run.total
+    densities = _densities(schedule, count, final)
     counts = [max(kept, round(run.total * d)) for d in densities[:-1]] + [kept]
     record = _Record(run.total, run.work.flat)
     run.by_counts(counts, record)
@@ -311,7 +312,10 @@ class _Run:
             kept = int(torch.count_nonzero(stay))
             if kept == scores.numel():
                 return None
-            return stay if kept >= stop else keep_largest(scores, stop)
+            if kept < stop:  # the best of what would go fill up to the count
+                gone = places(~stay)
+                stay[gone[keep_largest(scores.index_select(0, gone), stop - kept)]] = True
+            return stay
 
         self.loop(decide, None, record)
         return record.trajectory(self.layout)
@@ -341,6 +345,8 @@ def _spare_shortest(stay: Tensor, method: SynFlow, place: Tensor | None, slack: 
     short = method.shortest()
     short = short if place is None else short.index_select(0, place)
     limit = float(method.total) * slack
+    if not limit:  # no such path is alive, nothing to spare
+        return stay
     going = places(~stay)
     going = going[short[going].argsort(stable=True)]
     spared = going[short[going].double().cumsum(0) >= limit]
