@@ -43,6 +43,10 @@ class Workspace:
     @torch.inference_mode(False)  # tensors made under inference mode can have no gradient
     def __init__(self, model: nn.Module, **select) -> None:
         self.names = list(prunable(model, **select))
+        with torch.inference_mode(False):  # what is made inside it could not be written to later
+            self._copy(model)
+
+    def _copy(self, model: nn.Module) -> None:
         self.net = working_copy(model)
         self.training = model.training
         named = dict(self.net.named_parameters(remove_duplicate=False))
@@ -98,11 +102,20 @@ class Context:
 
 @contextlib.contextmanager
 def no_trace(device: torch.device, seed: int) -> Iterator[None]:
-    """Random numbers fixed by ``seed`` and gradients on inside; all as the caller had it after."""
+    """Random numbers fixed by ``seed`` and gradients on inside; all as the caller had it after.
+
+    One thread on the CPU: several split a float32 sum in as many pieces, which rounds differently,
+    and the same model would get other masks on another number of cores.
+    """
     if device.type == "cuda":
         torch.cuda.init()  # its generators must exist to be put aside
-    with torch.inference_mode(False), torch.enable_grad(), own_random_numbers(seed):
-        yield
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode(False), torch.enable_grad(), own_random_numbers(seed):
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager

@@ -148,7 +148,7 @@ def test_nothing_tracked_is_large():
     ).stdout.split("\0")
     files = [ROOT / name for name in listed if name and (ROOT / name).is_file()]
     assert files, "nothing is tracked"
-    large = [path.name for path in files if path.stat().st_size > 1_000_000]
+    large = [path.name for path in files if path.stat().st_size > 1 << 20]
     assert not large
 
 
