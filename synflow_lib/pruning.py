@@ -365,8 +365,9 @@ class _Record:
     cut: float = float("nan")
 
     def __post_init__(self) -> None:
-        self.iteration = torch.full_like(self.like, SURVIVED, dtype=torch.int16)
-        self.score = torch.full_like(self.like, torch.inf)
+        with torch.inference_mode(False):  # they are written to later, outside of it
+            self.iteration = torch.full_like(self.like, SURVIVED, dtype=torch.int16)
+            self.score = torch.full_like(self.like, torch.inf)
         self.counts: list[int] = [self.total]
         self.rows: list[tuple] = []
 
