@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -203,7 +204,8 @@ class _Run:
         return given
 
     def bar(self, total: int | None = None) -> tqdm:
-        hide = None if self.progress is None else not self.progress
+        # Only a terminal sees a bar unasked: in a notebook it would become part of the outputs.
+        hide = not (sys.stderr.isatty() if self.progress is None else self.progress)
         return tqdm(total=total, desc="pruning", unit=" iterations", disable=hide, delay=2)
 
     def score(self, method: Method, place: Tensor | None) -> Tensor:
