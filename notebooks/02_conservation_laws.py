@@ -27,7 +27,7 @@
 # - Say what biases and BatchNorm add to it, and which popular scores break it.
 # - Explain why a conserved score makes large layers look worthless one weight at a time.
 #
-# Reproduces figures 3 and 4 of the paper. About 1½ minutes on two CPU cores; 7 GB of memory.
+# Reproduces figures 3 and 4 of the paper. About 1 minute on two CPU cores; 7 GB of memory.
 
 # %% [markdown]
 # ## Setup
