@@ -43,10 +43,6 @@ class Workspace:
     @torch.inference_mode(False)  # tensors made under inference mode can have no gradient
     def __init__(self, model: nn.Module, **select) -> None:
         self.names = list(prunable(model, **select))
-        with torch.inference_mode(False):  # what is made inside it could not be written to later
-            self._copy(model)
-
-    def _copy(self, model: nn.Module) -> None:
         self.net = working_copy(model)
         self.training = model.training
         named = dict(self.net.named_parameters(remove_duplicate=False))

@@ -199,6 +199,50 @@ class Residual(nn.Module):
         return self.head(F.relu(self.b(F.relu(self.a(x))) + self.shortcut(x)))
 
 
+class PreActivation(nn.Module):
+    """BatchNorm where no layer is in front of it, and beside others that read the same output."""
+
+    input_shape = (2, 5, 5)
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(2)
+        self.conv1 = nn.Conv2d(2, 4, 3, padding=1)
+        self.norm1 = nn.BatchNorm2d(4)
+        self.conv2 = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = self.conv1(F.relu(self.norm(x)))
+        x = x + self.conv2(F.relu(self.norm1(x)))
+        return self.head(F.relu(self.norm2(x)).mean((2, 3)))
+
+
+class LongBranch(nn.Module):
+    """Ten layers beside a shortcut, then a concatenation: several values live at once for long."""
+
+    input_shape = (3,)
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Linear(3, 4)
+        self.branch = nn.ModuleList(nn.Linear(4, 4) for _ in range(10))
+        self.after = nn.ModuleList(nn.Linear(4, 4) for _ in range(10))
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.stem(x)
+        out = x
+        for layer in self.branch:
+            out = F.relu(layer(out))
+        x = out + x
+        out = x
+        for layer in self.after:
+            out = F.relu(layer(out))
+        return self.head(torch.cat([x, out], 1))
+
+
 class Branching(nn.Module):
     """Branches on a value, so that torch.fx cannot trace it."""
 

@@ -8,6 +8,7 @@ from networks import (
     Decoder,
     Dense,
     Mobile,
+    PreActivation,
     Residual,
     Shared,
     images,
@@ -106,6 +107,7 @@ ZOO = {
     "identity from the input": lambda: Dag(
         [[(0, True), (0, False)], [(1, True)], [(2, True), (1, False)]], 4, bias=True
     ),
+    "norms before layers": PreActivation,
     "vgg": narrow_vgg16,
     "resnet": narrow_resnet,
 }  # fmt: skip
@@ -235,6 +237,8 @@ def test_biases_count_as_incoming_score():
         "2.bias",
     ]
     assert sf.check_conservation(net, pruned_as_well, "cut").holds(TOLERANCE)
+    grasp = sf.score(net, "grasp", batch, bias=True)  # its gradient now runs along biases too
+    assert max(errors(net, grasp).values()) <= TOLERANCE
 
 
 def test_stored_statistics_enter_by_beta_and_running_mean():

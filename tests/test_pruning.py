@@ -13,7 +13,9 @@ from networks import (
     Branching,
     Decoder,
     Dense,
+    LongBranch,
     Mobile,
+    PreActivation,
     Residual,
     Shared,
     Tied,
@@ -220,6 +222,8 @@ NETS = {
     "dense": lambda seed: seeded(Dense, seed),
     "mobile": lambda seed: seeded(Mobile, seed),
     "decoder": lambda seed: seeded(Decoder, seed),
+    "norms before layers": lambda seed: seeded(PreActivation, seed),
+    "long branch": lambda seed: seeded(LongBranch, seed),
 }
 
 

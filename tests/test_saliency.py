@@ -10,8 +10,10 @@ from networks import (
     Branching,
     Decoder,
     Dense,
+    LongBranch,
     Mobile,
     Paths,
+    PreActivation,
     Residual,
     Shared,
     Tied,
@@ -288,7 +290,10 @@ def without_softmax(net):
     return net
 
 
-@pytest.mark.parametrize("make", [Mobile, Decoder, Dense, Shared, Branching, odd_convolutions])
+UNUSUAL = (Mobile, Decoder, Dense, Shared, Branching, PreActivation, LongBranch, odd_convolutions)
+
+
+@pytest.mark.parametrize("make", UNUSUAL)
 def test_synflow_on_unusual_networks(make):
     net = seeded(make)
     shape = getattr(net, "input_shape", (4,))

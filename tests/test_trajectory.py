@@ -151,6 +151,22 @@ def test_a_fixed_schedule_runs_on_when_it_has_collapsed(make):
     assert len(path.history) == len(path.counts) - 1
 
 
+def test_the_cut_schedule_watches_the_smallest_cut_of_other_scores_too():
+    """Magnitude is not conserved: its smallest layer sum is the cut, and no layer goes whole."""
+    net = mlp(5, 6, 4)
+    path = sf.trajectory(net, "magnitude", schedule="cut")
+    sums = [float(weight.detach().abs().sum()) for weight in net.parameters()]
+    first = path.history.iloc[0]
+    assert first["cut_size"] == pytest.approx(min(sums), rel=1e-12)
+    assert 0 < first["prune_size"] < min(sums)
+    assert path.keeping(path.counts[-1]).empty_layers() == []  # never a whole layer
+    net = seeded(Residual)
+    scores = {name: float(p.detach().abs().sum()) for name, p in sf.prunable(net).items()}
+    a, shortcut, b, head = (scores[f"{n}.weight"] for n in ("a", "shortcut", "b", "head"))
+    first = sf.trajectory(net, "magnitude", schedule="cut").history.iloc[0]
+    assert first["cut_size"] == pytest.approx(min(a + shortcut, b + shortcut, head), rel=1e-12)
+
+
 def test_beyond_the_end_of_a_run_says_where_it_ended():
     path = sf.trajectory(mlp(3, 4, 2))
     with pytest.raises(ValueError, match=r"would keep 1 weights; .*ends with 2 \(compression 10\)"):
