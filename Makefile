@@ -64,10 +64,11 @@ test-units: $(READY)
 	@echo "== unit tests and doctests"
 	@$(ALONE) $(PY) -m pytest -n $(JOBS)
 
+# The .ipynb alone: asked for the folder, the doctest plugin would import, and so run, every .py.
 test-notebooks: $(READY)
 	@echo "== notebooks: stored numbers against a new run"
 	@$(ALONE) $(PY) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=900 \
-		--nbval-kernel-startup-timeout=120 -n $(JOBS) --dist loadscope notebooks
+		--nbval-kernel-startup-timeout=120 -n $(JOBS) --dist loadscope notebooks/*.ipynb
 
 lab: $(VENV)/.installed-lab ## open the notebooks in JupyterLab
 	@$(PY) -m jupyterlab
