@@ -20,9 +20,14 @@ from .collapse import (
 )
 from .conservation import ConservationReport, check_conservation
 from .graph import prunable
+from .iterative import imp, imp_many
 from .masks import Masks
 from .pruning import prune, trajectory
+from .recipes import Recipe, paper_recipe
+from .runs import Run
 from .saliency import METHODS, Scores, register, score, synaptic_saliency
+from .sweep import histories, results, sweep
+from .training import Training, evaluate, train, train_many
 from .trajectory import Trajectory
 
 __version__ = "0.1.0"
@@ -33,23 +38,35 @@ __all__ = [
     "CriticalCompression",
     "Masks",
     "PathProbe",
+    "Recipe",
+    "Run",
     "Scores",
+    "Training",
     "Trajectory",
     "check_conservation",
     "critical_compression",
     "data",
     "effective_compression",
     "env",
+    "evaluate",
     "figures",
+    "histories",
+    "imp",
+    "imp_many",
     "is_collapsed",
     "max_compression",
     "models",
     "paper",
+    "paper_recipe",
     "prunable",
     "prune",
     "register",
+    "results",
     "saliency",
     "score",
+    "sweep",
     "synaptic_saliency",
+    "train",
+    "train_many",
     "trajectory",
 ]

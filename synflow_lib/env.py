@@ -6,6 +6,7 @@
 | `SYNFLOW_DEVICE`  | any torch device, e.g. `cpu`, `cuda:1` | `cuda` if there is one, or `cpu` |
 | `SYNFLOW_FIGURES` | folder for the figures                 | `figures/` of the checkout       |
 | `SYNFLOW_DATA`    | folder for downloads and caches        | `~/.cache/synflow_lib`           |
+| `SYNFLOW_RUNS`    | folder of the notebooks' sweeps        | `runs/` of the checkout          |
 
 Variables are read at each call, never at import, so a notebook can change them in a cell.
 A variable that is set to the empty string counts as not set.
@@ -17,9 +18,11 @@ import importlib.metadata
 import os
 import platform
 import random
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import filelock
 import numpy as np
 import torch
 
@@ -30,6 +33,8 @@ __all__ = [
     "describe",
     "device",
     "figures_dir",
+    "own_device",
+    "runs_dir",
     "scale",
     "seed_everything",
     "settings",
@@ -151,6 +156,32 @@ def device() -> torch.device:
         ) from error
 
 
+_held: list[tuple[filelock.FileLock, torch.device]] = []  # as long as this process lives
+
+
+def own_device() -> torch.device:
+    """The device of a worker: on a machine with several GPUs one that no other worker has.
+
+    A process keeps the first GPU whose lock in the temporary folder is free; where there are more
+    workers than GPUs, the rest share. `SYNFLOW_DEVICE` is obeyed as by `device`.
+
+    >>> own_device().type in ("cpu", "cuda", "mps")
+    True
+    """
+    count = torch.cuda.device_count()
+    if count < 2 or os.environ.get("SYNFLOW_DEVICE"):
+        return device()
+    for number in () if _held else range(count):
+        lock = filelock.FileLock(Path(tempfile.gettempdir()) / f"synflow_lib-cuda{number}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            continue
+        _held.append((lock, torch.device("cuda", number)))
+        break
+    return _held[0][1] if _held else torch.device("cuda", os.getpid() % count)
+
+
 def figures_dir() -> Path:
     """The folder that receives figures; created if it does not exist.
 
@@ -171,6 +202,15 @@ def data_dir() -> Path:
     return _created(
         _given("SYNFLOW_DATA") or Path.home() / ".cache" / "synflow_lib", "SYNFLOW_DATA"
     )
+
+
+def runs_dir() -> Path:
+    """The store of the notebooks' sweeps; created if it does not exist.
+
+    `SYNFLOW_RUNS` if set (on Colab a folder of Google Drive, so that a dead session resumes); else
+    `runs/` of the checkout, or `./runs`.
+    """
+    return _created(_given("SYNFLOW_RUNS") or (_checkout() or Path.cwd()) / "runs", "SYNFLOW_RUNS")
 
 
 def seed_everything(seed: int) -> None:

@@ -34,6 +34,8 @@ def test_checks_tell_a_stub_from_the_solution(name):
             check, printed = cell.source, run(cell.source, names)
             if printed:
                 assert "not yet" in printed and "solved" not in printed, printed
+                again = [run(cell.source, names) for _ in range(3)]
+                assert {*again} == {printed}, "a stub's message must not vary from run to run"
         elif found := SOLUTION.search(cell.source):
             run(found.group(1), names)
             assert "solved" in run(check, names)

@@ -1,0 +1,258 @@
+"""One point of a grid: `Run`, what it is called in a store, and how it is carried out."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from . import data as data_sets
+from . import models as networks
+from .collapse import is_collapsed
+from .data import Dataset
+from .graph import PRUNABLE
+from .iterative import imp, imp_many
+from .masks import Masks
+from .pruning import SCHEDULES, prune, trajectory
+from .recipes import Recipe
+from .saliency import METHODS
+from .training import Training, train, train_many
+
+Make = Callable[[Dataset, int], nn.Module]
+
+VERSION = 1  # of what a run computes: raise it, and stored runs are done anew
+SCHEDULE_NAMES = (*SCHEDULES, "cut")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One network made, pruned and trained; equal runs have equal keys on every machine.
+
+    Attributes:
+        dataset: a name of `data.by_name`, or one given to `sweep`.
+        model: a name of `models.by_name`, or one given to `sweep`.
+        method: a name of `METHODS`; "imp", iterative magnitude pruning; or "dense".
+        compression: N / kept, at least 1.
+        recipe: how to train.
+        seed: of the weights, of random scores, of the scoring images and of the training.
+        iterations: of pruning, None for the method's own; for "imp" its rounds (None: 3).
+        schedule: of iterative pruning: "exponential", "linear", "cut".
+        mode: of scoring on data, "train", "eval" or None (the method's own).
+        per_class: images of each class in the scoring batch.
+        rewind: for "imp", the step to go back to; None is the paper's unrewound variant.
+        data_options: for the data set: ``size``, ``channels`` (`Dataset.resized`), ``n_train``,
+            ``n_test`` (`Dataset.subset`).
+        model_options: for the network's function, beside what the data set decides.
+
+    Raises:
+        ValueError: a value outside its range.
+
+    >>> run = Run("digits", "fc", "synflow", 10, Recipe(1, 0.1), model_options={"depth": 3})
+    >>> run == Run.from_dict(json.loads(run.canonical())), len(run.key)
+    (True, 16)
+    """
+
+    dataset: str
+    model: str
+    method: str
+    compression: float
+    recipe: Recipe
+    seed: int = 0
+    iterations: int | None = None
+    schedule: str = "exponential"
+    mode: str | None = None
+    per_class: int = 10
+    rewind: int | None = 0
+    data_options: tuple[tuple[str, int], ...] = ()
+    model_options: tuple[tuple[str, object], ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("data_options", "model_options"):  # hashable, and in one order
+            value = getattr(self, name)
+            pairs = value.items() if isinstance(value, Mapping) else value
+            ordered = sorted((str(k), tuple(v) if isinstance(v, list) else v) for k, v in pairs)
+            object.__setattr__(self, name, tuple(ordered))
+        number = isinstance(self.compression, (int, float))
+        if not number or not math.isfinite(self.compression) or self.compression < 1:
+            raise ValueError(f"run: compression={self.compression!r}; expected a number from 1")
+        object.__setattr__(self, "compression", float(self.compression))
+        if not isinstance(self.recipe, Recipe):
+            raise TypeError(f"run: recipe is a {type(self.recipe).__name__}; expected a Recipe")
+        if self.method not in (*METHODS, "imp", "dense"):
+            known = sorted((*METHODS, "imp", "dense"))
+            raise ValueError(f"run: unknown method {self.method!r}; expected one of {known}")
+        if self.schedule not in SCHEDULE_NAMES:
+            raise ValueError(
+                f"run: unknown schedule {self.schedule!r}; expected one of {list(SCHEDULE_NAMES)}"
+            )
+        unknown = {name for name, _ in self.data_options} - {
+            "size",
+            "channels",
+            "n_train",
+            "n_test",
+        }
+        if unknown:
+            raise ValueError(
+                f"run: data_options {sorted(unknown)}; expected size, channels, n_train, n_test"
+            )
+
+    def canonical(self) -> str:
+        """The run as JSON: one text for one run."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @property
+    def key(self) -> str:
+        """16 hexadecimal digits of a hash of `canonical` and of `VERSION`."""
+        return hashlib.sha256(f"{VERSION}:{self.canonical()}".encode()).hexdigest()[:16]
+
+    @classmethod
+    def from_dict(cls, values: dict) -> Run:
+        """The run of which `canonical` is the JSON."""
+        return cls(**{**values, "recipe": Recipe.from_dict(values["recipe"])})
+
+    def load_data(self, given: Mapping[str, Dataset | Callable[[], Dataset]]) -> Dataset:
+        """Its data set, at the size asked for."""
+        source = given.get(self.dataset)
+        dataset = data_sets.by_name(self.dataset) if source is None else source
+        dataset = dataset if isinstance(dataset, Dataset) else dataset()
+        options = dict(self.data_options)
+        dataset = dataset.subset(options.pop("n_train", None), options.pop("n_test", None))
+        return dataset.resized(**options)
+
+    def make(self, dataset: Dataset, given: Mapping[str, Make]) -> nn.Module:
+        """Its network, at initialization."""
+        options = dict(self.model_options)
+        if self.model in given:
+            return given[self.model](dataset, self.seed, **options)
+        if self.model not in networks.NAMES:
+            raise ValueError(
+                f"there is no model {self.model!r}; expected one of {', '.join(networks.NAMES)},"
+                f" or of those given: {', '.join(given) or 'none'}"
+            )
+        takes = inspect.signature(getattr(networks, self.model)).parameters
+        shape = dataset.input_shape
+        size = {"input_shape": shape} if "input_shape" in takes else {"input_size": shape[1]}
+        arguments = {**size, "num_classes": dataset.num_classes, "seed": self.seed, **options}
+        return networks.by_name(self.model, **arguments)
+
+
+def perform(
+    runs: Sequence[Run],
+    datasets: Mapping[str, Dataset | Callable[[], Dataset]] | None = None,
+    models: Mapping[str, Make] | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    checkpoint: Path | None = None,
+    save_every: float = 30.0,
+) -> list[dict]:
+    """Carry out one run, or several that agree in data, network and recipe at once.
+
+    Returns:
+        For each run a dict of plain values: kept, achieved (compression), empty_layers (their
+        number), disconnected, top1_before, top1, best_top1, top5, test_loss, train_loss (percent
+        and nats), ended (why it ended early, or None), prune_seconds, train_seconds, history (one
+        list an epoch, columns as in `Training.history`).
+
+    >>> [result] = perform([Run("digits", "fc", "magnitude", 10, Recipe(1, 0.1))])
+    >>> result["kept"], len(result["history"])
+    (12640, 2)
+    """
+    datasets, models = datasets or {}, models or {}
+    first = runs[0]
+    dataset = first.load_data(datasets).to(device)
+    nets = [run.make(dataset, models).to(device) for run in runs]
+    if first.method == "imp":
+        return _perform_imp(runs, nets, dataset)
+    masks, spent = [], []
+    for run, net in zip(runs, nets, strict=True):
+        start = time.perf_counter()
+        masks.append(_prune(run, net, dataset))
+        spent.append(time.perf_counter() - start)
+    options = {"checkpoint": checkpoint, "save_every": save_every}
+    if len(runs) == 1:
+        results = [train(nets[0], masks[0], dataset, first.recipe, seed=first.seed, **options)]
+    else:
+        seeds = [run.seed for run in runs]
+        results = train_many(nets, masks, dataset, first.recipe, seeds=seeds, **options)
+    return [
+        _report(*each) for each in zip(nets, masks, results, spent, strict=True)
+    ]  # fmt: skip
+
+
+def _prune(run: Run, net: nn.Module, dataset: Dataset) -> Masks:
+    if run.method == "dense":
+        return Masks.ones(net)
+    batch = None
+    if METHODS[run.method].needs_data:
+        batch = dataset.scoring_batch(run.per_class, seed=run.seed)
+    options = {"mode": run.mode, "seed": run.seed, "progress": False}
+    if run.schedule == "cut":
+        path = trajectory(net, run.method, batch, schedule="cut", **options)
+        return path.at(run.compression)
+    return prune(
+        net, run.method, run.compression, batch, iterations=run.iterations,
+        schedule=run.schedule, **options,
+    )  # fmt: skip
+
+
+def _perform_imp(runs: Sequence[Run], nets: list[nn.Module], dataset: Dataset) -> list[dict]:
+    first = runs[0]
+    options = {"rounds": first.iterations or 3, "rewind": first.rewind}
+    if len(runs) == 1:
+        found = [imp(nets[0], dataset, first.recipe, first.compression, seed=first.seed, **options)]
+    else:
+        found = imp_many(
+            nets, dataset, first.recipe, [run.compression for run in runs],
+            seeds=[run.seed for run in runs], **options,
+        )  # fmt: skip
+    reports = []
+    for net, rounds in zip(nets, found, strict=True):
+        report = _report(net, rounds[-1].masks, rounds[-1].training, 0.0)
+        report["train_seconds"] = sum(each.training.seconds for each in rounds)
+        report["rounds"] = [
+            {"kept": each.masks.kept, "top1": each.training.top1, "best_top1": each.training.best}
+            for each in rounds
+        ]
+        reports.append(report)
+    return reports
+
+
+def _report(net: nn.Module, masks: Masks, training: Training, prune_seconds: float) -> dict:
+    history = training.history
+    last = history.iloc[-1]
+    return {
+        "kept": masks.kept,
+        "achieved": masks.compression,
+        "empty_layers": len(masks.empty_layers()),
+        "disconnected": is_collapsed(net, masks, criterion="path"),
+        "top1_before": training.before,
+        "top1": training.top1,
+        "best_top1": training.best,
+        "top5": float(last["test_top5"]),
+        "test_loss": float(last["test_loss"]),
+        "train_loss": float(last["train_loss"]),
+        "ended": training.reason,
+        "prune_seconds": prune_seconds,
+        "train_seconds": training.seconds,
+        "history": history.astype(float).to_numpy().tolist(),
+    }
+
+
+def batching_pays(net: nn.Module, dataset: Dataset) -> bool:
+    """Whether copies of ``net`` train faster stacked (`train_many`) than one process a core.
+
+    On a CPU: for perceptrons, and for convolutions on small images; see benchmarks/training.py.
+    A batched convolution is a grouped one, which a CPU runs slower than several plain ones once
+    its arithmetic outweighs the overhead. On a GPU: up to 32x32 images of narrow networks.
+    """
+    convolutional = any(isinstance(m, PRUNABLE) and m.weight.dim() > 2 for m in net.modules())
+    return not convolutional or dataset.input_shape[1] * dataset.input_shape[2] <= 64

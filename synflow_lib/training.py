@@ -1,0 +1,427 @@
+"""Training of masked networks: `train`, and the loop that `train_many` and `imp` share with it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from .data import Dataset
+from .files import replacing
+from .learners import Learner, Many, One
+from .masks import Masks
+from .randomness import own_random_numbers
+from .recipes import Recipe
+
+METRICS = ["loss", "top1", "top5"]
+COLUMNS = ["epoch", "learning_rate", *(f"{s}_{m}" for s in ("train", "test") for m in METRICS)]
+
+
+@dataclass
+class Training:
+    """What a training run recorded.
+
+    Attributes:
+        history: one row an epoch, with row 0 before training: epoch, learning_rate (of the last
+            step), train_loss, train_top1, train_top5 (running averages over the epoch, NaN in row
+            0), test_loss, test_top1, test_top5 (after the epoch; percent).
+        reason: why it ended before its last epoch, or None.
+        seconds: of training and evaluation, all sessions together.
+        resumed: the epoch at which a checkpoint was taken up, or 0.
+    """
+
+    history: pd.DataFrame
+    reason: str | None
+    seconds: float
+    resumed: int = 0
+
+    @property
+    def before(self) -> float:
+        """Top-1 test accuracy before training, in percent."""
+        return float(self.history["test_top1"].iloc[0])
+
+    @property
+    def top1(self) -> float:
+        """Top-1 test accuracy after the last epoch, in percent."""
+        return float(self.history["test_top1"].iloc[-1])
+
+    @property
+    def best(self) -> float:
+        """The largest top-1 test accuracy after any epoch, as in the paper's figure 6; percent."""
+        return float(self.history["test_top1"].iloc[1:].max())
+
+
+def train(
+    model: nn.Module,
+    masks: Masks | None,
+    dataset: Dataset,
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    amp: bool | None = None,
+    compile: bool = False,
+    checkpoint: str | Path | None = None,
+    save_every: float = 60.0,
+    after_epoch: Callable[[int, nn.Module], None] | None = None,
+    progress: bool = False,
+) -> Training:
+    """Train a masked network in place; pruned weights are exactly zero before, during and after.
+
+    The masks multiply the gradients too, so that neither momentum nor weight decay knows of a
+    pruned weight. On a GPU the images lie and are augmented there, convolutions run channels-last
+    in mixed precision, and nothing waits for the device within an epoch.
+
+    Args:
+        model: a classifier, on the device to train on.
+        masks: what stays; None trains all weights.
+        dataset: its images are moved to the model's device.
+        recipe: how to train.
+        seed: of the order of the images, of augmentation and dropout; the caller's random numbers
+            are not touched.
+        amp: mixed precision (bfloat16, or float16 with scaled gradients where the GPU is too old);
+            None: on a GPU.
+        compile: run the network through ``torch.compile``.
+        checkpoint: a file from which to resume, and in which to save at most every ``save_every``
+            seconds; removed at the end.
+        after_epoch: called with (epoch, model) before training, as epoch 0, and after each epoch.
+        progress: show a bar.
+
+    Returns:
+        A `Training`: history of losses and accuracies. A loss that is NaN or infinite ends the
+        run, with a ``reason``.
+
+    Raises:
+        ValueError: masks of another network, a network with fewer outputs than classes, a
+            checkpoint that belongs to another run or is damaged.
+
+    Paper: appendix, hyper-parameters; figures 1 and 6.
+
+    >>> from synflow_lib import data, models
+    >>> from synflow_lib.pruning import prune
+    >>> net = models.fc((1, 8, 8), depth=2, seed=0)
+    >>> result = train(net, prune(net, "synflow", 10), data.digits(), Recipe(2, 0.1))
+    >>> result.before < 25 < result.top1
+    True
+    """
+    masks = None if masks is None else [masks]
+    learner = One(model, masks, amp=amp, compile=compile)
+    loop = Loop(learner, dataset, recipe, [seed], checkpoint=checkpoint, save_every=save_every)
+    loop.after_epoch = after_epoch and (lambda epoch: after_epoch(epoch, model))
+    return loop.run(progress=progress)[0]
+
+
+def train_many(
+    models: Sequence[nn.Module],
+    masks: Sequence[Masks | None],
+    dataset: Dataset,
+    recipe: Recipe,
+    *,
+    seeds: Sequence[int] | int = 0,
+    amp: bool | None = None,
+    checkpoint: str | Path | None = None,
+    save_every: float = 60.0,
+    progress: bool = False,
+) -> list[Training]:
+    """Train many masked copies of one architecture at once, each as `train` would.
+
+    Their weights are stacked and every layer runs for all copies in one call
+    (``torch.func.stack_module_state`` and ``vmap``): the same mathematics, up to rounding, for a
+    fraction of the overhead. See `batching_pays` for where it is worth it.
+
+    Args:
+        models: K networks of one architecture, trained in place.
+        masks: K masks, or None for a dense copy.
+        seeds: one for each copy, or one for all; copies of one seed see the same batches.
+        (others): as in `train`.
+
+    Returns:
+        K results, in order. A copy whose loss is NaN ends alone; the others go on. ``seconds`` is
+        each copy's share of the time.
+
+    Raises:
+        ValueError: numbers of models, masks and seeds that differ; as in `train`.
+
+    >>> from synflow_lib import data, models
+    >>> nets = [models.fc((1, 8, 8), depth=2, seed=seed) for seed in range(3)]
+    >>> results = train_many(nets, [None] * 3, data.digits(), Recipe(1, 0.1), seeds=range(3))
+    >>> len(results), min(result.top1 for result in results) > 20
+    (3, True)
+    """
+    models, masks = list(models), list(masks)
+    seeds = [seeds] * len(models) if isinstance(seeds, int) else list(seeds)
+    if not models or not len(models) == len(masks) == len(seeds):
+        raise ValueError(
+            f"{len(models)} models, {len(masks)} masks and {len(seeds)} seeds; expected equal"
+            " numbers, at least one"
+        )
+    learner = Many(models, masks, amp=amp)
+    loop = Loop(learner, dataset, recipe, seeds, checkpoint=checkpoint, save_every=save_every)
+    results = loop.run(progress=progress)
+    learner.write_back()
+    return results
+
+
+def evaluate(model: nn.Module, dataset: Dataset, split: str = "test") -> dict[str, float]:
+    """Loss and accuracies of a network in evaluation mode; nothing of it changes.
+
+    Returns:
+        loss (cross-entropy), top1 and top5 in percent.
+
+    >>> from synflow_lib import data, models
+    >>> sorted(evaluate(models.fc((1, 8, 8), seed=0), data.digits()))
+    ['loss', 'top1', 'top5']
+    """
+    mode = model.training
+    try:
+        learner = One(model, None, amp=False)
+        found = Loop(learner, dataset, Recipe(1, 1.0), [0]).evaluate(split)
+    finally:
+        model.train(mode)
+    return dict(zip(METRICS, found[0], strict=True))
+
+
+class Loop:
+    """Epochs over a data set for the K copies of a `Learner`, which may be one.
+
+    Every epoch draws from generators seeded by (seed, epoch), so that a run resumed from its
+    checkpoint, or rewound, sees the same batches as one that never stopped.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        dataset: Dataset,
+        recipe: Recipe,
+        seeds: list[int],
+        *,
+        checkpoint: str | Path | None = None,
+        save_every: float = 60.0,
+    ) -> None:
+        self.learner, self.recipe, self.seeds = learner, recipe, seeds
+        self.dataset = dataset.to(learner.device)
+        self.distinct = sorted(set(seeds))
+        self.copy_of = torch.tensor([self.distinct.index(seed) for seed in seeds])
+        images = len(dataset.train_y)
+        if images < 2:
+            raise ValueError(f"{dataset.name} has {images} training image; expected at least 2")
+        # BatchNorm cannot train on a single image.
+        self.drop_last = images > recipe.batch_size and images % recipe.batch_size == 1
+        self.steps = images // recipe.batch_size if self.drop_last else math.ceil(
+            images / recipe.batch_size
+        )  # fmt: skip
+        self.optimizer = learner.optimizer(recipe)
+        self.checkpoint = None if checkpoint is None else Path(checkpoint)
+        self.save_every = save_every
+        self.after_epoch: Callable[[int], None] | None = None
+        self.snapshot_at: int | None = None
+        self.snapshot: dict | None = None
+        self.rows: list[list[list[float]]] = []  # epoch, copy, column
+        self.step = 0
+        self._check_classes()
+
+    def _check_classes(self) -> None:
+        with torch.no_grad():
+            x, _ = next(self.dataset.batches("test", 2))
+            outputs = self.learner.forward(x, train=False).shape[-1]
+        if outputs < self.dataset.num_classes:
+            raise ValueError(
+                f"the network has {outputs} outputs, {self.dataset.name} has"
+                f" {self.dataset.num_classes} classes; expected at least one output a class"
+            )
+
+    def run(self, progress: bool = False) -> list[Training]:
+        """Train from ``step`` to the last epoch, or from the checkpoint where there is one."""
+        start, past = time.perf_counter(), 0.0
+        resumed = 0
+        if self.checkpoint is not None and self.checkpoint.exists():
+            past = self._load()
+            resumed = len(self.rows) - 1
+        if not self.rows:
+            self._record(self.step // self.steps, float("nan"), None)
+        saved = time.perf_counter()
+        first = self.step // self.steps + 1
+        epochs = range(first, self.recipe.epochs + 1)
+        for epoch in tqdm(epochs, desc="training", unit="epoch", disable=not progress, delay=1):
+            if all(self.reasons()):
+                break
+            with own_random_numbers(_mix(self.seeds[0], epoch)):
+                trained = self._epoch(epoch)
+            self._record(epoch, self.rate, trained)
+            now = time.perf_counter()
+            if self.checkpoint is not None and now - saved >= self.save_every:
+                self._save(past + now - start)
+                saved = time.perf_counter()
+        seconds = past + time.perf_counter() - start
+        if self.checkpoint is not None:
+            self.checkpoint.unlink(missing_ok=True)
+        return self._results(seconds, resumed)
+
+    def _epoch(self, epoch: int) -> Tensor:
+        """One epoch, or what is left of it; sums over the copies stay on the device."""
+        generators = [
+            torch.Generator(self.learner.device).manual_seed(_mix(seed, epoch))
+            for seed in self.distinct
+        ]
+        batches = zip(
+            *(
+                self.dataset.batches(
+                    "train", self.recipe.batch_size, generator, self.recipe.augment, self.drop_last
+                )
+                for generator in generators
+            ),
+            strict=True,
+        )
+        sums = torch.zeros(len(self.seeds), 4, device=self.learner.device, dtype=torch.float64)
+        first = (epoch - 1) * self.steps
+        for number, batch in enumerate(batches, first):
+            if number < self.step:  # a run that starts within an epoch
+                continue
+            if number == self.snapshot_at:
+                self.snapshot = self.state()
+            self.rate = self.recipe.rate(number, self.steps)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.rate
+            x, y = self._spread(batch)
+            logits = self.learner.forward(x, train=True, own=len(batch) > 1)
+            losses = _losses(logits, y)
+            self.learner.step(losses.mean(1).sum(), self.optimizer)
+            sums += _measure(logits.detach(), y, losses.detach())
+            self.step = number + 1
+        return sums
+
+    def _spread(self, batch: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """One batch for all copies, or each copy's own."""
+        if len(batch) == 1:
+            x, y = batch[0]
+            return x, y.expand(len(self.seeds), -1)
+        index = self.copy_of.to(self.learner.device)
+        return tuple(torch.stack(part)[index] for part in zip(*batch, strict=True))
+
+    @torch.no_grad()
+    def evaluate(self, split: str = "test") -> list[list[float]]:
+        """Loss, top-1 and top-5 of every copy."""
+        sums = torch.zeros(len(self.seeds), 4, device=self.learner.device, dtype=torch.float64)
+        for x, y in self.dataset.batches(split, 1000):
+            logits = self.learner.forward(x, train=False)
+            y = y.expand(len(self.seeds), -1)
+            sums += _measure(logits, y, _losses(logits, y))
+        return _averages(sums)
+
+    def _record(self, epoch: int, rate: float, trained: Tensor | None) -> None:
+        nothing = [[float("nan")] * 3] * len(self.seeds)
+        seen = nothing if trained is None else _averages(trained)
+        held_out = self.evaluate()
+        self.rows.append([[epoch, rate, *a, *b] for a, b in zip(seen, held_out, strict=True)])
+        if self.after_epoch is not None:
+            self.after_epoch(epoch)
+
+    def reasons(self) -> list[str | None]:
+        """Why each copy ended early; None while it is well."""
+        found: list[str | None] = [None] * len(self.seeds)
+        for row in reversed(self.rows[1:]):
+            for number, (epoch, _, loss, *_) in enumerate(row):
+                if not math.isfinite(loss):
+                    found[number] = f"the training loss became {loss} in epoch {epoch}"
+        return found
+
+    def _results(self, seconds: float, resumed: int) -> list[Training]:
+        results, share = [], seconds / len(self.seeds)
+        for number, reason in enumerate(self.reasons()):
+            table = pd.DataFrame([row[number] for row in self.rows], columns=COLUMNS)
+            if reason:
+                lost = table["train_loss"].iloc[1:].map(math.isfinite)
+                table = table.iloc[: int(lost.idxmin()) + 1]
+            results.append(Training(table.astype({"epoch": int}), reason, share, resumed))
+        return results
+
+    def state(self) -> dict:
+        """Weights, statistics, optimizer and the step, as copies."""
+        return copy.deepcopy(
+            {
+                "learner": self.learner.state(),
+                "optimizer": self.optimizer.state_dict(),
+                "step": self.step,
+            }
+        )
+
+    def load_state(self, state: dict) -> None:
+        """Go back (or forward) to a `state`; the masks stay those of this run."""
+        self.learner.load_state(state["learner"])
+        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        self.step = state["step"]
+
+    def _identity(self) -> dict:
+        """What must agree for a checkpoint to be continued; plain values only."""
+        return {
+            "recipe": [f"{k}={v}" for k, v in dataclasses.asdict(self.recipe).items()],
+            "seeds": list(self.seeds),
+            "data": repr(self.dataset),
+            "kept": self.learner.kept(),
+        }
+
+    def _save(self, seconds: float) -> None:
+        content = self.state() | {"rows": self.rows, "identity": self._identity()}
+        with replacing(self.checkpoint) as part:
+            torch.save(content | {"seconds": seconds}, part)
+
+    def _load(self) -> float:
+        where = f"the checkpoint {self.checkpoint}"
+        try:  # weights_only: a file cannot run code
+            content = torch.load(
+                self.checkpoint, map_location=self.learner.device, weights_only=True
+            )
+            identity = content["identity"]
+        except Exception as error:
+            raise ValueError(
+                f"{where} cannot be read ({type(error).__name__}); delete it to start afresh"
+            ) from error
+        for key, mine in self._identity().items():
+            if identity.get(key) != mine:
+                raise ValueError(
+                    f"{where} belongs to another run: {key} is {identity.get(key)}, expected"
+                    f" {mine}. Delete it, or name another file"
+                )
+        self.load_state(content)
+        self.rows = content["rows"]
+        return content["seconds"]
+
+
+def _mix(seed: int, epoch: int) -> int:
+    return (seed * 1_000_003 + epoch) % 2**63  # apart for all epochs of neighbouring seeds
+
+
+def _losses(logits: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy of every copy and image, (K, batch), at least in float32."""
+    logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    flat = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none")
+    return flat.view(y.shape)
+
+
+def _measure(logits: Tensor, y: Tensor, losses: Tensor) -> Tensor:
+    """Sums over a batch, (K, 4): loss, right at first, right among five, images."""
+    best = logits.topk(min(5, logits.shape[-1]), dim=-1).indices
+    right = (best == y.unsqueeze(-1)).double()
+    return torch.stack(
+        [
+            losses.double().sum(1),
+            right[..., 0].sum(1),
+            right.sum((1, 2)),
+            torch.ones_like(y).sum(1),
+        ],
+        dim=1,
+    )
+
+
+def _averages(sums: Tensor) -> list[list[float]]:
+    loss, first, five, images = sums.cpu().T
+    return torch.stack([loss / images, 100 * first / images, 100 * five / images], 1).tolist()
