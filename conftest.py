@@ -1,4 +1,4 @@
-"""Keeps every test run (units, doctests, notebooks) at classroom scale and out of `figures/`."""
+"""Keeps test runs (units, doctests, notebooks) at classroom scale, out of `figures/`, `runs/`."""
 
 import os
 import shutil
@@ -12,8 +12,9 @@ def pytest_configure(config):
     global _OWN
     if hasattr(config, "workerinput"):
         return
-    _OWN = tempfile.mkdtemp(prefix="synflow-figures-")
-    os.environ["SYNFLOW_FIGURES"] = _OWN
+    _OWN = tempfile.mkdtemp(prefix="synflow-tests-")
+    os.environ["SYNFLOW_FIGURES"] = os.path.join(_OWN, "figures")
+    os.environ["SYNFLOW_RUNS"] = os.path.join(_OWN, "runs")
     os.environ["SYNFLOW_SCALE"] = "classroom"
     if config.getoption("nbval_lax", False) or config.getoption("nbval", False):
         os.environ["TQDM_DISABLE"] = "1"  # as when the outputs were made

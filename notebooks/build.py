@@ -13,6 +13,7 @@ fails the old `.ipynb` stays as it was.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -159,6 +160,14 @@ def write_provenance(folder: Path, seconds: dict[str, float], threads: int, jobs
     write_atomically(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
+def library_fingerprint() -> str:
+    """Tells one state of the library from another: what it trained is not another one's result."""
+    digest = hashlib.sha256()
+    for path in sorted((ROOT / "synflow_lib").rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def chosen(only: list[str], folder: Path = HERE) -> list[Path]:
     """The sources whose name starts with one of `only` (all when empty), in order."""
     every = sorted(folder.glob("[0-9][0-9]_*.py"))
@@ -209,6 +218,8 @@ def main(arguments: list[str] | None = None) -> None:
     folder = Path(os.environ.get("SYNFLOW_FIGURES") or ROOT / "figures").absolute()
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["SYNFLOW_FIGURES"] = str(folder)
+    if not os.environ.get("SYNFLOW_RUNS"):
+        os.environ["SYNFLOW_RUNS"] = str(ROOT / "runs" / library_fingerprint())
     from synflow_lib import env, paper
 
     start = time.perf_counter()

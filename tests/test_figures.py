@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from synflow_lib import figures, paper
 from synflow_lib.figures import METHODS, STYLES, save, styles, theme
-from synflow_lib.figures.accuracy import mean_interval
+from synflow_lib.intervals import mean_interval
 
 
 def fractions():

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.special import stdtrit
+
+from synflow_lib.intervals import mean_interval
 
 from .style import COMPRESSION, Style, key, log_axis, panels, require, styles
 
 _LABELS = {
+    "fc": "fully connected",
+    "conv": "convolutional",
     "mnist": "MNIST",
     "fashion_mnist": "FashionMNIST",
     "cifar10": "CIFAR-10",
@@ -23,35 +25,6 @@ _LABELS = {
     "resnet18": "ResNet-18",
     "wide_resnet18": "WideResNet-18",
 }
-
-
-def mean_interval(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean accuracy over seeds at each compression, with its 95% confidence interval.
-
-    Student's t with n - 1 degrees of freedom, held inside 0 to 100 percent; with one seed there is
-    no interval (NaN).
-
-    Args:
-        table: compression, accuracy (percent); one row per seed.
-
-    Returns:
-        compression, mean, low, high, seeds; compression rising.
-
-    >>> table = pd.DataFrame({"compression": [10.0] * 3, "accuracy": [90.0, 91.0, 92.0]})
-    >>> mean_interval(table).round(2).to_numpy().tolist()
-    [[10.0, 91.0, 88.52, 93.48, 3.0]]
-    """
-    groups = table.groupby("compression")["accuracy"]
-    mean, seeds, spread = groups.mean(), groups.size(), groups.std()
-    half = stdtrit(np.maximum(seeds - 1, 1), 0.975) * spread / np.sqrt(seeds)
-    return pd.DataFrame(
-        {
-            "mean": mean,
-            "low": (mean - half).clip(0, 100),
-            "high": (mean + half).clip(0, 100),
-            "seeds": seeds,
-        }
-    ).reset_index()
 
 
 def accuracy_curves(
@@ -121,7 +94,7 @@ def accuracy_curves(
             ]
         if critical is not None:
             entries.append(key("critical", color="#333333", linestyle=":"))
-        columns = len(entries) if len(entries) <= 8 else -(-len(entries) // 2)
+        columns = len(entries) if len(entries) <= 7 else -(-len(entries) // 2)
         figure.legend(
             handles=entries,
             loc="outside upper center",
