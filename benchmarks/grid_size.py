@@ -54,9 +54,8 @@ def main() -> None:
             count, each = runs[panel.dataset, panel.model], flops(panel)
             hours = count * each / (args.rate * 1e12) / 3600
             total += hours
-            print(
-                f"| {name} | {panel.dataset} | {panel.model} | {count} | {each:.1e} | {hours:,.1f} |"
-            )
+            what = f"{panel.dataset} | {panel.model} | {count} | {each:.1e}"
+            print(f"| {name} | {what} | {hours:,.1f} |")
         print(f"| {name} | together | | {sum(runs.values()):,} | | {total:,.1f} |")
 
 
