@@ -24,6 +24,7 @@ class Method:
     needs_data = False
     iterations = 1  # the paper's default
     mode = "eval"
+    zero_scores_zero = False  # whether a weight that is zero always scores zero
 
     def __init__(self, work: Workspace, context: Context) -> None:
         self.work, self.context = work, context
@@ -56,6 +57,8 @@ class Random(Method):
 class Magnitude(Method):
     """|theta|."""
 
+    zero_scores_zero = True
+
     def flat(self) -> Tensor:
         return self.work.flat.abs()
 
@@ -64,6 +67,7 @@ class SynFlow(Method):
     """R = 1^T (prod |W|) 1: the sum over all paths of the product of their weights (section 6)."""
 
     iterations = 100
+    zero_scores_zero = True
 
     def __init__(self, work: Workspace, context: Context) -> None:
         super().__init__(work, context)

@@ -17,14 +17,14 @@ from .graph import input_shape as find_input_shape
 from .masks import Masks
 from .methods import Method, SynFlow
 from .saliency import Scorer, resolve
-from .selection import keep_cut, keep_largest, pick, places
+from .selection import above, count, keep_cut, keep_largest, places, zero_
 from .trajectory import SURVIVED, Trajectory, kept_at
 from .wiring import wiring
-from .workspace import Context, Workspace, no_trace
+from .workspace import Context, Workspace, no_trace, one_thread
 
 Schedule = Callable[[int, int, float], float]
-Parts = tuple[Tensor, ...]  # the surviving scores, layer by layer
-Decide = Callable[[int, Parts, Tensor, Method, "Tensor | None"], "Tensor | None"]
+# (step, scores, which of them are alive, method) -> which stay; None ends the run
+Decide = Callable[[int, Tensor, Tensor, Method], "Tensor | None"]
 _SHRUNK = 0.85  # survivors since the last look for dead units, before the next one
 
 SCHEDULES: dict[str, Schedule] = {
@@ -208,55 +208,69 @@ class _Run:
         hide = not (sys.stderr.isatty() if self.progress is None else self.progress)
         return tqdm(total=total, desc="pruning", unit=" iterations", disable=hide, delay=2)
 
-    def score(self, method: Method, place: Tensor | None) -> Tensor:
-        """Scores of the surviving weights, which lie at ``place`` (None: all, in order)."""
-        flat = method.flat()
+    def score(self, method: Method) -> Tensor:
+        """Scores of all places of the workspace."""
+        with one_thread():
+            flat = method.flat()
         if not torch.isfinite(flat.sum()) and not torch.isfinite(flat).all():
             raise ValueError(
                 f"{self.method_class.__name__} gave scores that are NaN or infinite; check the"
                 " weights and the data, or use model.double()"
             )
-        return flat if place is None else flat.index_select(0, place)
+        return flat
 
     def loop(
         self, decide: Decide, length: int | None = None, record: _Record | None = None
     ) -> Tensor:
         """Score, and keep what ``decide`` marks, ``length`` times or until it returns None.
 
-        Survivors are carried as positions, so that the cost of a step falls with their number:
-        ``index`` is where a weight stands among all N, ``place`` where it lies in the workspace,
-        which differ once the method has left dead units out.
+        Places are those of the workspace. Once the method has left dead units out they are fewer
+        than the N weights, and ``origin`` says which weight stands where.
         Returns the survivors as a flat mask, bool (N,).
         """
         device = self.work.flat.device
-        index = torch.arange(self.total, dtype=torch.int32, device=device)
-        place, compacted_at = None, self.total
-        ends = torch.tensor(self.sizes, device=device).cumsum(0).int()
+        alive = torch.ones(self.total, dtype=torch.bool, device=device)
+        origin: Tensor | None = None
+        left = looked_at = self.total
         with no_trace(device, self.context.seed), self.bar(length) as bar:
             method = self.method_class(self.work, self.context)
             for step in itertools.count() if length is None else range(length):
-                scores = self.score(method, place)
-                upto = torch.searchsorted(index, ends).tolist()
-                sizes = [b - a for a, b in zip([0, *upto], upto, strict=False)]
-                stay = decide(step, scores.split(sizes), scores, method, place)
+                scores = self.score(method)
+                stay = decide(step, scores, alive, method)
                 if stay is None:
                     break
-                gone = places(~stay)
-                where = index.index_select(0, gone)
                 if record:
-                    record.add(where.long(), scores.index_select(0, gone))
-                where = where if place is None else place.index_select(0, gone)
-                self.work.flat.index_fill_(0, where.long(), 0)
-                same = place is None or place is index
-                index = pick(index, stay)
-                place = index if same else pick(place, stay)
-                if self.fast and index.numel() < _SHRUNK * compacted_at:
-                    compacted_at = index.numel()
-                    moved = method.compact()
-                    place = place if moved is None else moved.index_select(0, place)
+                    gone = places(alive & ~stay)
+                    which = gone if origin is None else origin.index_select(0, gone)
+                    record.add(which.long(), scores.index_select(0, gone))
+                alive, left = stay, count(stay)
+                zero_(self.work.flat, alive)
+                if self.fast and left < _SHRUNK * looked_at:
+                    looked_at = left
+                    # A survivor that scores zero is not to be lost with a unit that is dead.
+                    if count(alive & above(scores, scores.new_zeros(()))) == left:
+                        alive, origin = self.compact(method, alive, origin)
                 bar.update()
         mask = torch.zeros(self.total, dtype=torch.bool, device=device)
-        return mask.index_fill_(0, index.long(), True)
+        left = places(alive)
+        left = left if origin is None else origin.index_select(0, left).long()
+        return mask.index_fill_(0, left, True)
+
+    def compact(
+        self, method: Method, alive: Tensor, origin: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Let the method leave dead units out; the survivors and origins in their new places."""
+        moved = method.compact()
+        if moved is None:
+            return alive, origin
+        size = self.work.flat.numel()
+        here = places(moved < size - 1)  # the last place stands for all that left
+        there = moved.index_select(0, here).long()
+        before = here.int() if origin is None else origin.index_select(0, here)
+        origin = torch.zeros(size, dtype=torch.int32, device=alive.device)
+        origin.index_copy_(0, there, before)
+        still = torch.zeros(size, dtype=torch.bool, device=alive.device)
+        return still.index_copy_(0, there, alive.index_select(0, here)), origin
 
     def masks(self, flat: Tensor) -> Masks:
         parts = flat.split([shape.numel() for shape in self.layout.values()])
@@ -267,10 +281,10 @@ class _Run:
         """Keep ``counts[t]`` weights after iteration t; iterations that remove nothing are free."""
         counts = [b for a, b in zip([self.total, *counts], counts, strict=False) if b < a]
 
-        def decide(step: int, parts: Parts, scores: Tensor, method: Method, _) -> Tensor:
+        def decide(step: int, scores: Tensor, alive: Tensor, method: Method) -> Tensor:
             if record and isinstance(method, SynFlow):
                 record.cut = float(method.total)  # on a chain the score of every layer
-            return keep_largest(scores, counts[step])
+            return keep_largest_alive(scores, alive, counts[step])
 
         return self.masks(self.loop(decide, len(counts), record))
 
@@ -278,12 +292,16 @@ class _Run:
         """The same within every layer, at least one weight each."""
         goal = [kept_at(size, min(compression, size)) for size in self.sizes]
 
-        def decide(step: int, parts: Parts, scores: Tensor, *_) -> Tensor:
+        def decide(step: int, scores: Tensor, alive: Tensor, _) -> Tensor:
             counts = [round(size * densities[step]) for size in self.sizes]
             if step == len(densities) - 1:
                 counts = goal
             kept = [max(a, b) for a, b in zip(counts, goal, strict=True)]
-            return torch.cat([keep_largest(p, k) for p, k in zip(parts, kept, strict=True)])
+            parts = (self.work.views(t).values() for t in (scores, alive))
+            stay = torch.zeros_like(alive)
+            for view, part, on, k in zip(self.work.views(stay).values(), *parts, kept, strict=True):
+                view.copy_(keep_largest_alive(part.flatten(), on.flatten(), k).view_as(view))
+            return stay
 
         return self.masks(self.loop(decide, len(densities)))
 
@@ -294,28 +312,31 @@ class _Run:
         slack = 1.0 - torch.finfo(self.work.flat.dtype).eps ** 0.5
         cuts = self.cuts()
 
-        def decide(
-            step: int, parts: Parts, scores: Tensor, method: Method, place: Tensor | None
-        ) -> Tensor | None:
-            if scores.numel() <= stop:
+        def decide(step: int, scores: Tensor, alive: Tensor, method: Method) -> Tensor | None:
+            left = record.counts[-1]
+            if left <= stop:
                 return None
+            if not method.zero_scores_zero:
+                scores = scores.masked_fill(~alive, 0)
             if float(scores.amin()) < 0:
                 raise ValueError(
                     f"{self.method_class.__name__} gave negative scores; schedule='cut' needs"
                     " positive conserved ones (Theorem 3)"
                 )
-            sums = [float(part.sum(dtype=torch.float64)) for part in parts]
-            record.cut = min(sum(sums[layer] for layer in cut) for cut in cuts)
-            if isinstance(method, SynFlow):  # a weight shared by layers counts once in R
-                record.cut = min(record.cut, float(method.total))
-            stay = keep_cut(scores, record.cut * slack)
-            if isinstance(method, SynFlow) and method.pipes.detours:
-                stay = _spare_shortest(stay, method, place, slack)
-            kept = int(torch.count_nonzero(stay))
-            if kept == scores.numel():
+            with one_thread():  # sums, which round
+                views = self.work.views(scores).values()
+                sums = [float(view.sum(dtype=torch.float64)) for view in views]
+                record.cut = min(sum(sums[layer] for layer in cut) for cut in cuts)
+                if isinstance(method, SynFlow):  # a weight shared by layers counts once in R
+                    record.cut = min(record.cut, float(method.total))
+                stay = keep_cut(scores, record.cut * slack) & alive
+                if isinstance(method, SynFlow) and method.pipes.detours:
+                    stay = _spare_shortest(stay, alive, method, slack)
+            kept = count(stay)
+            if kept == left:
                 return None
             if kept < stop:  # the best of what would go fill up to the count
-                gone = places(~stay)
+                gone = places(alive & ~stay)
                 stay[gone[keep_largest(scores.index_select(0, gone), stop - kept)]] = True
             return stay
 
@@ -337,7 +358,15 @@ class _Run:
         return watched
 
 
-def _spare_shortest(stay: Tensor, method: SynFlow, place: Tensor | None, slack: float) -> Tensor:
+def keep_largest_alive(scores: Tensor, alive: Tensor, kept: int) -> Tensor:
+    """Mark the ``kept`` largest of those scores that are alive, ties by position."""
+    stay = keep_largest(scores, kept)
+    if count(stay & ~alive):  # the dead may score more: zero is more than a negative score
+        stay = keep_largest(scores.masked_fill(~alive, -torch.inf), kept)
+    return stay
+
+
+def _spare_shortest(stay: Tensor, alive: Tensor, method: SynFlow, slack: float) -> Tensor:
     """Also leave a path through the fewest weights, so that rho_max by path is reached.
 
     The same union bound on the sum over the shortest paths of a residual network: of the weights
@@ -345,15 +374,14 @@ def _spare_shortest(stay: Tensor, method: SynFlow, place: Tensor | None, slack: 
     than all of that sum. Once every weight carries all of R, the weights off those paths go.
     """
     short = method.shortest()
-    short = short if place is None else short.index_select(0, place)
     limit = float(method.total) * slack
     if not limit:  # no such path is alive, nothing to spare
         return stay
-    going = places(~stay)
+    going = places(alive & ~stay)
     going = going[short[going].argsort(stable=True)]
     spared = going[short[going].double().cumsum(0) >= limit]
     if spared.numel() == going.numel():
-        return keep_cut(short, limit)
+        return keep_cut(short, limit) & alive
     stay[spared] = True
     return stay
 

@@ -13,7 +13,7 @@ from .methods import SynFlow
 from .pruning import SCHEDULES
 from .selection import kth_smallest, pick
 from .trajectory import kept_at
-from .workspace import Context, Scores, Workspace, no_trace
+from .workspace import Context, Scores, Workspace, no_trace, one_thread
 
 
 def prune_ratio(model: nn.Module, schedule: str, compression: float, iterations: int) -> float:
@@ -40,7 +40,7 @@ def prune_ratio(model: nn.Module, schedule: str, compression: float, iterations:
     work = Workspace(model)
     total, largest = work.flat.numel(), 0.0
     goal = kept_at(total, compression)
-    with no_trace(work.flat.device, seed=0):
+    with no_trace(work.flat.device, seed=0), one_thread():
         method = SynFlow(work, Context())
         for step in range(1, iterations + 1):
             kept = max(goal, round(total * SCHEDULES[schedule](step, iterations, 1 / compression)))
@@ -68,7 +68,7 @@ def one_shot_ratios(model: nn.Module, compressions: Iterable[float]) -> pd.DataF
     ['exponential', 'exponential', 'linear', 'linear']
     """
     work = Workspace(model)
-    with no_trace(work.flat.device, seed=0):
+    with no_trace(work.flat.device, seed=0), one_thread():
         method = SynFlow(work, Context())
         scores, cut = method.flat(), float(method.total)
     rows = []

@@ -98,18 +98,24 @@ class Context:
 
 @contextlib.contextmanager
 def no_trace(device: torch.device, seed: int) -> Iterator[None]:
-    """Random numbers fixed by ``seed`` and gradients on inside; all as the caller had it after.
-
-    One thread on the CPU: several split a float32 sum in as many pieces, which rounds differently,
-    and the same model would get other masks on another number of cores.
-    """
+    """Random numbers fixed by ``seed`` and gradients on inside; all as the caller had it after."""
     if device.type == "cuda":
         torch.cuda.init()  # its generators must exist to be put aside
+    with torch.inference_mode(False), torch.enable_grad(), own_random_numbers(seed):
+        yield
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """One CPU thread inside, for whatever sums rounded numbers.
+
+    Several threads split a sum in as many pieces, which rounds differently: the same model would
+    get other masks on another number of cores. Comparing, counting and moving need no such care.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with torch.inference_mode(False), torch.enable_grad(), own_random_numbers(seed):
-            yield
+        yield
     finally:
         torch.set_num_threads(threads)
 
