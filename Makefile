@@ -86,7 +86,9 @@ sync: $(READY) ## bring .py and .ipynb of each notebook in step, running nothing
 	@$(PY) notebooks/build.py --sync
 
 bench: $(READY) ## the commands behind every claimed speed, memory and seed sweep
-	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(PY) $$file; done
+	@set -e; for file in speed training grid_size seed_sweep; do \
+		echo "== benchmarks/$$file.py"; $(PY) benchmarks/$$file.py; done
+	@cat benchmarks/results/*.md > benchmarks/RESULTS.md
 
 docs: $(VENV)/.installed-docs ## API pages in docs/api/
 	@$(PY) -m pdoc --math --docformat google -o docs/api synflow_lib
