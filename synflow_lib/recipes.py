@@ -98,7 +98,7 @@ class Recipe:
         """A new optimizer over ``parameters``."""
         if self.optimizer == "adam":
             return torch.optim.Adam(
-                parameters, self.learning_rate, weight_decay=self.weight_decay, foreach=True
+                parameters, self.learning_rate, weight_decay=self.weight_decay, fused=True
             )
         return torch.optim.SGD(
             parameters,
@@ -106,7 +106,7 @@ class Recipe:
             momentum=self.momentum,
             weight_decay=self.weight_decay,
             nesterov=self.momentum > 0,
-            foreach=True,
+            fused=True,
         )
 
     def rate(self, step: int, steps_per_epoch: int) -> float:

@@ -113,11 +113,14 @@ def train(
     >>> result.before < 25 < result.top1
     True
     """
-    masks = None if masks is None else [masks]
-    learner = One(model, masks, amp=amp, compile=compile)
-    loop = Loop(learner, dataset, recipe, [seed], checkpoint=checkpoint, save_every=save_every)
-    loop.after_epoch = after_epoch and (lambda epoch: after_epoch(epoch, model))
-    return loop.run(progress=progress)[0]
+    masks, mode = None if masks is None else [masks], model.training
+    try:
+        learner = One(model, masks, amp=amp, compile=compile)
+        loop = Loop(learner, dataset, recipe, [seed], checkpoint=checkpoint, save_every=save_every)
+        loop.after_epoch = after_epoch and (lambda epoch: after_epoch(epoch, model))
+        return loop.run(progress=progress)[0]
+    finally:
+        model.train(mode)
 
 
 def train_many(

@@ -13,7 +13,7 @@ from synflow_lib import data, env
 
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch):
-    for variable in ("SCALE", "DEVICE", "FIGURES", "DATA"):
+    for variable in ("SCALE", "DEVICE", "FIGURES", "DATA", "RUNS"):
         monkeypatch.delenv(f"SYNFLOW_{variable}", raising=False)
 
 
@@ -109,3 +109,28 @@ def test_describe_is_json_and_does_not_identify_the_machine():
     assert facts["device_name"]
     assert "/" not in str(facts["device"])
     assert socket.gethostname() not in text
+
+
+def test_runs_lie_in_the_checkout_or_where_they_are_asked_for(monkeypatch, tmp_path):
+    monkeypatch.setenv("SYNFLOW_RUNS", str(tmp_path / "mine"))
+    assert env.runs_dir() == tmp_path / "mine" and env.runs_dir().is_dir()
+    monkeypatch.delenv("SYNFLOW_RUNS")
+    monkeypatch.chdir(tmp_path)
+    assert env.runs_dir() == tmp_path / "runs"
+
+
+def test_workers_take_a_gpu_each_and_share_when_there_are_too_few(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(env.tempfile, "gettempdir", lambda: str(tmp_path))
+    devices, held = [], []
+    for _ in range(3):  # three workers: lists of their own, locks in one folder
+        monkeypatch.setattr(env, "_held", [])
+        devices.append(env.own_device())
+        assert env.own_device() == devices[-1]  # a worker keeps its GPU
+        held += env._held
+    assert devices[:2] == [torch.device("cuda", 0), torch.device("cuda", 1)]
+    assert devices[2].type == "cuda" and len(held) == 2
+    for lock, _ in held:
+        lock.release()
+    monkeypatch.setenv("SYNFLOW_DEVICE", "cpu")
+    assert env.own_device() == torch.device("cpu")

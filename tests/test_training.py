@@ -141,6 +141,15 @@ def test_the_learning_rate_falls_at_milestones():
     assert history["learning_rate"].tolist()[1:] == [1e-3, 5e-4, 5e-4, 2.5e-4]
 
 
+@pytest.mark.parametrize("mode", [True, False])
+def test_train_and_evaluate_leave_the_mode(mode):
+    net = convolutional().train(mode)
+    train(net, None, DIGITS, Recipe(1, 0.05))
+    assert net.training is mode
+    evaluate(net, DIGITS)
+    assert net.training is mode
+
+
 def test_training_leaves_the_callers_random_numbers_alone():
     torch.manual_seed(3)
     before = torch.get_rng_state()
