@@ -23,8 +23,8 @@ import synflow_lib as sf
 from synflow_lib import grids
 
 RESULTS = Path(__file__).parent / "results"
-RECIPE = sf.Recipe(5, 0.1, 64, weight_decay=5e-4, one_cycle=True, augment=True)
-DATA = {"n_train": 3_000, "n_test": 2_000}
+RECIPE = sf.Recipe(4, 0.1, 64, weight_decay=5e-4, one_cycle=True, augment=True)
+DATA = {"n_train": 2_000, "n_test": 2_000}
 ALPHAS = (1.0, 2.0, 3.0)
 
 
@@ -57,6 +57,9 @@ def main() -> None:
         grid.runs(), args.store, args.processes,
         datasets={"cifar10_jpeg": load}, models={"blocks": blocks},
     )  # fmt: skip
+    failed = results[results["status"] == "failed"]
+    if len(failed):
+        raise SystemExit(f"{len(failed)} runs failed, the first with: {failed['error'].iloc[0]}")
     table = grid.table(results)
     RESULTS.mkdir(exist_ok=True)
     table.to_csv(RESULTS / "cifar10_jpeg.csv", index=False, float_format="%.6g")

@@ -183,9 +183,8 @@ def perform(
     else:
         seeds = [run.seed for run in runs]
         results = train_many(nets, masks, dataset, first.recipe, seeds=seeds, **options)
-    return [
-        _report(*each) for each in zip(nets, masks, results, spent, strict=True)
-    ]  # fmt: skip
+    shape = dataset.input_shape
+    return [_report(*each, shape) for each in zip(nets, masks, results, spent, strict=True)]
 
 
 def _prune(run: Run, net: nn.Module, dataset: Dataset) -> Masks:
@@ -195,6 +194,7 @@ def _prune(run: Run, net: nn.Module, dataset: Dataset) -> Masks:
     if METHODS[run.method].needs_data:
         batch = dataset.scoring_batch(run.per_class, seed=run.seed)
     options = {"mode": run.mode, "seed": run.seed, "progress": False}
+    options["input_shape"] = dataset.input_shape
     if run.schedule == "cut":
         path = trajectory(net, run.method, batch, schedule="cut", **options)
         return path.at(run.compression)
@@ -216,7 +216,7 @@ def _perform_imp(runs: Sequence[Run], nets: list[nn.Module], dataset: Dataset) -
         )  # fmt: skip
     reports = []
     for net, rounds in zip(nets, found, strict=True):
-        report = _report(net, rounds[-1].masks, rounds[-1].training, 0.0)
+        report = _report(net, rounds[-1].masks, rounds[-1].training, 0.0, dataset.input_shape)
         report["train_seconds"] = sum(each.training.seconds for each in rounds)
         report["rounds"] = [
             {"kept": each.masks.kept, "top1": each.training.top1, "best_top1": each.training.best}
@@ -226,14 +226,20 @@ def _perform_imp(runs: Sequence[Run], nets: list[nn.Module], dataset: Dataset) -
     return reports
 
 
-def _report(net: nn.Module, masks: Masks, training: Training, prune_seconds: float) -> dict:
+def _report(
+    net: nn.Module,
+    masks: Masks,
+    training: Training,
+    prune_seconds: float,
+    input_shape: tuple[int, ...],
+) -> dict:
     history = training.history
     last = history.iloc[-1]
     return {
         "kept": masks.kept,
         "achieved": masks.compression,
         "empty_layers": len(masks.empty_layers()),
-        "disconnected": is_collapsed(net, masks, criterion="path"),
+        "disconnected": is_collapsed(net, masks, criterion="path", input_shape=input_shape),
         "top1_before": training.before,
         "top1": training.top1,
         "best_top1": training.best,

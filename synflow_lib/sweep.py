@@ -68,7 +68,8 @@ def sweep(
         ValueError: the store is a file, a run names an unknown data set or model.
         RuntimeError: workers die again and again without finishing a run.
 
-    >>>     >>> from synflow_lib.recipes import Recipe
+    >>> import tempfile
+    >>> from synflow_lib.recipes import Recipe
     >>> grid = [Run("digits", "fc", "synflow", c, Recipe(1, 0.1)) for c in (1, 10)]
     >>> table = sweep(grid, tempfile.mkdtemp(), progress=False)
     >>> table[["method", "compression", "kept", "status"]].values.tolist()
@@ -133,7 +134,8 @@ def results(store: str | Path) -> pd.DataFrame:
         error (the last line of a traceback), seconds, finished (UTC), device_name, torch, and
         further versions.
 
-    >>>     >>> results(tempfile.mkdtemp()).empty
+    >>> import tempfile
+    >>> results(tempfile.mkdtemp()).empty
     True
     """
     return _table(Store(store))
@@ -142,7 +144,8 @@ def results(store: str | Path) -> pd.DataFrame:
 def histories(store: str | Path) -> pd.DataFrame:
     """Every epoch of every run of a store: key, and the columns of `Training.history`.
 
-    >>>     >>> list(histories(tempfile.mkdtemp()))[:3]
+    >>> import tempfile
+    >>> list(histories(tempfile.mkdtemp()))[:3]
     ['key', 'epoch', 'learning_rate']
     """
     rows = [

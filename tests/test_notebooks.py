@@ -41,7 +41,15 @@ def environment():
 
 
 @pytest.mark.parametrize(
-    "name", ["00_start_here", "01_layer_collapse", "02_conservation_laws", "04_synflow"]
+    "name",
+    [
+        "00_start_here",
+        "01_layer_collapse",
+        "02_conservation_laws",
+        "03_imp_dynamics",
+        "04_synflow",
+        "05_accuracy_vs_compression",
+    ],
 )
 def test_the_course_is_complete(name):
     assert name in NAMES

@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 import synflow_lib as sf
 from synflow_lib.recipes import Recipe
@@ -87,6 +88,16 @@ def test_a_run_alone_and_in_a_group_report_alike(method):
         assert alone["kept"] == found["kept"]
         assert alone["top1"] == pytest.approx(found["top1"], abs=1)
         assert alone["disconnected"] is False
+
+
+@pytest.mark.parametrize("method", ["synflow", "snip", "imp"])
+def test_a_users_network_need_not_tell_its_input_shape(method):
+    def make(dataset, seed):
+        head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10)]
+        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), *head)
+
+    run = Run("digits", "mine", method, 2, QUICK, data_options=FEW)
+    assert perform([run], models={"mine": make})[0]["disconnected"] is False
 
 
 def test_a_collapsed_network_is_reported_and_at_chance():

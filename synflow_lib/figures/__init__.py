@@ -7,6 +7,7 @@ linestyle throughout (`STYLES`). `save` writes a figure with the numbers behind 
 from .accuracy import accuracy_curves
 from .collapse import critical_compressions, layer_fractions
 from .conservation import conservation_scatter, layer_scores
+from .dynamics import imp_curves, norm_growth, norm_paths
 from .layers import layers_left
 from .saving import save
 from .schedules import cut_trajectory, prune_ratio
@@ -20,9 +21,12 @@ __all__ = [
     "conservation_scatter",
     "critical_compressions",
     "cut_trajectory",
+    "imp_curves",
     "layer_fractions",
     "layer_scores",
     "layers_left",
+    "norm_growth",
+    "norm_paths",
     "prune_ratio",
     "save",
     "styles",
