@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 from torch import nn
 
-from . import env
+from . import env, paper
 from .data import Dataset
 from .recipes import Recipe, paper_recipe
 from .runs import Run
@@ -165,6 +165,23 @@ _FIGURE6 = {
         tuple(p for name in ("cifar10", "cifar100", "tiny_imagenet") for p in _papers(name)), 3
     ),
 }
+
+
+# The networks of the paper's files, by the names that they have here.
+_NAMES = {"vgg11_bn": "vgg11", "vgg16_bn": "vgg16", "wide_resnet18": "wide_resnet18_as_published"}
+
+
+def published() -> pd.DataFrame:
+    """The paper's accuracies (figures 1 and 6) with data set and model named as in `Grid.table`.
+
+    >>> sorted(published()["model"].unique())
+    ['resnet18', 'vgg11', 'vgg16', 'wide_resnet18_as_published']
+    """
+    columns = ["dataset", "model", "method", "compression", "seed", "accuracy"]
+    figure1 = paper.figure1().assign(dataset="cifar100", model="vgg16")
+    figure6 = paper.figure6().replace({"model": _NAMES})
+    beyond = figure1[figure1["compression"] > figure6["compression"].max()]  # figure 6 has the rest
+    return pd.concat([figure6[columns], beyond[columns]], ignore_index=True)
 
 
 def figure1() -> Grid:

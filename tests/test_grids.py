@@ -74,3 +74,14 @@ def test_pairing_uses_common_seeds_only_and_one_seed_has_no_interval():
     assert found["low"].isna().all() and not found["clear"].any()
     with pytest.raises(ValueError, match="no rows of 'c'"):
         paired_difference(table, "a", "c")
+
+
+def test_published_numbers_are_drawn_beside_their_own_panels_only():
+    published = grids.published()
+    ours = published.query("dataset == 'cifar10' and model == 'vgg16'").assign(accuracy=50.0)
+    texts = [t.get_text() for t in sf.figures.accuracy_curves(ours, published).legends[0].texts]
+    assert "paper" in texts
+    other = ours.assign(dataset="digits", model="fc")
+    texts = [t.get_text() for t in sf.figures.accuracy_curves(other, published).legends[0].texts]
+    assert "paper" not in texts
+    assert not published.duplicated(["dataset", "model", "method", "compression", "seed"]).any()

@@ -56,10 +56,16 @@ def accuracy_curves(
     """
     columns = ["method", "compression", "seed", "accuracy"]
     require(table, columns, "accuracy_curves")
-    if published is not None:
-        require(published, columns, "accuracy_curves, published")
     facets = _facets(table)
     shown = list(dict.fromkeys(map(tuple, table[facets].to_numpy()))) if facets else [()]
+    if published is not None:
+        require(published, columns, "accuracy_curves, published")
+        if not any(
+            len(_rows(published, method, dict(zip(facets, panel, strict=True))))
+            for panel in shown
+            for method in set(table["method"])
+        ):
+            published = None  # nothing of it belongs here, so nothing of it in the legend
     look = styles(table["method"])
     many = len(shown) > 3
     rows = _grid(shown)
