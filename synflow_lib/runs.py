@@ -164,7 +164,7 @@ def perform(
 
     >>> [result] = perform([Run("digits", "fc", "magnitude", 10, Recipe(1, 0.1))])
     >>> result["kept"], len(result["history"])
-    (12640, 2)
+    (4740, 2)
     """
     datasets, models = datasets or {}, models or {}
     first = runs[0]
