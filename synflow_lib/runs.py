@@ -254,11 +254,12 @@ def _report(
 
 
 def batching_pays(net: nn.Module, dataset: Dataset) -> bool:
-    """Whether copies of ``net`` train faster stacked (`train_many`) than one process a core.
+    """Whether copies of ``net`` train faster stacked (`train_many`) than one by one in a process.
 
-    On a CPU: for perceptrons, and for convolutions on small images; see benchmarks/training.py.
-    A batched convolution is a grouped one, which a CPU runs slower than several plain ones once
-    its arithmetic outweighs the overhead. On a GPU: up to 32x32 images of narrow networks.
+    Measured on two CPU cores (benchmarks/training.py): perceptrons by 4 to 5 times; convolutions on
+    8x8 images by up to 1.2, on larger ones not at all, since a batched convolution is a grouped
+    one. For convolutions a process a core is faster still: give `sweep` an ``executor`` and
+    ``together=False``. Not measured on a GPU.
     """
     convolutional = any(isinstance(m, PRUNABLE) and m.weight.dim() > 2 for m in net.modules())
     return not convolutional or dataset.input_shape[1] * dataset.input_shape[2] <= 64
