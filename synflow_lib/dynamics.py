@@ -17,7 +17,7 @@ from .data import Dataset
 from .graph import prunable
 from .models.build import build
 from .paper import loglog_slope
-from .recipes import FIGURE_5A, FIGURE_5B, Recipe
+from .recipes import COLAB, FIGURE_5A, FIGURE_5B, Recipe
 from .runs import Run
 from .training import Training, train
 
@@ -106,7 +106,6 @@ class Drift:
         return xavier_(net, gain, seed)
 
 
-_COLAB = Recipe(15, 0.1, 512, weight_decay=5e-4, one_cycle=True, augment=True)
 _IMP = {
     "classroom": ImpGrid(
         "digits", Recipe(8, 0.1, weight_decay=1e-4, one_cycle=True),
@@ -117,7 +116,7 @@ _IMP = {
         ),
     ),
     "colab": ImpGrid(
-        "cifar10", _COLAB, (1.0, 2.0, 2.5, 3.0, 3.5), 1,
+        "cifar10", COLAB, (1.0, 2.0, 2.5, 3.0, 3.5), 1,
         (Network("VGG-11 (BN)", "vgg11", rounds=(1, 3), rewinds=(None,)),),
     ),
     "paper": ImpGrid(

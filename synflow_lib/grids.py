@@ -10,7 +10,7 @@ from torch import nn
 
 from . import env, paper
 from .data import Dataset
-from .recipes import Recipe, paper_recipe
+from .recipes import COLAB, Recipe, paper_recipe
 from .runs import Run
 
 # As they are drawn: label -> what makes the run another one.
@@ -128,7 +128,6 @@ _DIGITS_CONV = Panel(
     "digits", "conv", Recipe(6, 0.1, 64, weight_decay=1e-4, one_cycle=True),
     (0.0, 1.0, 1.5, 2.0, 2.5), model_options={"batch_norm": True, "depth": 5, "width": 12},
 )  # fmt: skip
-_COLAB = Recipe(15, 0.1, 512, weight_decay=5e-4, one_cycle=True, augment=True)
 
 
 def _papers(dataset: str) -> Iterable[Panel]:
@@ -140,7 +139,7 @@ def _papers(dataset: str) -> Iterable[Panel]:
 _FIGURE1 = {
     "classroom": lambda: Grid((_DIGITS_FC,), 5),
     "colab": lambda: Grid(
-        (Panel("cifar100", "vgg16", _COLAB, (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0), tuple(VARIANTS)),),
+        (Panel("cifar100", "vgg16", COLAB, (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0), tuple(VARIANTS)),),
         1,
     ),
     "paper": lambda: Grid(
@@ -157,7 +156,7 @@ _FIGURE6 = {
     "classroom": lambda: Grid((_DIGITS_FC, _DIGITS_CONV), 5),
     "colab": lambda: Grid(
         tuple(
-            Panel("cifar10", model, _COLAB, (0.0, 1.0, 2.0, 3.0)) for model in ("vgg11", "resnet20")
+            Panel("cifar10", model, COLAB, (0.0, 1.0, 2.0, 3.0)) for model in ("vgg11", "resnet20")
         ),
         1,
     ),

@@ -406,7 +406,8 @@ class _Record:
         self.iteration.index_fill_(0, where, number)
         self.score.index_copy_(0, where, removed)
         self.counts.append(kept)
-        size = float(removed.sum(dtype=torch.float64))
+        with one_thread():  # a sum, which rounds
+            size = float(removed.sum(dtype=torch.float64))
         ratio = size / self.cut if self.cut else float("nan")  # nothing flows any more
         self.rows.append((number, kept, self.total / max(kept, 1), size, self.cut, ratio))
 

@@ -137,6 +137,7 @@ _CIFAR_RESNET = Recipe(160, 0.01, weight_decay=5e-4, milestones=(60, 120), decay
 _TINY_IMAGENET = Recipe(
     100, 0.01, weight_decay=1e-4, milestones=(30, 60, 80), decay=0.2, augment=True
 )
+COLAB = Recipe(15, 0.1, 512, weight_decay=5e-4, one_cycle=True, augment=True)
 FIGURE_5A = Recipe(50, 0.01, weight_decay=1e-4, augment=True)
 FIGURE_5B = Recipe(100, 0.001, weight_decay=1e-4, augment=True)
 
