@@ -45,7 +45,7 @@ import torch
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib import collapse_experiments, experiments
+from synflow_lib import experiments
 
 settings, device = sf.env.settings(), sf.env.device()
 print(
@@ -120,8 +120,8 @@ paths["synflow"] = sf.trajectory(net, "synflow")
 # Five masks with the same number of weights. Here is where they left them.
 
 # %%
-harsh = collapse_experiments.layer_densities(paths, [10_000])
-joined = collapse_experiments.collapse_verdicts(net, paths, [10_000]).set_index("method")
+harsh = experiments.collapse.layer_densities(paths, [10_000])
+joined = experiments.collapse.collapse_verdicts(net, paths, [10_000]).set_index("method")
 notes = joined["connected"].map({True: "connected", False: "no path"}).to_dict()
 
 figure = sf.figures.layers_left(harsh, notes)
@@ -139,7 +139,7 @@ figure
 # %%
 # NBVAL_CHECK_OUTPUT
 compressions = [10**2, 10**2.5, 10**3, 10**3.5, 10**4, 10**5, N / L]
-verdicts = collapse_experiments.collapse_verdicts(net, paths, compressions)
+verdicts = experiments.collapse.collapse_verdicts(net, paths, compressions)
 verdicts["sign"] = [
     "ok" if row.connected else f"no path, {row.empty_layers} empty" for row in verdicts.itertuples()
 ]
@@ -162,9 +162,9 @@ print(table[list(paths)].to_string())
 
 # %%
 means = pd.concat(
-    experiments.layer_means(net, {name: score.abs() for name, score in scores[m].items()}).assign(
-        method=m
-    )
+    experiments.conservation.layer_means(
+        net, {name: score.abs() for name, score in scores[m].items()}
+    ).assign(method=m)
     for m in sf.figures.METHODS
 )
 figure = sf.figures.layer_scores(means)

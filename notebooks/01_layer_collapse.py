@@ -46,7 +46,7 @@ import torch
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib import collapse_experiments, experiments
+from synflow_lib import experiments
 from synflow_lib.figures import METHODS
 from synflow_lib.figures.style import COMPRESSION, STYLES, log_axis, panels
 
@@ -97,10 +97,10 @@ print(f"N = {N:,} weights, L = {len(sf.prunable(net))} layers, rho_max = N / L =
 
 # %%
 paths = trajectories(net, seed=0)
-densities = collapse_experiments.layer_densities(
+densities = experiments.collapse.layer_densities(
     paths, [*(10 ** (step / 4) for step in range(25)), rho_max]
 )
-lifetimes = collapse_experiments.layer_lifetimes(paths)
+lifetimes = experiments.collapse.layer_lifetimes(paths)
 critical = lifetimes.groupby("method")["compression"].min()
 cut_history = paths["synflow"].history  # for later
 
@@ -133,8 +133,8 @@ for seed in range(settings.seeds):
     if seed > 0:  # the first network is done
         net = network(seed)
         paths = trajectories(net, seed)
-        lifetimes = collapse_experiments.layer_lifetimes(paths)
-    found = collapse_experiments.collapse_points(net, paths, lifetimes)
+        lifetimes = experiments.collapse.layer_lifetimes(paths)
+    found = experiments.collapse.collapse_points(net, paths, lifetimes)
     tables.append(found.assign(seed=seed))
     lives.append(lifetimes.assign(seed=seed))
 points, lives = pd.concat(tables, ignore_index=True), pd.concat(lives, ignore_index=True)
@@ -275,7 +275,7 @@ print(
 rows = []
 for seed in range(2):
     for compression in (1e6, rho_max):
-        history, masks = experiments.cut_history(
+        history, masks = experiments.schedules.cut_history(
             network(seed).double(), "exponential", settings.iterations, compression
         )
         lost = sf.is_collapsed(net, masks, "path")
@@ -304,7 +304,7 @@ rows = []
 for method, seed in (("snip", 0), ("snip", 1), ("grasp", 0)):
     batch = data.scoring_batch(settings.scoring_per_class, seed=seed)
     train = {method: sf.trajectory(network(seed), method, batch, mode="train")}
-    alpha = np.log10(collapse_experiments.layer_lifetimes(train)["compression"].min())
+    alpha = np.log10(experiments.collapse.layer_lifetimes(train)["compression"].min())
     before = points.query("method == @method and criterion == 'layer' and seed == @seed")
     rows.append((method, seed, before["log10"].item(), alpha))
 modes = pd.DataFrame(rows, columns=["method", "seed", "eval", "train"])
@@ -328,7 +328,7 @@ print(modes.round(2).to_string(index=False))
 
 # %%
 # NBVAL_CHECK_OUTPUT
-points["grid"] = [collapse_experiments.first_step(kept, N) for kept in points["kept"]]
+points["grid"] = [experiments.collapse.first_step(kept, N) for kept in points["kept"]]
 grid = points.groupby(["criterion", "method"])["grid"].agg(["mean", "std"])
 empty = (
     published[published["empty_layers"] > 0].groupby(["method", "seed"])["log10_compression"].min()
@@ -588,7 +588,7 @@ def check_protect(protect):
     paths = {"magnitude": sf.score(net, "magnitude")}
     paths["protected"] = protect(paths["magnitude"])
     paths = {name: sf.trajectory(net, lambda *_, s=s: s) for name, s in paths.items()}
-    found = collapse_experiments.collapse_points(net, paths).round(0)
+    found = experiments.collapse.collapse_points(net, paths).round(0)
     return "exercise 4: solved\n" + found.drop(columns="kept").to_string(index=False)
 
 

@@ -47,7 +47,7 @@ import torch
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib import experiments
+from synflow_lib.experiments import conservation
 from synflow_lib.figures.style import STYLES, panels
 
 settings, device = sf.env.settings(), sf.env.device()
@@ -77,7 +77,7 @@ vgg16 = sf.models.vgg16(batch_norm=False, seed=0).double().to(device)
 methods = {name: name for name in sf.figures.METHODS} | {"signed SNIP": "signed_snip"}
 scores = {label: sf.score(vgg16, name, batch) for label, name in methods.items()}
 
-units = experiments.conservation_units(vgg16, scores)
+units = conservation.conservation_units(vgg16, scores)
 fig3 = sf.figures.conservation_scatter(units)
 sf.figures.save(fig3, "fig3_conservation", units[["method", "layer", "incoming", "outgoing"]])
 fig3
@@ -95,7 +95,7 @@ fig3
 # NBVAL_CHECK_OUTPUT
 print(f"{len(scores['synflow'])} layers, {units['unit'].size // len(scores):,} hidden units")
 print("largest relative error")
-print(experiments.conservation_table({k: (vgg16, s) for k, s in scores.items()}, corrected=False))
+print(conservation.conservation_table({k: (vgg16, s) for k, s in scores.items()}, corrected=False))
 
 # %% [markdown]
 # ## The proof in a page
@@ -168,7 +168,7 @@ tables = []
 def note(method, found):
     """Keeps the mean scores of the layers, with and without biases, and lets the scores go."""
     for biases in (True, False):
-        table = experiments.layer_means(vgg19, found, biases=biases)
+        table = conservation.layer_means(vgg19, found, biases=biases)
         tables.append(table.assign(method=method, biases=biases))
 
 
@@ -198,12 +198,12 @@ fig4
 
 # %%
 # NBVAL_CHECK_OUTPUT
-published = experiments.slopes(sf.paper.figure4("initialization"))
+published = conservation.slopes(sf.paper.figure4("initialization"))
 slopes = pd.DataFrame(
     {
         "paper": published,
-        "with biases": experiments.slopes(layers[layers["biases"]]),
-        "weights only": experiments.slopes(layers[~layers["biases"]]),
+        "with biases": conservation.slopes(layers[layers["biases"]]),
+        "weights only": conservation.slopes(layers[~layers["biases"]]),
     }
 ).loc[[*sf.figures.METHODS, "signed SNIP", "GraSP + g*g"]]
 print(f"VGG-19 at 224x224: {parameters:,} weights")
@@ -240,8 +240,8 @@ print((slopes + 0.0).round(3).to_string(na_rep="-"))
 case = {"GraSP": (vgg16, scores["grasp"])}
 laws = pd.concat(
     {
-        "as scored": experiments.conservation_table(case, corrected=False),
-        "+ g*g": experiments.conservation_table(case),
+        "as scored": conservation.conservation_table(case, corrected=False),
+        "+ g*g": conservation.conservation_table(case),
     }
 )
 raw = torch.stack([score.sum() for score in scores["grasp"].values()]).cpu()
@@ -298,7 +298,7 @@ figure
 # %%
 # NBVAL_CHECK_OUTPUT
 vgg11 = sf.models.vgg11(batch_norm=False, seed=0).double().to(device)
-experiments.train_steps(vgg11, data, steps=10, learning_rate=0.01)
+conservation.train_steps(vgg11, data, steps=10, learning_rate=0.01)
 
 
 def compare(model, **options):
@@ -308,8 +308,8 @@ def compare(model, **options):
     bare = {k: sf.saliency.Scores(s, correction=s.correction) for k, s in found.items()}
     return pd.concat(
         {
-            "weights only": experiments.conservation_table({k: (model, bare[k]) for k in bare}),
-            "+ constants": experiments.conservation_table({k: (model, found[k]) for k in found}),
+            "weights only": conservation.conservation_table({k: (model, bare[k]) for k in bare}),
+            "+ constants": conservation.conservation_table({k: (model, found[k]) for k in found}),
         }
     )
 
@@ -357,7 +357,7 @@ print(compare(vgg11))
 # %%
 # NBVAL_CHECK_OUTPUT
 vgg11_bn = sf.models.vgg11(batch_norm=True, seed=0).double().to(device)
-experiments.train_steps(vgg11_bn, data, steps=10)
+conservation.train_steps(vgg11_bn, data, steps=10)
 print("VGG-11 with BatchNorm, 10 steps of training; largest relative error\n\nstored statistics")
 print(compare(vgg11_bn, mode="eval"))
 print("\nbatch statistics")
@@ -365,7 +365,7 @@ print(compare(vgg11_bn, mode="train").drop("SynFlow", level=1))
 
 stored = sf.score(vgg11_bn, "signed_snip", batch, mode="eval")
 batched = sf.score(vgg11_bn, "signed_snip", batch, mode="train")
-norms = experiments.conservation_units(
+norms = conservation.conservation_units(
     vgg11_bn,
     {
         "stored: weights only": sf.saliency.Scores(stored),
@@ -400,7 +400,7 @@ fig_norm
 # %%
 # NBVAL_CHECK_OUTPUT
 resnet20 = sf.models.resnet20(seed=0).double().to(device)
-experiments.train_steps(resnet20, data, steps=10)
+conservation.train_steps(resnet20, data, steps=10)
 print("ResNet-20, 10 steps of training, stored statistics; largest relative error")
 print(compare(resnet20, mode="eval"))
 
@@ -461,7 +461,7 @@ variants = {
 }
 print("signed SNIP on the trained VGG-11; largest relative error")
 print(
-    experiments.conservation_table(
+    conservation.conservation_table(
         {label: (net, sf.score(net, "signed_snip", batch)) for label, net in variants.items()}
     )
 )

@@ -48,9 +48,10 @@ import torch
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib import dynamics, intervals
+from synflow_lib import intervals
+from synflow_lib.experiments import dynamics, figure5
 
-grid, drift, device = dynamics.imp_grid(), dynamics.drift(), sf.env.device()
+grid, drift, device = figure5.imp_grid(), figure5.drift(), sf.env.device()
 runs = grid.runs()
 epochs = sum(grid.recipe.epochs * (1 + (run.iterations or 0)) for run in runs)
 print(f"figure 5a: {len(runs)} networks of {grid.dataset}, {epochs:,} epochs together")

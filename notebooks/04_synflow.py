@@ -49,7 +49,7 @@ import pandas as pd
 import torch
 
 import synflow_lib as sf
-from synflow_lib import experiments, schedule_experiments
+from synflow_lib import experiments
 from synflow_lib.figures.style import COMPRESSION, STYLES, log_axis, panels
 
 settings, device = sf.env.settings(), sf.env.device()
@@ -167,7 +167,7 @@ for compression in (10, 100, 1000):
 
 # %%
 vgg19 = sf.models.vgg19(num_classes=1000, input_size=224, batch_norm=False, seed=0).to(device)
-live = schedule_experiments.one_shot_ratios(vgg19, [10 ** (half / 2) for half in range(1, 7)])
+live = experiments.schedules.one_shot_ratios(vgg19, [10 ** (half / 2) for half in range(1, 7)])
 L = len(sf.prunable(vgg19))
 vgg19 = None
 
@@ -205,7 +205,7 @@ def bound(layers, schedule, compression, iterations):
 
 vgg16 = sf.models.vgg16(seed=0).double().to(device)
 runs = {
-    (schedule, compression, iterations): experiments.cut_history(
+    (schedule, compression, iterations): experiments.schedules.cut_history(
         vgg16, schedule, iterations, compression
     )
     for compression in (1e2, 1e3)
@@ -292,7 +292,9 @@ rho_max = limits["VGG-16"]
 fixed, rows = {}, []
 for seed in range(settings.seeds):
     model = sf.models.vgg16(seed=seed).double().to(device)
-    fixed[seed], masks = experiments.cut_history(model, "exponential", settings.iterations, rho_max)
+    fixed[seed], masks = experiments.schedules.cut_history(
+        model, "exponential", settings.iterations, rho_max
+    )
     above = fixed[seed].query("ratio >= 1")
     rows.append((seed, len(above), fixed[seed]["ratio"].max(), len(masks.empty_layers())))
 columns = ["seed", "steps above the cut", "largest ratio", "empty layers"]
@@ -348,7 +350,7 @@ for compression, (steps, cuts) in pairs.items():
             "kept": steps.kept,
             "iterations, fixed": 100,
             "iterations, cut": needed,
-            "overlap": round(schedule_experiments.overlap(steps, cuts), 2),
+            "overlap": round(experiments.schedules.overlap(steps, cuts), 2),
             "by chance": steps.density,
             "density ratio, layers": f"{ratio.min():.2f} to {ratio.max():.2f}",
         }
@@ -416,7 +418,7 @@ for name, model in deep.items():
             "finite scores: plain": f"{finite / sum(s.numel() for s in plain.values()):.0%}",
             "sf.score": f"{sum(int(torch.isfinite(s).all()) for s in single.values()) / len(single):.0%}",
             "log2_scale": single.log2_scale,
-            "error < 1e-4": schedule_experiments.score_error(single, reference) < 1e-4,
+            "error < 1e-4": experiments.schedules.score_error(single, reference) < 1e-4,
         }
     )
 print(pd.DataFrame(rows).to_string(index=False))

@@ -51,7 +51,7 @@ import torch
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib import collapse_experiments, grids, intervals
+from synflow_lib import experiments, grids, intervals
 from synflow_lib.figures import METHODS
 
 grid1, grid6 = grids.figure1(), grids.figure6()
@@ -89,7 +89,7 @@ def collapse_by_path(seed):
     batch = data.scoring_batch(seed=seed)
     one_shot = [method for method in METHODS if method != "synflow"]
     paths = {m: sf.trajectory(net, m, batch, seed=seed) for m in one_shot}
-    return collapse_experiments.collapse_points(net, paths).assign(seed=seed)
+    return experiments.collapse.collapse_points(net, paths).assign(seed=seed)
 
 
 points = pd.concat([collapse_by_path(seed) for seed in range(grid1.seeds)])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib import collapse_experiments as experiments
+from synflow_lib.experiments import collapse as experiments
 
 METHODS = ("random", "magnitude", "synflow", "ties")
 

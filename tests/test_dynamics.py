@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib import dynamics, figures
+from synflow_lib import figures
+from synflow_lib.experiments import dynamics, figure5
 
 
 def table_5a():
@@ -63,7 +64,7 @@ def test_xavier_is_fixed_by_its_seed_and_scaled_by_its_gain():
 
 
 def test_training_moves_the_slope_up_and_every_layer_gains_alike():
-    settings, data = dynamics._DRIFT["classroom"], sf.data.digits()
+    settings, data = figure5._DRIFT["classroom"], sf.data.digits()
     net = settings.network(data, 0.5, 0)
     _, table = dynamics.train_watching(net, data, sf.Recipe(12, 0.01, 64))
     slopes = dynamics.slope_by_epoch(table)["slope"]
@@ -79,7 +80,7 @@ def test_training_moves_the_slope_up_and_every_layer_gains_alike():
 @pytest.mark.parametrize("scale", sf.env.SCALES)
 def test_settings_of_every_scale(scale, monkeypatch):
     monkeypatch.setenv("SYNFLOW_SCALE", scale)
-    grid, drift = dynamics.imp_grid(), dynamics.drift()
+    grid, drift = figure5.imp_grid(), figure5.drift()
     runs = grid.runs()
     assert len(runs) == len({run.key for run in runs})
     assert {run.method for run in runs} == {"magnitude", "imp"}
@@ -90,7 +91,7 @@ def test_settings_of_every_scale(scale, monkeypatch):
 
 def test_drift_makes_the_network_of_the_paper_without_batch_norm():
     data = sf.data.digits(size=32, channels=3)
-    net = dynamics._DRIFT["paper"].network(data, 1.0, 0)
+    net = figure5._DRIFT["paper"].network(data, 1.0, 0)
     published = sf.paper.figure5b().query("epoch == 0")
     mine = dynamics.layer_norms(net)
     assert mine["layer_size"].tolist() == published["layer_size"].tolist()
@@ -100,8 +101,8 @@ def test_drift_makes_the_network_of_the_paper_without_batch_norm():
 
 
 def test_table_of_a_sweep(tmp_path):
-    networks = (dynamics.Network("small", "fc", {"depth": 2}, (1,), (0, None)),)
-    grid = dynamics.ImpGrid("digits", sf.Recipe(1, 0.1), (0.5, 1.0), 2, networks)
+    networks = (figure5.Network("small", "fc", {"depth": 2}, (1,), (0, None)),)
+    grid = figure5.ImpGrid("digits", sf.Recipe(1, 0.1), (0.5, 1.0), 2, networks)
     results = sf.sweep(grid.runs(), tmp_path, progress=False)
     assert len(results) == 2 * 2 * 3  # alphas, seeds; untrained, rewound, not rewound
     table = grid.table(results)

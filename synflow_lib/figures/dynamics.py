@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..dynamics import slope_by_epoch
+from ..experiments.dynamics import slope_by_epoch
 from ..intervals import mean_interval
 from ..paper import loglog_slope
 from .style import COMPRESSION, key, log_axis, panels, require, sequence

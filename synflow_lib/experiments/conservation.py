@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import chain, count, islice
 
 import pandas as pd
 import torch
 from torch import nn
 
-from .conservation import LEVELS, check_conservation
-from .data import Dataset
-from .masks import Masks
-from .paper import loglog_slope
-from .pruning import trajectory
-from .workspace import Scores
+from ..conservation import LEVELS, check_conservation
+from ..data import Dataset
+from ..paper import loglog_slope
+from ..workspace import Scores
 
 ROUNDING = 1e-14  # relative errors in float64 below this tell about the machine, not the law
 
@@ -175,29 +173,3 @@ def slopes(table: pd.DataFrame) -> pd.Series:
     """
     groups = table.groupby("method")
     return pd.Series({name: loglog_slope(g["layer_size"], g["mean_score"]) for name, g in groups})
-
-
-def cut_history(
-    model: nn.Module, schedule: str | Callable, iterations: int, compression: float
-) -> tuple[pd.DataFrame, Masks]:
-    """A run of SynFlow on a fixed schedule, with what Theorem 3 watches: prune size, cut size.
-
-    Args:
-        model: any network that SynFlow can score.
-        schedule: "exponential", "linear", or a function, as in `prune`.
-        iterations: how often to score.
-        compression: where the run ends.
-
-    Returns:
-        The history of the run (see `Trajectory`), whose column ``ratio`` the theorem wants below
-        1, and the final masks.
-
-    >>> from synflow_lib import models
-    >>> history, masks = cut_history(models.fc(seed=0), "exponential", 10, compression=100)
-    >>> len(history), masks.kept, bool(history.ratio.max() < 1)
-    (10, 1194, False)
-    """
-    path = trajectory(
-        model, "synflow", schedule=schedule, iterations=iterations, compression=compression
-    )
-    return path.history, path.at(compression)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pandas as pd
 import torch
 from torch import nn
 
-from .masks import Masks
-from .methods import SynFlow
-from .pruning import SCHEDULES
-from .selection import kth_smallest, pick
-from .trajectory import kept_at
-from .workspace import Context, Scores, Workspace, no_trace, one_thread
+from ..masks import Masks
+from ..methods import SynFlow
+from ..pruning import SCHEDULES, trajectory
+from ..selection import kth_smallest, pick
+from ..trajectory import kept_at
+from ..workspace import Context, Scores, Workspace, no_trace, one_thread
 
 
 def prune_ratio(model: nn.Module, schedule: str, compression: float, iterations: int) -> float:
@@ -128,3 +128,29 @@ def overlap(masks: Masks, other: Masks) -> float:
     if not masks.kept:
         raise ValueError("the first masks keep nothing; expected at least one weight")
     return sum(int((mask & other[name]).sum()) for name, mask in masks.items()) / masks.kept
+
+
+def cut_history(
+    model: nn.Module, schedule: str | Callable, iterations: int, compression: float
+) -> tuple[pd.DataFrame, Masks]:
+    """A run of SynFlow on a fixed schedule, with what Theorem 3 watches: prune size, cut size.
+
+    Args:
+        model: any network that SynFlow can score.
+        schedule: "exponential", "linear", or a function, as in `prune`.
+        iterations: how often to score.
+        compression: where the run ends.
+
+    Returns:
+        The history of the run (see `Trajectory`), whose column ``ratio`` the theorem wants below
+        1, and the final masks.
+
+    >>> from synflow_lib import models
+    >>> history, masks = cut_history(models.fc(seed=0), "exponential", 10, compression=100)
+    >>> len(history), masks.kept, bool(history.ratio.max() < 1)
+    (10, 1194, False)
+    """
+    path = trajectory(
+        model, "synflow", schedule=schedule, iterations=iterations, compression=compression
+    )
+    return path.history, path.at(compression)

@@ -9,10 +9,10 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from .collapse import PathProbe
-from .masks import Masks
-from .selection import keep_largest, pick, places
-from .trajectory import SURVIVED, Trajectory, kept_at
+from ..collapse import PathProbe
+from ..masks import Masks
+from ..selection import keep_largest, pick, places
+from ..trajectory import SURVIVED, Trajectory, kept_at
 
 
 def layer_densities(paths: Mapping[str, Trajectory], compressions: Iterable[float]) -> pd.DataFrame:
