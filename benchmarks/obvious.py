@@ -59,7 +59,7 @@ def apply(model: nn.Module) -> None:
 def threshold(model: nn.Module, found: list[Tensor], density: float) -> None:
     """Rewrites the masks: what is not above the k-th smallest score goes."""
     flat = torch.cat([score.flatten() for score in found])
-    k = int((1 - density) * flat.numel())
+    k = flat.numel() - max(1, round(density * flat.numel()))
     if k < 1:
         return
     limit = torch.kthvalue(flat, k).values

@@ -43,6 +43,7 @@ class Pipes(nn.Module):
             network's function takes the largest; the set of its paths holds them all.
         names: the weights that count for the length of a path, for ``shortest``.
         skip: names of modules that pass their input through (BatchNorm folded into a weight).
+        layer: gives what runs in place of a weight layer, or None for the module itself.
     """
 
     def __init__(
@@ -52,9 +53,10 @@ class Pipes(nn.Module):
         sum_pools: bool = False,
         names: Iterable[str] = (),
         skip: Iterable[str] = (),
+        layer: Callable[[nn.Module], Callable[[Tensor], Tensor] | None] = lambda module: None,
     ) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.layer = net, layer
         self.sum_pools = sum_pools
         self.detours: dict[fx.Node, list[fx.Node]] = {}
         self.steps: list[_Step] = []
@@ -144,9 +146,10 @@ class Pipes(nn.Module):
             return None
         if isinstance(module, _SCALE) or _uses_batch_statistics(module):
             return functools.partial(_scaled, module)
-        if is_plain(module):
+        own = self.layer(module) if isinstance(module, PRUNABLE) else None
+        if own is None and is_plain(module):
             return functools.partial(convolve, module)
-        return (_sum_pool(module) if self.sum_pools else None) or module
+        return own or (_sum_pool(module) if self.sum_pools else None) or module
 
 
 @dataclass(frozen=True)
@@ -222,11 +225,14 @@ _MAX_POOLS = {
 class Rescaler:
     """Keeps activations near 1 by exact powers of two, and remembers their product.
 
-    After every weight layer it divides every live value by the same power of two. The live
-    values are a cut, so all paths, and with them all scores, are scaled alike: the order of the
-    scores is that of the unscaled network while R of ResNet-1202 would overflow float64. Nothing
-    here waits for the device.
+    Where an activation leaves 2^-24 to 2^24 behind a weight layer, every live value is divided by
+    the same power of two. The live values are a cut, so all paths, and with them all scores, are
+    scaled alike: the order of the scores is that of the unscaled network while R of ResNet-1202
+    would overflow float64. The powers are measured in one pass and used until R has shrunk by
+    2^16, so that most passes do not wait for the device.
     """
+
+    room, stale = 24, 2.0**-16
 
     def __init__(self, pipes: Pipes) -> None:
         self.weighted = {
@@ -235,17 +241,43 @@ class Rescaler:
             if step.node.op == "call_module"
             and isinstance(pipes.modules_by_name[str(step.node.target)], PRUNABLE)
         }
-        self.log2_scale: Tensor | int = 0
+        self.shifts: dict[fx.Node, int] = {}
+        self.outflow = 0.0  # when the powers were measured; 0: not yet
+        self.measuring = True
+
+    @property
+    def log2_scale(self) -> int:
+        """True activations at the output are the rescaled ones times 2 to this."""
+        return sum(self.shifts.values())
+
+    def run(self, outflow: Callable[[Rescaler], Tensor]) -> Tensor:
+        """``outflow(self)``, a pass with this as its ``after``; measured anew where it must be."""
+        total = outflow(self)
+        level = float(total.detach())
+        if not self.measuring and not level > self.stale * self.outflow:
+            self.measuring, self.shifts = True, {}
+            total = outflow(self)
+            level = float(total.detach())
+        if self.measuring:
+            self.measuring, self.outflow = False, level
+        return total
 
     def __call__(self, node: fx.Node, live: dict[fx.Node, Tensor]) -> None:
         if node not in self.weighted:
             return
-        _, exponent = torch.frexp(live[node].detach().amax())
-        factor = torch.exp2(-exponent.to(live[node].dtype))
-        for key, value in live.items():
-            if key.op != "get_attr":
-                live[key] = tree_map(lambda t: t * factor if torch.is_tensor(t) else t, value)
-        self.log2_scale = self.log2_scale + exponent
+        if self.measuring:
+            exponent = int(torch.frexp(live[node].detach().amax())[1])
+            if abs(exponent) > self.room:
+                self.shifts[node] = exponent
+        shift = self.shifts.get(node)
+        if not shift:
+            return
+        for half in (shift // 2, shift - shift // 2):  # 2**shift itself may be out of range
+            for key, value in live.items():
+                if key.op != "get_attr":
+                    live[key] = tree_map(
+                        lambda t, f=2.0**-half: t * f if torch.is_tensor(t) else t, value
+                    )
 
 
 class _Positive(torch.autograd.Function):

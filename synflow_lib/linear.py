@@ -70,29 +70,43 @@ def fold_norms_(net: nn.Module, keep: Iterable[str] = ()) -> list[str]:
     return folded
 
 
-def convolve(module: nn.Conv2d, x: Tensor) -> Tensor:
-    """A convolution of one image, as a matrix product where its map is small.
-
-    On a map of a few positions a convolution only reads its weights; a product reads them once,
-    where a convolution on a CPU first brings them into its own order and its gradient back.
-    """
-    size = [
+def map_size(module: nn.Conv2d, x: Tensor) -> list[int]:
+    """Height and width of what a convolution makes of ``x``."""
+    return [
         (length + 2 * pad - spread * (kernel - 1) - 1) // step + 1
         for length, pad, spread, kernel, step in zip(
             x.shape[2:], module.padding, module.dilation, module.kernel_size, module.stride,
             strict=True,
         )
     ]  # fmt: skip
+
+
+def works_as_product(module: nn.Conv2d, x: Tensor) -> bool:
+    """Whether a matrix product is faster: one image, a map of few positions, on a CPU.
+
+    There a convolution only reads its weights. A product reads them once, where a convolution
+    first brings them into its own order and its gradient back.
+    """
+    height, width = map_size(module, x)
     few = 64 if x.dtype == torch.float64 else 16
-    if x.shape[0] > 1 or x.device.type != "cpu" or size[0] * size[1] > few:
-        return module(x)
-    columns = nn.functional.unfold(
+    return x.shape[0] == 1 and x.device.type == "cpu" and height * width <= few
+
+
+def as_columns(module: nn.Conv2d, x: Tensor) -> Tensor:
+    """The windows of one image as columns, (channels * kernel size, positions)."""
+    return nn.functional.unfold(
         x, module.kernel_size, module.dilation, module.padding, module.stride
     )[0]
-    y = module.weight.flatten(1) @ columns
+
+
+def convolve(module: nn.Conv2d, x: Tensor) -> Tensor:
+    """A convolution, as a matrix product where that is faster."""
+    if not works_as_product(module, x):
+        return module(x)
+    y = module.weight.flatten(1) @ as_columns(module, x)
     if module.bias is not None:
         y = y + module.bias[:, None]
-    return y.view(1, -1, *size)
+    return y.view(1, -1, *map_size(module, x))
 
 
 def is_plain(module: nn.Module) -> bool:

@@ -6,6 +6,8 @@ tensor, from the current weights of a `Workspace`. Lowest scores are pruned firs
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
 from collections.abc import Callable
 
 import torch
@@ -13,7 +15,8 @@ from torch import Tensor, nn
 
 from .compact import Compactor
 from .flow import Pipes, Rescaler
-from .graph import input_shape
+from .fused import fused
+from .graph import input_shape, trace
 from .linear import fold_norms_, linearize_
 from .workspace import Context, Scores, Workspace, clear_errors
 
@@ -83,20 +86,30 @@ class SynFlow(Method):
                 work.parameters, work.views(work.flat).values(), strict=True
             ):
                 parameter.data = view
+        with contextlib.suppress(ValueError):  # its own forward runs where it cannot be traced
+            work.net = trace(work.net)  # once, for all that reads the graph
         linearize_(work.net, constants=constants)
         folded = [] if constants else fold_norms_(work.net, keep=work.names)
-        self.pipes = Pipes(work.net, names=work.names, skip=folded)
-        self.rescales = self.pipes.graph is not None and not constants
+        fast = context.fast and not constants
+        self.modules = weight_layers(work) if fast else {}
+        self.pipes = Pipes(work.net, names=work.names, skip=folded, layer=self._layer)
+        rescales = self.pipes.graph is not None and not constants
+        # The shortest paths may carry a very different total: powers of their own.
+        self.rescalers = [Rescaler(self.pipes), Rescaler(self.pipes)] if rescales else None
         self.inflow = work.flat.new_ones(1, *shape)
         self.total = work.flat.new_zeros(())
-        self.log2_scale: Tensor | int = 0
-        self.compactor = Compactor.of(work, shape) if self.rescales else None
+        self.log2_scale = 0
+        self.compactor = Compactor.of(work, shape) if fast and rescales else None
         self._bind()
+
+    def _layer(self, module: nn.Module) -> Callable[[Tensor], Tensor] | None:
+        name = self.modules.get(module)
+        return None if name is None else fused(module, lambda: self.targets[name])
 
     def _bind(self) -> None:
         self.out = torch.zeros_like(self.work.flat)  # zero for what the network never uses
-        views = self.work.views(self.out).values()
-        for parameter, view in zip(self.work.parameters, views, strict=True):
+        self.targets = self.work.views(self.out)
+        for parameter, view in zip(self.work.parameters, self.targets.values(), strict=True):
             parameter.requires_grad_(True)
             parameter.register_post_accumulate_grad_hook(_score_into(view))
 
@@ -119,9 +132,12 @@ class SynFlow(Method):
         return short
 
     def _flow(self, *, shortest: bool) -> Tensor:
-        rescaler = Rescaler(self.pipes) if self.rescales else None
+        def outflow(after: Rescaler | None = None) -> Tensor:
+            return self.pipes(self.inflow, after, shortest=shortest)
+
+        rescaler = self.rescalers[shortest] if self.rescalers else None
         with clear_errors(self.inflow.shape):
-            total = self.pipes(self.inflow, rescaler, shortest=shortest)
+            total = rescaler.run(outflow) if rescaler else outflow()
         if total.requires_grad:
             total.backward()
         self.total, self.log2_scale = total.detach(), rescaler.log2_scale if rescaler else 0
@@ -129,7 +145,7 @@ class SynFlow(Method):
 
     def scores(self) -> Scores:
         flat = self.flat()
-        log2_scale = int(self.log2_scale)
+        log2_scale = self.log2_scale
         limits = torch.finfo(flat.dtype)
         low, high = flat[flat > 0].aminmax() if bool((flat > 0).any()) else (flat.new_ones(()),) * 2
         unscaled = torch.ldexp(torch.stack([low, high]).double(), torch.tensor(float(log2_scale)))
@@ -138,12 +154,32 @@ class SynFlow(Method):
         return Scores(self.work.views(flat.clone()), log2_scale=log2_scale)
 
 
+def weight_layers(work: Workspace) -> dict[nn.Module, str]:
+    """Modules that own a prunable weight alone and run once a pass -> the weight's name."""
+    named, owners = dict(work.net.named_modules()), Counter()
+    for module in named.values():
+        owners.update(id(p) for p in module.parameters(recurse=False))
+    try:
+        calls = Counter(str(n.target) for n in trace(work.net).graph.nodes if n.op == "call_module")
+    except ValueError:
+        return {}
+    paths = {name: name.rpartition(".") for name in work.names}
+    return {
+        named[path]: name
+        for (name, (path, _, attribute)), parameter in zip(
+            paths.items(), work.parameters, strict=True
+        )
+        if attribute == "weight" and owners[id(parameter)] == 1 and calls[path] == 1
+    }
+
+
 def _score_into(view: Tensor) -> Callable[[nn.Parameter], None]:
     """A hook that turns a gradient into a score as soon as it exists, and lets go of it."""
 
     def hook(parameter: nn.Parameter) -> None:
-        torch.mul(parameter.detach(), parameter.grad, out=view)
-        parameter.grad = None
+        if parameter.grad is not None:  # a fused layer has written its scores itself
+            torch.mul(parameter.detach(), parameter.grad, out=view)
+            parameter.grad = None
 
     return hook
 

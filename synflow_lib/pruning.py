@@ -16,11 +16,12 @@ from .batches import Batch
 from .graph import input_shape as find_input_shape
 from .masks import Masks
 from .methods import Method, SynFlow
+from .pieces import fixed_order
 from .saliency import Scorer, resolve
-from .selection import above, count, keep_cut, keep_largest, places, zero_
+from .selection import above, count, finite, keep_cut, keep_largest, places, removed, subset
 from .trajectory import SURVIVED, Trajectory, kept_at
 from .wiring import wiring
-from .workspace import Context, Workspace, no_trace, one_thread
+from .workspace import Context, Workspace, no_trace
 
 Schedule = Callable[[int, int, float], float]
 # (step, scores, which of them are alive, method) -> which stay; None ends the run
@@ -186,8 +187,6 @@ def _densities(schedule: str | Schedule, iterations: int, final: float) -> list[
 class _Run:
     """One run of one method on one private copy of the model."""
 
-    fast = True  # leave dead units out while pruning; the tests compare with False
-
     def __init__(self, model, method, context: Context, progress: bool | None, **select) -> None:
         self.method_class = resolve(method)
         self.work = Workspace(model, **select)
@@ -210,9 +209,8 @@ class _Run:
 
     def score(self, method: Method) -> Tensor:
         """Scores of all places of the workspace."""
-        with one_thread():
-            flat = method.flat()
-        if not torch.isfinite(flat.sum()) and not torch.isfinite(flat).all():
+        flat = method.flat()
+        if not finite(flat):
             raise ValueError(
                 f"{self.method_class.__name__} gave scores that are NaN or infinite; check the"
                 " weights and the data, or use model.double()"
@@ -232,20 +230,20 @@ class _Run:
         alive = torch.ones(self.total, dtype=torch.bool, device=device)
         origin: Tensor | None = None
         left = looked_at = self.total
-        with no_trace(device, self.context.seed), self.bar(length) as bar:
+        with no_trace(device, self.context.seed), fixed_order(), self.bar(length) as bar:
             method = self.method_class(self.work, self.context)
             for step in itertools.count() if length is None else range(length):
                 scores = self.score(method)
                 stay = decide(step, scores, alive, method)
                 if stay is None:
                     break
+                gone = removed(alive, stay)
                 if record:
-                    gone = places(alive & ~stay)
                     which = gone if origin is None else origin.index_select(0, gone)
                     record.add(which.long(), scores.index_select(0, gone))
-                alive, left = stay, count(stay)
-                zero_(self.work.flat, alive)
-                if self.fast and left < _SHRUNK * looked_at:
+                alive, left = stay, left - gone.numel()
+                self.work.flat.index_fill_(0, gone, 0)
+                if self.context.fast and left < _SHRUNK * looked_at:
                     looked_at = left
                     # A survivor that scores zero is not to be lost with a unit that is dead.
                     if count(alive & above(scores, scores.new_zeros(()))) == left:
@@ -323,20 +321,19 @@ class _Run:
                     f"{self.method_class.__name__} gave negative scores; schedule='cut' needs"
                     " positive conserved ones (Theorem 3)"
                 )
-            with one_thread():  # sums, which round
-                views = self.work.views(scores).values()
-                sums = [float(view.sum(dtype=torch.float64)) for view in views]
-                record.cut = min(sum(sums[layer] for layer in cut) for cut in cuts)
-                if isinstance(method, SynFlow):  # a weight shared by layers counts once in R
-                    record.cut = min(record.cut, float(method.total))
-                stay = keep_cut(scores, record.cut * slack) & alive
-                if isinstance(method, SynFlow) and method.pipes.detours:
-                    stay = _spare_shortest(stay, alive, method, slack)
+            views = self.work.views(scores).values()
+            sums = [float(view.sum(dtype=torch.float64)) for view in views]
+            record.cut = min(sum(sums[layer] for layer in cut) for cut in cuts)
+            if isinstance(method, SynFlow):  # a weight shared by layers counts once in R
+                record.cut = min(record.cut, float(method.total))
+            stay = keep_cut(scores, record.cut * slack) & alive
+            if isinstance(method, SynFlow) and method.pipes.detours:
+                stay = _spare_shortest(stay, alive, method, slack)
             kept = count(stay)
             if kept == left:
                 return None
             if kept < stop:  # the best of what would go fill up to the count
-                gone = places(alive & ~stay)
+                gone = removed(alive, stay)
                 stay[gone[keep_largest(scores.index_select(0, gone), stop - kept)]] = True
             return stay
 
@@ -361,7 +358,7 @@ class _Run:
 def keep_largest_alive(scores: Tensor, alive: Tensor, kept: int) -> Tensor:
     """Mark the ``kept`` largest of those scores that are alive, ties by position."""
     stay = keep_largest(scores, kept)
-    if count(stay & ~alive):  # the dead may score more: zero is more than a negative score
+    if not subset(stay, alive):  # the dead may score more: zero is more than a negative score
         stay = keep_largest(scores.masked_fill(~alive, -torch.inf), kept)
     return stay
 
@@ -377,7 +374,7 @@ def _spare_shortest(stay: Tensor, alive: Tensor, method: SynFlow, slack: float) 
     limit = float(method.total) * slack
     if not limit:  # no such path is alive, nothing to spare
         return stay
-    going = places(alive & ~stay)
+    going = removed(alive, stay)
     going = going[short[going].argsort(stable=True)]
     spared = going[short[going].double().cumsum(0) >= limit]
     if spared.numel() == going.numel():
@@ -406,8 +403,7 @@ class _Record:
         self.iteration.index_fill_(0, where, number)
         self.score.index_copy_(0, where, removed)
         self.counts.append(kept)
-        with one_thread():  # a sum, which rounds
-            size = float(removed.sum(dtype=torch.float64))
+        size = float(removed.sum(dtype=torch.float64))
         ratio = size / self.cut if self.cut else float("nan")  # nothing flows any more
         self.rows.append((number, kept, self.total / max(kept, 1), size, self.cut, ratio))
 

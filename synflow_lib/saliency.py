@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from .batches import Batch
 from .gradients import Grasp, Saliency, SignedSnip, Snip, scalar
 from .methods import Magnitude, Method, Random, SynFlow
-from .workspace import Context, Scores, Workspace, clear_errors, no_trace, one_thread
+from .pieces import fixed_order
+from .workspace import Context, Scores, Workspace, clear_errors, no_trace
 
 Scorer = Callable[[nn.Module, "Batch | list[Batch] | None"], dict[str, Tensor]]
 
@@ -190,5 +191,5 @@ def score(
     method = resolve(method)
     context = Context(batch, mode, seed, loss, input_shape)
     work = Workspace(model, bias=bias, batch_norm=batch_norm, keep=keep)
-    with no_trace(work.flat.device, seed), one_thread():
+    with no_trace(work.flat.device, seed), fixed_order():
         return method(work, context).scores()

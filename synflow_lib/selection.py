@@ -6,7 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_SAMPLES = 1 << 15
+from .pieces import in_pieces, spans
+
+_SAMPLES = 1 << 15  # at most, and at most one score in 32
+_FEW = 1 << 16  # scores, from where a detour over samples pays
 
 
 def keep_largest(scores: Tensor, kept: int) -> Tensor:
@@ -26,21 +29,50 @@ def keep_largest(scores: Tensor, kept: int) -> Tensor:
     sample = _sorted_sample(scores) if 0 < kept < total else None
     if sample is not None:
         low, high = _bracket(sample, (total - kept) / total)
-        mask = above(scores, high)
-        missing = kept - count(mask)
-        # Strictly above: what was pruned before scores zero, in millions, and is often the bound.
-        between = places(above(scores, low) ^ mask)
+        mask, larger, between = _split(scores, low, high)
+        missing = kept - larger
         if 0 <= missing <= between.numel():  # the bracket is proved: only they are in question
             mask[between[_best(scores.index_select(0, between), missing)]] = True
             return mask
     return _best(scores, kept)
 
 
+def _split(scores: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, int, Tensor]:
+    """Mark the scores above ``high``; how many; and the places of those in (low, high].
+
+    Strictly above ``low``: what was pruned before scores zero, in millions, and is often the bound.
+    """
+    if not _numpy_knows(scores):
+        mask = scores > high
+        return mask, count(mask), places((scores > low) ^ mask)
+    values, marks, (low, high) = (
+        scores.numpy(),
+        np.empty(scores.numel(), bool),
+        (low.item(), high.item()),
+    )
+
+    def one(piece: slice) -> tuple[int, np.ndarray]:
+        part, mark = values[piece], marks[piece]
+        np.greater(part, high, out=mark)
+        between = np.flatnonzero(np.greater(part, low) ^ mark)
+        between += piece.start
+        return np.count_nonzero(mark), between
+
+    larger, between = zip(*in_pieces(one, spans(values.size)), strict=True)
+    return torch.from_numpy(marks), sum(larger), torch.from_numpy(np.concatenate(between))
+
+
 def _best(scores: Tensor, kept: int) -> Tensor:
     total = scores.numel()
     if kept <= 0 or kept >= total:
         return torch.full_like(scores, kept > 0, dtype=torch.bool)
-    return _above(scores, torch.kthvalue(scores, total - kept + 1).values, kept)
+    return _above(scores, _kth(scores, total - kept + 1), kept)
+
+
+def _kth(scores: Tensor, rank: int) -> Tensor:
+    if _numpy_knows(scores):
+        return torch.from_numpy(np.partition(scores.numpy(), rank - 1))[rank - 1]
+    return torch.kthvalue(scores, rank).values
 
 
 def _above(scores: Tensor, threshold: Tensor, kept: int) -> Tensor:
@@ -65,8 +97,8 @@ def kth_smallest(scores: Tensor, rank: int) -> Tensor:
         below = int(torch.count_nonzero(scores < low))
         inside = pick(scores, (scores >= low) & (scores <= high))
         if below < rank <= below + inside.numel():
-            return torch.kthvalue(inside, rank - below).values
-    return torch.kthvalue(scores, rank).values
+            return _kth(inside, rank - below)
+    return _kth(scores, rank)
 
 
 def keep_cut(scores: Tensor, limit: float) -> Tensor:
@@ -98,11 +130,11 @@ def _prefix(scores: Tensor, limit: float) -> tuple[int, Tensor | None]:
         count, base = int(torch.count_nonzero(below)), 0.0
         if count:
             base = float(torch.where(below, scores, 0).sum(dtype=torch.float64))
-        inside = pick(scores, (scores >= low) & (scores <= high)).sort().values
+        inside = _sorted(pick(scores, (scores >= low) & (scores <= high)))
         going = int(torch.count_nonzero(base + inside.double().cumsum(0) < limit))
         if base < limit and going < inside.numel():
             return count + going, inside[going]
-    ordered = scores.sort().values
+    ordered = _sorted(scores)
     going = int(torch.count_nonzero(ordered.double().cumsum(0) < limit))
     return going, ordered[going] if going < ordered.numel() else None
 
@@ -122,16 +154,43 @@ def count(mask: Tensor) -> int:
     return int(np.count_nonzero(mask.numpy())) if _numpy_knows(mask) else int(mask.sum())
 
 
-def zero_(tensor: Tensor, alive: Tensor) -> None:
-    """Write zeros where a flat mask is False; the finite rest stays."""
-    if _numpy_knows(tensor):
-        np.multiply(tensor.numpy(), alive.numpy(), out=tensor.numpy())
-    else:
-        tensor.mul_(alive)
+def subset(mask: Tensor, other: Tensor) -> bool:
+    """Whether ``other`` marks all that ``mask`` marks."""
+    if mask.device.type == "cpu":
+        marks, others = mask.numpy(), other.numpy()
+        pieces = spans(marks.size)
+        return not any(in_pieces(lambda p: np.greater(marks[p], others[p]).any(), pieces))
+    return not bool((mask & ~other).any())
+
+
+def removed(before: Tensor, after: Tensor) -> Tensor:
+    """Places that a mask ``before`` marks and ``after`` does not."""
+    if before.device.type == "cpu":
+        was, stays = before.numpy(), after.numpy()
+
+        def one(piece: slice) -> np.ndarray:
+            gone = np.flatnonzero(np.greater(was[piece], stays[piece]))
+            gone += piece.start
+            return gone
+
+        return torch.from_numpy(np.concatenate(in_pieces(one, spans(was.size))))
+    return places(before & ~after)
+
+
+def _sorted(scores: Tensor) -> Tensor:
+    if _numpy_knows(scores):
+        return torch.from_numpy(np.sort(scores.numpy()))
+    return scores.sort().values
 
 
 def _numpy_knows(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu" and tensor.dtype != torch.bfloat16
+
+
+def finite(scores: Tensor) -> bool:
+    """Whether no score is NaN or infinite; a sum shows it, unless the sum itself overflows."""
+    sums = in_pieces(lambda piece: scores[piece].sum(), spans(scores.numel(), 1 << 20))
+    return bool(torch.isfinite(torch.stack(sums)).all()) or bool(torch.isfinite(scores).all())
 
 
 def pick(tensor: Tensor, mask: Tensor) -> Tensor:
@@ -149,13 +208,13 @@ def places(mask: Tensor) -> Tensor:
 
 
 def _sorted_sample(scores: Tensor) -> Tensor | None:
-    stride = scores.numel() // _SAMPLES
-    if stride < 8:
-        return None  # too few for a detour to pay
+    if scores.numel() < _FEW:
+        return None
+    stride = max(32, scores.numel() // _SAMPLES)
     # A stride that shares a factor with the size of a kernel would see one tap only.
     while any(stride % factor == 0 for factor in (2, 3, 5, 7)):
         stride += 1
-    return scores[::stride].sort().values
+    return _sorted(scores[::stride])
 
 
 def _bracket(sample: Tensor, share: float) -> tuple[Tensor, Tensor]:

@@ -90,6 +90,7 @@ class Context:
     seed: int = 0
     loss: Callable[[Tensor, Tensor], Tensor] | None = None
     input_shape: tuple[int, ...] | None = None
+    fast: bool = True  # False: the plain path, which the tests compare with
 
     def __post_init__(self) -> None:
         if self.mode not in (None, "train", "eval"):
@@ -103,21 +104,6 @@ def no_trace(device: torch.device, seed: int) -> Iterator[None]:
         torch.cuda.init()  # its generators must exist to be put aside
     with torch.inference_mode(False), torch.enable_grad(), own_random_numbers(seed):
         yield
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """One CPU thread inside, for whatever sums rounded numbers.
-
-    Several threads split a sum in as many pieces, which rounds differently: the same model would
-    get other masks on another number of cores. Comparing, counting and moving need no such care.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager

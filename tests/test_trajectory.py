@@ -1,5 +1,7 @@
 """Trajectories: nested, exact at every compression; the cut schedule reaches rho_max uncut."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -417,11 +419,9 @@ def test_a_trajectory_changes_nothing_and_is_deterministic(make):
 @given(residual_networks())
 def test_leaving_dead_units_out_changes_no_trajectory(net):
     fast = sf.trajectory(net)
-    try:
-        pruning._Run.fast = False
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pruning, "Context", functools.partial(pruning.Context, fast=False))
         plain = sf.trajectory(net)
-    finally:
-        pruning._Run.fast = True
     # Scores of tied weights may round differently, so the counts and the end are compared.
     assert fast.counts[-1] == plain.counts[-1]
 

@@ -10,10 +10,11 @@ from torch import nn
 
 from ..masks import Masks
 from ..methods import SynFlow
+from ..pieces import fixed_order
 from ..pruning import SCHEDULES, trajectory
 from ..selection import kth_smallest, pick
 from ..trajectory import kept_at
-from ..workspace import Context, Scores, Workspace, no_trace, one_thread
+from ..workspace import Context, Scores, Workspace, no_trace
 
 
 def prune_ratio(model: nn.Module, schedule: str, compression: float, iterations: int) -> float:
@@ -40,7 +41,7 @@ def prune_ratio(model: nn.Module, schedule: str, compression: float, iterations:
     work = Workspace(model)
     total, largest = work.flat.numel(), 0.0
     goal = kept_at(total, compression)
-    with no_trace(work.flat.device, seed=0), one_thread():
+    with no_trace(work.flat.device, seed=0), fixed_order():
         method = SynFlow(work, Context())
         for step in range(1, iterations + 1):
             kept = max(goal, round(total * SCHEDULES[schedule](step, iterations, 1 / compression)))
@@ -68,7 +69,7 @@ def one_shot_ratios(model: nn.Module, compressions: Iterable[float]) -> pd.DataF
     ['exponential', 'exponential', 'linear', 'linear']
     """
     work = Workspace(model)
-    with no_trace(work.flat.device, seed=0), one_thread():
+    with no_trace(work.flat.device, seed=0), fixed_order():
         method = SynFlow(work, Context())
         scores, cut = method.flat(), float(method.total)
     rows = []

@@ -1,0 +1,143 @@
+"""Weight layers whose backward pass writes scores: the arithmetic of fast SynFlow.
+
+Autograd would write a gradient as large as the network, which is then read again, with the
+weights, to become scores. Here each piece of a layer, some of its output units, becomes scores
+while it is in cache, and pieces run on all threads. On maps of few positions a convolution is a
+matrix product, since there it only reads its weights. The plain path is the module itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from .linear import as_columns, convolve, is_plain, map_size, works_as_product
+from .pieces import in_pieces, parts
+
+_LARGE = 1 << 18  # weights, and multiplications, from where pieces cost less than they save
+_MANY = 1 << 22
+
+
+def fused(module: nn.Module, target: Callable[[], Tensor]) -> Callable[[Tensor], Tensor] | None:
+    """The linear layer ``module`` as an operation that writes its scores; None where it cannot.
+
+    Args:
+        module: its bias, if any, is taken as zero.
+        target: gives the tensor of the weight's shape that scores are written to. Small layers
+            leave it alone and give autograd a gradient, which costs less there.
+    """
+    if type(module) is not nn.Linear and not is_plain(module):
+        return None
+
+    def run(x: Tensor) -> Tensor:
+        size = module.weight.numel()
+        if type(module) is nn.Linear:
+            if size < _LARGE or x.dim() != 2:
+                return module(x)
+            return _Scored.apply(x, module.weight, _Linear(module, target()))
+        if works_as_product(module, x):
+            if size < _LARGE:
+                return convolve(module, x)
+            return _Scored.apply(x, module.weight, _Product(module, target()))
+        height, width = map_size(module, x)
+        if size * height * width < _MANY:
+            return module(x)
+        return _Scored.apply(x, module.weight, _Convolution(module, target()))
+
+    return run
+
+
+class _Scored(torch.autograd.Function):
+    """Runs a layer; the gradient of its weight ends as scores and is not returned."""
+
+    @staticmethod
+    def forward(ctx, x, weight, layer):
+        ctx.layer, ctx.x = layer, x
+        return layer.forward(x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        onward = ctx.layer.backward(ctx.x, gradient, ctx.needs_input_grad[0])
+        return onward, None, None
+
+
+class _Product:
+    """A convolution of one image as a matrix product with the columns of its windows."""
+
+    def __init__(self, module: nn.Module, scores: Tensor) -> None:
+        self.module = module
+        self.weight, self.scores = module.weight.detach().flatten(1), scores.flatten(1)
+        self.pieces = parts(len(self.weight))
+
+    def columns(self, x: Tensor) -> Tensor:
+        return as_columns(self.module, x)
+
+    def shaped(self, y: Tensor, x: Tensor) -> Tensor:
+        return y.view(1, -1, *map_size(self.module, x))
+
+    def folded(self, columns: Tensor, x: Tensor) -> Tensor:
+        m = self.module
+        return nn.functional.fold(
+            columns[None], x.shape[2:], m.kernel_size, m.dilation, m.padding, m.stride
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.inflow = self.columns(x)
+        found = in_pieces(lambda piece: self.weight[piece] @ self.inflow, self.pieces)
+        return self.shaped(torch.cat(found), x)
+
+    def backward(self, x: Tensor, gradient: Tensor, onward: bool) -> Tensor | None:
+        gradient = gradient.reshape(len(self.weight), -1)
+
+        def one(piece: slice) -> Tensor | None:
+            weight, outflow = self.weight[piece], gradient[piece]
+            torch.mul(outflow @ self.inflow.T, weight, out=self.scores[piece])
+            return outflow.T @ weight if onward else None
+
+        found = in_pieces(one, self.pieces)
+        return self.folded(sum(found[1:], found[0]).T, x) if onward else None
+
+
+class _Linear(_Product):
+    """A fully connected layer: one column for each input."""
+
+    def columns(self, x: Tensor) -> Tensor:
+        return x.T
+
+    def shaped(self, y: Tensor, x: Tensor) -> Tensor:
+        return y.T
+
+    def folded(self, columns: Tensor, x: Tensor) -> Tensor:
+        return columns.T
+
+    def backward(self, x: Tensor, gradient: Tensor, onward: bool) -> Tensor | None:
+        return super().backward(x, gradient.T, onward)
+
+
+class _Convolution:
+    """A convolution on a large map."""
+
+    def __init__(self, module: nn.Module, scores: Tensor) -> None:
+        self.module, self.weight, self.scores = module, module.weight.detach(), scores
+        self.how = (module.stride, module.padding, module.dilation)
+        self.pieces = parts(len(self.weight), least=16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = in_pieces(
+            lambda piece: nn.functional.conv2d(x, self.weight[piece], None, *self.how), self.pieces
+        )
+        return torch.cat(found, 1)
+
+    def backward(self, x: Tensor, gradient: Tensor, onward: bool) -> Tensor | None:
+        def one(piece: slice) -> Tensor | None:
+            back, grown, _ = torch.ops.aten.convolution_backward(
+                gradient[:, piece], x, self.weight[piece], None, *self.how, False, (0, 0), 1,
+                (onward, True, False),
+            )  # fmt: skip
+            torch.mul(grown, self.weight[piece], out=self.scores[piece])
+            return back
+
+        found = in_pieces(one, self.pieces)
+        return sum(found[1:], found[0]) if onward else None
