@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from .compact import Compactor
-from .flow import Pipes, Rescaler
+from .flow import Pipes
 from .fused import fused
 from .graph import input_shape, trace
 from .linear import fold_norms_, linearize_
+from .rescaling import Rescaler
 from .workspace import Context, Scores, Workspace, clear_errors
 
 

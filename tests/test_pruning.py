@@ -33,7 +33,7 @@ from torch import nn
 from torch.nn.utils import prune as torch_prune
 
 import synflow_lib as sf
-from synflow_lib import pruning
+from synflow_lib import loop, pruning
 
 METHODS = ("random", "magnitude", "snip", "grasp", "synflow", "signed_snip")
 
@@ -575,8 +575,8 @@ def test_masks_do_not_share_memory_with_the_run_or_the_model():
 
 
 def test_quiet_when_asked(capfd, monkeypatch):
-    net, bar = mlp(4, 4, 4), pruning.tqdm
-    monkeypatch.setattr(pruning, "tqdm", lambda *a, **k: bar(*a, **k | {"delay": 0}))
+    net, bar = mlp(4, 4, 4), loop.tqdm
+    monkeypatch.setattr(loop, "tqdm", lambda *a, **k: bar(*a, **k | {"delay": 0}))
     sf.prune(net, "synflow", 16, progress=False)
     sf.prune(net, "synflow", 16)  # no terminal here
     out, err = capfd.readouterr()

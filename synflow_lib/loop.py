@@ -1,0 +1,256 @@
+"""The loop behind `prune` and `trajectory`: score, remove, score again."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from .graph import input_shape as find_input_shape
+from .masks import Masks
+from .methods import Method, SynFlow
+from .pieces import fixed_order
+from .saliency import resolve
+from .selection import above, count, finite, keep_cut, keep_largest, places, removed, subset
+from .trajectory import SURVIVED, Trajectory, kept_at
+from .wiring import wiring
+from .workspace import Context, Workspace, no_trace
+
+# (step, scores, which of them are alive, method) -> which stay; None ends the run
+Decide = Callable[[int, Tensor, Tensor, Method], "Tensor | None"]
+_SHRUNK = 0.85  # survivors since the last look for dead units, before the next one
+
+
+class PruningLoop:
+    """One run of one method on one private copy of the model."""
+
+    def __init__(self, model, method, context: Context, progress: bool | None, **select) -> None:
+        self.method_class = resolve(method)
+        self.work = Workspace(model, **select)
+        self.model, self.context, self.progress = model, context, progress
+        self.total = self.work.flat.numel()
+        self.layout = dict(zip(self.work.names, self.work.shapes, strict=True))
+        self.sizes = list(self.work.sizes)
+
+    def iterations(self, given: int | None) -> int:
+        if given is None:
+            return self.method_class.iterations
+        if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+            raise ValueError(f"iterations={given!r}; expected a whole number from 1")
+        return given
+
+    def bar(self, total: int | None = None) -> tqdm:
+        # Only a terminal sees a bar unasked: in a notebook it would become part of the outputs.
+        hide = not (sys.stderr.isatty() if self.progress is None else self.progress)
+        return tqdm(total=total, desc="pruning", unit=" iterations", disable=hide, delay=2)
+
+    def score(self, method: Method) -> Tensor:
+        """Scores of all places of the workspace."""
+        flat = method.flat()
+        if not finite(flat):
+            raise ValueError(
+                f"{self.method_class.__name__} gave scores that are NaN or infinite; check the"
+                " weights and the data, or use model.double()"
+            )
+        return flat
+
+    def loop(
+        self, decide: Decide, length: int | None = None, record: Record | None = None
+    ) -> Tensor:
+        """Score, and keep what ``decide`` marks, ``length`` times or until it returns None.
+
+        Places are those of the workspace. Once the method has left dead units out they are fewer
+        than the N weights, and ``origin`` says which weight stands where.
+        Returns the survivors as a flat mask, bool (N,).
+        """
+        device = self.work.flat.device
+        alive = torch.ones(self.total, dtype=torch.bool, device=device)
+        origin: Tensor | None = None
+        left = looked_at = self.total
+        with no_trace(device, self.context.seed), fixed_order(), self.bar(length) as bar:
+            method = self.method_class(self.work, self.context)
+            for step in itertools.count() if length is None else range(length):
+                scores = self.score(method)
+                stay = decide(step, scores, alive, method)
+                if stay is None:
+                    break
+                gone = removed(alive, stay)
+                if record:
+                    which = gone if origin is None else origin.index_select(0, gone)
+                    record.add(which.long(), scores.index_select(0, gone))
+                alive, left = stay, left - gone.numel()
+                self.work.flat.index_fill_(0, gone, 0)
+                if self.context.fast and left < _SHRUNK * looked_at:
+                    looked_at = left
+                    # A survivor that scores zero is not to be lost with a unit that is dead.
+                    if count(alive & above(scores, scores.new_zeros(()))) == left:
+                        alive, origin = self.compact(method, alive, origin)
+                bar.update()
+        mask = torch.zeros(self.total, dtype=torch.bool, device=device)
+        left = places(alive)
+        left = left if origin is None else origin.index_select(0, left).long()
+        return mask.index_fill_(0, left, True)
+
+    def compact(
+        self, method: Method, alive: Tensor, origin: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Let the method leave dead units out; the survivors and origins in their new places."""
+        moved = method.compact()
+        if moved is None:
+            return alive, origin
+        size = self.work.flat.numel()
+        here = places(moved < size - 1)  # the last place stands for all that left
+        there = moved.index_select(0, here).long()
+        before = here.int() if origin is None else origin.index_select(0, here)
+        origin = torch.zeros(size, dtype=torch.int32, device=alive.device)
+        origin.index_copy_(0, there, before)
+        still = torch.zeros(size, dtype=torch.bool, device=alive.device)
+        return still.index_copy_(0, there, alive.index_select(0, here)), origin
+
+    def masks(self, flat: Tensor) -> Masks:
+        parts = flat.split([shape.numel() for shape in self.layout.values()])
+        layout = self.layout.items()
+        return Masks({name: p.view(s).clone() for (name, s), p in zip(layout, parts, strict=True)})
+
+    def by_counts(self, counts: list[int], record: Record | None = None) -> Masks:
+        """Keep ``counts[t]`` weights after iteration t; iterations that remove nothing are free."""
+        counts = [b for a, b in zip([self.total, *counts], counts, strict=False) if b < a]
+
+        def decide(step: int, scores: Tensor, alive: Tensor, method: Method) -> Tensor:
+            if record and isinstance(method, SynFlow):
+                record.cut = float(method.total)  # on a chain the score of every layer
+            return keep_largest_alive(scores, alive, counts[step])
+
+        return self.masks(self.loop(decide, len(counts), record))
+
+    def local(self, densities: list[float], compression: float) -> Masks:
+        """The same within every layer, at least one weight each."""
+        goal = [kept_at(size, min(compression, size)) for size in self.sizes]
+
+        def decide(step: int, scores: Tensor, alive: Tensor, _) -> Tensor:
+            counts = [round(size * densities[step]) for size in self.sizes]
+            if step == len(densities) - 1:
+                counts = goal
+            kept = [max(a, b) for a, b in zip(counts, goal, strict=True)]
+            parts = (self.work.views(t).values() for t in (scores, alive))
+            stay = torch.zeros_like(alive)
+            for view, part, on, k in zip(self.work.views(stay).values(), *parts, kept, strict=True):
+                view.copy_(keep_largest_alive(part.flatten(), on.flatten(), k).view_as(view))
+            return stay
+
+        return self.masks(self.loop(decide, len(densities)))
+
+    def by_cuts(self, stop: int) -> Trajectory:
+        """Theorem 3 as the schedule, until ``stop`` weights are left or no more can go."""
+        record = Record(self.total, self.work.flat)
+        # Rounding must not eat the last path: stay under the cut by more than rounding.
+        slack = 1.0 - torch.finfo(self.work.flat.dtype).eps ** 0.5
+        cuts = self.cuts()
+
+        def decide(step: int, scores: Tensor, alive: Tensor, method: Method) -> Tensor | None:
+            left = record.counts[-1]
+            if left <= stop:
+                return None
+            if not method.zero_scores_zero:
+                scores = scores.masked_fill(~alive, 0)
+            if float(scores.amin()) < 0:
+                raise ValueError(
+                    f"{self.method_class.__name__} gave negative scores; schedule='cut' needs"
+                    " positive conserved ones (Theorem 3)"
+                )
+            views = self.work.views(scores).values()
+            sums = [float(view.sum(dtype=torch.float64)) for view in views]
+            record.cut = min(sum(sums[layer] for layer in cut) for cut in cuts)
+            if isinstance(method, SynFlow):  # a weight shared by layers counts once in R
+                record.cut = min(record.cut, float(method.total))
+            stay = keep_cut(scores, record.cut * slack) & alive
+            if isinstance(method, SynFlow) and method.pipes.detours:
+                stay = _spare_shortest(stay, alive, method, slack)
+            kept = count(stay)
+            if kept == left:
+                return None
+            if kept < stop:  # the best of what would go fill up to the count
+                gone = removed(alive, stay)
+                stay[gone[keep_largest(scores.index_select(0, gone), stop - kept)]] = True
+            return stay
+
+        self.loop(decide, None, record)
+        return record.trajectory(self.layout)
+
+    def cuts(self) -> list[list[int]]:
+        """The cuts of the network, each as the numbers of the layers that cross it."""
+        batch = self.context.batch
+        example = batch[0] if isinstance(batch, (tuple, list)) and len(batch) else None
+        example = example[0] if isinstance(example, (tuple, list)) else example
+        shape = find_input_shape(self.model, self.context.input_shape, example)
+        number = {name: position for position, name in enumerate(self.work.names)}
+        named = [[f"{n}.weight" for n in names] for names, _ in wiring(self.model, shape).cuts()]
+        # A cut with a dense layer in it (keep=) cannot be emptied and needs no watching.
+        watched = [[number[n] for n in names] for names in named if set(names) <= set(number)]
+        if not watched:
+            raise ValueError("keep= leaves a dense layer in every cut: nothing for 'cut' to watch")
+        return watched
+
+
+def keep_largest_alive(scores: Tensor, alive: Tensor, kept: int) -> Tensor:
+    """Mark the ``kept`` largest of those scores that are alive, ties by position."""
+    stay = keep_largest(scores, kept)
+    if not subset(stay, alive):  # the dead may score more: zero is more than a negative score
+        stay = keep_largest(scores.masked_fill(~alive, -torch.inf), kept)
+    return stay
+
+
+def _spare_shortest(stay: Tensor, alive: Tensor, method: SynFlow, slack: float) -> Tensor:
+    """Also leave a path through the fewest weights, so that rho_max by path is reached.
+
+    The same union bound on the sum over the shortest paths of a residual network: of the weights
+    that would go, those stay that the shortest paths need most, so that what goes carries less
+    than all of that sum. Once every weight carries all of R, the weights off those paths go.
+    """
+    short = method.shortest()
+    limit = float(method.total) * slack
+    if not limit:  # no such path is alive, nothing to spare
+        return stay
+    going = removed(alive, stay)
+    going = going[short[going].argsort(stable=True)]
+    spared = going[short[going].double().cumsum(0) >= limit]
+    if spared.numel() == going.numel():
+        return keep_cut(short, limit) & alive
+    stay[spared] = True
+    return stay
+
+
+@dataclass
+class Record:
+    """Writes down which iteration removed what, at which score."""
+
+    total: int
+    like: Tensor
+    cut: float = float("nan")
+
+    def __post_init__(self) -> None:
+        with torch.inference_mode(False):  # they are written to later, outside of it
+            self.iteration = torch.full_like(self.like, SURVIVED, dtype=torch.int16)
+            self.score = torch.full_like(self.like, torch.inf)
+        self.counts: list[int] = [self.total]
+        self.rows: list[tuple] = []
+
+    def add(self, where: Tensor, removed: Tensor) -> None:
+        number, kept = len(self.counts), self.counts[-1] - where.numel()
+        self.iteration.index_fill_(0, where, number)
+        self.score.index_copy_(0, where, removed)
+        self.counts.append(kept)
+        size = float(removed.sum(dtype=torch.float64))
+        ratio = size / self.cut if self.cut else float("nan")  # nothing flows any more
+        self.rows.append((number, kept, self.total / max(kept, 1), size, self.cut, ratio))
+
+    def trajectory(self, layout: dict[str, torch.Size]) -> Trajectory:
+        columns = ["iteration", "kept", "compression", "prune_size", "cut_size", "ratio"]
+        history = pd.DataFrame(self.rows, columns=columns)
+        return Trajectory(layout, self.iteration, self.score, self.counts, history)
