@@ -10,7 +10,7 @@ from torch import nn
 
 from .data import Dataset
 from .graph import prunable
-from .learners import Learner, Many, One
+from .learners import Learner, Many, One, same_mode
 from .masks import Masks
 from .pruning import prune
 from .recipes import Recipe
@@ -82,10 +82,11 @@ def imp(
         if after_epoch is not None:
             after_epoch(number, epoch, model)
 
-    per_round = _run(
-        lambda masks: One(model, masks, amp=amp), [model], dataset, recipe, [compression],
-        rounds=rounds, rewind=rewind, seeds=[seed], keep=keep, after_epoch=call,
-    )  # fmt: skip
+    with same_mode(model):
+        per_round = _run(
+            lambda masks: One(model, masks, amp=amp), [model], dataset, recipe, [compression],
+            rounds=rounds, rewind=rewind, seeds=[seed], keep=keep, after_epoch=call,
+        )  # fmt: skip
     return [copies[0] for copies in per_round]
 
 

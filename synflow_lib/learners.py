@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from .masks import Masks
 from .recipes import Recipe
+
+
+@contextlib.contextmanager
+def same_mode(*models: nn.Module) -> Iterator[None]:
+    """Train or eval mode of the models after as it was before, also after an error."""
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 class Learner(ABC):

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from .data import Dataset
 from .files import replacing
-from .learners import Learner, Many, One
+from .learners import Learner, Many, One, same_mode
 from .masks import Masks
 from .randomness import own_random_numbers
 from .recipes import Recipe
@@ -113,14 +113,11 @@ def train(
     >>> result.before < 25 < result.top1
     True
     """
-    masks, mode = None if masks is None else [masks], model.training
-    try:
-        learner = One(model, masks, amp=amp, compile=compile)
+    with same_mode(model):
+        learner = One(model, None if masks is None else [masks], amp=amp, compile=compile)
         loop = Loop(learner, dataset, recipe, [seed], checkpoint=checkpoint, save_every=save_every)
         loop.after_epoch = after_epoch and (lambda epoch: after_epoch(epoch, model))
         return loop.run(progress=progress)[0]
-    finally:
-        model.train(mode)
 
 
 def train_many(
@@ -184,12 +181,9 @@ def evaluate(model: nn.Module, dataset: Dataset, split: str = "test") -> dict[st
     >>> sorted(evaluate(models.fc((1, 8, 8), seed=0), data.digits()))
     ['loss', 'top1', 'top5']
     """
-    mode = model.training
-    try:
+    with same_mode(model):
         learner = One(model, None, amp=False)
         found = Loop(learner, dataset, Recipe(1, 1.0), [0]).evaluate(split)
-    finally:
-        model.train(mode)
     return dict(zip(METRICS, found[0], strict=True))
 
 

@@ -98,6 +98,13 @@ def test_many_copies_are_each_as_if_alone():
             assert a.training.top1 == b.training.top1
 
 
+@pytest.mark.parametrize("mode", [True, False])
+def test_the_mode_is_left_as_it_was(mode):
+    net = sf.models.fc((1, 8, 8), depth=2, batch_norm=True, seed=0).train(mode)
+    imp(net, sf.data.digits(), Recipe(1, 0.1), compression=4, rounds=1)
+    assert net.training is mode
+
+
 def test_what_was_pruned_stays_pruned_when_survivors_are_zero():
     layer = torch.nn.Linear(6, 1, bias=False)
     torch.nn.init.zeros_(layer.weight)

@@ -150,6 +150,29 @@ def test_train_and_evaluate_leave_the_mode(mode):
     assert net.training is mode
 
 
+def test_a_compiled_network_trains_to_the_same_weights(monkeypatch):
+    """Dynamo's graph run by autograd's own kernels: no C++ compiler is needed to test the path."""
+    compiled = []
+
+    def compile(model):
+        compiled.append(model)
+        return torch_compile(model, backend="aot_eager")
+
+    torch_compile = torch.compile
+    monkeypatch.setattr(torch, "compile", compile)
+    plain, fast = convolutional().double(), convolutional().double()
+    fast.load_state_dict(plain.state_dict())
+    masks = sf.prune(plain, "magnitude", 4)
+    recipe = Recipe(2, 0.05, momentum=0.9)
+    expected = train(plain, masks, DIGITS, recipe)
+    found = train(fast, masks, DIGITS, recipe, compile=True)
+    assert compiled == [fast]
+    for name, weight in plain.state_dict().items():
+        torch.testing.assert_close(fast.state_dict()[name], weight, rtol=1e-8, atol=1e-10)
+    assert found.top1 == expected.top1
+    assert all((fast.get_parameter(name)[~mask] == 0).all() for name, mask in masks.items())
+
+
 def test_training_leaves_the_callers_random_numbers_alone():
     torch.manual_seed(3)
     before = torch.get_rng_state()
