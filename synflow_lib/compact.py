@@ -8,24 +8,25 @@ without zero terms. The plain path is the same loop without a compactor.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .graph import CONV_TRANSPOSED, PRUNABLE
+from .selection import count
 from .wiring import Layer, Wiring, wiring
 from .workspace import Workspace
 
+Take = Callable[[Tensor], Tensor]
 _WORTH_IT = 0.8  # rebuild when at most this share of the weights would be left
 
 
 class Compactor:
     """Shrinks the network of a workspace; `shrink` after any scoring pass.
 
-    Attributes:
-        work: its ``net``, ``parameters``, ``shapes`` and ``flat`` are replaced by smaller ones.
-            The last entry of ``flat`` then is a dummy, the place of weights that left with their
-            unit: their score is zero for good.
+    Its ``net``, ``parameters``, ``shapes`` and ``flat`` are replaced by smaller ones.
     """
 
     def __init__(self, work: Workspace, wires: Wiring) -> None:
@@ -59,60 +60,60 @@ class Compactor:
             return None
         return cls(work, wires)
 
-    def shrink(self, scores: Tensor) -> Tensor | None:
+    def shrink(self, scores: Tensor, alive: Tensor) -> Take | None:
         """Drop dead units, judged by the scores just computed; None where too few are dead.
 
+        Args:
+            scores, alive: flat tensors; what of each weight is known, and which are not pruned. A
+                survivor is never dropped: one whose score is zero keeps everything as it is.
+
         Returns:
-            int32, for every place in the old ``work.flat`` its place in the new one.
+            What makes of any tensor laid out like the old ``work.flat`` one laid out like the new.
         """
         views = list(self.work.views(scores).values())
-        alive = self.fixed.copy()
+        units = self.fixed.copy()
         for layer, view in zip(self.layers, views, strict=True):
-            alive[layer.writes[(view.flatten(1).sum(1) > 0).cpu().numpy()]] = True
+            units[layer.writes[(view.flatten(1).sum(1) > 0).cpu().numpy()]] = True
         for layer in self.layers:  # an operation needs a channel, if only one of zeros
-            for units in (layer.writes, layer.reads):
-                if not alive[units].any():
-                    alive[units[0]] = True
-        rows = [alive[layer.writes] for layer in self.layers]
-        columns = [alive[layer.reads] for layer in self.layers]
+            for ends in (layer.writes, layer.reads):
+                if not units[ends].any():
+                    units[ends[0]] = True
+        rows = [units[layer.writes] for layer in self.layers]
+        columns = [units[layer.reads] for layer in self.layers]
         sizes = [
             int(r.sum() * c.sum()) * view[0, 0].numel()
             for r, c, view in zip(rows, columns, views, strict=True)
         ]
         if sum(sizes) > _WORTH_IT * sum(self.work.sizes):
             return None
-        return self._rebuild(rows, columns, alive)
+        inner = [
+            [torch.from_numpy(np.flatnonzero(side)).to(scores.device) for side in pair]
+            for pair in zip(rows, columns, strict=True)
+        ]
+        cut = self.work.cutter()  # of the layout as it is now
 
-    def _rebuild(self, rows: list[np.ndarray], columns: list[np.ndarray], alive) -> Tensor:
-        work, device = self.work, self.work.flat.device
-        weights, places, start = [], [], 0
-        dummy = sum(
-            int(r.sum() * c.sum()) * p[0, 0].numel()
-            for r, c, p in zip(rows, columns, work.parameters, strict=True)
-        )
-        for parameter, r, c in zip(work.parameters, rows, columns, strict=True):
-            r, c = (torch.from_numpy(x).to(device).nonzero().squeeze(1) for x in (r, c))
-            weights.append(parameter.detach().index_select(0, r).index_select(1, c))
-            count = weights[-1].numel()
-            place = torch.full(parameter.shape, dummy, dtype=torch.int32, device=device)
-            inner = torch.arange(start, start + count, dtype=torch.int32, device=device)
-            row_places = torch.full_like(place[r], dummy)
-            row_places[:, c] = inner.view(weights[-1].shape)
-            place[r] = row_places
-            places.append(place.view(-1))
-            start += count
+        def take(flat: Tensor) -> Tensor:
+            parts = zip(cut(flat).values(), inner, strict=True)
+            return torch.cat(
+                [v.index_select(0, r).index_select(1, c).flatten() for v, (r, c) in parts]
+            )
+
+        if count(take(alive)) != count(alive):
+            return None
+        shapes = [
+            (len(r), len(c), *shape[2:])
+            for (r, c), shape in zip(inner, self.work.shapes, strict=True)
+        ]
+        self.work.rebind(take(self.work.flat), shapes)
         for layer, r, c in zip(self.layers, rows, columns, strict=True):
             layer.writes, layer.reads = layer.writes[r], layer.reads[c]
             self._pick(self.modules[layer.name], ["bias"], r)
         for norm in self.norms:
-            kept = alive[norm.writes]
+            kept = units[norm.writes]
             norm.reads, norm.writes = norm.reads[kept], norm.writes[kept]
             names = ["weight", "bias", "running_mean", "running_var"]
             self._pick(self.modules[norm.name], names, kept)
-        old = work.flat.numel() - sum(p.numel() for p in work.parameters)
-        work.rebind(weights)
-        places += [torch.full((old,), dummy, dtype=torch.int32, device=device)]
-        return torch.cat(places)
+        return take
 
     @staticmethod
     def _pick(module: nn.Module, names: list[str], kept: np.ndarray) -> None:

@@ -17,14 +17,14 @@ from .masks import Masks
 from .methods import Method, SynFlow
 from .pieces import fixed_order
 from .saliency import resolve
-from .selection import above, count, finite, keep_cut, keep_largest, places, removed, subset
+from .selection import count, finite, keep_cut, keep_largest, places, removed, subset
 from .trajectory import SURVIVED, Trajectory, kept_at
 from .wiring import wiring
 from .workspace import Context, Workspace, no_trace
 
 # (step, scores, which of them are alive, method) -> which stay; None ends the run
 Decide = Callable[[int, Tensor, Tensor, Method], "Tensor | None"]
-_SHRUNK = 0.85  # survivors since the last look for dead units, before the next one
+_SHRUNK = 0.75  # survivors since the last look for dead units, before the next one
 
 
 class PruningLoop:
@@ -88,30 +88,16 @@ class PruningLoop:
                 self.work.flat.index_fill_(0, gone, 0)
                 if self.context.fast and left < _SHRUNK * looked_at:
                     looked_at = left
-                    # A survivor that scores zero is not to be lost with a unit that is dead.
-                    if count(alive & above(scores, scores.new_zeros(()))) == left:
-                        alive, origin = self.compact(method, alive, origin)
+                    take = method.compact(alive)
+                    if take is not None:
+                        if origin is None:
+                            origin = torch.arange(self.total, dtype=torch.int32, device=device)
+                        alive, origin = take(alive), take(origin)
                 bar.update()
         mask = torch.zeros(self.total, dtype=torch.bool, device=device)
         left = places(alive)
         left = left if origin is None else origin.index_select(0, left).long()
         return mask.index_fill_(0, left, True)
-
-    def compact(
-        self, method: Method, alive: Tensor, origin: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Let the method leave dead units out; the survivors and origins in their new places."""
-        moved = method.compact()
-        if moved is None:
-            return alive, origin
-        size = self.work.flat.numel()
-        here = places(moved < size - 1)  # the last place stands for all that left
-        there = moved.index_select(0, here).long()
-        before = here.int() if origin is None else origin.index_select(0, here)
-        origin = torch.zeros(size, dtype=torch.int32, device=alive.device)
-        origin.index_copy_(0, there, before)
-        still = torch.zeros(size, dtype=torch.bool, device=alive.device)
-        return still.index_copy_(0, there, alive.index_select(0, here)), origin
 
     def masks(self, flat: Tensor) -> Masks:
         parts = flat.split([shape.numel() for shape in self.layout.values()])

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .compact import Compactor
+from .compact import Compactor, Take
 from .flow import Pipes
 from .fused import fused
 from .graph import input_shape, trace
@@ -37,8 +37,8 @@ class Method:
         """Scores of all prunable parameters under the current weights, shape (N,)."""
         raise NotImplementedError
 
-    def compact(self) -> Tensor | None:
-        """Make `flat` shorter if that is free; where each entry went, or None (see `compact`)."""
+    def compact(self, alive: Tensor) -> Take | None:
+        """Make `flat` shorter if that is free, keeping all that is alive (see `Compactor`)."""
         return None
 
     def scores(self) -> Scores:
@@ -114,12 +114,12 @@ class SynFlow(Method):
             parameter.requires_grad_(True)
             parameter.register_post_accumulate_grad_hook(_score_into(view))
 
-    def compact(self) -> Tensor | None:
-        """Leave out what is dead by the last scores; the new place of every weight, or None."""
-        places = self.compactor.shrink(self.out) if self.compactor else None
-        if places is not None:
+    def compact(self, alive: Tensor) -> Take | None:
+        """Leave out what is dead by the last scores."""
+        take = self.compactor.shrink(self.out, alive) if self.compactor else None
+        if take is not None:
             self._bind()
-        return places
+        return take
 
     def flat(self) -> Tensor:
         return self._flow(shortest=False)

@@ -57,11 +57,10 @@ class Workspace:
         self.shapes = [parameter.shape for parameter in self.parameters]
         self.sizes = [parameter.numel() for parameter in self.parameters]
 
-    def rebind(self, weights: list[Tensor]) -> None:
-        """Put other tensors, of any shape, in the place of the parameters; one zero after them."""
-        pieces = [weight.reshape(-1) for weight in weights]
-        self.flat = torch.cat([*pieces, self.flat.new_zeros(1)])
-        self.parameters = [nn.Parameter(weight, requires_grad=False) for weight in weights]
+    def rebind(self, flat: Tensor, shapes: list[tuple[int, ...]]) -> None:
+        """Put parameters of other shapes, cut from ``flat``, in the place of the parameters."""
+        self.flat = flat
+        self.parameters = [nn.Parameter(flat.new_empty(s), requires_grad=False) for s in shapes]
         self._describe()
         views = self.views(self.flat).values()
         for name, parameter, view in zip(self.names, self.parameters, views, strict=True):
@@ -69,13 +68,19 @@ class Workspace:
             path, _, attribute = name.rpartition(".")
             setattr(self.net.get_submodule(path), attribute, parameter)
 
+    def cutter(self) -> Callable[[Tensor], dict[str, Tensor]]:
+        """`views` of the layout as it is now, also after the next `rebind`."""
+        names, sizes, shapes = self.names, self.sizes, self.shapes
+
+        def cut(flat: Tensor) -> dict[str, Tensor]:
+            parts = flat.split(sizes)
+            return {n: p.view(s) for n, p, s in zip(names, parts, shapes, strict=True)}
+
+        return cut
+
     def views(self, flat: Tensor) -> dict[str, Tensor]:
-        """``flat`` (N, or longer) cut into tensors of the parameters' shapes, by name."""
-        parts = flat[: sum(self.sizes)].split(self.sizes)
-        return {
-            name: part.view(shape)
-            for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
-        }
+        """``flat`` (N,) cut into tensors of the parameters' shapes, by name."""
+        return self.cutter()(flat)
 
     def flatten(self, tensors: dict[str, Tensor]) -> Tensor:
         return torch.cat([tensors[name].reshape(-1) for name in self.names])
