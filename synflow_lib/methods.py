@@ -92,7 +92,8 @@ class SynFlow(Method):
         linearize_(work.net, constants=constants)
         folded = [] if constants else fold_norms_(work.net, keep=work.names)
         fast = context.fast and not constants
-        self.modules = weight_layers(work) if fast else {}
+        on_cpu = work.flat.device.type == "cpu"  # a GPU has its own way of working in pieces
+        self.modules = weight_layers(work) if fast and on_cpu else {}
         self.pipes = Pipes(work.net, names=work.names, skip=folded, layer=self._layer)
         rescales = self.pipes.graph is not None and not constants
         # The shortest paths may carry a very different total: powers of their own.

@@ -142,13 +142,6 @@ def _prefix(scores: Tensor, limit: float) -> tuple[int, Tensor | None]:
 # On a CPU numpy does the following several times faster than torch, in one thread.
 
 
-def above(scores: Tensor, limit: Tensor) -> Tensor:
-    """``scores > limit``."""
-    if _numpy_knows(scores):
-        return torch.from_numpy(np.greater(scores.numpy(), limit.numpy()))
-    return scores > limit
-
-
 def count(mask: Tensor) -> int:
     """How many are True."""
     return int(np.count_nonzero(mask.numpy())) if _numpy_knows(mask) else int(mask.sum())
