@@ -154,7 +154,24 @@ print(table[list(paths)].to_string())
 # SynFlow goes all the way to $\rho_{max}$, one weight a layer, a single path. (A network that is
 # connected can be trained; that does not make it accurate. What collapse does to accuracy is in
 # notebook 01.)
+
+# %% [markdown]
+# ## The race
 #
+# Five methods prune the same small network together; a cross marks the first to lose a whole layer.
+# With a running kernel the slider below moves the compression. The picture after it needs no kernel,
+# and the animation plays anywhere.
+
+# %%
+sf.explore.race()
+
+# %%
+sf.explore.race_picture()
+
+# %%
+sf.explore.race_animation()
+
+# %% [markdown]
 # ## A first look at why
 #
 # All layers face one threshold. So ask what the *average* score of a layer is, and how it depends on

@@ -202,7 +202,20 @@ figure
 # a layer is empty. No method shows it better than magnitude: at $10^{2.5}$ all three published runs
 # are at chance, and no layer of theirs was empty. The reverse does not hold: SynFlow is connected up
 # to the last line, but long before that too little is left to tell 100 classes apart.
-#
+
+# %% [markdown]
+# See it on a network small enough to draw: 280 weights in four layers. Filled dots lie on a path from
+# input to output, dashed lines are kept weights that lead nowhere. Choose a method, then move the
+# slider with the arrow keys until the last path is cut, and look which layers are empty then. (The
+# first picture takes a few seconds, those after it none.)
+
+# %%
+sf.explore.collapse(network="small", method="magnitude")
+
+# %%
+sf.explore.collapse_picture("small", "magnitude", compression=10)
+
+# %% [markdown]
 # ## Random pruning: the smallest layer decides
 #
 # At compression $\rho$ random pruning keeps each weight with probability $1/\rho$. Layer $l$ loses

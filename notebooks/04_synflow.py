@@ -158,6 +158,20 @@ for compression in (10, 100, 1000):
 # all of the flow is lost, so *some path survives*, in any network whatever. $\blacksquare$
 
 # %% [markdown]
+# Step through it: score, sort, cut, prune, and again. The hatched weights are those about to go; their
+# sum is the prune size. Compare the cut schedule with one shot, where the prune size is larger than the
+# cut size and the network falls apart.
+
+# %%
+sf.explore.steps("cut")
+
+# %%
+sf.explore.steps_picture(iteration=1, phase="cut")
+
+# %%
+sf.explore.steps_animation("cut")
+
+# %% [markdown]
 # ## Figure 7: which schedules keep the condition?
 #
 # The paper's answer: on VGG-19 for 224x224 images, the largest ratio of prune size to cut size during

@@ -9,7 +9,7 @@ flow* (Tanaka, Kunin, Yamins, Ganguli, NeurIPS 2020, arXiv 2006.05467).
 (119, [])
 """
 
-from . import data, env, figures, models, paper, saliency
+from . import data, env, figures, models, paper, quotas, saliency, surgery
 from .collapse import (
     CriticalCompression,
     PathProbe,
@@ -20,6 +20,7 @@ from .collapse import (
 )
 from .conservation import ConservationReport, check_conservation
 from .graph import prunable
+from .inversion import inverted
 from .iterative import imp, imp_many
 from .masks import Masks
 from .pruning import prune, trajectory
@@ -49,10 +50,12 @@ __all__ = [
     "effective_compression",
     "env",
     "evaluate",
+    "explore",
     "figures",
     "histories",
     "imp",
     "imp_many",
+    "inverted",
     "is_collapsed",
     "max_compression",
     "models",
@@ -60,13 +63,23 @@ __all__ = [
     "paper_recipe",
     "prunable",
     "prune",
+    "quotas",
     "register",
     "results",
     "saliency",
     "score",
+    "surgery",
     "sweep",
     "synaptic_saliency",
     "train",
     "train_many",
     "trajectory",
 ]
+
+
+def __getattr__(name: str):
+    if name == "explore":  # not before it is asked for: only notebooks need it
+        import importlib
+
+        return importlib.import_module(".explore", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

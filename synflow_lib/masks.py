@@ -107,6 +107,41 @@ class Masks(Mapping):
         """Names of the layers with no weight left: the paper's sign of layer-collapse."""
         return [name for name, mask in self.items() if not mask.any()]
 
+    def shuffled(self, generator: torch.Generator | int, within: str = "layer") -> Masks:
+        """As many weights, at random places: what is left of a mask that forgets which weights.
+
+        Args:
+            generator: of random numbers, or a seed.
+            within: ``"layer"``, each layer keeps its number of weights; ``"network"``, only the
+                number in all is kept.
+
+        Raises:
+            TypeError, ValueError: no generator or seed; another ``within``.
+
+        Paper: Frankle et al. 2021 and Su et al. 2020, arXiv 2009.08576 and 2009.11094.
+
+        >>> masks = Masks({"a": torch.arange(8) < 2, "b": torch.arange(8) < 5})
+        >>> masks.shuffled(0).table()["kept"].tolist()
+        [2, 5]
+        """
+        if within not in ("layer", "network"):
+            raise ValueError(f"within={within!r}; expected 'layer' or 'network'")
+        if isinstance(generator, int) and not isinstance(generator, bool):
+            generator = torch.Generator().manual_seed(generator)
+        if not isinstance(generator, torch.Generator):
+            raise TypeError(f"generator={generator!r}; expected a torch.Generator or a seed")
+
+        def shuffle(flat: Tensor) -> Tensor:
+            order = torch.randperm(flat.numel(), generator=generator, device=generator.device)
+            return flat[order.to(flat.device)]
+
+        flat = [mask.flatten() for mask in self.values()]
+        if within == "layer":
+            flat = [shuffle(part) for part in flat]
+        else:
+            flat = shuffle(torch.cat(flat)).split([part.numel() for part in flat])
+        return Masks({n: part.view(self[n].shape) for n, part in zip(self, flat, strict=True)})
+
     @torch.no_grad()
     def apply_(self, model: nn.Module) -> nn.Module:
         """Write zeros into the pruned weights of ``model`` and return it.

@@ -49,6 +49,8 @@ def environment():
         "03_imp_dynamics",
         "04_synflow",
         "05_accuracy_vs_compression",
+        "06_reviewers_questions",
+        "07_sanity_checks",
     ],
 )
 def test_the_course_is_complete(name):

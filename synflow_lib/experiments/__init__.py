@@ -1,8 +1,35 @@
 """The notebooks' loops, one module a topic, so that a notebook holds prose, calls and plots.
 
-`collapse` (00, 01, 05), `conservation` (02), `dynamics` and `figure5` (03), `schedules` (04).
+`collapse` (00, 01, 05), `conservation` (02), `dynamics` and `figure5` (03), `schedules` (04),
+`questions`, `scorings`, `dead_inputs`, `layer_laws` and `cost` (06), `sanity` and `widths` (07).
 """
 
-from . import collapse, conservation, dynamics, figure5, schedules
+from . import (
+    collapse,
+    conservation,
+    cost,
+    dead_inputs,
+    dynamics,
+    figure5,
+    layer_laws,
+    questions,
+    sanity,
+    schedules,
+    scorings,
+    widths,
+)
 
-__all__ = ["collapse", "conservation", "dynamics", "figure5", "schedules"]
+__all__ = [
+    "collapse",
+    "conservation",
+    "cost",
+    "dead_inputs",
+    "dynamics",
+    "figure5",
+    "layer_laws",
+    "questions",
+    "sanity",
+    "schedules",
+    "scorings",
+    "widths",
+]

@@ -1,0 +1,653 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 07 · Sanity checks: what does a mask know?
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/synflow-lib/synflow-lib/blob/main/notebooks/07_sanity_checks.ipynb)
+#
+# A pruning method names single weights. Does it matter *which* ones? Two papers of 2020 shuffled masks,
+# drew new initial weights, turned scores upside down, and found that little changed. A third asked how
+# many of the kept weights do anything at all. Here SynFlow, SNIP and magnitude go through these checks.
+#
+# ![Test accuracy against compression for SynFlow's masks and changed ones: with the same units joined at random, or with other initial weights, accuracy stays; with weights at random places in each layer it falls to chance beyond 30. Against effective compression all lie near one curve](../figures/sanity_masks.png)
+#
+# *Left: some changes of SynFlow's masks cost nothing, others all. Right: the same networks, counting
+# only the weights that lie on some path from input to output.*
+#
+# **Learning goals**
+#
+# - Say what a mask can know: densities, layer quotas, units, weights, values; and remove them one by one.
+# - Tell the loss of weights from the loss of paths: direct and effective compression.
+# - Measure how wide a pruned network is, and cut the dead units out of it.
+# - Judge whether two pruning schedules differ: by their masks, and by what they train to.
+#
+# Everything trained here is the perceptron on digits of notebook 05, which is small; what needs no
+# training uses VGG-16. About 2½ minutes on one CPU core.
+
+# %% [markdown]
+# ## Setup
+
+# %%
+# On Colab: this package only, so that torch and numpy stay as they are.
+import importlib.util
+
+if importlib.util.find_spec("synflow_lib") is None:
+    # %pip install --quiet --no-deps git+https://github.com/synflow-lib/synflow-lib
+    pass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+import synflow_lib as sf
+from synflow_lib import intervals
+from synflow_lib.experiments import sanity, widths
+
+checks, settings = sanity.checks(), sf.env.settings()
+panel = checks.panel
+net, data = panel.network()
+N, rho_max = sum(w.numel() for w in sf.prunable(net).values()), sf.max_compression(net)
+print(
+    f"{panel.model} on {panel.dataset}: N = {N:,}, rho_max = {rho_max:,.0f}, {checks.seeds} seeds"
+)
+
+# %% [markdown]
+# ## Five things a mask can know
+#
+# 1. **How many** weights stay: the compression.
+# 2. **How many in each layer**: the *quotas* $n_l$.
+# 3. **Which units** of a layer have any: its width.
+# 4. **Which weights** join those units.
+# 5. **With which initial values** they fit together.
+#
+# Each check below keeps the first few and draws the rest at random:
+#
+# | name | keeps | draws anew |
+# |---|---|---|
+# | random, uniform or ERK quotas | 1 | the rest; quotas in proportion to the layer's size, or to the sum of its dimensions |
+# | shuffled in layers | 1, 2 | which units, which weights |
+# | rewired | 1, 2, 3 | which weights, among the same units |
+# | reinitialized | 1, 2, 3, 4 | the initial values |
+#
+# A shuffled mask is a random mask with the quotas of the original; there is no other information in it.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+masks = sf.prune(net, "synflow", 100)
+forms = {
+    "synflow": masks,
+    "rewired": sanity.rewired(net, masks, generator=0),
+    "shuffled": masks.shuffled(generator=0),
+    "erk": sf.quotas.random(net, sf.quotas.erk(net, 100), generator=0),
+    "uniform": sf.quotas.random(net, sf.quotas.uniform(net, 100), generator=0),
+}
+shown = pd.DataFrame({name: list(sf.quotas.of(form).values()) for name, form in forms.items()})
+shown.index = pd.Index(range(1, len(shown) + 1), name="layer")
+print(f"weights kept in each layer at compression 100, together {masks.kept}")
+same = ["synflow", "rewired", "shuffled"]
+print(
+    f"equal for {', '.join(same)}: {bool(shown[same].eq(shown['synflow'], axis=0).all(axis=None))}"
+)
+print(shown[["erk", "uniform"]].to_string())
+
+# %% [markdown]
+# ERK (Erdős-Rényi-Kernel) gives small layers a higher density. SynFlow's quotas do as well:
+
+# %%
+shown["synflow"].to_frame("weights of SynFlow's mask").T
+
+# %% [markdown]
+# ## Train them all
+#
+# SynFlow's masks come from the paper's schedule (100 steps). All networks of a seed start from the same
+# weights and see the same batches, except the reinitialized ones. *Largest weights, same quotas* keeps
+# the largest initial weights of each layer, as many as SynFlow. Masks as found are runs of notebook
+# 05; they come out of the store if it has them.
+
+# %%
+trials = sanity.trials(checks)
+table = sanity.accuracies(checks, trials)
+dense = table[table["method"] == "dense"]["accuracy"].mean()
+print(f"{len(table)} networks; unpruned: {dense:.1f} percent")
+
+# %%
+drawn = ["synflow", "synflow rewired", "synflow reinitialized", "synflow shuffled"]
+drawn += ["largest within", "erk", "uniform"]
+figure = sf.figures.changed_masks(table.query("method in @drawn"))
+sf.figures.save(figure, "sanity_masks", table)
+figure
+
+
+# %% [markdown]
+# Differences from SynFlow's own mask, paired by seed, in percent, with their 95% intervals:
+
+
+# %%
+def against(label, reference="synflow"):
+    """Paired differences of accuracy, compression as index."""
+    found = intervals.paired_difference(table, label, reference)
+    return found.set_index(found["compression"].round(1))
+
+
+changed = drawn[1:]
+text = {
+    label: against(label).apply(
+        lambda row: f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]", axis=1
+    )
+    for label in changed
+}
+print(pd.DataFrame(text).T.to_string())
+
+
+# %%
+# NBVAL_CHECK_OUTPUT
+def sign(row, least=3):
+    """+ or - where the interval excludes zero and the difference is at least `least` percent."""
+    big = row.clear and abs(row.difference) >= least
+    return ("+" if row.difference > 0 else "-") if big else "."
+
+
+far = [c for c in (3.2, 10.0, 100.0, 316.2) if c in against("erk").index]
+signs = {label: [sign(against(label).loc[c]) for c in far] for label in changed}
+print(
+    f"better (+) or worse (-) than SynFlow's mask, clearly and by 3 percent; {checks.seeds} seeds"
+)
+print(pd.DataFrame.from_dict(signs, orient="index", columns=[f"{c:g}" for c in far]).to_string())
+
+# %% [markdown]
+# - **Up to compression 10 none of these changes matters.** Random masks do as well, whatever their quotas.
+# - **The initial values never matter.** A mask found on other weights trains as well. SynFlow's scores
+#   are made of initial weights, and still the mask knows nothing about them that training could use.
+# - **Nor do the particular weights**, as long as the units are the same: rewired masks keep up. (One
+#   interval of some thirty excludes zero in their favour; one or two do so by chance.)
+# - **From 30 on the shuffled masks fall**, down to chance. Layer quotas alone are *not* what SynFlow knows.
+#
+# So SynFlow's knowledge is quotas *and* units: it puts its weights on few units in each layer. (Which
+# hidden units is arbitrary, since before training all are alike; what counts is how few.) Why does that
+# help? The right panel has the answer.
+#
+# ## Two causes, told apart
+#
+# A shuffled mask spreads its weights over all units. A unit with no incoming or no outgoing weight is
+# dead, and the weights on its other side do nothing. The **effective compression** counts them as
+# pruned. So a shuffled network has lost (a) weights, and perhaps (b) something else. To tell, prune
+# with SynFlow down to *as few weights as the shuffled mask has on paths*, seed by seed.
+
+# %%
+thin = table.query("method == 'synflow as thin'")
+pair = table.query("method == 'synflow shuffled'").merge(
+    thin, on=["compression", "seed"], suffixes=(" shuffled", " as thin")
+)
+columns = ["effective shuffled", "accuracy shuffled", "accuracy as thin"]
+print(pair.groupby("compression")[columns].mean().round(1).to_string())
+gap = against("synflow shuffled", "synflow as thin")
+print("\nshuffled minus SynFlow with as few effective weights")
+print(gap[["difference", "low", "high", "seeds"]].round(1).to_string())
+
+# %%
+# NBVAL_CHECK_OUTPUT
+at = 100.0
+lost = against("synflow shuffled").loc[at]
+print(f"at compression {at:g} shuffling costs more than 40 percent: {bool(lost.high < -40)}")
+left = gap.loc[at]
+print(f"of it remain at equal effective compression less than 10: {abs(left.difference) < 10}")
+
+# %% [markdown]
+# At equal effective compression little is left to explain; it cannot be told from zero (at 100, near
+# chance, the interval is wide). Shuffling hurts because it takes weights off the paths, not because it
+# moves them to worse places. What SynFlow knows is how to keep *every* weight at work.
+#
+# ## The other methods
+#
+# The same for magnitude and SNIP, and one more check: **inverted** scores keep what a method would
+# prune first. Whoever knows something should suffer.
+
+# %%
+order = [
+    (m, c)
+    for m in ("synflow", "magnitude", "snip")
+    for c in ("shuffled", "reinitialized", "inverted")
+]
+short = {"reinitialized": "reinit."}
+parts = []
+for method, change in order:
+    found = against(f"{method} {change}", method)
+    few = found[np.log10(found["compression"]).round(6).isin(checks.few)]
+    label = f"{sf.figures.STYLES[method].label}, {short.get(change, change)}"
+    parts.append(few.assign(method=label))
+changes = pd.concat(parts, ignore_index=True)
+figure = sf.figures.paired_differences(changes, "the mask as found")
+sf.figures.save(figure, "sanity_changes", changes)
+figure
+
+# %%
+# NBVAL_CHECK_OUTPUT
+cut = table.query("compression > 9 and compression < 11").groupby("method")["disconnected"].mean()
+mild = changes.query("compression < 11").set_index("method")
+print("compression 10: change by more than 10 percent, clearly; share of networks disconnected")
+for (method, change), label in zip(order, mild.index, strict=True):
+    worse = bool(mild.high[label] < -10)
+    print(f"{label:<24}{worse!s:>6}   {cut[f'{method} {change}']:.1f}")
+
+# %% [markdown]
+# Upside down, SynFlow is cut apart at once: it now removes the widest paths first, and scores again
+# and again until nothing flows. Magnitude at initialization upside down is as good as magnitude: the
+# size of an initial weight says nothing. SNIP upside down is lower by an amount that five seeds cannot
+# tell from zero. (At compression 100 magnitude and SNIP are near chance before
+# any change, so there is nothing left to lose.)
+#
+# ## Direct and effective compression
+#
+# The same count for all methods on the paper's VGG-16, without any training, on two networks.
+
+
+# %%
+def look_at(seed):
+    """Weights and units on paths, for every method and compression."""
+    images = sf.data.by_name(settings.scoring_data, size=32, channels=3)
+    vgg = sf.models.vgg16(num_classes=100, seed=seed)
+    batch = images.scoring_batch(settings.scoring_per_class, seed=seed)
+    return widths.families(vgg, batch, [10**a for a in checks.structure_alphas], seed)
+
+
+layers = pd.concat(
+    [look_at(seed).assign(seed=seed) for seed in range(checks.structure_seeds)], ignore_index=True
+)
+vgg_totals = widths.network_totals(layers, ["seed"])
+digits = ["synflow", "magnitude", "snip", "synflow shuffled", "erk"]
+effective = pd.concat(
+    [vgg_totals.assign(network="VGG-16"),
+     table.query("method in @digits").assign(network=f"{panel.model} on {panel.dataset}")],
+    ignore_index=True,
+)  # fmt: skip
+figure = sf.figures.effective_compressions(effective)
+sf.figures.save(
+    figure, "sanity_effective", effective[["network", "method", "compression", "seed", "effective"]]
+)
+figure
+
+# %%
+# NBVAL_CHECK_OUTPUT
+effective["ratio"] = effective["effective"] / effective["compression"]
+worst = effective.groupby(["network", "method"])["ratio"].max()
+print("effective over direct compression, the largest of all compressions and seeds")
+for (network, method), ratio in worst.items():
+    size = "below 1.1" if ratio < 1.1 else "below 2" if ratio < 2 else "above 2"
+    print(f"{network:<14}{method:<20}{'disconnected' if np.isinf(ratio) else size}")
+mild = effective.query("compression < 11")["ratio"].max()
+print(f"up to compression 10 all below 1.2: {bool(mild < 1.2)}")
+
+# %% [markdown]
+# Only SynFlow stays on the diagonal. (Not exactly: after the last removal nothing is scored again, and
+# a few survivors may have lost their paths.) For all others accuracy against *direct* compression
+# compares networks of different sizes; at 10 the error is small, beyond a few hundred it is large.
+#
+# ### What is left when the dead units go
+#
+# `sf.surgery.without_dead_units` takes out every unit that lies on no path. What is left is a smaller
+# dense network with some zeros in it, and the same function.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+vgg = sf.models.vgg16(num_classes=100, seed=0).double()
+kept = sf.trajectory(vgg, "synflow", compression=100).at(100)
+small = sf.surgery.without_dead_units(vgg, kept)
+x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+with torch.no_grad():
+    error = (kept.apply_(vgg).eval()(x) - small.eval()(x)).abs().max()
+weights = [sum(w.numel() for w in sf.prunable(n).values()) for n in (vgg, small)]
+print(f"weights, zeros included: {weights[0] / weights[1]:.0f} times fewer of {weights[0]:,}")
+print(f"same outputs in float64 up to 1e-12: {bool(error < 1e-12)}")
+cost = [sf.surgery.flops(n).dense.sum() for n in (vgg, small)]
+sparse = sf.surgery.flops(vgg, kept).pruned.sum()
+print(f"multiply-adds: {cost[0] / cost[1]:.1f} times fewer with dense kernels,")
+print(
+    f"               {cost[0] / sparse:.1f} times fewer if zeros cost nothing; weights: 100 times"
+)
+
+# %% [markdown]
+# Compression 100 is not a hundredth of the work: early layers keep more of their weights, and each of
+# them works at many positions of the image.
+#
+# ## SynFlow narrows layers
+#
+# Patil and Dovrolis (PHEW, 2021) noticed that SynFlow concentrates its weights on few units: a path
+# through a unit with many strong weights scores high, and so do all its weights. They argue that wider
+# is better. The share of units on some path:
+
+# %%
+near = layers[layers["compression"].between(99, 101)]
+figure = sf.figures.live_units(near, vgg_totals)
+sf.figures.save(figure, "sanity_units", vgg_totals)
+figure
+
+# %%
+# NBVAL_CHECK_OUTPUT
+width = vgg_totals.pivot_table(index="method", columns="compression", values="width")
+width.columns = [f"10^{np.log10(c):g}" for c in width.columns]
+narrow, wide = width.loc["synflow"], width.loc["synflow shuffled"]
+at_100 = narrow["10^2"], wide["10^2"]
+print("VGG-16 at 10^2, live units: SynFlow {:.1f}, same quotas at random {:.1f}".format(*at_100))
+print(f"SynFlow narrower at each compression up to 10^3.5: {bool((narrow < wide).all())}")
+by_seed = against("synflow shuffled").query("compression < 11")
+print(
+    f"on digits the wide masks are clearly better at 10 or below: {bool((by_seed.low > 0).any())}"
+)
+
+# %% [markdown]
+# The narrowing is real and large. Its price is not visible here: where wide and narrow masks have the
+# same number of weights on paths (up to 10), the wide ones are not better. Beyond that, being narrow
+# is what keeps the weights on paths: few units, but each with weights on both sides. Images larger
+# than digits may judge differently; PHEW's evidence is from CIFAR and Tiny ImageNet.
+#
+# ## The exact cut schedule against the paper's
+#
+# Notebook 04 made theorem 3 a schedule: remove what sums to less than a cut, score again. It never
+# collapses, and holds every compression in one run. Does it find the same masks? Do they train as well?
+
+# %%
+overlap = sanity.schedule_overlap(trials)
+gap = intervals.paired_difference(table, "synflow cut", "synflow")
+figure = sf.figures.two_schedules(overlap, gap)
+sf.figures.save(figure, "sanity_schedules", overlap)
+rounding = sanity.rounding_overlap(checks)
+print(f"float32 against float64 at compression 100, smallest overlap: {min(rounding):.3f}")
+print(gap[["compression", "difference", "low", "high", "seeds"]].round(1).to_string(index=False))
+figure
+
+# %%
+# NBVAL_CHECK_OUTPUT
+shared = overlap.groupby("compression")["overlap"].mean()
+chance = overlap.groupby("compression")["by_chance"].mean()
+print(f"masks share less than 90 percent at every compression: {bool((shared < 0.9).all())}")
+print(f"more than twice what chance would give: {bool((shared > 2 * chance).all())}")
+print(f"compressions at which accuracy differs clearly: {int(gap['clear'].sum())} of {len(gap)}")
+
+# %% [markdown]
+# Two different masks, and no difference in accuracy that five seeds can show. This is no longer a
+# surprise: which weights SynFlow takes does not matter. The intervals are wide at the end; a difference
+# of a few percent at compression 300 could hide in them.
+#
+# ## What the papers say, what we measured
+#
+# "As good" means here that no 95% interval lies below zero; how far the intervals reach stands beside
+# it. Where the answer depends on the compression the claim has two rows.
+
+
+# %%
+setting = f"{panel.model} (BN) on {panel.dataset}, {checks.seeds} seeds, paired 95% intervals"
+vgg16 = f"VGG-16 at initialization, {checks.structure_seeds} seeds"
+rows = []
+
+
+def claim(quantity, text, held, conditions=setting, reason=""):
+    """Notes a claim of a paper and whether it held here."""
+    rows.append(
+        sf.paper.agreement(
+            "later work",
+            quantity,
+            paper=text,
+            ours=bool(held),
+            conditions=conditions,
+            reason=reason,
+        )
+    )
+
+
+def as_good(quantity, text, label, reference="synflow", low=1, high=1e9, reason=""):
+    """Claims that no interval of the differences in this range lies below zero."""
+    found = against(label, reference).query("@low <= compression <= @high")
+    spread = f"intervals from {found['low'].min():+.1f} to {found['high'].max():+.1f} percent"
+    claim(
+        quantity,
+        text,
+        not found["high"].lt(0).any(),
+        reason="; ".join(filter(None, (reason, spread))),
+    )
+
+
+frankle, su = "Frankle et al. 2021: ", "Su et al. 2020: "
+vysogorets, phew = "Vysogorets and Kempe 2021: ", "Patil and Dovrolis 2021: "
+shuffle = frankle + "shuffling within layers preserves or improves accuracy"
+off_paths = "shuffled weights lie off paths; with as few weights on paths SynFlow does no better"
+as_good("SynFlow shuffled, up to 10", shuffle, "synflow shuffled", high=11)
+as_good("SynFlow shuffled, from 30", shuffle, "synflow shuffled", low=30, reason=off_paths)
+fresh = frankle + "new initial values preserve or improve accuracy"
+as_good("SynFlow reinitialized, 3 to 300", fresh, "synflow reinitialized")
+for method in ("magnitude", "snip"):
+    as_good(f"{method} shuffled, at 10", shuffle, f"{method} shuffled", method, high=11)
+    as_good(f"{method} reinitialized, at 10", fresh, f"{method} reinitialized", method, high=11)
+upside = against("synflow inverted").query("compression < 11")["high"].lt(0).all()
+claim("SynFlow inverted, at 10", frankle + "inverting SynFlow's scores costs accuracy", upside,
+      reason="all inverted networks are disconnected")  # fmt: skip
+tickets = su + "random masks with good layer quotas do as well as pruning at initialization"
+as_good("ERK quotas against SynFlow, up to 10", tickets, "erk", high=11)
+as_good("ERK quotas against SynFlow, from 30", tickets, "erk", low=30,
+        reason="random weights lie off paths here too")  # fmt: skip
+framed = "with effective sparsity as the frame, random masks with good quotas do as well"
+as_good("random, SynFlow's quotas, equal effective compression", vysogorets + framed,
+        "synflow shuffled", "synflow as thin")  # fmt: skip
+for network, conditions in (("VGG-16", vgg16), (effective["network"].iloc[-1], setting)):
+    own = effective.query("method == 'synflow' and network == @network")["ratio"].max()
+    claim(f"SynFlow, {network}: effective within 1 percent of direct compression",
+          vysogorets + "no discrepancy is observed", own < 1.01, conditions,
+          f"largest ratio {own:.3f}: a few survivors lose their path in the last step")  # fmt: skip
+apart = effective.query("method == 'erk'")["effective"].gt(
+    10 * effective.query("method == 'erk'")["compression"]
+)
+claim("random masks, effective above 10 times direct compression",
+      vysogorets + "can be orders of magnitude larger", apart.any(),
+      f"{vgg16}; {setting}")  # fmt: skip
+claim("live units of SynFlow, less than half of random masks' with its quotas at 10^2",
+      phew + "SynFlow narrows layers", narrow["10^2"] < wide["10^2"] / 2, vgg16)  # fmt: skip
+claim("wide masks ahead of narrow ones with equal quotas, up to 10",
+      phew + "wider is better", (by_seed.low > 0).any(),
+      reason="small images, small network")  # fmt: skip
+at_two = overlap.query("99 < compression < 101")["overlap"]
+rows.append(
+    sf.paper.agreement(
+        "theorem 3", "weights shared by the cut and the paper's schedule at 10^2", paper=None,
+        ours=round(float(at_two.mean()), 2), spread=round(float(at_two.std()), 2),
+        conditions=setting.replace("paired 95% intervals", "standard deviation"),
+    )
+)  # fmt: skip
+rows.append(
+    sf.paper.agreement(
+        "theorem 3", "accuracy of the cut schedule equal to the paper's schedule, 3 to 300",
+        paper="no difference (a question of ours; nobody has published an answer)",
+        ours=not gap["clear"].any(), conditions=setting,
+        reason="no difference found; at 300 the interval is wide",
+    )
+)  # fmt: skip
+sf.paper.record("07_sanity_checks", rows)
+shown = sf.paper.agreement_table(rows)
+print(shown[["quantity", "paper", "ours", "verdict"]].to_string(index=False))
+
+# %% [markdown]
+# ## Exercises
+#
+# Each has a check that tries your answer on fresh random input. Unsolved, it says so.
+#
+# **1. Shuffle** (5 minutes). Write the check that "shuffled" masks of some published code did not pass:
+# same layer sizes, other places.
+
+# %%
+
+
+def shuffle(mask):
+    """A bool tensor of any shape. Returns one of that shape, as many True, at random places."""
+    ...
+
+
+# %%
+
+
+def check_shuffle(shuffle):
+    """Counts, shapes, the argument, and every place over many draws."""
+    for _ in range(3):
+        shape = tuple(int(n) for n in torch.randint(2, 6, (int(torch.randint(1, 4, ())),)))
+        mask = torch.zeros(shape, dtype=torch.bool)
+        mask.view(-1)[: max(1, mask.numel() // 3)] = True
+        before = mask.clone()
+        draws = [shuffle(mask) for _ in range(300)]
+        if not all(isinstance(d, torch.Tensor) and d.dtype == torch.bool for d in draws):
+            return "exercise 1: not yet, expected a bool tensor"
+        if not all(d.shape == mask.shape and d.sum() == before.sum() for d in draws):
+            return "exercise 1: not yet, another shape or another number of weights"
+        if not torch.equal(mask, before):
+            return "exercise 1: not yet, the argument was changed"
+        seen = torch.stack(draws).double().mean(0)
+        share = float(before.sum()) / mask.numel()
+        if (seen - share).abs().max() > 6 * (share * (1 - share) / 300) ** 0.5 + 1e-9:
+            return "exercise 1: not yet, some places are drawn more often than others"
+    return "exercise 1: solved"
+
+
+print(check_shuffle(shuffle))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def shuffle(mask):
+#     order = torch.randperm(mask.numel())
+#     return mask.flatten()[order].view(mask.shape)
+# ```
+#
+# </details>
+#
+# **2. Effective compression by hand** (10 minutes). A perceptron is a chain of masks, each of shape
+# (outputs, inputs). Which of the kept weights lie on a path from an input to an output?
+
+# %%
+
+
+def on_paths(masks):
+    """A list of bool tensors, (outputs, inputs) each. Returns such a list: kept and on a path."""
+    ...
+
+
+# %%
+
+
+def check_on_paths(on_paths):
+    """Random sparse perceptrons, also disconnected ones."""
+    for _ in range(8):
+        sizes = [int(n) for n in torch.randint(2, 7, (4,))]
+        chain = nn.Sequential(*[nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False)])
+        kept = {n: torch.rand(w.shape) < 0.4 for n, w in sf.prunable(chain).items()}
+        right = sf.PathProbe(chain, (sizes[0],)).on_path(sf.Masks(kept))
+        answer = on_paths([mask.clone() for mask in kept.values()])
+        if not isinstance(answer, list) or len(answer) != len(kept):
+            return "exercise 2: not yet, expected a list with a mask for each layer"
+        for mask, found in zip(right.values(), answer, strict=True):
+            if (found & ~mask).any():
+                return "exercise 2: not yet, a weight is marked that lies on no path"
+            if (mask & ~found).any():
+                return "exercise 2: not yet, a weight on a path is missing"
+    return "exercise 2: solved"
+
+
+print(check_on_paths(on_paths))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def on_paths(masks):
+#     reached = [torch.ones(masks[0].shape[1], dtype=torch.bool)]  # from the input, forwards
+#     for mask in masks:
+#         reached.append((mask & reached[-1]).any(1))
+#     leads = [torch.ones(masks[-1].shape[0], dtype=torch.bool)]  # to the output, backwards
+#     for mask in reversed(masks):
+#         leads.insert(0, (mask & leads[0][:, None]).any(0))
+#     return [m & reached[i] & leads[i + 1][:, None] for i, m in enumerate(masks)]
+# ```
+#
+# </details>
+#
+# **3. Disprove a claim** (10 minutes). "A mask whose layers keep enough weights cannot be disconnected:
+# quotas decide." Given a perceptron with one hidden layer of $h$ units and two quotas, neither above
+# $\lfloor h/2 \rfloor$ times the layer's inputs or outputs, find masks that keep exactly so many weights
+# and join nothing.
+
+# %%
+
+
+def cut_apart(inputs, hidden, outputs, first, last):
+    """Five whole numbers. Returns bool tensors (hidden, inputs) and (outputs, hidden)."""
+    ...
+
+
+# %%
+
+
+def check_cut_apart(cut_apart):
+    """Random sizes and quotas up to half of each layer."""
+    for _ in range(5):
+        i, h, o = (int(n) for n in torch.randint(2, 8, (3,)))
+        first, last = (int(torch.randint(1, n * (h // 2) + 1, ())) for n in (i, o))
+        answer = cut_apart(i, h, o, first, last)
+        if not isinstance(answer, tuple) or len(answer) != 2:
+            return "exercise 3: not yet, expected two masks"
+        a, b = (torch.as_tensor(mask).bool() for mask in answer)
+        if a.shape != (h, i) or b.shape != (o, h):
+            return "exercise 3: not yet, the masks have other shapes than the layers"
+        if int(a.sum()) != first or int(b.sum()) != last:
+            return "exercise 3: not yet, a layer keeps another number of weights than its quota"
+        chain = nn.Sequential(nn.Linear(i, h), nn.ReLU(), nn.Linear(h, o))
+        if not sf.is_collapsed(chain, sf.Masks({"0.weight": a, "2.weight": b}), "path"):
+            return "exercise 3: not yet, a path is left"
+    return "exercise 3: solved"
+
+
+print(check_cut_apart(cut_apart))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def cut_apart(inputs, hidden, outputs, first, last):
+#     a = torch.arange(hidden * inputs).view(hidden, inputs) < first  # the first units
+#     b = torch.arange(hidden * outputs).view(hidden, outputs) < last
+#     return a, b.flip(0).T  # the last units
+# ```
+#
+# The first layer writes to the first half of the units, the last reads the second half. No quota is
+# low, no layer is empty, nothing is connected.
+#
+# </details>
+
+# %% [markdown]
+# ## Takeaways
+#
+# - Up to compression 10 a mask knows nothing that a random one does not, on this network.
+# - Beyond, SynFlow knows how many weights each layer needs *and* to put them on few units, so that all
+#   of them lie on paths. Which weights these are, and their initial values, does not matter.
+# - Compare methods at equal *effective* compression; only for SynFlow it is the direct one.
+# - Shuffle the mask of your own method before you explain why it chose those weights.
+#
+# Next: `08_your_own_pruner`.
+
+# %% [markdown]
+# ## References
+#
+# - J. Frankle, G. Dziugaite, D. Roy, M. Carbin, *Pruning neural networks at initialization: why are we
+#   missing the mark?*, ICLR 2021, [arXiv 2009.08576](https://arxiv.org/abs/2009.08576).
+# - J. Su et al., *Sanity-checking pruning methods: random tickets can win the jackpot*, NeurIPS 2020,
+#   [arXiv 2009.11094](https://arxiv.org/abs/2009.11094).
+# - A. Vysogorets, J. Kempe, *Connectivity matters: neural network pruning through the lens of effective
+#   sparsity*, 2021, [arXiv 2107.02306](https://arxiv.org/abs/2107.02306).
+# - S. Patil, C. Dovrolis, *PHEW: constructing sparse networks that learn fast and generalize well
+#   without training data*, ICML 2021, [arXiv 2010.11354](https://arxiv.org/abs/2010.11354).
+# - U. Evci et al., *Rigging the lottery: making all tickets winners*, ICML 2020,
+#   [arXiv 1911.11134](https://arxiv.org/abs/1911.11134): Erdős-Rényi-Kernel quotas.
+# - H. Tanaka, D. Kunin, D. Yamins, S. Ganguli, *Pruning neural networks without any data by
+#   iteratively conserving synaptic flow*, NeurIPS 2020, [arXiv 2006.05467](https://arxiv.org/abs/2006.05467).

@@ -1,0 +1,158 @@
+"""How many weights each layer keeps: uniform, Erdos-Renyi, another mask's; and masks that fit.
+
+A *quota* says how many weights a layer keeps and not which. Masks of equal quotas differ in the
+weights alone, which tells what a method's choice of weights is worth beyond its choice of
+densities (Frankle et al. 2021, Su et al. 2020).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .graph import prunable
+from .masks import Masks
+from .selection import keep_largest
+from .trajectory import kept_at
+
+Quotas = dict[str, int]
+
+
+def uniform(model: nn.Module, compression: float, **select) -> Quotas:
+    """The same density in every layer, up to rounding.
+
+    Args:
+        model: any module.
+        compression: N / kept, from 1 to N.
+        select: bias, batch_norm, keep as in `synflow_lib.prunable`.
+
+    Returns:
+        Parameter name -> weights to keep, in forward order. Their sum is exactly
+        ``round(N / compression)``; every layer keeps one weight at least where there are enough.
+
+    Raises:
+        TypeError, ValueError: a compression out of range.
+
+    >>> uniform(nn.Sequential(nn.Linear(10, 20), nn.Linear(20, 5)), compression=100)
+    {'0.weight': 2, '1.weight': 1}
+    """
+    found = prunable(model, **select)
+    return _apportion(found, {name: float(p.numel()) for name, p in found.items()}, compression)
+
+
+def erk(model: nn.Module, compression: float, **select) -> Quotas:
+    """Erdos-Renyi-Kernel: kept weights in proportion to the sum of a layer's dimensions.
+
+    A layer of shape (out, in, height, width) keeps a multiple of out + in + height + width, at most
+    all it has; so small layers are denser than large ones (Evci et al. 2020, arXiv 1911.11134).
+
+    Args:
+        model, compression, select: as in `uniform`.
+
+    Returns:
+        As `uniform`.
+
+    >>> erk(nn.Sequential(nn.Linear(10, 20), nn.Linear(20, 5)), compression=5.454545)
+    {'0.weight': 30, '1.weight': 25}
+    """
+    found = prunable(model, **select)
+    return _apportion(found, {name: float(sum(p.shape)) for name, p in found.items()}, compression)
+
+
+def of(masks: Masks) -> Quotas:
+    """What each layer of ``masks`` keeps.
+
+    >>> of(Masks({"a": torch.tensor([True, False]), "b": torch.tensor([True])}))
+    {'a': 1, 'b': 1}
+    """
+    return {name: int(mask.sum()) for name, mask in masks.items()}
+
+
+def by_score(scores: Mapping[str, Tensor], quotas: Mapping[str, int]) -> Masks:
+    """The largest scores of every layer, as many as its quota; ties go by position.
+
+    Args:
+        scores: parameter name -> scores, from `synflow_lib.score` or your own; of any shape.
+        quotas: parameter name -> weights to keep, 0 to the layer's size.
+
+    Raises:
+        ValueError: other names in the two, a quota out of range, scores that are NaN.
+
+    >>> scores = {"a": torch.tensor([3.0, 1.0, 2.0]), "b": torch.tensor([9.0, 8.0])}
+    >>> by_score(scores, {"a": 2, "b": 1})["a"]
+    tensor([ True, False,  True])
+    """
+    if set(scores) != set(quotas):
+        raise ValueError(
+            f"scores for {list(scores)} and quotas for {list(quotas)}; expected the same layers"
+        )
+    masks = {}
+    for name, score in scores.items():
+        _check(name, quotas[name], score.numel())
+        if torch.isnan(score).any():
+            raise ValueError(f"the scores of {name!r} hold NaN; check the weights and the data")
+        masks[name] = keep_largest(score.flatten(), int(quotas[name])).view(score.shape)
+    return Masks(masks)
+
+
+def random(model: nn.Module, quotas: Mapping[str, int], generator: torch.Generator | int) -> Masks:
+    """Masks with given quotas whose weights are drawn at random within each layer.
+
+    Args:
+        model: the network, of which only names and shapes matter.
+        quotas: parameter name -> weights to keep; layers that are not named stay dense and are not
+            in the masks.
+        generator: of random numbers, or a seed.
+
+    Raises:
+        TypeError, ValueError: a name the model does not have, a quota out of range, no generator.
+
+    >>> net = nn.Sequential(nn.Linear(10, 20), nn.Linear(20, 5))
+    >>> of(random(net, erk(net, 10), generator=0)) == erk(net, 10)
+    True
+    """
+    shapes = {name: p.shape for name, p in model.named_parameters(remove_duplicate=False)}
+    if unknown := [name for name in quotas if name not in shapes]:
+        raise ValueError(f"quotas for {unknown}, which the model does not have")
+    first = {}
+    for name, quota in quotas.items():
+        _check(name, quota, shapes[name].numel())
+        flat = torch.arange(shapes[name].numel()) < quota
+        first[name] = flat.view(shapes[name])
+    return Masks(first).shuffled(generator)
+
+
+def _check(name: str, quota: int, size: int) -> None:
+    whole = isinstance(quota, (int, np.integer)) and not isinstance(quota, bool)
+    if not whole or not 0 <= quota <= size:
+        raise ValueError(
+            f"the quota of {name!r} is {quota!r}; expected a whole number from 0 to {size}"
+        )
+
+
+def _apportion(
+    found: Mapping[str, nn.Parameter], shares: Mapping[str, float], compression: float
+) -> Quotas:
+    """Whole numbers as near to multiples of ``shares`` as layer sizes and the exact sum allow."""
+    size = np.array([p.numel() for p in found.values()], dtype=np.int64)
+    kept = kept_at(int(size.sum()), compression)
+    least = np.full(len(size), int(kept >= len(size)))
+    share = np.array([shares[name] for name in found])
+    # The factor at which the layers, each within its bounds, would keep `kept` in all: it only
+    # rises with the factor, so halving finds it.
+    low, high = 0.0, float((size / share).max())
+    for _ in range(100):
+        middle = (low + high) / 2
+        enough = np.clip(middle * share, least, size).sum() >= kept
+        low, high = (low, middle) if enough else (middle, high)
+    ideal = np.clip(high * share, least, size)
+    counts = np.clip(np.floor(ideal).astype(np.int64), least, size)
+    while (missing := kept - int(counts.sum())) != 0:  # the largest remainders get the rest
+        step = 1 if missing > 0 else -1
+        room = counts < size if step > 0 else counts > least
+        order = np.argsort(-step * (ideal - counts), kind="stable")
+        counts[order[room[order]][: abs(missing)]] += step
+    return {name: int(count) for name, count in zip(found, counts, strict=True)}

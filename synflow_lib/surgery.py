@@ -1,0 +1,268 @@
+"""What pruning saves: the network without its dead units, and multiply-adds by layer."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from .collapse import PathProbe
+from .graph import (
+    BATCH_NORM,
+    CONV,
+    CONV_TRANSPOSED,
+    LINEAR,
+    PRUNABLE,
+    prunable,
+    skeleton,
+    trace,
+)
+from .graph import input_shape as find_input_shape
+from .masks import Masks
+from .wiring import Layer, wiring
+
+_ROUNDING = 1e-13  # of sums in float64, relative
+_ACROSS_CHANNELS = (nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin, nn.MultiheadAttention)
+_SUPPORTED = (
+    "supported are networks of Linear, convolution (groups=1) and BatchNorm layers, each used once,"
+    " joined by element-wise activations, pooling, flatten, residual sums and concatenation"
+)
+
+
+def flops(
+    model: nn.Module, masks: Masks | None = None, input_shape: Iterable[int] | None = None
+) -> pd.DataFrame:
+    """Multiply-adds of each prunable layer for one input.
+
+    Counted by ``torch.utils.flop_counter``, two operations a multiply-add; kernel taps that reach
+    over the border count like the others, and additions of biases do not.
+
+    Args:
+        model: any module.
+        masks: what stays; a layer that they do not name is dense. None: all of it.
+        input_shape: of one input, where the network does not tell it.
+
+    Returns:
+        One row a layer in forward order: layer (the weight's name), dense, and pruned, what is
+        left if only kept weights are multiplied: dense times the layer's density. Both 0
+        for a layer whose module does not run, such as one used through its weight alone.
+
+    Raises:
+        ValueError: masks of another network, an input that the network cannot take.
+
+    >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> flops(net, Masks({"0.weight": torch.arange(12).view(3, 4) < 5})).values.tolist()
+    [['0.weight', 12, 5], ['2.weight', 6, 6]]
+    """
+    shape = find_input_shape(model, input_shape)
+    found = prunable(model)
+    if masks is not None:
+        masks._parameters_of(model)  # a clear error where they do not fit
+    net = skeleton(model)
+    counter = FlopCounterMode(display=False)
+    dtype = next(net.parameters()).dtype
+    try:
+        with counter, torch.no_grad():
+            net(torch.empty(1, *shape, device="meta", dtype=dtype))
+    except Exception as error:  # the user's forward runs: anything can come out of it
+        raise ValueError(
+            f"the network cannot run on an input of shape {shape} ({error}); pass input_shape="
+        ) from error
+    by_module = counter.get_flop_counts()
+    root, rows = type(net).__name__, []
+    for name, weight in found.items():
+        module = name.rpartition(".")[0]
+        counts = by_module.get(f"{root}.{module}" if module else "Global", {})
+        dense = sum(counts.values()) // 2
+        kept = int(masks[name].sum()) if masks is not None and name in masks else weight.numel()
+        rows.append((name, dense, dense * kept // weight.numel()))
+    return pd.DataFrame(rows, columns=["layer", "dense", "pruned"])
+
+
+def without_dead_units(
+    model: nn.Module, masks: Masks, *, input_shape: Iterable[int] | None = None
+) -> nn.Module:
+    """The pruned network in smaller tensors: units that lie on no input-output path are gone.
+
+    A unit is a neuron or a feature map. A dead unit is one that no kept path runs through. Either
+    the output does not depend on it, or it is a constant, which goes into the biases of the layers
+    that read it. A constant map seen through zero padding is no constant at the border; such a unit
+    stays, with its incoming weights pruned. So does one unit of a layer whose units are all dead,
+    for a layer needs one. Inputs and outputs of the network always stay.
+
+    Args:
+        model: a network of Linear, convolution (groups=1) and BatchNorm layers, each used once,
+            joined by element-wise activations, pooling, flatten, residual sums (a channel of the
+            stream stays where any branch uses it) and concatenation. It is left as it is.
+        masks: what stays.
+        input_shape: of one input, where the network does not tell it.
+
+    Returns:
+        A new module, the same function as the masked model in evaluation mode, up to rounding.
+        Pruned weights between units that are left are zero in it: ``Masks.from_model`` reads the
+        masks back. The result is compared with the masked model before it is returned.
+
+    Raises:
+        ValueError: an operation that does not keep units apart; masks of another network.
+
+    >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    >>> first = torch.tensor([[True, True], [True, False], [False, False]])
+    >>> last = torch.tensor([[True, False, True]])
+    >>> without_dead_units(net, Masks({"0.weight": first, "2.weight": last}))
+    Sequential(
+      (0): Linear(in_features=2, out_features=1, bias=True)
+      (1): ReLU()
+      (2): Linear(in_features=1, out_features=1, bias=True)
+    )
+    """
+    shape, device = find_input_shape(model, input_shape), next(model.parameters()).device
+    dtypes = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+    before = masks.apply_(copy.deepcopy(model)).to("cpu", torch.float64).eval()
+    with torch.no_grad():
+        after = _Surgeon(before, masks, shape).operate()
+        _compare(before, after, shape)
+    usual = next(model.parameters()).dtype  # of a bias that was not there
+    for name, tensor in [*after.named_parameters(), *after.named_buffers()]:
+        tensor.data = tensor.data.to(device, dtypes.get(name, usual))
+    return after.train(model.training)
+
+
+class _Surgeon:
+    """Decides which units stay, and takes the others out of a copy of the masked network."""
+
+    def __init__(self, net: nn.Module, masks: Masks, shape: tuple[int, ...]) -> None:
+        _check(net)
+        try:
+            wires = wiring(net, shape)
+        except ValueError as error:
+            raise ValueError(f"units cannot be removed here ({error}); {_SUPPORTED}") from error
+        self.net, self.layers, self.norms = net, wires.layers, wires.norms
+        on_path = PathProbe(net, shape).on_path(Masks({**Masks.ones(net), **masks.to("cpu")}))
+        self.stays = np.zeros(wires.units, bool)
+        self.stays[wires.inputs] = self.stays[wires.outputs] = True
+        for layer in self.layers:
+            weight = on_path[_weight(layer)]
+            mask = weight.view(*weight.shape[:2], -1).any(2)  # (outputs, inputs)
+            self.stays[layer.writes[mask.any(1).numpy()]] = True
+            self.stays[layer.reads[mask.any(0).numpy()]] = True
+        for layer in self.layers:  # an operation needs a channel, if only one of zeros
+            for units in (layer.writes, layer.reads):
+                if not self.stays[units].any():
+                    self.stays[units[0]] = True
+        self.constants = self._layer_inputs(shape)
+
+    def _layer_inputs(self, shape: tuple[int, ...]) -> dict[str, Tensor]:
+        """What each layer reads when the input is zero: for a dead unit that matters, always."""
+        seen = {}
+        hooks = [
+            self.net.get_submodule(layer.name).register_forward_pre_hook(
+                lambda _, inputs, name=layer.name: seen.__setitem__(name, inputs[0][0])
+            )
+            for layer in self.layers
+        ]
+        self.net(torch.zeros(1, *shape, dtype=torch.float64))
+        for hook in hooks:
+            hook.remove()
+        return seen
+
+    def operate(self) -> nn.Module:
+        """Keep the constants that no bias can stand for, and cut out the rest."""
+        folds, settled = {}, False
+        while not settled:  # a unit that stays after all may read other constants
+            settled = True
+            for layer in self.layers:
+                folds[layer.name], fits = self._fold(layer)
+                settled &= fits
+        after = copy.deepcopy(self.net)
+        for layer in self.layers:
+            self._cut_layer(after.get_submodule(layer.name), layer, folds[layer.name])
+        for norm in self.norms:
+            self._cut_norm(after.get_submodule(norm.name), self.stays[norm.writes])
+        return after
+
+    def _fold(self, layer: Layer) -> tuple[Tensor, bool]:
+        """What leaving units add to the layer's biases, (outputs,); False if one had to stay."""
+        module, inflow = self.net.get_submodule(layer.name), self.constants[layer.name]
+        rows = torch.from_numpy(self.stays[layer.writes])
+        leaving = torch.from_numpy(~self.stays[layer.reads])
+        added = torch.zeros(len(rows), dtype=torch.float64)
+        if isinstance(module, LINEAR):
+            added[rows] = module.weight[rows][:, leaving] @ inflow[leaving]
+            return added, True
+        fits = True
+        for channel in leaving.nonzero().flatten().tolist():
+            weight = module.weight[rows][:, [channel]]
+            if not inflow[channel].any() or not weight.any():
+                continue
+            adds = module._conv_forward(inflow[None, [channel]], weight, None)[0].flatten(1)
+            value = adds.mean(1)
+            if ((adds - value[:, None]).abs() > _ROUNDING * adds.abs().amax()).any():
+                self.stays[layer.reads[channel]], fits = True, False
+            else:
+                added[rows] += value
+        return added, fits
+
+    def _cut_layer(self, module: nn.Module, layer: Layer, added: Tensor) -> None:
+        rows, columns = (torch.from_numpy(self.stays[u]) for u in (layer.writes, layer.reads))
+        grad = module.weight.requires_grad
+        if module.bias is not None or added.any():
+            bias = added if module.bias is None else module.bias + added
+            module.bias = nn.Parameter(bias[rows], requires_grad=grad)
+        module.weight = nn.Parameter(module.weight[rows][:, columns], requires_grad=grad)
+        sizes = ("out_features", "in_features")
+        if isinstance(module, CONV):
+            sizes = ("out_channels", "in_channels")
+        for size, count in zip(sizes, (rows, columns), strict=True):
+            setattr(module, size, int(count.sum()))
+
+    def _cut_norm(self, module: nn.Module, stays: np.ndarray) -> None:
+        chosen = torch.from_numpy(np.flatnonzero(stays))
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            tensor = getattr(module, name, None)
+            if tensor is not None:
+                tensor.data = tensor.data[chosen]
+        module.num_features = len(chosen)
+
+
+def _weight(layer: Layer) -> str:
+    return f"{layer.name}.weight" if layer.name else "weight"
+
+
+def _check(net: nn.Module) -> None:
+    """ValueError where a unit is more than rows, columns and entries of BatchNorm."""
+    calls = Counter(str(n.target) for n in trace(net).graph.nodes if n.op == "call_module")
+    owners = Counter(id(m.weight) for m in net.modules() if isinstance(m, PRUNABLE))
+    for name, module in net.named_modules():
+        problem = None
+        if isinstance(module, CONV_TRANSPOSED) or getattr(module, "groups", 1) != 1:
+            problem = "is a grouped or transposed convolution"
+        elif isinstance(module, PRUNABLE) and owners[id(module.weight)] > 1:
+            problem = "shares its weight with another layer"
+        elif isinstance(module, (*PRUNABLE, *BATCH_NORM)) and calls[name] > 1:
+            problem = f"is used {calls[name]} times"
+        elif isinstance(module, _ACROSS_CHANNELS) or getattr(module, "num_parameters", 1) > 1:
+            problem = f"is a {type(module).__name__}, which tells units apart by their place"
+        if problem:
+            raise ValueError(f"units cannot be removed here: {name} {problem}; {_SUPPORTED}")
+
+
+def _compare(before: nn.Module, after: nn.Module, shape: tuple[int, ...]) -> None:
+    """ValueError where the smaller network is another function, for what no check foresaw."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4, *shape, dtype=torch.float64, generator=generator)
+    wanted = before(x)
+    try:
+        difference = float((after(x) - wanted).abs().max() / wanted.abs().max().clamp(min=1.0))
+    except RuntimeError as error:  # a size that is written into the forward pass
+        raise ValueError(f"the network cannot run with fewer units ({error})") from error
+    if not difference <= 1e-9:
+        raise ValueError(
+            f"without its dead units the network differs by {difference:.1e}: it does something"
+            f" with them that this function does not know; {_SUPPORTED}"
+        )

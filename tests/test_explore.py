@@ -1,0 +1,225 @@
+"""Explorers: pictures that follow their controls, without a browser."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import synflow_lib as sf
+from synflow_lib.explore import collapsing, families, panel, racing, stepping
+from synflow_lib.figures.network import draw_weights, places
+
+EXPLORERS = {
+    "collapse": lambda: sf.explore.collapse(),
+    "steps": lambda: sf.explore.steps(),
+    "race": lambda: sf.explore.race("small"),
+}
+
+
+@pytest.fixture(scope="module", params=EXPLORERS)
+def box(request):
+    return EXPLORERS[request.param]()
+
+
+def test_importing_the_library_imports_no_widgets():
+    code = (
+        "import sys, synflow_lib as sf\n"
+        "assert not {'ipywidgets', 'synflow_lib.explore'} & set(sys.modules)\n"
+        "sf.explore.steps_picture()\n"
+        "assert 'ipywidgets' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_unknown_attribute_is_still_an_error():
+    with pytest.raises(AttributeError, match="explorer"):
+        sf.explorer
+
+
+def test_without_ipywidgets_the_remedy_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    with pytest.raises(ImportError, match="pip install ipywidgets"):
+        sf.explore.race("small")
+    assert sf.explore.race_picture("small").axes
+
+
+def test_the_slider_changes_picture_and_words(box):
+    stop = box.controls["stop"]
+    seen = set()
+    for _, value in stop.options[:3] + stop.options[-2:]:
+        stop.value = value
+        seen.add((box.picture.value, box.status.value))
+    pictures, words = zip(*seen, strict=True)
+    assert len(set(words)) == 5
+    assert len(set(pictures)) == 5
+
+
+def test_every_control_is_described_and_answers_when_let_go(box):
+    for control in box.controls.values():
+        assert control.description
+    assert box.controls["stop"].continuous_update is False
+
+
+def test_the_picture_has_its_words_as_text_alternative(box):
+    alt = re.search(r'alt="([^"]+)"', box.picture.value)[1]
+    told = re.search(r'<p class="synflow-status"[^>]*>(.+)</p>', box.status.value)[1]
+    assert alt == told.replace('"', "&quot;")
+
+
+def test_each_choice_changes_the_picture():
+    box = sf.explore.collapse(method="synflow")
+    for name, value in (("schedule", "cut"), ("method", "random"), ("network", "perceptron")):
+        before = box.picture.value
+        box.controls[name].value = value
+        assert box.picture.value != before, name
+    assert "The cut schedule is SynFlow" in box.status.value
+    assert box.controls["stop"].options[-1][0] == f"{families.stops('perceptron')[-1]:.3g}"
+
+
+def test_words_agree_with_masks_counted_here():
+    made = families.family("small", "random")
+    net = families.network("small")
+    for stop, compression in enumerate(made.stops):
+        masks, row = made.masks(stop), made.verdicts.iloc[stop]
+        assert row["kept"] == masks.kept == max(1, round(280 / compression))
+        assert row["empty_layers"] == len(masks.empty_layers())
+        assert row["connected"] != sf.is_collapsed(net, masks, "path")
+    assert not made.verdicts["connected"].all()  # else the above has said little
+
+
+def test_drawn_paths_are_kept_and_dead_ends_exist():
+    made = families.family("small", "magnitude")
+    pairs = families.drawn_weights(made, 7)
+    assert all((alive <= kept).all() for kept, alive in pairs)
+    assert any((alive != kept).any() for kept, alive in pairs)
+
+
+@pytest.mark.parametrize("method, lawful", [("synflow", True), ("magnitude", False)])
+def test_conservation_after_pruning(method, lawful):
+    units = families.family("small", method).units(4)
+    assert (units["max_relative_error"].iloc[0] < 1e-4) == lawful
+
+
+def test_random_scores_of_pruned_weights_do_not_count():
+    made = families.family("small", "random")
+    assert (made.units(len(made.stops) - 1)["incoming"] == 0).any()
+
+
+def test_the_network_is_as_it_was():
+    before = {k: v.clone() for k, v in families.network("small").state_dict().items()}
+    families.family("small", "grasp", "linear", 10).units(3)
+    for name, value in families.network("small").state_dict().items():
+        assert value.equal(before[name])
+
+
+def test_steps_remove_what_the_next_one_lacks():
+    way = stepping.walk("linear", 3)
+    for now, later in zip(way, way[1:], strict=False):
+        for kept, going, left in zip(now.weights, now.going, later.weights, strict=True):
+            np.testing.assert_array_equal(kept & ~going, left)
+
+
+def test_every_layer_carries_the_cut_and_what_goes_scores_least():
+    for schedule in ("cut", "exponential"):
+        for step in stepping.walk(schedule, 6):
+            for scores in step.scores:
+                np.testing.assert_allclose(scores.sum(), step.cut, rtol=1e-9)
+            rest = [
+                s[w & ~g] for s, w, g in zip(step.scores, step.weights, step.going, strict=True)
+            ]
+            gone = [s[g] for s, g in zip(step.scores, step.going, strict=True)]
+            assert np.concatenate(gone).max() <= np.concatenate(rest).min()
+
+
+def test_theorem_3_is_kept_by_cut_and_broken_by_one_shot():
+    assert all(step.removed < step.cut for step in stepping.walk("cut"))
+    [only] = stepping.walk("exponential", 1)
+    assert only.removed > only.cut
+
+
+def test_the_race_names_who_broke_and_when():
+    last = len(families.stops("small")) - 1
+    table = racing.field("small")
+    broken = set(table.loc[table["kept"] == 0, "method"])
+    told = racing.words("small", last)
+    assert "SynFlow" in told.partition("Still whole")[2]
+    for method in broken:
+        assert sf.figures.STYLES[method].label in told.partition("Still whole")[0]
+
+
+def test_pictures_are_the_explorers_own_and_the_same_each_time():
+    frame = collapsing._frames("small", "magnitude", "exponential", 1)[6]
+    again = panel.png(sf.explore.collapse_picture(compression=10))
+    assert frame.png == again == panel.png(sf.explore.collapse_picture(compression=10))
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        lambda: sf.explore.collapse_picture(),
+        lambda: sf.explore.collapse_picture("perceptron"),
+        lambda: sf.explore.race_picture("small"),
+        lambda: sf.explore.steps_picture(),
+    ],
+)
+def test_axes_are_labelled(picture):
+    for ax in picture().axes[:2]:
+        assert ax.get_xlabel() or ax.get_ylabel()
+
+
+def test_five_methods_differ_in_colour_and_marker():
+    figure = sf.explore.race_picture("small", 0)
+    lines = figure.legends[0].get_lines()[:5]
+    assert len({line.get_color() for line in lines}) == 5
+    assert len({line.get_marker() for line in lines}) == 5
+
+
+def test_lines_of_a_drawn_network():
+    ax = sf.explore.steps_picture(phase="score").axes[0]
+    assert sum(len(c.get_segments()) for c in ax.collections) == 44
+    mask = np.array([[True, False], [True, True]])
+    assert draw_weights(ax, [mask], 1.0) == 3
+    assert places([3])[0][:, 1].tolist() == [-1, 0, 1]
+    with pytest.raises(ValueError, match="2 outputs .* 3"):
+        draw_weights(ax, [mask, np.ones((1, 3), bool)], 1.0)
+
+
+@pytest.mark.parametrize(
+    "call, told",
+    [
+        (lambda: sf.explore.collapse("vgg"), "vgg16"),
+        (lambda: sf.explore.collapse(method="sinp"), "'snip'"),
+        (lambda: sf.explore.collapse(method="snip", schedule="cut"), "'exponential', 'linear'"),
+        (lambda: sf.explore.collapse(iterations=7), "1, 10, 100"),
+        (lambda: sf.explore.collapse("vgg16", iterations=100), "1, 10"),
+        (lambda: sf.explore.collapse_picture(compression=71), "N / L = 70"),
+        (lambda: sf.explore.collapse_picture(compression=float("nan")), "N / L = 70"),
+        (lambda: sf.explore.collapse_picture(compression="10"), "number"),
+        (lambda: sf.explore.race("fc"), "perceptron"),
+        (lambda: sf.explore.race_picture("small", 99), "0 to 11"),
+        (lambda: sf.explore.steps("cuts"), "'cut'"),
+        (lambda: sf.explore.steps(iterations=True), "1, 3, 6"),
+        (lambda: sf.explore.steps_picture(99), "1 to 4"),
+        (lambda: sf.explore.steps_picture(phase="cull"), "'prune'"),
+    ],
+)
+def test_bad_input_names_the_remedy(call, told):
+    with pytest.raises(ValueError, match=re.escape(told)):
+        call()
+
+
+def test_figures_refuse_tables_without_their_columns():
+    with pytest.raises(ValueError, match="compression"):
+        sf.figures.race_view(pd.DataFrame({"method": ["snip"]}), 0, 2.0)
+
+
+@pytest.mark.parametrize("made", [sf.explore.steps_animation, sf.explore.race_animation])
+def test_animations_are_small_and_alone(made):
+    page = made().data
+    assert 10_000 < len(page) < 300_000
+    assert page.count("data:image/png;base64,") >= 10
+    assert "http" not in page and "fa-" not in page  # nothing is fetched
+    assert re.search(r'<img alt="[^"]+"', page)
