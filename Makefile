@@ -31,7 +31,7 @@ ALONE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test test-units test-notebooks lab lint format sync bench docs classroom clean distclean
+.PHONY: help figures test test-units test-notebooks lab lint format sync bench docs classroom badges clean distclean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -95,6 +95,9 @@ docs: $(VENV)/.installed-docs ## API pages in docs/api/
 
 classroom: $(VENV)/.installed-classroom ## student and instructor notebooks, offline slides
 	@$(PY) notebooks/classroom.py $(if $(ONLY),--only $(ONLY))
+
+badges: $(READY) ## write the repository's address into badges and setup cells
+	@$(PY) notebooks/badges.py
 
 clean: ## remove caches and build products (not .venv)
 	@rm -rf build dist docs/api .pytest_cache .ruff_cache .hypothesis
