@@ -31,7 +31,7 @@ ALONE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test test-units test-notebooks lab lint format sync bench docs classroom badges clean distclean
+.PHONY: help figures test test-units test-notebooks lab lint format sync bench docs classroom badges colab-test clean distclean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -98,6 +98,9 @@ classroom: $(VENV)/.installed-classroom ## student and instructor notebooks, off
 
 badges: $(READY) ## write the repository's address into badges and setup cells
 	@$(PY) notebooks/badges.py
+
+colab-test: $(READY) ## run the notebooks with Colab's versions, from a wheel; docs/colab_test.md
+	@$(PY) notebooks/colab_test.py $(if $(ONLY),--only $(ONLY))
 
 clean: ## remove caches and build products (not .venv)
 	@rm -rf build dist docs/api .pytest_cache .ruff_cache .hypothesis
