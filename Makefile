@@ -9,7 +9,7 @@
 #     TORCH=cpu           on Linux without a GPU: torch's CPU build, gigabytes smaller
 #     JOBS=2              notebooks or tests at once, one thread each: the same numbers on any
 #                         number of cores; JOBS=1 where memory is short (8 GB a notebook)
-#     ONLY="02 04"        the notebooks that `make figures` runs
+#     ONLY="02 04"        the notebooks that `make figures` runs, or `make classroom` takes
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -31,7 +31,7 @@ ALONE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test test-units test-notebooks lab lint format sync bench docs clean distclean
+.PHONY: help figures test test-units test-notebooks lab lint format sync bench docs classroom badges colab-test clean distclean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -92,6 +92,15 @@ bench: $(READY) ## the commands behind every claimed speed, memory and seed swee
 
 docs: $(VENV)/.installed-docs ## API pages in docs/api/
 	@$(PY) -m pdoc --math --docformat google -o docs/api synflow_lib
+
+classroom: $(VENV)/.installed-classroom ## student and instructor notebooks, offline slides
+	@$(PY) notebooks/classroom.py $(if $(ONLY),--only $(ONLY))
+
+badges: $(READY) ## write the repository's address into badges and setup cells
+	@$(PY) notebooks/badges.py
+
+colab-test: $(READY) ## run the notebooks with Colab's versions, from a wheel; docs/colab_test.md
+	@$(PY) notebooks/colab_test.py $(if $(ONLY),--only $(ONLY))
 
 clean: ## remove caches and build products (not .venv)
 	@rm -rf build dist docs/api .pytest_cache .ruff_cache .hypothesis
