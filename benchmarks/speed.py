@@ -5,8 +5,9 @@
 
 The two sides are timed in turn, `--repeats` times, and the medians are compared. The obvious
 implementation's iterations all cost the same, so only its first `--steps` are timed; ours get
-cheaper along the way, so a whole run is timed. Writes benchmarks/results/speed_CLAIM.md. Run it with
-OpenMP's usual settings: threads that wait asleep (OMP_WAIT_POLICY=PASSIVE) slow the obvious side.
+cheaper along the way, so a whole run is timed. Writes benchmarks/results/speed_CLAIM.md. To be run
+with OpenMP's usual settings: threads that wait asleep (OMP_WAIT_POLICY=PASSIVE) slow the obvious
+side.
 """
 
 from __future__ import annotations

@@ -119,12 +119,12 @@ def _steps(first: float, last: float, step: float) -> tuple[float, ...]:
 
 # ------------------------------------------------------------------------------------ the scales
 
-_DIGITS_FC = Panel(
+DIGITS_FC = Panel(
     "digits", "fc", Recipe(10, 0.1, 64, weight_decay=1e-4, one_cycle=True),
     (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 3.75, 4.25), tuple(VARIANTS),
     model_options={"batch_norm": True},
 )  # fmt: skip
-_DIGITS_CONV = Panel(
+DIGITS_CONV = Panel(
     "digits", "conv", Recipe(6, 0.1, 64, weight_decay=1e-4, one_cycle=True),
     (0.0, 1.0, 1.5, 2.0, 2.5), model_options={"batch_norm": True, "depth": 5, "width": 12},
 )  # fmt: skip
@@ -137,7 +137,7 @@ def _papers(dataset: str) -> Iterable[Panel]:
 
 
 _FIGURE1 = {
-    "classroom": lambda: Grid((_DIGITS_FC,), 5),
+    "classroom": lambda: Grid((DIGITS_FC,), 5),
     "colab": lambda: Grid(
         (Panel("cifar100", "vgg16", COLAB, (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0), tuple(VARIANTS)),),
         1,
@@ -153,7 +153,7 @@ _FIGURE1 = {
     ),
 }  # fmt: skip
 _FIGURE6 = {
-    "classroom": lambda: Grid((_DIGITS_FC, _DIGITS_CONV), 5),
+    "classroom": lambda: Grid((DIGITS_FC, DIGITS_CONV), 5),
     "colab": lambda: Grid(
         tuple(
             Panel("cifar10", model, COLAB, (0.0, 1.0, 2.0, 3.0)) for model in ("vgg11", "resnet20")

@@ -104,7 +104,7 @@ def study() -> Study:
     >>> study().panel.model
     'fc'
     """
-    return Study(grids._DIGITS_FC, env.settings().seeds)
+    return Study(grids.DIGITS_FC, env.settings().seeds)
 
 
 def networks() -> dict[str, grids.Panel]:
@@ -113,7 +113,7 @@ def networks() -> dict[str, grids.Panel]:
     >>> [panel.model for panel in networks().values()]
     ['fc', 'conv']
     """
-    return {"fully connected": grids._DIGITS_FC, "convolutional": grids._DIGITS_CONV}
+    return {"fully connected": grids.DIGITS_FC, "convolutional": grids.DIGITS_CONV}
 
 
 def against(table: pd.DataFrame, reference: str, value: str = "accuracy") -> pd.DataFrame:
