@@ -88,12 +88,16 @@ def _peak(kind: str, name: str, dtype: str, compression: float, queue) -> None:
     sf.prune(small, "synflow", 2)  # what is imported at first use is not the network's memory
     obvious.synflow(small, 2, 2, small.input_shape)
     net = network(name, dtype)
+    kind, _, images = kind.partition(" ")
+    x = torch.rand(int(images or 1), *net.input_shape)
     Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak of making the network
     before = _status("VmRSS")
     if kind == "obvious":
         obvious.synflow(net, compression, 100, net.input_shape, steps=2)
-    else:
+    elif kind == "ours":
         sf.prune(net, "synflow", compression, iterations=2)
+    else:
+        sf.prune(net, kind, compression, (x, torch.arange(len(x)) % 10))
     queue.put(_status("VmHWM") - before)
 
 
@@ -168,6 +172,15 @@ def trajectories(args) -> list[str]:
     return rows
 
 
+def chunks(args) -> list[str]:
+    """SNIP and GraSP: peak memory for 2,000 scoring images against 256."""
+    rows = ["| method | 256 images, MB | 2,000 images, MB | ratio |", "|---|---|---|---|"]
+    for method in ("snip", "grasp"):
+        few, many = (peak_megabytes(f"{method} {n}", "vgg16", "float32", 100) for n in (256, 2000))
+        rows.append(f"| {method} | {few:.0f} | {many:.0f} | {many / few:.2f} |")
+    return rows
+
+
 def critical(args) -> list[str]:
     """Critical compression of a one-shot score by layer, against a search over 25 compressions."""
     net = network("vgg16")
@@ -230,6 +243,7 @@ CLAIMS = {
     "parity": parity,
     "iterations": iterations,
     "trajectories": trajectories,
+    "chunks": chunks,
     "critical": critical,
     "figure2": figure2,
 }
