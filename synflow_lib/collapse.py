@@ -219,7 +219,8 @@ def critical_compression(
     ``resolution``, by bisection.
 
     Args:
-        as in `prune`; ``resolution`` > 1.
+        resolution: above 1.
+        (others): as in `prune`.
 
     >>> _ = torch.manual_seed(0)
     >>> net = nn.Sequential(nn.Linear(50, 50), nn.ReLU(), nn.Linear(50, 2))

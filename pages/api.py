@@ -1,0 +1,95 @@
+"""The pages of the API: a page for each row of README's table of modules."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import griffe
+
+PACKAGE = "synflow_lib"
+LAYOUT = "## How the library is laid out"
+ROW = re.compile(r"^\| (`[^|]+`) \| ([^|]+) \|$", flags=re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Modules that belong together, and what they hold."""
+
+    modules: tuple[str, ...]
+    holds: str
+
+
+def groups(root: Path) -> list[Group]:
+    """The rows of README's table, and one more for the modules that it leaves out.
+
+    Raises:
+        ValueError: the table is gone, or names a module that does not exist.
+    """
+    _, _, text = (root / "README.md").read_text(encoding="utf-8").partition(LAYOUT)
+    rows = ROW.findall(text.partition("\n## ")[0])
+    if not rows:
+        raise ValueError(f"README.md has no table of modules under {LAYOUT!r}")
+    found = [Group(tuple(re.findall(r"`(\w+)`", names)), holds) for names, holds in rows]
+    there = modules(root)
+    named = {name for group in found for name in group.modules}
+    if unknown := sorted(named - set(there)):
+        raise ValueError(f"README.md's table names modules that do not exist: {unknown}")
+    rest = tuple(name for name in there if name not in named)
+    return [*found, Group(rest, "what the others share: files, random numbers, work space")]
+
+
+def modules(root: Path) -> dict[str, list[str]]:
+    """Public modules of the library -> their own public modules, both in the order of names."""
+
+    def public(folder: Path) -> list[str]:
+        paths = [*folder.glob("*.py"), *(path.parent for path in folder.glob("*/__init__.py"))]
+        return sorted(path.stem for path in paths if not path.stem.startswith("_"))
+
+    folder = root / PACKAGE
+    return {name: public(folder / name) for name in public(folder)}
+
+
+def group_page(group: Group, inside: dict[str, list[str]]) -> str:
+    """Markdown of a page: mkdocstrings fills in what the modules say of themselves."""
+    parts = [f"# {', '.join(group.modules)}", f"{group.holds.strip().capitalize()}."]
+    for module in group.modules:
+        parts.append(f"::: {PACKAGE}.{module}")
+        for part in inside[module]:
+            parts.append(f"::: {PACKAGE}.{module}.{part}\n    options:\n      heading_level: 3")
+    return "\n\n".join(parts) + "\n"
+
+
+def names_page(root: Path) -> str:
+    """Markdown of the first page: every name of `synflow_lib`, in a line each."""
+    package = griffe.load(PACKAGE, search_paths=[str(root)], resolve_aliases=True)
+    rows = []
+    for name in sorted(package.exports or [], key=str.lower):
+        member = package.members.get(name)
+        if member is None:
+            path, told = f"{PACKAGE}.{name}", _told(griffe.load(f"{PACKAGE}.{name}", search_paths=[str(root)]))
+        else:
+            target = member.final_target if member.is_alias else member
+            path, told = target.path, _told(target)
+        # What says nothing of itself has no place on its module's page to lead to.
+        rows.append(f"| [`sf.{name}`][{path}] | {told} |" if told else f"| `sf.{name}` | |")
+    return "\n".join(
+        [
+            f"# {PACKAGE}",
+            "",
+            str(package.docstring.value).partition("\n\n>>>")[0],
+            "",
+            "```python\nimport synflow_lib as sf\n```",
+            "",
+            "| name | |",
+            "|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def _told(thing: griffe.Object) -> str:
+    text = thing.docstring.value if thing.docstring else ""
+    return " ".join(text.partition("\n\n")[0].split()).replace("|", "\\|")

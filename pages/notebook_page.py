@@ -1,0 +1,132 @@
+"""A notebook with its stored outputs as a page in Markdown; nothing is run.
+
+>>> code_fence("print(1)", "python")
+'```python\\nprint(1)\\n```'
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+from pictures import describe
+
+ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+FORMULA = re.compile(r"^\$\$(.+?)\$\$", flags=re.MULTILINE | re.DOTALL)
+FENCED = re.compile(r"^```.*?^```$", flags=re.MULTILINE | re.DOTALL)
+CHECKED = re.compile(r"^# NBVAL_\w+\n", flags=re.MULTILINE)  # speaks to the tests only
+SAVED = re.compile(r"""\bsave\([^,"']+,\s*["']([\w.-]+)["']""")
+HEADING = re.compile(r"^#{1,6} (.+)$", flags=re.MULTILINE)
+
+
+@dataclass
+class Page:
+    """What becomes of a notebook.
+
+    Attributes:
+        markdown: the text of the page.
+        pictures: file name -> PNG bytes, of a folder ``NAME_files`` beside the page.
+        inserts: place holder -> HTML that no Markdown parser should see (tables, animations).
+    """
+
+    markdown: str
+    pictures: dict[str, bytes] = field(default_factory=dict)
+    inserts: dict[str, str] = field(default_factory=dict)
+
+
+def notebook_page(path: Path, figures: Path) -> Page:
+    """Reads a notebook and lays it out.
+
+    Args:
+        path: of the `.ipynb`.
+        figures: the folder of saved figures, whose SVG tell what a figure shows.
+
+    Raises:
+        ValueError: an output is of a kind that has no place on a page.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    page, parts, heading = Page(""), [], path.stem
+    for number, cell in enumerate(notebook.cells):
+        if cell.cell_type == "markdown":
+            parts.append(markdown_cell(cell.source))
+            if found := HEADING.findall(FENCED.sub("", cell.source)):
+                heading = found[-1]
+        elif cell.cell_type == "code" and cell.source.strip():
+            parts.append(code_fence(CHECKED.sub("", cell.source), "python"))
+            for count, output in enumerate(cell.outputs):
+                name = f"{path.stem}-{number}-{count}"
+                parts.append(_output(output, name, page, _alternative(cell, heading, figures)))
+    page.markdown = "\n\n".join(part for part in parts if part) + "\n"
+    return page
+
+
+def markdown_cell(source: str) -> str:
+    """A Markdown cell as Python-Markdown wants it.
+
+    Displayed formulas come in one line, between blank ones (a line that begins with a minus would
+    be a list), and what a reader unfolds is read as Markdown.
+
+    >>> markdown_cell("so\\n$$a\\n - b$$")
+    'so\\n\\n\\n$$\\na - b\\n$$\\n'
+    """
+    fences: list[str] = []
+
+    def keep(match: re.Match) -> str:
+        fences.append(match[0])
+        return f"\x02{len(fences) - 1}\x03"
+
+    def formula(match: re.Match) -> str:
+        return f"\n\n$$\n{' '.join(line.strip() for line in match[1].split())}\n$$\n"
+
+    text = FORMULA.sub(formula, FENCED.sub(keep, source))
+    text = text.replace("<details>", '<details markdown="1">')
+    return re.sub("\x02(\\d+)\x03", lambda match: fences[int(match[1])], text)
+
+
+def code_fence(text: str, language: str) -> str:
+    """Text between fences longer than any inside it."""
+    longest = max((len(ticks) for ticks in re.findall(r"^`{3,}", text, re.MULTILINE)), default=2)
+    fence = "`" * (longest + 1)
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+
+
+def _alternative(cell: NotebookNode, heading: str, figures: Path) -> str:
+    """What a reader is told who does not see the figure that a cell shows."""
+    names = SAVED.findall(cell.source)
+    drawing = figures / f"{names[-1]}.svg" if names else None
+    told = describe(drawing) if drawing and drawing.is_file() else ""
+    if not told and (call := cell.source.rstrip().splitlines()[-1]).endswith(")"):
+        told = f"the result of {call}"
+    heading = re.sub(r"[$*`\\]", "", heading)
+    return f"Figure under the heading \N{LEFT DOUBLE QUOTATION MARK}{heading}\N{RIGHT DOUBLE QUOTATION MARK}" + (
+        f": {told}" if told else ""
+    )
+
+
+def _output(output: NotebookNode, name: str, page: Page, alternative: str) -> str:
+    if output.output_type == "stream":
+        return _text(output.text)
+    if output.output_type == "error":
+        raise ValueError(f"{name}: an error is stored as output; run the notebook again")
+    data = output.data
+    if "image/png" in data:
+        page.pictures[f"{name}.png"] = base64.b64decode(data["image/png"])
+        folder = name.rsplit("-", 2)[0] + "_files"
+        return f'<p><img alt="{html.escape(alternative)}" src="{folder}/{name}.png"></p>'
+    if "text/html" in data:
+        page.inserts[f'<div id="{name}"></div>'] = f'<div class="output">{data["text/html"]}</div>'
+        return f'<div id="{name}"></div>'
+    if "text/markdown" in data:
+        return markdown_cell(data["text/markdown"])
+    if "text/plain" in data:
+        return _text(data["text/plain"])
+    raise ValueError(f"{name}: an output of {', '.join(data)}; expected a PNG, HTML or text")
+
+
+def _text(text: str) -> str:
+    return code_fence(ANSI.sub("", text), "{ .text .output .no-copy }") if text.strip() else ""
