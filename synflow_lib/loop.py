@@ -230,7 +230,11 @@ class Record:
     def add(self, where: Tensor, removed: Tensor) -> None:
         number, kept = len(self.counts), self.counts[-1] - where.numel()
         self.iteration.index_fill_(0, where, number)
-        self.score.index_copy_(0, where, removed)
+        exact = torch.promote_types(self.score.dtype, removed.dtype)
+        if self.score.dtype != exact:  # a scorer of the user's may be more precise
+            with torch.inference_mode(False):
+                self.score = self.score.to(exact)
+        self.score.index_copy_(0, where, removed.to(exact))
         self.counts.append(kept)
         size = float(removed.sum(dtype=torch.float64))
         ratio = size / self.cut if self.cut else float("nan")  # nothing flows any more

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -105,22 +106,23 @@ class Trajectory:
         The layer whose last weight goes first decides: whatever ranks above that weight is kept
         with it. No search over compressions.
         """
-        sizes = [shape.numel() for shape in self.layout.values()]
+        iterations, scores = self.iteration.cpu().numpy(), self.score.cpu().numpy()
         weakest, start = None, 0
-        for size in sizes:
-            iteration, score = (t[start : start + size] for t in (self.iteration, self.score))
-            last = int(iteration.max())
+        for size in (shape.numel() for shape in self.layout.values()):
+            layer = slice(start, start + size)
+            last, values = int(iterations[layer].max()), scores[layer]
             if last != SURVIVED:
-                scores = score.masked_fill(iteration != last, -torch.inf)
-                best = int(scores.argmax())  # of equal ones the first stays longest
-                best = int((scores == scores[best]).nonzero()[0])
-                rank = (last, float(scores[best]), -(start + best))
+                if iterations[layer].min() != last:
+                    values = np.where(iterations[layer] == last, values, -np.inf)
+                best = int(values.argmax())  # of equal ones the first stays longest
+                rank = (last, values[best], -(start + best))
                 weakest = rank if weakest is None else min(weakest, rank)
             start += size
         if weakest is None:
             return self.counts[-1]
         last, value, position = weakest[0], weakest[1], -weakest[2]
-        same = self.iteration == last
-        above = int((same & (self.score > value)).sum())
-        ties = int((same & (self.score == value))[: position + 1].sum())
+        same = iterations == last
+        above = int(np.count_nonzero(same & (scores > value)))
+        before = slice(position + 1)
+        ties = int(np.count_nonzero(same[before] & (scores[before] == value)))
         return self.counts[last] + above + ties

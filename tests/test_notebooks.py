@@ -51,6 +51,7 @@ def environment():
         "05_accuracy_vs_compression",
         "06_reviewers_questions",
         "07_sanity_checks",
+        "08_your_own_pruner",
     ],
 )
 def test_the_course_is_complete(name):

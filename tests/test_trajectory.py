@@ -436,3 +436,17 @@ def test_biases_and_kept_layers_in_the_cut_schedule():
     assert list(kept_dense.layout) == ["0.weight", "2.weight"]
     assert kept_dense.counts[-1] == 2
     assert probe.connected(kept_dense.keeping(2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_scores_of_another_precision_than_the_network(dtype):
+    net = mlp(6, 8, 5).float()
+
+    def scorer(model, batch):
+        return {name: w.detach().abs().to(dtype) for name, w in sf.prunable(model).items()}
+
+    path = sf.trajectory(net, scorer)
+    for compression in (1, 2, 7, 20):
+        assert path.at(compression) == sf.prune(net, scorer, compression)
+    assert path.score.dtype == torch.promote_types(dtype, torch.float32)
+    assert sf.critical_compression(net, scorer).kept == path.last_of_each_layer()

@@ -1,6 +1,6 @@
 """The notebooks' loops, one module a topic, so that a notebook holds prose, calls and plots.
 
-`collapse` (00, 01, 05), `conservation` (02), `dynamics` and `figure5` (03), `schedules` (04),
+`collapse` (00, 01, 05, 08), `conservation` (02), `dynamics` and `figure5` (03), `schedules` (04),
 `questions`, `scorings`, `dead_inputs`, `layer_laws` and `cost` (06), `sanity` and `widths` (07).
 """
 
