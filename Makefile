@@ -31,7 +31,7 @@ ALONE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test test-units test-notebooks lab lint format sync bench docs classroom badges colab-test clean distclean
+.PHONY: help figures test test-units test-notebooks lab lint format sync bench site classroom badges colab-test clean distclean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -60,7 +60,8 @@ figures: $(READY) ## run every notebook; figures, agreement and provenance in fi
 
 test: test-units test-notebooks ## unit tests, doctests, then the notebooks' checked cells
 
-test-units: $(READY)
+test-units: $(READY) $(VENV)/.installed-site $(VENV)/.installed-browser
+	@sh tests/install_browser.sh
 	@echo "== unit tests and doctests"
 	@$(ALONE) $(PY) -m pytest -n $(JOBS)
 
@@ -90,8 +91,9 @@ bench: $(READY) ## the commands behind every claimed speed, memory and seed swee
 		echo "== benchmarks/$$file.py"; $(PY) benchmarks/$$file.py; done
 	@cat benchmarks/results/*.md > benchmarks/RESULTS.md
 
-docs: $(VENV)/.installed-docs ## API pages in docs/api/
-	@$(PY) -m pdoc --math --docformat google -o docs/api synflow_lib
+site: $(VENV)/.installed-site ## notebooks, guides and API as pages that need no network, in build/site/
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --strict -f pages/mkdocs.yml
+	@echo "build/site/index.html"
 
 classroom: $(VENV)/.installed-classroom ## student and instructor notebooks, offline slides
 	@$(PY) notebooks/classroom.py $(if $(ONLY),--only $(ONLY))
@@ -103,7 +105,7 @@ colab-test: $(READY) ## run the notebooks with Colab's versions, from a wheel; d
 	@$(PY) notebooks/colab_test.py $(if $(ONLY),--only $(ONLY))
 
 clean: ## remove caches and build products (not .venv)
-	@rm -rf build dist docs/api .pytest_cache .ruff_cache .hypothesis
+	@rm -rf build dist .pytest_cache .ruff_cache .hypothesis
 	@find . -path ./$(VENV) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) \
 		-type d -exec rm -rf {} +
 

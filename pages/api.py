@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,14 +53,24 @@ def modules(root: Path) -> dict[str, list[str]]:
     return {name: public(folder / name) for name in public(folder)}
 
 
-def group_page(group: Group, inside: dict[str, list[str]]) -> str:
+def group_page(root: Path, group: Group, inside: dict[str, list[str]]) -> str:
     """Markdown of a page: mkdocstrings fills in what the modules say of themselves."""
-    parts = [f"# {', '.join(group.modules)}", f"{group.holds.strip().capitalize()}."]
+    holds = group.holds.strip()
+    parts = [f"# {', '.join(group.modules)}", f"{holds[0].upper()}{holds[1:]}."]
     for module in group.modules:
         parts.append(f"::: {PACKAGE}.{module}")
+        if inside[module]:  # what a package passes on from its modules is shown there, once
+            parts[-1] += f"\n    options:\n      members: {json.dumps(own(root, module))}"
         for part in inside[module]:
             parts.append(f"::: {PACKAGE}.{module}.{part}\n    options:\n      heading_level: 3")
     return "\n\n".join(parts) + "\n"
+
+
+def own(root: Path, package: str) -> list[str]:
+    """Public functions and classes that stand in a package's own `__init__.py`."""
+    text = (root / PACKAGE / package / "__init__.py").read_text(encoding="utf-8")
+    things = (part for part in ast.parse(text).body if hasattr(part, "name"))
+    return [part.name for part in things if not part.name.startswith("_")]
 
 
 def names_page(root: Path) -> str:
@@ -68,7 +80,9 @@ def names_page(root: Path) -> str:
     for name in sorted(package.exports or [], key=str.lower):
         member = package.members.get(name)
         if member is None:
-            path, told = f"{PACKAGE}.{name}", _told(griffe.load(f"{PACKAGE}.{name}", search_paths=[str(root)]))
+            # A module that is imported when it is asked for.
+            path = f"{PACKAGE}.{name}"
+            told = _told(griffe.load(path, search_paths=[str(root)]))
         else:
             target = member.final_target if member.is_alias else member
             path, told = target.path, _told(target)

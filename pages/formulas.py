@@ -7,9 +7,7 @@ import re
 
 import math_core
 
-PLACE = re.compile(
-    r'<(span|div) class="arithmatex">\\([(\[])(.+?)\\[)\]]</\1>', flags=re.DOTALL
-)
+PLACE = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.+?)\\[)\]]</\1>', flags=re.DOTALL)
 COLORS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -25,13 +23,21 @@ def typeset(page: str) -> str:
     >>> typeset('<span class="arithmatex">\\\\(x\\\\)</span>')
     '<math><mi>x</mi></math>'
     """
-    converter = math_core.LatexToMathML()
+    return PLACE.sub(lambda match: _mathml(match[3], match[1] == "div"), page)
 
-    def formula(match: re.Match) -> str:
-        latex = html.unescape(match[3]).strip()
-        try:
-            return converter.convert_with_local_state(latex, displaystyle=match[1] == "div")
-        except math_core.LatexError as error:
-            raise ValueError(f"formula {latex!r}: {COLORS.sub('', str(error))}") from None
 
-    return PLACE.sub(formula, page)
+def typeset_title(title: str) -> str:
+    """The same for the entry of a heading in the table of contents, which has lost its marks.
+
+    >>> typeset_title("to \\\\(x\\\\)")
+    'to <math><mi>x</mi></math>'
+    """
+    return re.sub(r"\\\((.+?)\\\)", lambda match: _mathml(match[1], False), title)
+
+
+def _mathml(source: str, display: bool) -> str:
+    latex = html.unescape(source).strip()
+    try:
+        return math_core.LatexToMathML().convert_with_local_state(latex, displaystyle=display)
+    except math_core.LatexError as error:
+        raise ValueError(f"formula {latex!r}: {COLORS.sub('', str(error))}") from None

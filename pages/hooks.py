@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.plugins import get_plugin_logger
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -22,13 +23,15 @@ if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))
 
 import api  # noqa: E402
-from formulas import typeset  # noqa: E402
+from check import faults  # noqa: E402
+from formulas import typeset, typeset_title  # noqa: E402
 from notebook_page import notebook_page  # noqa: E402
 
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\(([^)]*)\)")
 LINK = re.compile(r"(?<!!)(\[[^\]]*\]\()([^)#\s:]+)((?:#[^)]*)?\))")
 FONT = "ziamath/fonts/STIXTwoMath-Regular.ttf"
 
+log = get_plugin_logger("pages")
 inserts: dict[str, str] = {}
 
 
@@ -54,8 +57,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     texts = {"index.md": (ROOT / "README.md").read_text(encoding="utf-8")}
     for path in [*(ROOT / "docs").glob("*.md"), *(ROOT / "figures").glob("*.md")]:
         texts[path.relative_to(ROOT).as_posix()] = path.read_text(encoding="utf-8")
+    written = _descriptions()
     for path in _notebooks():
-        made = notebook_page(path, ROOT / "figures")
+        made = notebook_page(path, ROOT / "figures", written)
         texts[_page(path)] = made.markdown
         inserts.update(made.inserts)
         for name, data in made.pictures.items():
@@ -68,7 +72,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     inside = api.modules(ROOT)
     texts["api/index.md"] = api.names_page(ROOT)
     for group in api.groups(ROOT):
-        texts[f"api/{group.modules[0]}.md"] = api.group_page(group, inside)
+        texts[f"api/{group.modules[0]}.md"] = api.group_page(ROOT, group, inside)
     known = {file.src_uri for file in files} | set(texts)
     for uri, text in texts.items():
         if not uri.startswith("api/"):
@@ -82,9 +86,20 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_content(html: str, page: Page, **_) -> str:
     """Sets formulas, and puts stored HTML (tables, animations) where the page left room for it."""
     html = typeset(html)
+    entries = list(page.toc)
+    while entries:
+        entry = entries.pop()
+        entry.title = typeset_title(entry.title)
+        entries += entry.children
     for place, content in inserts.items():
         html = html.replace(place, content)
     return html
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Warns, which in strict mode is an error, of what no reader should meet."""
+    for fault in faults(Path(config.site_dir)):
+        log.warning(fault)
 
 
 def adapt(text: str, uri: str, known: set[str], repository: str) -> str:
@@ -133,6 +148,13 @@ def _notebooks() -> list[Path]:
     return sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
 
+def _descriptions() -> dict[str, str]:
+    """Saved figures that somebody has described: the pictures at the heads of the notebooks."""
+    texts = [path.with_suffix(".py").read_text(encoding="utf-8") for path in _notebooks()]
+    found = re.findall(r"!\[([^\]]+)\]\(\.\./figures/([\w.-]+)\.png\)", "\n".join(texts))
+    return {name: told for told, name in found}
+
+
 def _page(path: Path) -> str:
     return path.relative_to(ROOT).with_suffix(".md").as_posix()
 
@@ -145,4 +167,3 @@ def _file(config: MkDocsConfig, path: Path) -> File:
 def _repository() -> str:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     return re.search(r'^Repository = "([^"]+)"', text, flags=re.MULTILINE)[1]
-

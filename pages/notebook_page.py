@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,7 @@ FORMULA = re.compile(r"^\$\$(.+?)\$\$", flags=re.MULTILINE | re.DOTALL)
 FENCED = re.compile(r"^```.*?^```$", flags=re.MULTILINE | re.DOTALL)
 CHECKED = re.compile(r"^# NBVAL_\w+\n", flags=re.MULTILINE)  # speaks to the tests only
 SAVED = re.compile(r"""\bsave\([^,"']+,\s*["']([\w.-]+)["']""")
+DRAWN = re.compile(r"\bsf\.(?:figures|explore)\.(?!save\b)\w+")
 HEADING = re.compile(r"^#{1,6} (.+)$", flags=re.MULTILINE)
 
 
@@ -39,12 +41,13 @@ class Page:
     inserts: dict[str, str] = field(default_factory=dict)
 
 
-def notebook_page(path: Path, figures: Path) -> Page:
+def notebook_page(path: Path, figures: Path, written: Mapping[str, str]) -> Page:
     """Reads a notebook and lays it out.
 
     Args:
         path: of the `.ipynb`.
         figures: the folder of saved figures, whose SVG tell what a figure shows.
+        written: name of a saved figure -> what somebody wrote of it; this is preferred.
 
     Raises:
         ValueError: an output is of a kind that has no place on a page.
@@ -60,7 +63,9 @@ def notebook_page(path: Path, figures: Path) -> Page:
             parts.append(code_fence(CHECKED.sub("", cell.source), "python"))
             for count, output in enumerate(cell.outputs):
                 name = f"{path.stem}-{number}-{count}"
-                parts.append(_output(output, name, page, _alternative(cell, heading, figures)))
+                parts.append(
+                    _output(output, name, page, _alternative(cell, heading, figures, written))
+                )
     page.markdown = "\n\n".join(part for part in parts if part) + "\n"
     return page
 
@@ -95,17 +100,18 @@ def code_fence(text: str, language: str) -> str:
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 
 
-def _alternative(cell: NotebookNode, heading: str, figures: Path) -> str:
+def _alternative(
+    cell: NotebookNode, heading: str, figures: Path, written: Mapping[str, str]
+) -> str:
     """What a reader is told who does not see the figure that a cell shows."""
     names = SAVED.findall(cell.source)
-    drawing = figures / f"{names[-1]}.svg" if names else None
-    told = describe(drawing) if drawing and drawing.is_file() else ""
-    if not told and (call := cell.source.rstrip().splitlines()[-1]).endswith(")"):
-        told = f"the result of {call}"
+    told = written.get(names[-1], "") if names else ""
+    if names and not told and (drawing := figures / f"{names[-1]}.svg").is_file():
+        told = describe(drawing)
+    if not told and (calls := DRAWN.findall(cell.source)):
+        told = f"what {calls[-1]} draws"
     heading = re.sub(r"[$*`\\]", "", heading)
-    return f"Figure under the heading \N{LEFT DOUBLE QUOTATION MARK}{heading}\N{RIGHT DOUBLE QUOTATION MARK}" + (
-        f": {told}" if told else ""
-    )
+    return f'Figure under the heading "{heading}"' + (f": {told}" if told else "")
 
 
 def _output(output: NotebookNode, name: str, page: Page, alternative: str) -> str:

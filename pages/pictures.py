@@ -23,14 +23,16 @@ def describe(path: Path) -> str:
     """
     parser = ElementTree.XMLParser(target=ElementTree.TreeBuilder(insert_comments=True))
     root = ElementTree.parse(path, parser).getroot()
-    axes, legend = [], []
+    axes, legend, rest = [], [], []
     for group in root.iter(f"{SVG}g"):
-        if re.fullmatch(r"axes_\d+", group.get("id", "")):
+        if group.get("id") == "figure_1":  # labels that all panels share
+            rest = [text for part in group if _is_text(part) for text in _texts(part)]
+        elif re.fullmatch(r"axes_\d+", group.get("id", "")):
             across, up = (_label(axis) for axis in _axes(group))
             axes.append(" against ".join(text for text in (up, across) if text))
         elif re.fullmatch(r"legend_\d+", group.get("id", "")):
             legend += _texts(group)
-    told = ", and ".join(dict.fromkeys(text for text in axes if text))
+    told = ", and ".join(dict.fromkeys(text for text in (*axes, " ".join(rest)) if text))
     entries = ", ".join(dict.fromkeys(legend))
     return "; ".join(filter(None, [told, entries and f"legend: {entries}"]))
 
@@ -42,8 +44,12 @@ def _axes(group: ElementTree.Element) -> list[ElementTree.Element | None]:
 
 def _label(axis: ElementTree.Element | None) -> str:
     """The text beside the ticks: it is no part of a tick's group."""
-    parts = [] if axis is None else [g for g in axis if g.get("id", "").startswith("text_")]
+    parts = [] if axis is None else [part for part in axis if _is_text(part)]
     return " ".join(text for part in parts for text in _texts(part))
+
+
+def _is_text(group: ElementTree.Element) -> bool:
+    return group.get("id", "").startswith("text_")
 
 
 def _texts(group: ElementTree.Element) -> list[str]:

@@ -71,6 +71,7 @@ METHODS: dict[str, type[Method]] = {
     "synflow": SynFlow,
     "signed_snip": SignedSnip,
 }
+"""Name -> class of every known method; `register` adds to it."""
 
 
 def register(name: str, method: Scorer | type[Method], *, replace: bool = False) -> None:
