@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .linear import as_columns, convolve, is_plain, map_size, works_as_product
-from .pieces import in_pieces, parts
+from .pieces import in_pieces, parts, spans
 
 _LARGE = 1 << 18  # weights, and multiplications, from where pieces cost less than they save
 _MANY = 1 << 22
@@ -93,7 +93,7 @@ class _Product:
 
         def one(piece: slice) -> Tensor | None:
             weight, outflow = self.weight[piece], gradient[piece]
-            torch.mul(outflow @ self.inflow.T, weight, out=self.scores[piece])
+            torch.mm(outflow, self.inflow.T, out=self.scores[piece]).mul_(weight)
             return outflow.T @ weight if onward else None
 
         found = in_pieces(one, self.pieces)
@@ -122,7 +122,8 @@ class _Convolution:
     def __init__(self, module: nn.Module, scores: Tensor) -> None:
         self.module, self.weight, self.scores = module, module.weight.detach(), scores
         self.how = (module.stride, module.padding, module.dilation)
-        self.pieces = parts(len(self.weight), least=16)
+        # Two, since every piece brings the image into its own order once more.
+        self.pieces = spans(len(self.weight), max(16, (len(self.weight) + 1) // 2))
 
     def forward(self, x: Tensor) -> Tensor:
         found = in_pieces(

@@ -143,18 +143,7 @@ class PruningLoop:
             left = record.counts[-1]
             if left <= stop:
                 return None
-            if not method.zero_scores_zero:
-                scores = scores.masked_fill(~alive, 0)
-            if float(scores.amin()) < 0:
-                raise ValueError(
-                    f"{self.method_class.__name__} gave negative scores; schedule='cut' needs"
-                    " positive conserved ones (Theorem 3)"
-                )
-            views = self.work.views(scores).values()
-            sums = [float(view.sum(dtype=torch.float64)) for view in views]
-            record.cut = min(sum(sums[layer] for layer in cut) for cut in cuts)
-            if isinstance(method, SynFlow):  # a weight shared by layers counts once in R
-                record.cut = min(record.cut, float(method.total))
+            record.cut = self._least(cuts, scores, alive, method)
             stay = keep_cut(scores, record.cut * slack) & alive
             if isinstance(method, SynFlow) and method.pipes.detours:
                 stay = _spare_shortest(stay, alive, method, slack)
@@ -168,6 +157,19 @@ class PruningLoop:
 
         self.loop(decide, None, record)
         return record.trajectory(self.layout)
+
+    def _least(self, cuts: list[list[int]], scores: Tensor, alive: Tensor, method: Method) -> float:
+        """What the cut carries that carries least."""
+        if method.through is not None:  # known without a pass over the scores
+            return float(method.through)
+        scores = scores.masked_fill(~alive, 0)
+        if float(scores.amin()) < 0:
+            raise ValueError(
+                f"{self.method_class.__name__} gave negative scores; schedule='cut' needs"
+                " positive conserved ones (Theorem 3)"
+            )
+        sums = [float(view.sum(dtype=torch.float64)) for view in self.work.views(scores).values()]
+        return min(sum(sums[layer] for layer in cut) for cut in cuts)
 
     def cuts(self) -> list[list[int]]:
         """The cuts of the network, each as the numbers of the layers that cross it."""

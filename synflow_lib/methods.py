@@ -29,6 +29,7 @@ class Method:
     iterations = 1  # the paper's default
     mode = "eval"
     zero_scores_zero = False  # whether a weight that is zero always scores zero
+    through: Tensor | None = None  # what every cut of the network carries, where that is known
 
     def __init__(self, work: Workspace, context: Context) -> None:
         self.work, self.context = work, context
@@ -101,6 +102,7 @@ class SynFlow(Method):
         self.inflow = work.flat.new_ones(1, *shape)
         self.total = work.flat.new_zeros(())
         self.log2_scale = 0
+        self.constants = constants
         self.compactor = Compactor.of(work, shape) if fast and rescales else None
         self._bind()
 
@@ -114,6 +116,14 @@ class SynFlow(Method):
         for parameter, view in zip(self.work.parameters, self.targets.values(), strict=True):
             parameter.requires_grad_(True)
             parameter.register_post_accumulate_grad_hook(_score_into(view))
+
+    @property
+    def through(self) -> Tensor | None:
+        """R, which every cut carries; with biases paths begin inside, and the first cuts carry less.
+
+        A weight that several layers share counts once in R and more often in its score.
+        """
+        return None if self.constants else self.total
 
     def compact(self, alive: Tensor) -> Take | None:
         """Leave out what is dead by the last scores."""

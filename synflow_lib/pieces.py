@@ -35,9 +35,9 @@ def spans(length: int, size: int = PIECE) -> list[slice]:
     return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 
-def parts(length: int, least: int = 1) -> list[slice]:
-    """0 to ``length`` in four slices, or fewer of at least ``least``."""
-    return spans(length, max(least, -(-length // _PARTS)))
+def parts(length: int) -> list[slice]:
+    """0 to ``length`` in four slices, or fewer."""
+    return spans(length, -(-length // _PARTS))
 
 
 @contextlib.contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -77,7 +79,7 @@ def _kth(scores: Tensor, rank: int) -> Tensor:
 
 def _above(scores: Tensor, threshold: Tensor, kept: int) -> Tensor:
     mask = scores >= threshold
-    surplus = int(torch.count_nonzero(mask)) - kept
+    surplus = count(mask) - kept
     if surplus:
         ties = places(scores == threshold)
         mask[ties[ties.numel() - surplus :]] = False
@@ -94,7 +96,7 @@ def kth_smallest(scores: Tensor, rank: int) -> Tensor:
     sample = _sorted_sample(scores)
     if sample is not None:
         low, high = _bracket(sample, rank / scores.numel())
-        below = int(torch.count_nonzero(scores < low))
+        below = count(scores < low)
         inside = pick(scores, (scores >= low) & (scores <= high))
         if below < rank <= below + inside.numel():
             return _kth(inside, rank - below)
@@ -105,38 +107,48 @@ def keep_cut(scores: Tensor, limit: float) -> Tensor:
     """Mark all but the smallest scores whose sum stays strictly under ``limit``.
 
     The longest prefix of the sorted non-negative scores goes, summed in float64: Theorem 3's
-    condition on one iteration, prune size under cut size.
+    condition on one iteration, prune size under cut size. Of equal scores the first stay, as in
+    `keep_largest`.
 
     >>> keep_cut(torch.tensor([3.0, 1.0, 2.0, 1.0]), 4.5)
     tensor([ True, False, False, False])
     >>> keep_cut(torch.tensor([3.0, 1.0, 2.0, 1.0]), 1.5)
     tensor([ True,  True,  True, False])
     """
-    going, threshold = _prefix(scores, limit)
-    if threshold is None:
-        return torch.zeros_like(scores, dtype=torch.bool)
-    # _above keeps the first of equal scores, so that the same ones stay as in `keep_largest`.
-    return _above(scores, threshold, scores.numel() - going)
-
-
-def _prefix(scores: Tensor, limit: float) -> tuple[int, Tensor | None]:
-    """How many scores go, and the smallest that stays (None where all go)."""
     sample = _sorted_sample(scores)
     if sample is not None:
         stride = scores.numel() / sample.numel()
-        share = int(torch.count_nonzero(sample.double().cumsum(0) * stride < limit))
-        low, high = _bracket(sample, share / sample.numel())
-        below = scores < low
-        count, base = int(torch.count_nonzero(below)), 0.0
-        if count:
-            base = float(torch.where(below, scores, 0).sum(dtype=torch.float64))
-        inside = _sorted(pick(scores, (scores >= low) & (scores <= high)))
-        going = int(torch.count_nonzero(base + inside.double().cumsum(0) < limit))
-        if base < limit and going < inside.numel():
-            return count + going, inside[going]
-    ordered = _sorted(scores)
-    going = int(torch.count_nonzero(ordered.double().cumsum(0) < limit))
-    return going, ordered[going] if going < ordered.numel() else None
+        share = _prefix(sample, limit / stride) / sample.numel()
+        low, high = _bracket(sample, share)
+        mask, larger, between = _split(scores, low, high)
+        base = _sum_up_to(scores, low, larger + between.numel())
+        inside = scores.index_select(0, between)
+        going = _prefix(inside, limit, base)
+        if base < limit and going < inside.numel():  # the bracket is proved
+            mask[between[_best(inside, inside.numel() - going)]] = True
+            return mask
+    return _best(scores, scores.numel() - _prefix(scores, limit))
+
+
+def _prefix(scores: Tensor, limit: float, base: float = 0.0) -> int:
+    """How many of the scores, smallest first, sum with ``base`` to less than ``limit``."""
+    return count(base + _sorted(scores).double().cumsum(0) < limit)
+
+
+def _sum_up_to(scores: Tensor, bound: Tensor, larger: int) -> float:
+    """Sum in float64 of the scores that are not above ``bound``, ``larger`` being above it.
+
+    What is above is cut down to it and taken off again: several times faster than leaving it out.
+    """
+    limit = float(bound)
+    if limit == -math.inf:
+        return 0.0
+
+    def one(piece: slice) -> Tensor:
+        return scores[piece].clamp(max=limit).sum(dtype=torch.float64)
+
+    total = torch.stack(in_pieces(one, spans(scores.numel()))).sum()
+    return float(total) - larger * limit
 
 
 # On a CPU numpy does the following several times faster than torch, in one thread.
