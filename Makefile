@@ -49,7 +49,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PIP) --no-build-isolation -e '.[test]'
 	@touch $@
 
-# Tools that figures and tests do not need are installed when first asked for.
+# What figures do not need are installed when first asked for.
 $(VENV)/.installed-%: $(READY)
 	@echo "installing the extra '$*' into $(VENV)"
 	@$(PIP) --no-build-isolation -e '.[$*]'
@@ -60,7 +60,7 @@ figures: $(READY) ## run every notebook; figures, agreement and provenance in fi
 
 test: test-units test-notebooks ## unit tests, doctests, then the notebooks' checked cells
 
-test-units: $(READY) $(VENV)/.installed-site $(VENV)/.installed-browser
+test-units: $(READY) $(VENV)/.installed-site $(VENV)/.installed-browser $(VENV)/.installed-classroom
 	@sh tests/install_browser.sh
 	@echo "== unit tests and doctests"
 	@$(ALONE) $(PY) -m pytest -n $(JOBS)
@@ -92,7 +92,7 @@ bench: $(READY) ## the commands behind every claimed speed, memory and seed swee
 	@cat benchmarks/results/*.md > benchmarks/RESULTS.md
 
 site: $(VENV)/.installed-site ## notebooks, guides and API as pages that need no network, in build/site/
-	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --strict -f pages/mkdocs.yml
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict -f pages/mkdocs.yml
 	@echo "build/site/index.html"
 
 classroom: $(VENV)/.installed-classroom ## student and instructor notebooks, offline slides

@@ -1,0 +1,31 @@
+"""What several test files share: the built site."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory, worker_id):
+    """The folder of the site, built once with warnings as errors, by whichever worker is first."""
+    pytest.importorskip("mkdocs", reason="needs the extra 'site': pip install '.[site]'")
+    from filelock import FileLock
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "site"
+    with FileLock(f"{folder}.lock"):
+        if not folder.is_dir():
+            run = subprocess.run(
+                [sys.executable, "-m", "mkdocs", "build", "--strict",
+                 "-f", "pages/mkdocs.yml", "-d", str(folder)],
+                cwd=ROOT, capture_output=True, text=True,
+            )  # fmt: skip
+            if run.returncode:
+                shutil.rmtree(folder, ignore_errors=True)
+                pytest.fail(f"mkdocs build --strict:\n{run.stdout}{run.stderr}")
+    return folder
