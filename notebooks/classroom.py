@@ -85,10 +85,17 @@ def with_pictures(cell: NotebookNode, root: Path) -> NotebookNode:
 
 def prepared(notebook: NotebookNode, source: str, root: Path) -> tuple[NotebookNode, dict]:
     """What all copies share: no badge (it opens the solutions), pictures inside, the origin."""
+    common, solutions = without_badge(notebook, root)
+    first = common.cells[0].source.split("\n", 1)
+    common.cells[0]["source"] = "\n".join([first[0], "", NOTE.format(source), *first[1:]])
+    return common, solutions
+
+
+def without_badge(notebook: NotebookNode, root: Path) -> tuple[NotebookNode, dict]:
+    """No badge, no solutions, pictures inside; and the solutions."""
     cells, solutions = split_solutions(notebook.cells)
     cells = [with_pictures(cell, root) for cell in cells]
-    first = BADGE.sub("", cells[0].source).split("\n", 1)
-    cells[0]["source"] = "\n".join([first[0], "", NOTE.format(source), *first[1:]])
+    cells[0]["source"] = BADGE.sub("", cells[0].source)
     return nbformat.from_dict({**notebook, "cells": cells}), solutions
 
 
@@ -178,7 +185,7 @@ def build(path: Path, folder: Path, slides: bool = True) -> None:
     if slides:
         from slides import write_slides
 
-        write_slides(common, folder / "slides", path.stem)
+        write_slides(without_badge(original, ROOT)[0], folder / "slides", path.stem)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """reveal.js slides of a notebook that need no network: `classroom.py` is the command.
 
-Packages of the extra `classroom` carry the scripts: rise (reveal.js 3.9), jupyter_server_mathjax
-(MathJax 2.7), nbclassic (jQuery, RequireJS). They are laid out as nbconvert's template for
-reveal.js 4 expects them, which differs in folders only.
+Packages of the extra `classroom` carry the scripts: rise (reveal.js 3.9), nbclassic (jQuery,
+RequireJS). They are laid out as nbconvert's template for reveal.js 4 expects them. Formulas are
+MathML, which needs none, in a font that comes along.
 """
 
 from __future__ import annotations
@@ -18,20 +18,37 @@ from pathlib import Path
 import nbformat
 from nbconvert import SlidesExporter
 from nbformat import NotebookNode
-from pairs import BuildError
+from pairs import HERE, ROOT, BuildError
+from pictures import alternatives, written
 
-PACKAGES = ("rise", "jupyter_server_mathjax", "nbclassic")
-MATHJAX = "assets/mathjax/MathJax.js?config=TeX-AMS-MML_HTMLorMML-full,Safe"
+PACKAGES = ("rise", "nbclassic", "math_core", "ziamath")
+PICTURE = re.compile(r"!\[[^\]]*\]\([^)]*\)")
+FONT = "STIXTwoMath-Regular.ttf"
 LONG = 15  # lines of code that a slide shows; longer cells show their output alone
 ROOM = 22  # lines of text that fit on one slide of 960 x 700
-# The template loads Mermaid from the network, for diagrams that no notebook here has.
+# The template loads Mermaid and MathJax from the network, and asks the latter at every turn. It
+# wraps all in <main>, which reveal.js 3 does not stretch to the window.
 TEMPLATE = """{%- extends 'index.html.j2' -%}
 {%- block html_head_js_mermaidjs -%}{%- endblock -%}
+{%- block html_head_js_mathjax -%}
+<script>window.MathJax = {Hub: {getAllJax: () => null}};</script>
+{%- endblock -%}
+{%- block data_png scoped -%}
+<div class="jp-RenderedImage jp-OutputArea-output">
+<img alt="{{ output.metadata['image/png']['alt'] | e }}"
+ src="data:image/png;base64,{{ output.data['image/png'] }}"></div>
+{%- endblock -%}
 {%- block html_head_css -%}
 <style>
+html, body.jp-Notebook, main { height: 100%; margin: 0; overflow: hidden; }
+@font-face { font-family: "STIX Two Math"; src: url("assets/STIXTwoMath-Regular.ttf"); }
+math { font-family: "STIX Two Math", math; }
+math[display="block"] { margin: 0.8em 0; }
 .reveal .slides { text-align: left; }
-.reveal h1 { font-size: 44px; } .reveal h2 { font-size: 34px; } .reveal h3 { font-size: 26px; }
-.reveal h1, .reveal h2, .reveal h3 { text-transform: none; }
+.reveal .slides h1 { font-size: 44px; }
+.reveal .slides h2 { font-size: 34px; }
+.reveal .slides h3 { font-size: 26px; }
+.reveal .slides :is(h1, h2, h3) { text-transform: none; }
 .reveal section img { max-height: 460px; max-width: 100%; margin: 0; border: 0; box-shadow: none; }
 .jp-InputPrompt, .jp-OutputPrompt { display: none; }
 .reveal pre { width: 100%; box-shadow: none; font-size: 16px; line-height: 1.25; }
@@ -52,13 +69,13 @@ def write_slides(notebook: NotebookNode, folder: Path, name: str) -> Path:
         reveal_theme="white",
         reveal_scroll=True,
         reveal_number="c/t",
-        mathjax_url=MATHJAX,
         jquery_url="assets/jquery.min.js",
         require_js_url="assets/require.js",
     )
-    html, _ = exporter.from_notebook_node(
-        as_slides(notebook), resources={"metadata": {"name": name}}
-    )
+    shown, formulas = without_formulas(as_slides(notebook))
+    html, _ = exporter.from_notebook_node(shown, resources={"metadata": {"name": name}})
+    for place, formula in formulas.items():
+        html = html.replace(place, formula)
     page = folder / f"{name}.slides.html"
     page.write_text(html, encoding="utf-8")
     if found := absent(page):
@@ -67,15 +84,16 @@ def write_slides(notebook: NotebookNode, folder: Path, name: str) -> Path:
 
 
 def copy_assets(folder: Path) -> None:
-    """Copies reveal.js, MathJax, jQuery and RequireJS, unless they are there already."""
+    """Copies reveal.js, jQuery, RequireJS and a font, unless they are there already."""
     places = {}
     for package in PACKAGES:
         if (spec := importlib.util.find_spec(package)) is None:
             raise BuildError(f"slides need {package}; `make classroom` installs it")
-        places[package] = Path(spec.origin).parent / "static"
-    if (folder / "mathjax").is_dir():
+        places[package] = Path(spec.origin).parent
+    if (folder / FONT).is_file():
         return
-    rise, parts = places["rise"] / "reveal.js", places["nbclassic"] / "components"
+    rise = places["rise"] / "static" / "reveal.js"
+    parts = places["nbclassic"] / "static" / "components"
     reveal = folder / "reveal"
     for source, target in (
         (rise / "js" / "reveal.js", reveal / "dist" / "reveal.js"),
@@ -92,34 +110,59 @@ def copy_assets(folder: Path) -> None:
     notes = reveal / "plugin" / "notes" / "notes.js"
     notes.parent.mkdir(parents=True, exist_ok=True)
     notes.write_text("define([], function () {}); // reveal.js 3 has no such plugin object\n")
-    shutil.copytree(places["jupyter_server_mathjax"], folder / "mathjax")
+    shutil.copyfile(places["ziamath"] / "fonts" / FONT, folder / FONT)
 
 
 def as_slides(notebook: NotebookNode) -> NotebookNode:
-    """The notebook with slide types: `##` starts a slide, what does not fit goes below it."""
-    cells, used, exercises = [], 0, False
-    for cell in split_headings(notebook.cells):
+    """The notebook with slide types: `##` starts a slide, what does not fit goes below it.
+
+    The set-up is no slide, and of exercises only the text is.
+    """
+    cells, used, section = [], 0, ""
+    for cell in split_headings(described(notebook.cells)):
         cell = nbformat.from_dict(copy.deepcopy(dict(cell)))
-        heading = re.match(r"(#+) ", cell.source) if cell.cell_type == "markdown" else None
-        exercises = (
-            exercises if not (heading and len(heading[1]) < 3) else "Exercises" in cell.source
-        )
-        size = height(cell)
-        if cell.cell_type == "code" and (exercises or not cell.outputs):
-            kind = "skip" if exercises or len(cell.source.splitlines()) > LONG else "-"
-        else:
-            kind = "-"
-        if heading and len(heading[1]) < 3:
+        code = cell.cell_type == "code"
+        heading = None if code else re.match(r"##? (.+)", cell.source)
+        section = heading[1] if heading else section
+        long, size = code and len(cell.source.splitlines()) > LONG, height(cell)
+        unseen = (section == "Exercises" and code) or (long and not cell.outputs)
+        kind = "-"
+        if section == "Setup" or unseen:
+            kind = "skip"
+        elif heading:
             kind, used = "slide", size
-        elif kind == "-" and used + size > ROOM:
+        elif used + size > ROOM:
             kind, used = "subslide", size
-        elif kind == "-":
+        else:
             used += size
         cell.metadata["slideshow"] = {"slide_type": kind}
-        if cell.cell_type == "code" and len(cell.source.splitlines()) > LONG:
-            cell["source"] = ""  # the output is what the audience looks at
+        if long:  # the output is what the audience looks at
+            cell.metadata["transient"] = {"remove_source": True}
         cells.append(cell)
     return nbformat.from_dict({**notebook, "cells": cells})
+
+
+def without_formulas(notebook: NotebookNode) -> tuple[NotebookNode, dict[str, str]]:
+    """The notebook with place holders for formulas, and place holder -> MathML."""
+    from formulas import taken_out
+
+    formulas: dict[str, str] = {}
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell["source"], found = taken_out(cell.source, len(formulas))
+            formulas |= found
+    return notebook, formulas
+
+
+def described(cells: list[NotebookNode]) -> list[NotebookNode]:
+    """The cells with words for their figures in the metadata of these outputs."""
+    cells = [nbformat.from_dict(copy.deepcopy(dict(cell))) for cell in cells]
+    told = alternatives(cells, "these slides", ROOT / "figures", written(HERE))
+    for cell, words in zip(cells, told, strict=True):
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                output.metadata["image/png"] = {"alt": words}
+    return cells
 
 
 def split_headings(cells: list[NotebookNode]) -> list[NotebookNode]:
@@ -156,8 +199,13 @@ def blocks(text: str) -> list[str]:
 
 def lines(text: str) -> int:
     """Lines that a text takes on a slide, pictures and displayed formulas included."""
-    pictures = len(re.findall(r"!\[", text))
-    return sum(1 + len(line) // 85 for line in text.splitlines()) + 12 * pictures
+    text, pictures = PICTURE.subn("", text)
+    total = 12 * pictures
+    for block in blocks(text):
+        if "```" not in block:  # lines of a paragraph are filled anew
+            block = re.sub(r"\n(?![-*|#$>]|\d+\. )", " ", block.strip())
+        total += sum(1 + len(line) // 85 for line in block.splitlines())
+    return total
 
 
 def height(cell: NotebookNode) -> int:

@@ -19,13 +19,13 @@ from mkdocs.structure.pages import Page
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-if str(HERE) not in sys.path:
-    sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(ROOT / "notebooks")]
 
 import api  # noqa: E402
 from check import faults  # noqa: E402
 from formulas import typeset, typeset_title  # noqa: E402
 from notebook_page import notebook_page  # noqa: E402
+from pictures import written  # noqa: E402
 
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\(([^)]*)\)")
 LINK = re.compile(r"(?<!!)(\[[^\]]*\]\()([^)#\s:]+)((?:#[^)]*)?\))")
@@ -57,9 +57,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     texts = {"index.md": (ROOT / "README.md").read_text(encoding="utf-8")}
     for path in [*(ROOT / "docs").glob("*.md"), *(ROOT / "figures").glob("*.md")]:
         texts[path.relative_to(ROOT).as_posix()] = path.read_text(encoding="utf-8")
-    written = _descriptions()
+    told = written(ROOT / "notebooks")
     for path in _notebooks():
-        made = notebook_page(path, ROOT / "figures", written)
+        made = notebook_page(path, ROOT / "figures", told)
         texts[_page(path)] = made.markdown
         inserts.update(made.inserts)
         for name, data in made.pictures.items():
@@ -146,13 +146,6 @@ def title(path: Path) -> str:
 
 def _notebooks() -> list[Path]:
     return sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-
-
-def _descriptions() -> dict[str, str]:
-    """Saved figures that somebody has described: the pictures at the heads of the notebooks."""
-    texts = [path.with_suffix(".py").read_text(encoding="utf-8") for path in _notebooks()]
-    found = re.findall(r"!\[([^\]]+)\]\(\.\./figures/([\w.-]+)\.png\)", "\n".join(texts))
-    return {name: told for told, name in found}
 
 
 def _page(path: Path) -> str:

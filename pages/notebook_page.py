@@ -15,15 +15,11 @@ from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
-from pictures import describe
+from pictures import FENCED, alternatives
 
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 FORMULA = re.compile(r"^\$\$(.+?)\$\$", flags=re.MULTILINE | re.DOTALL)
-FENCED = re.compile(r"^```.*?^```$", flags=re.MULTILINE | re.DOTALL)
 CHECKED = re.compile(r"^# NBVAL_\w+\n", flags=re.MULTILINE)  # speaks to the tests only
-SAVED = re.compile(r"""\bsave\([^,"']+,\s*["']([\w.-]+)["']""")
-DRAWN = re.compile(r"\bsf\.(?:figures|explore)\.(?!save\b)\w+")
-HEADING = re.compile(r"^#{1,6} (.+)$", flags=re.MULTILINE)
 
 
 @dataclass
@@ -53,19 +49,16 @@ def notebook_page(path: Path, figures: Path, written: Mapping[str, str]) -> Page
         ValueError: an output is of a kind that has no place on a page.
     """
     notebook = nbformat.read(path, as_version=4)
-    page, parts, heading = Page(""), [], path.stem
+    page, parts = Page(""), []
+    told = alternatives(notebook.cells, path.stem, figures, written)
     for number, cell in enumerate(notebook.cells):
         if cell.cell_type == "markdown":
             parts.append(markdown_cell(cell.source))
-            if found := HEADING.findall(FENCED.sub("", cell.source)):
-                heading = found[-1]
         elif cell.cell_type == "code" and cell.source.strip():
             parts.append(code_fence(CHECKED.sub("", cell.source), "python"))
             for count, output in enumerate(cell.outputs):
                 name = f"{path.stem}-{number}-{count}"
-                parts.append(
-                    _output(output, name, page, _alternative(cell, heading, figures, written))
-                )
+                parts.append(_output(output, name, page, told[number]))
     page.markdown = "\n\n".join(part for part in parts if part) + "\n"
     return page
 
@@ -98,20 +91,6 @@ def code_fence(text: str, language: str) -> str:
     longest = max((len(ticks) for ticks in re.findall(r"^`{3,}", text, re.MULTILINE)), default=2)
     fence = "`" * (longest + 1)
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
-
-
-def _alternative(
-    cell: NotebookNode, heading: str, figures: Path, written: Mapping[str, str]
-) -> str:
-    """What a reader is told who does not see the figure that a cell shows."""
-    names = SAVED.findall(cell.source)
-    told = written.get(names[-1], "") if names else ""
-    if names and not told and (drawing := figures / f"{names[-1]}.svg").is_file():
-        told = describe(drawing)
-    if not told and (calls := DRAWN.findall(cell.source)):
-        told = f"what {calls[-1]} draws"
-    heading = re.sub(r"[$*`\\]", "", heading)
-    return f'Figure under the heading "{heading}"' + (f": {told}" if told else "")
 
 
 def _output(output: NotebookNode, name: str, page: Page, alternative: str) -> str:

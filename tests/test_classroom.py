@@ -222,7 +222,23 @@ def test_slides_start_at_headings_and_long_cells_continue_below():
     kinds = [cell.metadata["slideshow"]["slide_type"] for cell in shown]
     assert kinds[:2] == ["slide", "slide"] and set(kinds[2:-1]) == {"subslide"}
     assert "\n\n".join(cell.source for cell in shown[1:-1]) == f"## One\n\n{long}"
-    assert shown[-1].source == "" and shown[-1].outputs
+    assert shown[-1].metadata["transient"]["remove_source"] and shown[-1].outputs
+
+
+def test_the_setup_is_no_slide_and_exercises_show_their_text():
+    cells = [new_markdown_cell("# 09 · T"), new_markdown_cell("## Setup"), new_code_cell("x = 1")]
+    cells += [new_markdown_cell("## Law"), new_code_cell("x + 1")]
+    cells += [new_markdown_cell("## Exercises"), new_code_cell("y = ...")]
+    shown = slides.as_slides(new_notebook(cells=cells)).cells
+    kinds = [cell.metadata["slideshow"]["slide_type"] for cell in shown]
+    assert kinds == ["slide", "skip", "skip", "slide", "-", "slide", "skip"]
+
+
+def test_a_paragraph_is_counted_as_it_is_filled():
+    short = "\n".join(["three words here"] * 5)  # 84 characters in one line
+    assert slides.lines(short) == 1
+    assert slides.lines("- a\n- b\n\n```\nx\ny\n```") == 2 + 4
+    assert slides.lines("![a long description](x.png)") >= 10
 
 
 def test_formulas_and_code_stay_in_one_piece():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "pages"))
+sys.path[:0] = [str(ROOT / "pages"), str(ROOT / "notebooks")]
 
 pytest.importorskip("mkdocs", reason="needs the extra 'site': pip install '.[site]'")
 

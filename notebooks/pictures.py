@@ -1,11 +1,22 @@
-"""What a saved figure shows, in words: read from its SVG, which holds every text that is drawn."""
+"""Words for pictures: what a figure shows, for readers who do not see it.
+
+The best words are those somebody wrote, above a notebook. Else they are read from the figure's
+SVG, which holds every text that is drawn.
+"""
 
 from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping
 from pathlib import Path
 
+from nbformat import NotebookNode
+
+SAVED = re.compile(r"""\bsave\([^,"']+,\s*["']([\w.-]+)["']""")
+DRAWN = re.compile(r"\bsf\.(?:figures|explore)\.(?!save\b)\w+")
+HEADING = re.compile(r"^#{1,6} (.+)$", flags=re.MULTILINE)
+FENCED = re.compile(r"^```.*?^```$", flags=re.MULTILINE | re.DOTALL)
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -55,3 +66,45 @@ def _is_text(group: ElementTree.Element) -> bool:
 def _texts(group: ElementTree.Element) -> list[str]:
     comments = (part.text or "" for part in group.iter(ElementTree.Comment))
     return [re.sub(r"[$\\{}]|\\mathdefault", "", text).strip() for text in comments]
+
+
+def written(folder: Path) -> dict[str, str]:
+    """Name of a saved figure -> what is written of it: the pictures at the heads of notebooks.
+
+    Args:
+        folder: of the notebooks.
+    """
+    sources = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("[0-9][0-9]_*.py"))]
+    found = re.findall(r"!\[([^\]]+)\]\(\.\./figures/([\w.-]+)\.png\)", "\n".join(sources))
+    return {name: told for told, name in found}
+
+
+def alternatives(
+    cells: list[NotebookNode], title: str, figures: Path, known: Mapping[str, str]
+) -> list[str]:
+    """For each cell, what to tell of the figures among its outputs.
+
+    Args:
+        cells: of a notebook, in their order.
+        title: of the notebook, for figures above the first heading.
+        figures: the folder of saved figures.
+        known: name of a saved figure -> what somebody wrote of it; this is preferred.
+    """
+    found, heading = [], title
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            headings = HEADING.findall(FENCED.sub("", cell.source))
+            heading = re.sub(r"[$*`\\]", "", headings[-1]) if headings else heading
+        told = _told(cell.source, figures, known)
+        found.append(f'Figure under the heading "{heading}"' + (f": {told}" if told else ""))
+    return found
+
+
+def _told(source: str, figures: Path, known: Mapping[str, str]) -> str:
+    names = SAVED.findall(source)
+    told = known.get(names[-1], "") if names else ""
+    if names and not told and (drawing := figures / f"{names[-1]}.svg").is_file():
+        told = describe(drawing)
+    if not told and (calls := DRAWN.findall(source)):
+        told = f"what {calls[-1]} draws"
+    return told

@@ -8,6 +8,10 @@ import re
 import math_core
 
 PLACE = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.+?)\\[)\]]</\1>', flags=re.DOTALL)
+DOLLARS = re.compile(
+    r"(?P<code>^```.*?^```$|`[^`\n]+`)|\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^\s$](?:[^$]*[^\s$])?)\$",
+    flags=re.MULTILINE | re.DOTALL,
+)
 COLORS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -33,6 +37,35 @@ def typeset_title(title: str) -> str:
     'to <math><mi>x</mi></math>'
     """
     return re.sub(r"\\\((.+?)\\\)", lambda match: _mathml(match[1], False), title)
+
+
+def taken_out(text: str, first: int = 0) -> tuple[str, dict[str, str]]:
+    """Markdown with a place holder for each formula, and place holder -> MathML.
+
+    Formulas stand between dollars, outside of code. To be put back when the text is HTML, since
+    Markdown would take what is inside for its own marks.
+
+    Args:
+        text: the Markdown.
+        first: number of the first place holder.
+
+    Raises:
+        ValueError: as in `typeset`.
+
+    >>> taken_out("so $x$, not `$x$`")
+    ('so formula-0-set, not `$x$`', {'formula-0-set': '<math><mi>x</mi></math>'})
+    """
+    found: dict[str, str] = {}
+
+    def keep(match: re.Match) -> str:
+        block, inline = match["block"], match["inline"]
+        if block is None and inline is None:
+            return match[0]
+        place = f"formula-{first + len(found)}-set"
+        found[place] = _mathml(block or inline, block is not None)
+        return place
+
+    return DOLLARS.sub(keep, text), found
 
 
 def _mathml(source: str, display: bool) -> str:
