@@ -103,8 +103,7 @@ def synflow(model, compression, iterations=100):
     for k in range(1, iterations + 1):
         _, scores = flow(net)  # score what is left
         flat = torch.cat([score.flatten() for score in scores.values()])
-        final = round(flat.numel() / compression) / flat.numel()  # the density that can be had
-        kept = round(flat.numel() * final ** (k / iterations))  # exponential schedule
+        kept = round(flat.numel() * compression ** (-k / iterations))  # exponential schedule
         threshold = flat.topk(kept).values[-1]  # one threshold for all layers
         with torch.no_grad():
             for name, score in scores.items():
@@ -123,6 +122,7 @@ for compression in (10, 100, 1000):
     ours = synflow(small, compression)
     masks = sf.prune(small, "synflow", compression, iterations=100)
     same = all(torch.equal(ours[name], masks[name]) for name in masks)
+    assert same, "algorithm 1 above and the library disagree"
     print(
         f"compression {compression:>5}: {masks.kept:>5} of {masks.total:,} kept, equal masks: {same}"
     )
