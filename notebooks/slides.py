@@ -7,10 +7,12 @@ MathML, which needs none, in a font that comes along.
 
 from __future__ import annotations
 
+import base64
 import copy
 import importlib.util
 import re
 import shutil
+import struct
 import urllib.parse
 from html.parser import HTMLParser
 from pathlib import Path
@@ -22,10 +24,12 @@ from pairs import HERE, ROOT, BuildError
 from pictures import alternatives, written
 
 PACKAGES = ("rise", "nbclassic", "math_core", "ziamath")
+CHECKED = re.compile(r"^# NBVAL_\w+\n", flags=re.MULTILINE)  # speaks to the tests only
 PICTURE = re.compile(r"!\[[^\]]*\]\([^)]*\)")
 FONT = "STIXTwoMath-Regular.ttf"
 LONG = 15  # lines of code that a slide shows; longer cells show their output alone
-ROOM = 22  # lines of text that fit on one slide of 960 x 700
+SMALL = 0.7  # of a line of text: a line of code
+ROOM = 20  # lines of text that fit on one slide of 960 x 700
 # The template loads Mermaid and MathJax from the network, and asks the latter at every turn. It
 # wraps all in <main>, which reveal.js 3 does not stretch to the window.
 TEMPLATE = """{%- extends 'index.html.j2' -%}
@@ -49,9 +53,11 @@ math[display="block"] { margin: 0.8em 0; }
 .reveal .slides h2 { font-size: 34px; }
 .reveal .slides h3 { font-size: 26px; }
 .reveal .slides :is(h1, h2, h3) { text-transform: none; }
-.reveal section img { max-height: 460px; max-width: 100%; margin: 0; border: 0; box-shadow: none; }
+.reveal .slides section img { max-height: 460px; max-width: 100%; margin: 0; border: 0; box-shadow: none; }
 .jp-InputPrompt, .jp-OutputPrompt { display: none; }
-.reveal pre { width: 100%; box-shadow: none; font-size: 16px; line-height: 1.25; }
+:root { --jp-code-font-size: 14px; }
+.reveal pre { width: 100%; box-shadow: none; font-size: 14px; line-height: 1.25; }
+.reveal .jp-OutputArea-output pre { white-space: pre; overflow-x: auto; }
 </style>
 {%- endblock -%}"""
 
@@ -136,6 +142,8 @@ def as_slides(notebook: NotebookNode) -> NotebookNode:
         else:
             used += size
         cell.metadata["slideshow"] = {"slide_type": kind}
+        if code:
+            cell["source"] = CHECKED.sub("", cell.source)
         if long:  # the output is what the audience looks at
             cell.metadata["transient"] = {"remove_source": True}
         cells.append(cell)
@@ -174,7 +182,7 @@ def split_headings(cells: list[NotebookNode]) -> list[NotebookNode]:
             continue
         piece: list[str] = []
         for block in blocks(cell.source):
-            starts = re.match(r"#{1,3} ", block)
+            starts = re.match(r"#{1,3} |\*\*[^*]+\*\*$", block)
             if piece and (starts or lines("\n\n".join([*piece, block])) > ROOM):
                 parts.append(nbformat.from_dict({**cell, "source": "\n\n".join(piece)}))
                 piece = []
@@ -208,17 +216,28 @@ def lines(text: str) -> int:
     return total
 
 
-def height(cell: NotebookNode) -> int:
-    """Lines that a cell takes on a slide."""
+def height(cell: NotebookNode) -> float:
+    """Lines that a cell takes on a slide; code is set smaller than text."""
     if cell.cell_type != "code":
         return lines(cell.source)
-    own = cell.source.count("\n") + 1
-    total = own if own <= LONG else 0
+    own = cell.source.count("\n") + 2
+    total = SMALL * own if own <= LONG else 0.0
     for output in cell.get("outputs", []):
         data = output.get("data", {})
-        text = output.get("text", "") or data.get("text/plain", "")
-        total += 14 if any(kind.startswith("image/") for kind in data) else text.count("\n") + 1
+        if "image/png" in data:
+            total += picture_lines(data["image/png"])
+        elif "text/html" in data:
+            total += ROOM  # an animation or a table
+        else:
+            total += SMALL * (output.get("text", "") or data.get("text/plain", "")).count("\n")
     return total
+
+
+def picture_lines(png: str) -> float:
+    """Lines that a picture takes: as wide as a slide, unless that is too high."""
+    header = base64.b64decode(png[:64])  # width and height are the first it tells
+    width, tall = struct.unpack(">II", header[16:24])
+    return min(460, tall * min(1, 900 / width)) / 26
 
 
 class Resources(HTMLParser):

@@ -21,13 +21,8 @@ class Doctests(griffe.Extension):
 def fenced(text: str) -> str:
     """The text with its sessions fenced; neighbours share a fence.
 
-    >>> print(fenced("One.\\n\\n>>> 1 + 1\\n2"))
-    One.
-    <BLANKLINE>
-    ```pycon
-    >>> 1 + 1
-    2
-    ```
+    >>> fenced("One.\\n\\n>>> 1 + 1\\n2").splitlines()[2:]
+    ['```pycon', '>>> 1 + 1', '2', '```']
     """
     text = SESSION.sub(lambda match: f"```pycon\n{match[0]}\n```", text)
     return re.sub(r"\n```\n\s*\n?```pycon\n", "\n", text)

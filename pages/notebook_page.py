@@ -16,10 +16,10 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 from pictures import FENCED, alternatives
+from slides import CHECKED
 
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 FORMULA = re.compile(r"^\$\$(.+?)\$\$", flags=re.MULTILINE | re.DOTALL)
-CHECKED = re.compile(r"^# NBVAL_\w+\n", flags=re.MULTILINE)  # speaks to the tests only
 
 
 @dataclass
