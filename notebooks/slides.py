@@ -53,7 +53,8 @@ math[display="block"] { margin: 0.8em 0; }
 .reveal .slides h2 { font-size: 34px; }
 .reveal .slides h3 { font-size: 26px; }
 .reveal .slides :is(h1, h2, h3) { text-transform: none; }
-.reveal .slides section img { max-height: 460px; max-width: 100%; margin: 0; border: 0; box-shadow: none; }
+.reveal .slides section img { max-height: 460px; max-width: 100%; }
+.reveal .slides section img { margin: 0; border: 0; box-shadow: none; }
 .jp-InputPrompt, .jp-OutputPrompt { display: none; }
 :root { --jp-code-font-size: 14px; }
 .reveal pre { width: 100%; box-shadow: none; font-size: 14px; line-height: 1.25; }

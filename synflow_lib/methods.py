@@ -119,7 +119,7 @@ class SynFlow(Method):
 
     @property
     def through(self) -> Tensor | None:
-        """R, which every cut carries; with biases paths begin inside, and the first cuts carry less.
+        """R, which every cut carries. With biases paths begin inside: the first cuts carry less.
 
         A weight that several layers share counts once in R and more often in its score.
         """

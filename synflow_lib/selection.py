@@ -159,6 +159,17 @@ def count(mask: Tensor) -> int:
     return int(np.count_nonzero(mask.numpy())) if _numpy_knows(mask) else int(mask.sum())
 
 
+def count_above(scores: Tensor, bound: Tensor, *, or_equal: bool = False) -> int:
+    """How many scores are larger than ``bound``, or at least as large."""
+    if not _numpy_knows(scores):
+        return count(scores >= bound if or_equal else scores > bound)
+    values, number = scores.numpy(), bound.item()
+    larger = np.greater_equal if or_equal else np.greater
+    return sum(
+        in_pieces(lambda p: int(np.count_nonzero(larger(values[p], number))), spans(values.size))
+    )
+
+
 def subset(mask: Tensor, other: Tensor) -> bool:
     """Whether ``other`` marks all that ``mask`` marks."""
     if mask.device.type == "cpu":

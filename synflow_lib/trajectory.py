@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from .masks import Masks
-from .selection import keep_largest
+from .pieces import fixed_order, in_pieces
+from .selection import count_above, keep_largest, places
 
 SURVIVED = torch.iinfo(torch.int16).max
 
@@ -106,23 +106,26 @@ class Trajectory:
         The layer whose last weight goes first decides: whatever ranks above that weight is kept
         with it. No search over compressions.
         """
-        iterations, scores = self.iteration.cpu().numpy(), self.score.cpu().numpy()
-        weakest, start = None, 0
-        for size in (shape.numel() for shape in self.layout.values()):
-            layer = slice(start, start + size)
-            last, values = int(iterations[layer].max()), scores[layer]
-            if last != SURVIVED:
-                if iterations[layer].min() != last:
-                    values = np.where(iterations[layer] == last, values, -np.inf)
-                best = int(values.argmax())  # of equal ones the first stays longest
-                rank = (last, values[best], -(start + best))
-                weakest = rank if weakest is None else min(weakest, rank)
-            start += size
-        if weakest is None:
+        with fixed_order():
+            return self._last_of_each_layer()
+
+    def _last_of_each_layer(self) -> int:
+        sizes = [shape.numel() for shape in self.layout.values()]
+        lasts = in_pieces(lambda layer: int(layer.max()), self.iteration.split(sizes))
+        last = min(lasts)
+        if last == SURVIVED:
             return self.counts[-1]
-        last, value, position = weakest[0], weakest[1], -weakest[2]
-        same = iterations == last
-        above = int(np.count_nonzero(same & (scores > value)))
-        before = slice(position + 1)
-        ties = int(np.count_nonzero(same[before] & (scores[before] == value)))
-        return self.counts[last] + above + ties
+        scores = self.score
+        if self.counts[last - 1] - self.counts[last] < self.total:  # other iterations removed some
+            scores = scores.masked_fill(self.iteration != last, -torch.inf)
+        layers = scores.split(sizes)
+        best = in_pieces(lambda layer: layer.amax(), layers)
+        weakest = min(value for value, gone in zip(best, lasts, strict=True) if gone == last)
+        # Of equal scores the first stays longest.
+        position = max(
+            sum(sizes[:i]) + int(places(layers[i] == weakest)[0])
+            for i, value in enumerate(best)
+            if value == weakest and lasts[i] == last
+        )
+        before = count_above(scores[: position + 1], weakest, or_equal=True)
+        return self.counts[last] + before + count_above(scores[position + 1 :], weakest)

@@ -1,5 +1,6 @@
 """The pages for readers: complete, self-contained, and with words for every picture."""
 
+import doctest
 import re
 import subprocess
 import sys
@@ -13,12 +14,23 @@ sys.path[:0] = [str(ROOT / "pages"), str(ROOT / "notebooks")]
 pytest.importorskip("mkdocs", reason="needs the extra 'site': pip install '.[site]'")
 
 import api  # noqa: E402
+import doctests  # noqa: E402
+import formulas  # noqa: E402
+import hooks  # noqa: E402
+import notebook_page as notebook_pages  # noqa: E402
 from check import faults  # noqa: E402
 from formulas import typeset  # noqa: E402
 from notebook_page import markdown_cell, notebook_page  # noqa: E402
 from pictures import describe  # noqa: E402
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+
+
+@pytest.mark.parametrize("module", [doctests, formulas, hooks, notebook_pages])
+def test_examples_in_docstrings(module):
+    failed, tried = doctest.testmod(module)
+    assert tried
+    assert not failed
 
 
 def test_no_page_has_a_fault(site):

@@ -123,7 +123,7 @@ def words(made: Family, stop: int) -> str:
     empty = int(row["empty_layers"])
     verb = "holds" if error < 1e-4 else "does not hold"
     flows = bool((made.units(stop)[["incoming", "outgoing"]] != 0).any(axis=None))
-    conserved = f"Conservation {verb}: largest relative error {error:.0e}."
+    conserved = f"Conservation {verb}: largest relative error {error:.1g}."
     return (
         f"{style} keeps {int(row['kept']):,} of {made.path.total:,} weights"
         f" (compression {made.stops[stop]:.3g}). By layer: {_layers(empty)}. By path: input and"
