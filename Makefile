@@ -87,7 +87,7 @@ sync: $(READY) ## bring .py and .ipynb of each notebook in step, running nothing
 	@$(PY) notebooks/build.py --sync
 
 bench: $(READY) ## the commands behind every claimed speed, memory and seed sweep
-	@set -e; unset OMP_WAIT_POLICY; for file in speed training grid_size seed_sweep; do \
+	@set -e; unset OMP_WAIT_POLICY; for file in speed training grid_size seed_sweep explorers; do \
 		echo "== benchmarks/$$file.py"; $(PY) benchmarks/$$file.py; done
 	@cat benchmarks/results/*.md > benchmarks/RESULTS.md
 

@@ -23,7 +23,7 @@ def collapse(
     Left the weights left in each layer; in the middle the paths that are left (or, where a network
     is too large to draw, all layers along all compressions); right what enters each hidden unit
     against what leaves it. A choice is computed and drawn when it is made first: moments, for
-    "vgg16" more than a minute; then the slider answers at once.
+    "vgg16" half a minute on two cores; then the slider answers at once.
 
     Args:
         network: "small", "perceptron" or "vgg16", to begin with.
