@@ -101,7 +101,7 @@ def race_view(layers: pd.DataFrame, stop: int, max_compression: float) -> Figure
             alive = done[done > 0]
             line = style.kwargs() | {"marker": "none"}
             left.plot(alive.index, alive, **line)
-            left.plot(alive.index[-1:], alive[-1:], style.marker, color=style.color)
+            left.plot(alive.index[-1:], alive.iloc[-1:], style.marker, color=style.color)
             if len(alive) < len(done):
                 broken = done.index[len(alive)]
                 left.plot([alive.index[-1], broken], [alive.iloc[-1], 0.5], **line | {"label": ""})
