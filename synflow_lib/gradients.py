@@ -45,10 +45,8 @@ class Saliency(Method):
         targets = self.work.parameters + self.extras
         sums = [torch.zeros_like(target) for target in targets]
         for x, y in self.batches:
-            found = torch.autograd.grad(self.objective(x, y), targets, allow_unused=True)
-            for total, gradient in zip(sums, found, strict=True):
-                if gradient is not None:
-                    total += gradient
+            # No name may hold what a chunk leaves behind while the next one runs.
+            _add(sums, torch.autograd.grad(self.objective(x, y), targets, allow_unused=True))
         weights = len(self.work.parameters)
         return torch.cat([g.reshape(-1) for g in sums[:weights]]), sums[weights:]
 
@@ -106,18 +104,18 @@ class Grasp(Saliency):
         targets = self.work.parameters + self.extras
         sums = [torch.zeros_like(target) for target in targets]
         for x, y in self.batches:
-            gradients = torch.autograd.grad(
-                self.objective(x, y), self.work.parameters, create_graph=True, allow_unused=True
-            )
-            product = sum(
-                (g * v).sum() for g, v in zip(gradients, pieces, strict=True) if g is not None
-            )
-            found = torch.autograd.grad(product, targets, allow_unused=True)
-            for total, gradient in zip(sums, found, strict=True):
-                if gradient is not None:
-                    total += gradient
+            _add(sums, torch.autograd.grad(self._along(pieces, x, y), targets, allow_unused=True))
         weights = len(self.work.parameters)
         return torch.cat([h.reshape(-1) for h in sums[:weights]]), flow, sums[weights:]
+
+    def _along(self, direction: list[Tensor], x: Tensor, y: Tensor) -> Tensor:
+        """The gradient on one chunk times a direction; differentiable."""
+        gradients = torch.autograd.grad(
+            self.objective(x, y), self.work.parameters, create_graph=True, allow_unused=True
+        )
+        return sum(
+            (g * v).sum() for g, v in zip(gradients, direction, strict=True) if g is not None
+        )
 
     def flat(self) -> Tensor:
         return self.hessian_gradient()[0].mul_(self.work.flat)
@@ -131,6 +129,12 @@ class Grasp(Saliency):
             constants=constants.scores(extras),
             correction=views(flow.square_()),
         )
+
+
+def _add(sums: list[Tensor], found: tuple[Tensor | None, ...]) -> None:
+    for total, gradient in zip(sums, found, strict=True):
+        if gradient is not None:
+            total += gradient
 
 
 def scalar(value) -> Tensor:
