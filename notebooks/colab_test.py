@@ -6,7 +6,7 @@
 A virtual environment with Colab's versions (image of August 2026) is made once, in build/colab.
 The notebook's own setup cell installs the wheel, in place of the repository's address. A notebook
 that fails, or one that replaces torch or numpy, makes the command fail. The table is written to
-docs/colab_test.md.
+docs/colab_test.md; with --only, the other rows stay as they are there.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import nbformat
@@ -47,6 +48,7 @@ OTHERS = (
     "cloudpickle dask distributed filelock joblib networkx pillow safetensors scikit-learn scipy "
     "tqdm"
 ).split()
+Row = tuple[str, float, str]  # notebook, seconds, result
 PROBE = """
 import hashlib, importlib.metadata as m, json, os, platform, sys
 found = {"python": platform.python_version()}
@@ -139,7 +141,7 @@ def clean_environment(profile: str) -> dict[str, str]:
     return {**kept, **dict.fromkeys(THREAD_VARIABLES, "1"), "IPYTHONDIR": profile}
 
 
-def report(rows: list[tuple[str, float, str]], versions: dict) -> str:
+def report(rows: list[Row], versions: dict) -> str:
     """The page docs/colab_test.md."""
     lines = ["# The notebooks with Colab's versions", "", "Made by `make colab-test`.", ""]
     lines += ["| notebook | seconds | result |", "|---|---|---|"]
@@ -155,6 +157,19 @@ def report(rows: list[tuple[str, float, str]], versions: dict) -> str:
         "The version and the date of every file of torch and numpy were compared before and after.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def with_earlier(rows: list[Row], page: str, names: Iterable[str]) -> list[Row]:
+    """These rows, and those of an earlier page for notebooks that did not run now.
+
+    >>> page = "| 00_a | 1 | ok |\\n| 01_b | 9 | FAILED |"
+    >>> with_earlier([("01_b", 2.0, "ok")], page, ["00_a", "01_b"])
+    [('00_a', 1.0, 'ok'), ('01_b', 2.0, 'ok')]
+    """
+    found = re.findall(r"^\| (\d\d_\w+) \| (\d+) \| (.+) \|$", page, flags=re.MULTILINE)
+    known = {name: (name, float(seconds), result) for name, seconds, result in found}
+    known |= {row[0]: row for row in rows}
+    return [known[name] for name in names if name in known]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -184,8 +199,11 @@ def main(arguments: list[str] | None = None) -> None:
                 result = f"FAILED: {' and '.join(changed)} reinstalled"
             rows.append((path.stem, seconds, result))
             print(f"{path.stem:<28}{seconds:7.1f} s  {result}", flush=True)
-    text = report(rows, before)
-    write_atomically(ROOT / "docs" / "colab_test.md", text)
+    page = ROOT / "docs" / "colab_test.md"
+    earlier = page.read_text(encoding="utf-8") if page.is_file() else ""
+    names = sorted(path.stem for path in HERE.glob("[0-9]*_*.ipynb"))
+    text = report(with_earlier(rows, earlier, names), before)
+    write_atomically(page, text)
     print(text)
     if failed := [name for name, _, result in rows if result != "ok"]:
         raise BuildError(f"{', '.join(failed)} failed with Colab's versions")

@@ -96,3 +96,11 @@ def test_the_page_states_both_versions():
     page = colab_test.report([("00_a", 12.3, "ok")], versions)
     assert "| 00_a | 12 | ok |" in page and "| torch | 2.11.0 | 1.2.3 |" in page
     assert "| python | 3.13 | 3.11.7 |" in page
+
+
+def test_a_run_of_some_notebooks_leaves_the_other_rows(tmp_path):
+    versions = {name: ["1", ""] for name in colab_test.COLAB} | {"python": "3"}
+    first = colab_test.report([("00_a", 1.0, "ok"), ("01_b", 9.0, "FAILED")], versions)
+    rows = colab_test.with_earlier([("01_b", 2.0, "ok")], first, ["00_a", "01_b", "02_c"])
+    assert rows == [("00_a", 1.0, "ok"), ("01_b", 2.0, "ok")]
+    assert colab_test.with_earlier([], first, ["01_b"]) == [("01_b", 9.0, "FAILED")]
