@@ -34,13 +34,17 @@
 # ## Setup
 
 # %%
-# On Colab: this package only, so that torch and numpy stay as they are.
-import dataclasses
+# On Colab this installs the package alone, so that torch and numpy stay as they are.
 import importlib.util
 
 if importlib.util.find_spec("synflow_lib") is None:
     # %pip install --quiet --no-deps git+https://github.com/synflow-lib/synflow-lib
-    pass
+    importlib.invalidate_caches()
+    if importlib.util.find_spec("synflow_lib") is None:
+        raise ModuleNotFoundError("synflow_lib: is the network there? Connect, run this cell again")
+importlib.import_module("synflow_lib.colab").greet()
+
+import dataclasses
 
 import numpy as np
 import pandas as pd

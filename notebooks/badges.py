@@ -79,6 +79,7 @@ def wanted(path: Path, home: str) -> str:
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".md":
         return with_badges(text, home)
+    setup = SETUP.format(address=home).rstrip("\n")
     if path.suffix == ".ipynb":
         notebook = nbformat.reads(text, as_version=4)
         for cell in notebook.cells:
@@ -87,16 +88,10 @@ def wanted(path: Path, home: str) -> str:
         code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
         new = serialized(notebook)
     else:
-        # In py:percent the magic is a comment.
-        new = OLD_SETUP.sub(
-            lambda _: SETUP.format(address=home).replace("%pip", "# %pip").rstrip("\n"),
-            with_badges(text, home),
-            count=1,
-        )
+        setup = setup.replace("%pip", "# %pip")  # in py:percent a magic is a comment
+        new = OLD_SETUP.sub(lambda _: setup, with_badges(text, home), count=1)
         code = [new]
-    if sum(source.count("import importlib.util\n") for source in code) != 1 or not any(
-        f"git+{home}\n" in source for source in code
-    ):
+    if sum(source.count(setup) for source in code) != 1:
         raise BuildError(f"{path.name}: no setup cell that starts as those of other notebooks do")
     if not BADGE.search(new):
         raise BuildError(f"{path.name}: no Colab badge")

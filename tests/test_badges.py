@@ -79,6 +79,17 @@ def test_a_notebook_without_the_setup_cell_is_refused(copy):
         badges.differing(copy)
 
 
+def test_a_setup_cell_that_imports_something_first_is_refused(copy):
+    path = copy / "notebooks" / f"{NAMES[0]}.py"
+    path.write_text(
+        path.read_text().replace(
+            "import importlib.util\n", "import math\nimport importlib.util\n", 1
+        )
+    )
+    with pytest.raises(BuildError, match="setup cell"):
+        badges.differing(copy)
+
+
 @pytest.mark.parametrize("home", ["", "https://gitlab.com/a/b", "github.com/a/b"])
 def test_an_address_that_colab_cannot_open_is_refused(copy, home):
     text = (copy / "pyproject.toml").read_text().replace(badges.address(copy), home)
