@@ -186,6 +186,7 @@ print(costs[["method", "iterations", "seconds", "epochs"]].round(4).to_string(in
 # `import torchvision` that also works beside a torch built without CUDA.)
 
 # %%
+torch.manual_seed(0)
 torchvision_models = sf.data.sources.import_torchvision("torchvision.models")
 resnet = torchvision_models.resnet18(weights=None, num_classes=10)
 masks = sf.prune(resnet, "synflow", compression=1000, input_shape=(3, 64, 64), iterations=20)

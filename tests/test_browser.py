@@ -180,10 +180,19 @@ def lab(tmp_path_factory):
 def run_cells(watched, address, name, cells=2):
     """Opens a notebook in JupyterLab and runs its cells by keyboard."""
     page = watched.open(f"{address}/lab/workspaces/{name}/tree/{name}.ipynb?reset")
-    page.locator(".jp-Notebook .jp-CodeCell .cm-content").first.click()
-    page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").first.wait_for()
-    for _ in range(cells):
-        page.keyboard.press("Shift+Enter")
+    started = """number => !document.querySelectorAll(".jp-Notebook .jp-CodeCell")[number]
+        .querySelector(".jp-InputPrompt").innerText.includes("[ ]")"""
+    for number in range(cells):
+        cell = page.locator(".jp-Notebook .jp-CodeCell").nth(number)
+        for _ in range(12):  # JupyterLab drops keys while it still connects to the kernel
+            cell.locator(".cm-content").click()
+            page.keyboard.press("Shift+Enter")
+            with contextlib.suppress(playwright.TimeoutError):
+                page.wait_for_function(started, arg=number, timeout=PATIENCE / 12)
+                break
+        else:
+            watched.shoot(f"lab_{name}_does_not_start")
+            pytest.fail(f"cell {number} of {name} does not run; see {SHOTS}")
     return page
 
 
