@@ -99,23 +99,30 @@ class Grasp(Saliency):
 
     def hessian_gradient(self) -> tuple[Tensor, Tensor, list[Tensor]]:
         """H g and g by the prunable parameters, (N,) each, and the extras of H g."""
-        flow, _ = self.gradients()
-        pieces = list(self.work.views(flow).values())
-        targets = self.work.parameters + self.extras
-        sums = [torch.zeros_like(target) for target in targets]
+        sums = [torch.zeros_like(target) for target in self.work.parameters + self.extras]
+        # The gradient of a single chunk is g already: its pass serves both derivatives.
+        flow = self.gradients()[0] if len(self.batches) > 1 else None
         for x, y in self.batches:
-            _add(sums, torch.autograd.grad(self._along(pieces, x, y), targets, allow_unused=True))
+            flow = self._add_product(sums, flow, x, y)
         weights = len(self.work.parameters)
         return torch.cat([h.reshape(-1) for h in sums[:weights]]), flow, sums[weights:]
 
-    def _along(self, direction: list[Tensor], x: Tensor, y: Tensor) -> Tensor:
-        """The gradient on one chunk times a direction; differentiable."""
+    def _add_product(
+        self, sums: list[Tensor], direction: Tensor | None, x: Tensor, y: Tensor
+    ) -> Tensor:
+        """Add H v of one chunk; the direction v, which is the chunk's own gradient if None."""
+        weights, targets = self.work.parameters, self.work.parameters + self.extras
         gradients = torch.autograd.grad(
-            self.objective(x, y), self.work.parameters, create_graph=True, allow_unused=True
+            self.objective(x, y), weights, create_graph=True, allow_unused=True
         )
-        return sum(
-            (g * v).sum() for g, v in zip(gradients, direction, strict=True) if g is not None
-        )
+        if direction is None:
+            found = [torch.zeros_like(w) for w in weights]
+            _add(found, tuple(None if g is None else g.detach() for g in gradients))
+            direction = torch.cat([g.reshape(-1) for g in found])
+        pieces = self.work.views(direction).values()
+        slope = sum((g * v).sum() for g, v in zip(gradients, pieces, strict=True) if g is not None)
+        _add(sums, torch.autograd.grad(slope, targets, allow_unused=True))
+        return direction
 
     def flat(self) -> Tensor:
         return self.hessian_gradient()[0].mul_(self.work.flat)

@@ -18,7 +18,7 @@ from .methods import Method, SynFlow
 from .pieces import fixed_order
 from .saliency import resolve
 from .selection import count, finite, keep_cut, keep_largest, places, removed, subset
-from .trajectory import SURVIVED, Trajectory, kept_at
+from .trajectory import COLUMNS, SURVIVED, Trajectory, kept_at
 from .wiring import wiring
 from .workspace import Context, Workspace, no_trace
 
@@ -114,6 +114,17 @@ class PruningLoop:
             return keep_largest_alive(scores, alive, counts[step])
 
         return self.masks(self.loop(decide, len(counts), record))
+
+    def once(self) -> Trajectory:
+        """One scoring, which orders all weights: none has to be removed to know when it goes."""
+        device, known = self.work.flat.device, self.work.flat.dtype
+        with no_trace(device, self.context.seed), fixed_order():
+            method = self.method_class(self.work, self.context)
+            scores = self.score(method)
+            cut = float(method.total) if isinstance(method, SynFlow) else float("nan")
+            # A scorer of the user's may be less precise than the weights, or more.
+            scores = scores.to(torch.promote_types(known, scores.dtype))
+            return Trajectory.ranked(self.layout, scores, cut)
 
     def local(self, densities: list[float], compression: float) -> Masks:
         """The same within every layer, at least one weight each."""
@@ -243,6 +254,5 @@ class Record:
         self.rows.append((number, kept, self.total / max(kept, 1), size, self.cut, ratio))
 
     def trajectory(self, layout: dict[str, torch.Size]) -> Trajectory:
-        columns = ["iteration", "kept", "compression", "prune_size", "cut_size", "ratio"]
-        history = pd.DataFrame(self.rows, columns=columns)
+        history = pd.DataFrame(self.rows, columns=COLUMNS)
         return Trajectory(layout, self.iteration, self.score, self.counts, history)

@@ -143,11 +143,13 @@ def trajectory(
         return run.by_cuts(1 if compression is None else kept_at(run.total, compression))
     count = run.iterations(iterations)
     if compression is None:
-        kept = 0 if count == 1 else len(run.work.names)
+        kept = 1 if count == 1 else len(run.work.names)
     else:
         kept = kept_at(run.total, compression)
-    final = 1 / compression if compression else max(kept, 1) / run.total
+    final = 1 / compression if compression else kept / run.total
     densities = _densities(schedule, count, final)
+    if count == 1 and compression is None:
+        return run.once()
     counts = [max(kept, round(run.total * d)) for d in densities[:-1]] + [kept]
     record = Record(run.total, run.work.flat)
     run.by_counts(counts, record)

@@ -14,6 +14,7 @@ from .pieces import fixed_order, in_pieces
 from .selection import count_above, keep_largest, places
 
 SURVIVED = torch.iinfo(torch.int16).max
+COLUMNS = ["iteration", "kept", "compression", "prune_size", "cut_size", "ratio"]
 
 
 def kept_at(total: int, compression: float) -> int:
@@ -55,6 +56,20 @@ class Trajectory:
     score: Tensor
     counts: list[int]
     history: pd.DataFrame = field(repr=False)
+
+    @classmethod
+    def ranked(
+        cls, layout: dict[str, torch.Size], score: Tensor, cut: float = float("nan")
+    ) -> Trajectory:
+        """What a single scoring makes: one iteration that removes everything, in its order.
+
+        Args:
+            cut: the score of the smallest cut, where it is known.
+        """
+        total, size = score.numel(), float(score.sum(dtype=torch.float64))
+        iteration = torch.ones((), dtype=torch.int16, device=score.device).expand(total)
+        row = (1, 0, float(total), size, cut, size / cut if cut else float("nan"))
+        return cls(layout, iteration, score, [total, 0], pd.DataFrame([row], columns=COLUMNS))
 
     @property
     def total(self) -> int:
@@ -111,12 +126,14 @@ class Trajectory:
 
     def _last_of_each_layer(self) -> int:
         sizes = [shape.numel() for shape in self.layout.values()]
-        lasts = in_pieces(lambda layer: int(layer.max()), self.iteration.split(sizes))
-        last = min(lasts)
-        if last == SURVIVED:
-            return self.counts[-1]
         scores = self.score
-        if self.counts[last - 1] - self.counts[last] < self.total:  # other iterations removed some
+        if self.counts == [self.total, 0]:  # a single iteration took all
+            last, lasts = 1, [1] * len(sizes)
+        else:
+            lasts = in_pieces(lambda layer: int(layer.max()), self.iteration.split(sizes))
+            last = min(lasts)
+            if last == SURVIVED:
+                return self.counts[-1]
             scores = scores.masked_fill(self.iteration != last, -torch.inf)
         layers = scores.split(sizes)
         best = in_pieces(lambda layer: layer.amax(), layers)
