@@ -26,9 +26,9 @@
 # - Tell which of the paper's claims rest on the score, which on the iterations, which on the setting.
 # - Say what an unstructured mask saves today, and what it does not.
 #
-# Everything trained here is the six-layer perceptron on digits of notebook 05, whose runs are shared,
-# so that verdicts about accuracy hold for small networks. What needs no training uses the paper's
-# networks too. About 4 minutes on one CPU core.
+# Everything trained here is the six-layer perceptron on digits of notebook 05, so that verdicts about
+# accuracy hold for small networks. What needs no training uses the paper's networks too. About 4
+# minutes on one CPU core.
 
 # %% [markdown]
 # ## Setup

@@ -275,10 +275,19 @@ def _first_alive(
     """The smallest number of kept weights that is not collapsed, on one nested family."""
     if criterion == "layer":
         return max(1, way.last_of_each_layer())
-    probe = PathProbe(model, input_shape)
+    return fewest_connected(PathProbe(model, input_shape), way)
+
+
+def fewest_connected(probe: PathProbe, way: Trajectory) -> int:
+    """The smallest number of kept weights of a trajectory that join input to output.
+
+    Connectivity only falls along a nested family, so the width of the widest path is found by
+    asking log2(N) times whether the larger weights connect.
+
+    Raises:
+        ValueError: not even the whole network is connected.
+    """
     low = max(1, way.counts[-1])
-    # Connectivity only falls along a nested family, so the width of the widest path is found by
-    # asking log2(N) times whether the larger weights connect.
     if probe.connected(way.keeping(low)):
         return low
     high = way.total
@@ -288,6 +297,8 @@ def _first_alive(
             high = middle
         else:
             low = middle
+    if high == way.total and not probe.connected(way.keeping(high)):
+        raise ValueError("the unpruned network is not connected from input to output")
     return high
 
 

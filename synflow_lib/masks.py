@@ -74,7 +74,7 @@ class Masks(Mapping):
     @property
     def kept(self) -> int:
         """Number of weights that stay."""
-        return sum(int(mask.sum()) for mask in self.values())
+        return sum(int(mask.count_nonzero()) for mask in self.values())
 
     @property
     def total(self) -> int:
@@ -98,7 +98,7 @@ class Masks(Mapping):
 
     def table(self) -> pd.DataFrame:
         """One row a layer in forward order: ``layer, kept, total, density``."""
-        rows = [(name, int(mask.sum()), mask.numel()) for name, mask in self.items()]
+        rows = [(name, int(mask.count_nonzero()), mask.numel()) for name, mask in self.items()]
         table = pd.DataFrame(rows, columns=["layer", "kept", "total"])
         table["density"] = table["kept"] / table["total"]
         return table

@@ -74,9 +74,9 @@ def _best(scores: Tensor, kept: int) -> Tensor:
 def _kth(scores: Tensor, rank: int) -> Tensor:
     if _numpy_knows(scores):
         # numpy's partition takes ten times longer where most scores tie, as pruned ones do.
-        values = scores.numpy()
-        few = values.size < _FEW
-        return torch.from_numpy(np.sort(values) if few else np.partition(values, rank - 1))[rank - 1]
+        values, place = scores.numpy(), rank - 1
+        order = np.sort(values) if values.size < _FEW else np.partition(values, place)
+        return torch.from_numpy(order)[place]
     return torch.kthvalue(scores, rank).values
 
 
@@ -171,6 +171,11 @@ def count_above(scores: Tensor, bound: Tensor, *, or_equal: bool = False) -> int
     return sum(
         in_pieces(lambda p: int(np.count_nonzero(larger(values[p], number))), spans(values.size))
     )
+
+
+def first_largest(scores: Tensor) -> int:
+    """Where the largest score stands; of equal ones the first."""
+    return int(scores.numpy().argmax() if _numpy_knows(scores) else scores.argmax())
 
 
 def subset(mask: Tensor, other: Tensor) -> bool:

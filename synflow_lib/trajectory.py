@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from .masks import Masks
 from .pieces import fixed_order, in_pieces
-from .selection import count_above, keep_largest, places
+from .selection import count_above, first_largest, keep_largest
 
 SURVIVED = torch.iinfo(torch.int16).max
 COLUMNS = ["iteration", "kept", "compression", "prune_size", "cut_size", "ratio"]
@@ -104,16 +105,47 @@ class Trajectory:
                 f" this run holds {self.counts[-1]} to {self.total}: it ended at compression"
                 f" {self.max_compression:.6g}"
             )
-        flat = self.iteration > number
-        if number:
-            going = (self.iteration == number).nonzero().squeeze(1)
-            flat[going[keep_largest(self.score[going], kept - self.counts[number])]] = True
+        if number == 0:
+            return self.masks(torch.ones_like(self.iteration, dtype=torch.bool))
+        flat = keep_largest(self.scores_of(number), kept - self.counts[number])
+        if self.counts[number]:
+            flat |= self.iteration > number
         return self.masks(flat)
 
     def masks(self, flat: Tensor) -> Masks:
         parts = flat.split([shape.numel() for shape in self.layout.values()])
         shapes = self.layout.items()
         return Masks({n: p.view(s).clone() for (n, s), p in zip(shapes, parts, strict=True)})
+
+    def scores_of(self, number: int) -> Tensor:
+        """The scores (N,) of what one iteration removed, minus infinity elsewhere."""
+        if self.counts[number - 1] - self.counts[number] == self.total:
+            return self.score
+        return self.score.masked_fill(self.iteration != number, -torch.inf)
+
+    def rank(self, place: int) -> int:
+        """The smallest number of kept weights that has the one at a flat ``place`` among them."""
+        number, own = int(self.iteration[place]), self.score[place]
+        if number == SURVIVED:
+            return self.counts[-1]
+        scores = self.scores_of(number)
+        # Of equal scores the first stay longest.
+        before = count_above(scores[: place + 1], own, or_equal=True)
+        return self.counts[number] + before + count_above(scores[place + 1 :], own)
+
+    def lasts(self) -> list[int]:
+        """The flat place of the last weight of each layer, in forward order."""
+        ends = list(itertools.accumulate(shape.numel() for shape in self.layout.values()))
+        at_once = self.counts == [self.total, 0]
+
+        def last(layer: slice) -> int:
+            scores = self.score[layer]
+            if not at_once:
+                when = self.iteration[layer]
+                scores = scores.masked_fill(when != when.max(), -torch.inf)
+            return layer.start + first_largest(scores)
+
+        return in_pieces(last, [slice(a, b) for a, b in zip([0, *ends], ends, strict=False)])
 
     def last_of_each_layer(self) -> int:
         """The smallest number of kept weights at which no layer is empty yet, counted exactly.
@@ -122,27 +154,6 @@ class Trajectory:
         with it. No search over compressions.
         """
         with fixed_order():
-            return self._last_of_each_layer()
-
-    def _last_of_each_layer(self) -> int:
-        sizes = [shape.numel() for shape in self.layout.values()]
-        scores = self.score
-        if self.counts == [self.total, 0]:  # a single iteration took all
-            last, lasts = 1, [1] * len(sizes)
-        else:
-            lasts = in_pieces(lambda layer: int(layer.max()), self.iteration.split(sizes))
-            last = min(lasts)
-            if last == SURVIVED:
-                return self.counts[-1]
-            scores = scores.masked_fill(self.iteration != last, -torch.inf)
-        layers = scores.split(sizes)
-        best = in_pieces(lambda layer: layer.amax(), layers)
-        weakest = min(value for value, gone in zip(best, lasts, strict=True) if gone == last)
-        # Of equal scores the first stays longest.
-        position = max(
-            sum(sizes[:i]) + int(places(layers[i] == weakest)[0])
-            for i, value in enumerate(best)
-            if value == weakest and lasts[i] == last
-        )
-        before = count_above(scores[: position + 1], weakest, or_equal=True)
-        return self.counts[last] + before + count_above(scores[position + 1 :], weakest)
+            places = self.lasts()
+            order = [(int(self.iteration[p]), float(self.score[p]), -p) for p in places]
+            return self.rank(-min(order)[2])

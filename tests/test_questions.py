@@ -33,15 +33,27 @@ def small(seed=0, **options):
 def test_the_study_is_figure_1_of_the_classroom(scale, monkeypatch):
     monkeypatch.setenv("SYNFLOW_SCALE", "classroom")
     [panel] = grids.figure1().panels
-    shared = {run.key for run in grids.figure1().runs()}
+    figure1 = {run.key for run in grids.figure1().runs()}
     monkeypatch.setenv("SYNFLOW_SCALE", scale)
     study = questions.study()
     assert study.panel == panel and study.seeds == sf.env.settings().seeds
     variants = {"a": {"method": "snip"}, "b": {"method": "dense"}}
     own = [run for _, run in study.labelled(variants, (1.0, 2.0)) if run.seed < 5]
-    assert {run.key for run in own} <= shared  # nothing is trained twice
+    assert {run.key for run in own} <= figure1
     other = {"a": {"method": "snip", "mode": "eval"}}
-    assert not {run.key for _, run in study.labelled(other, (1.0,))} & shared
+    assert not {run.key for _, run in study.labelled(other, (1.0,))} & figure1
+
+
+def test_answers_have_a_store_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("SYNFLOW_RUNS", str(tmp_path))
+    study = questions.Study(SMALL, 2)
+    variants = {"a": {"method": "magnitude"}, "b": {"method": "random"}}
+    first = study.accuracies(variants, (1.0,))
+    [(_, run), *_] = study.labelled(variants, (1.0,))
+    # Another notebook's run of the same key, trained in other company, does not change an answer.
+    sf.sweep([run], tmp_path, progress=False)
+    pd.testing.assert_frame_equal(study.accuracies(variants, (1.0,)), first)
+    assert len(sf.results(tmp_path)) == 1 and len(sf.results(tmp_path / "questions")) == 4
 
 
 def test_accuracies_name_their_compression_and_count_all_epochs(tmp_path):

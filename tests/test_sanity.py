@@ -277,6 +277,14 @@ def test_a_second_call_trains_nothing(small, monkeypatch):
         sanity.accuracies(checks, [other], store)
 
 
+def test_copies_trained_together_do_not_depend_on_what_the_store_holds(small, tmp_path):
+    checks, trials, _, table = small
+    [other, *_] = [trial.run for trial in trials if trial.run is not None]
+    sf.sweep([other], tmp_path, progress=False)
+    pd.testing.assert_frame_equal(sanity.accuracies(checks, trials, tmp_path), table)
+    assert len(sf.results(tmp_path)) == 1  # the grid's other runs were not made
+
+
 def test_a_reinitialized_network_is_another_one(small):
     checks, _, _, _ = small
     data = checks.panel.network()[1]

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
-import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ..collapse import PathProbe
-from ..masks import Masks
-from ..selection import keep_largest, pick, places
-from ..trajectory import SURVIVED, Trajectory, kept_at
+from ..collapse import PathProbe, fewest_connected
+from ..trajectory import Trajectory, kept_at
 
 
 def layer_densities(paths: Mapping[str, Trajectory], compressions: Iterable[float]) -> pd.DataFrame:
@@ -41,19 +37,14 @@ def layer_densities(paths: Mapping[str, Trajectory], compressions: Iterable[floa
     wanted = sorted(compressions)
     tables = []
     for method, path in paths.items():
-        names = list(path.layout)
-        sizes = np.array([shape.numel() for shape in path.layout.values()])
-        ends = torch.from_numpy(sizes.cumsum())
-        counts = [kept_at(path.total, compression) for compression in wanted]
-        inside = [count for count in counts if count >= path.counts[-1]]
-        for compression, index in zip(wanted, _nested(path, inside), strict=False):
-            upto = torch.searchsorted(index, ends).numpy()
-            kept = np.diff(upto, prepend=0)
-            rows = {"method": method, "compression": compression, "name": names}
-            tables.append(pd.DataFrame(rows | {"kept": kept, "total": sizes}))
-            tables[-1].insert(2, "layer", range(1, len(names) + 1))
-    table = pd.concat(tables, ignore_index=True)
-    return table.assign(density=table["kept"] / table["total"])
+        inside = [c for c in wanted if kept_at(path.total, c) >= path.counts[-1]]
+        for compression in inside:
+            found = path.at(compression).table().rename(columns={"layer": "name"})
+            found.insert(0, "layer", range(1, len(found) + 1))
+            found.insert(0, "compression", compression)
+            found.insert(0, "method", method)
+            tables.append(found)
+    return pd.concat(tables, ignore_index=True)
 
 
 def layer_lifetimes(paths: Mapping[str, Trajectory]) -> pd.DataFrame:
@@ -75,25 +66,10 @@ def layer_lifetimes(paths: Mapping[str, Trajectory]) -> pd.DataFrame:
     """
     rows = []
     for method, path in paths.items():
-        scores: dict[int, Tensor] = {}  # those of one iteration, minus infinity elsewhere
-        start = 0
-        for number, (name, shape) in enumerate(path.layout.items(), start=1):
-            end = start + shape.numel()
-            last = int(path.iteration[start:end].max())
-            kept = path.counts[-1]
-            if last != SURVIVED:
-                if last not in scores:
-                    other = path.iteration != last
-                    scores[last] = path.score.masked_fill(other, -torch.inf)
-                same = scores[last]
-                value = same[start:end].amax()
-                # Of equal scores the first positions stay longest.
-                first = start + int((same[start:end] == value).nonzero()[0])
-                above = int(torch.count_nonzero(same > value))
-                ties = int(torch.count_nonzero(same[: first + 1] == value))
-                kept = path.counts[last] + above + ties
-            rows.append((method, number, name, end - start, kept, path.total / max(kept, 1)))
-            start = end
+        layers = zip(path.layout.items(), path.lasts(), strict=True)
+        for number, ((name, shape), last) in enumerate(layers, start=1):
+            kept = path.rank(last)
+            rows.append((method, number, name, shape.numel(), kept, path.total / max(kept, 1)))
     columns = ["method", "layer", "name", "size", "kept", "compression"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -123,7 +99,7 @@ def collapse_points(
     rows = []
     for method, path in paths.items():
         by_layer = int(lifetimes.loc[lifetimes["method"] == method, "kept"].max())
-        for criterion, kept in (("layer", by_layer), ("path", _last_connected(probe, path))):
+        for criterion, kept in (("layer", by_layer), ("path", fewest_connected(probe, path))):
             rows.append((method, criterion, kept, path.total / kept))
     return pd.DataFrame(rows, columns=["method", "criterion", "kept", "critical_compression"])
 
@@ -171,72 +147,9 @@ def collapse_verdicts(
     """
     probe, wanted, rows = PathProbe(model), sorted(compressions), []
     for method, path in paths.items():
-        counts = [kept_at(path.total, compression) for compression in wanted]
-        for compression, index in zip(wanted, _nested(path, counts), strict=True):
-            masks = _masks(path, index)
+        for compression in wanted:
+            masks = path.at(compression)
             empty, connected = len(masks.empty_layers()), probe.connected(masks)
-            rows.append((method, compression, len(index), empty, connected))
+            rows.append((method, compression, masks.kept, empty, connected))
     columns = ["method", "compression", "kept", "empty_layers", "connected"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def _nested(path: Trajectory, counts: Iterable[int]) -> Iterator[Tensor]:
-    """Positions, rising, of the ``kept`` weights that go last, for each falling count."""
-    index = torch.arange(path.total, dtype=torch.int32, device=path.iteration.device)
-    iteration, score = path.iteration, path.score
-    for kept in counts:
-        group = next(t for t, count in enumerate(path.counts) if count <= kept)
-        later = path.counts[group]
-        if group == 1 and later == 0:  # one score orders all weights
-            stay = keep_largest(score, kept)
-        else:
-            stay = iteration > group
-            if kept > later:
-                going = places(iteration == group)
-                stay[going[keep_largest(score[going], kept - later)]] = True
-        index, iteration, score = (pick(tensor, stay) for tensor in (index, iteration, score))
-        yield index
-
-
-def _last_connected(probe: PathProbe, path: Trajectory) -> int:
-    """The fewest weights that still join input to output.
-
-    Connectivity only falls along a nested family: first in steps of a factor 4, then by halving
-    within one step, where the order of the few weights in question is sorted once.
-    """
-
-    def connected(index: Tensor) -> bool:
-        return probe.connected(_masks(path, index))
-
-    end = max(1, path.counts[-1])
-    if connected(next(_nested(path, [end]))):
-        return end
-    counts = [path.total]
-    while counts[-1] > end:
-        counts.append(max(end, counts[-1] // 4))
-    index = None
-    for fewer in _nested(path, counts):
-        if not connected(fewer):
-            low = len(fewer)
-            break
-        index = fewer
-    if index is None:
-        raise ValueError("the unpruned network is not connected from input to output")
-    keys = (index, -path.score[index], -path.iteration[index].int())  # the last key comes first
-    index = index[torch.from_numpy(np.lexsort([key.cpu().numpy() for key in keys]))]
-    high = len(index)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if connected(index[:middle]) else (middle, high)
-    return high
-
-
-def _masks(path: Trajectory, index: Tensor) -> Masks:
-    flat = torch.zeros(path.total, dtype=torch.bool, device=index.device)
-    parts = flat.index_fill_(0, index.long(), True).split(
-        [shape.numel() for shape in path.layout.values()]
-    )
-    shapes = path.layout.items()
-    return Masks(
-        {name: part.view(shape) for (name, shape), part in zip(shapes, parts, strict=True)}
-    )

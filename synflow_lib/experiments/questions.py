@@ -27,7 +27,7 @@ class Study:
     """A network small enough to be trained hundreds of times, and how many seeds each answer has.
 
     Attributes:
-        panel: data, network and recipe; figure 1's at classroom scale, so that runs are shared.
+        panel: data, network and recipe; figure 1's at classroom scale.
         seeds: seeds 0 to seeds - 1.
     """
 
@@ -69,7 +69,9 @@ class Study:
 
         Args:
             variants, alphas: as in `labelled`.
-            store: folder of runs, default `env.runs_dir()`.
+            store: folder of runs, default ``questions`` in `env.runs_dir()`: copies are trained
+                together and round by the company they are in, so that a store shared with other
+                grids would make results depend on what ran before.
 
         Returns:
             One row a variant, compression and seed: method (the label), compression (asked for,
@@ -81,7 +83,7 @@ class Study:
         """
         alphas = list(alphas)
         labelled = list(self.labelled(variants, alphas))
-        store = env.runs_dir() if store is None else store
+        store = env.runs_dir() / "questions" if store is None else store
         results = sweep([run for _, run in labelled], store, progress=False).set_index("key")
         shown = [10.0**alpha for alpha in alphas for _ in range(self.seeds)] * len(variants)
         rows = []

@@ -189,6 +189,9 @@ def accuracies(
 ) -> pd.DataFrame:
     """Train all trials, except those that the store of figure 1's runs holds already.
 
+    Copies that pay to train together (`batching_pays`) round by the company they are in: those are
+    trained here, whatever the store holds, so that no result depends on what ran before.
+
     Args:
         settings: from `checks`.
         jobs: from `trials`.
@@ -201,11 +204,13 @@ def accuracies(
         disconnected, kept, width (mean share of live units over the hidden layers).
     """
     store = env.runs_dir() if store is None else Path(store)
-    of_grid = [trial for trial in jobs if trial.run is not None]
+    data = settings.panel.network()[1]
+    alone = not batching_pays(settings.network(data, 0), data)
+    of_grid = [trial for trial in jobs if alone and trial.run is not None]
     done = sweep([trial.run for trial in of_grid], store=store, progress=False)
     results = {row.key: row.top1 for row in done.itertuples()}
     top1 = {id(trial): float(results[trial.run.key]) for trial in of_grid}
-    others = [trial for trial in jobs if trial.run is None]
+    others = [trial for trial in jobs if id(trial) not in top1]
     for start in range(0, len(others), _AT_ONCE):
         group = others[start : start + _AT_ONCE]
         top1 |= {id(t): a for t, a in zip(group, _trained(settings, group, store), strict=True)}
