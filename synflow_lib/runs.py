@@ -253,13 +253,12 @@ def _report(
     }
 
 
-def batching_pays(net: nn.Module, dataset: Dataset) -> bool:
+def batching_pays(net: nn.Module) -> bool:
     """Whether copies of ``net`` train faster stacked (`train_many`) than one by one in a process.
 
-    Measured on two CPU cores (benchmarks/training.py): perceptrons by 4 to 5 times; convolutions on
-    8x8 images by up to 1.2, on larger ones not at all, since a batched convolution is a grouped
-    one. For convolutions a process a core is faster still: give `sweep` an ``executor`` and
-    ``together=False``. Not measured on a GPU.
+    Measured on two CPU cores (benchmarks/training.py): perceptrons by 4 to 5 times; convolutions
+    not, since a batched convolution is a grouped one: on 8x8 images 0.7 to 1.2 times as fast in one
+    thread or two, on larger ones slower. For convolutions a process a core is faster still: give
+    `sweep` an ``executor``. Not measured on a GPU.
     """
-    convolutional = any(isinstance(m, PRUNABLE) and m.weight.dim() > 2 for m in net.modules())
-    return not convolutional or dataset.input_shape[1] * dataset.input_shape[2] <= 64
+    return all(m.weight.dim() == 2 for m in net.modules() if isinstance(m, PRUNABLE))

@@ -189,7 +189,7 @@ def _groups(
         if network not in pays:
             dataset = run.load_data(datasets)
             net = run.make(dataset, models)
-            pays[network] = batching_pays(net, dataset) if together is None else together
+            pays[network] = batching_pays(net) if together is None else together
         if not pays[network]:
             apart.append([run])
             continue

@@ -205,7 +205,7 @@ def accuracies(
     """
     store = env.runs_dir() if store is None else Path(store)
     data = settings.panel.network()[1]
-    alone = not batching_pays(settings.network(data, 0), data)
+    alone = not batching_pays(settings.network(data, 0))
     of_grid = [trial for trial in jobs if alone and trial.run is not None]
     done = sweep([trial.run for trial in of_grid], store=store, progress=False)
     results = {row.key: row.top1 for row in done.itertuples()}
@@ -241,7 +241,7 @@ def _trained(settings: Checks, group: list[Trial], store: Path) -> list[float]:
         return json.loads(file.read_text(encoding="utf-8"))
     recipe, data = settings.panel.recipe, settings.panel.network()[1].to(env.device())
     nets = (settings.network(data, trial.weights).to(env.device()) for trial in group)
-    if batching_pays(settings.network(data, 0), data):
+    if batching_pays(settings.network(data, 0)):
         masks, seeds = [t.masks for t in group], [t.seed for t in group]
         trainings = train_many(list(nets), masks, data, recipe, seeds=seeds)
     else:
