@@ -20,7 +20,7 @@ from .wiring import Layer, Wiring, wiring
 from .workspace import Workspace
 
 Take = Callable[[Tensor], Tensor]
-_WORTH_IT = 0.8  # rebuild when at most this share of the weights would be left
+_WORTH_IT = 0.65  # rebuild when at most this share of the weights would be left
 
 
 class Compactor:
