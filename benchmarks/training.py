@@ -1,11 +1,13 @@
 """Many networks trained at once against one by one: the ratios behind `batching_pays`.
 
     python benchmarks/training.py
+    python benchmarks/training.py --threads 1
 
 For each network the same trainings, as seconds a network: (1) the plain loop: one by one, with a
 DataLoader; (2) `train`, one by one, all threads; (3) `train_many`, all at once, all threads;
 (4) `train` in as many processes as there are cores, one thread each. Timed in turn, medians of
-`--repeats`. Processes are warm: their start is not counted. Writes benchmarks/results/training.md.
+`--repeats`. Processes are warm: their start is not counted. Writes benchmarks/results/training.md;
+with a number of threads, training_threads_NUMBER.md.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import synflow_lib as sf
 
-RESULTS = Path(__file__).parent / "results" / "training.md"
+RESULTS = Path(__file__).parent / "results"
 RECIPE = sf.Recipe(3, 0.1, 64, weight_decay=1e-4)
 CASES = {
     "perceptron, 6 layers of 100": ("fc", {}, 8, 55),
@@ -118,12 +120,17 @@ def main() -> None:
     """Runs all cases and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, help="default: as many as torch takes")
     args = parser.parse_args()
+    name, how = "training", f"--repeats {args.repeats}"
+    if args.threads:
+        torch.set_num_threads(args.threads)
+        name, how = f"training_threads_{args.threads}", f"{how} --threads {args.threads}"
     described = ", ".join(f"{key} {value}" for key, value in sf.env.describe().items())
     lines = [
         "# Training many networks at once",
         "",
-        f"`python benchmarks/training.py --repeats {args.repeats}`",
+        f"`python benchmarks/training.py {how}`",
         "",
         f"{described}; {RECIPE.epochs} epochs of digits, batches of {RECIPE.batch_size}; seconds a"
         " network, medians",
@@ -133,8 +140,8 @@ def main() -> None:
         "|" + "---|" * 8,
     ]
     lines += [measure(case, args.repeats) for case in CASES]
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.md").write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
 if __name__ == "__main__":

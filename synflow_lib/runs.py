@@ -257,7 +257,7 @@ def batching_pays(net: nn.Module) -> bool:
     """Whether copies of ``net`` train faster stacked (`train_many`) than one by one in a process.
 
     Measured on two CPU cores (benchmarks/training.py): perceptrons by 4 to 5 times; convolutions
-    not, since a batched convolution is a grouped one: on 8x8 images 0.7 to 1.2 times as fast in one
+    not, since a batched convolution is a grouped one: on 8x8 images 0.8 to 1.1 times as fast in one
     thread or two, on larger ones slower. For convolutions a process a core is faster still: give
     `sweep` an ``executor``. Not measured on a GPU.
     """
