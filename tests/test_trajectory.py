@@ -3,6 +3,7 @@
 import functools
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -29,7 +30,7 @@ from torch import nn
 
 import synflow_lib as sf
 from synflow_lib import pruning
-from synflow_lib.trajectory import Trajectory, kept_at
+from synflow_lib.trajectory import SURVIVED, Trajectory, kept_at
 
 # ------------------------------------------------------------------------------ counts
 
@@ -95,6 +96,41 @@ def test_one_shot_trajectory_holds_what_prune_gives_at_any_compression(method):
     path = sf.trajectory(net, method, batch)
     for compression in (1, 1.5, 10, 333.3, path.total):
         assert path.at(compression) == sf.prune(net, method, compression, batch)
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_the_rank_of_a_weight_is_the_first_mask_that_keeps_it(data):
+    sizes = data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))
+    total = sum(sizes)
+    layout = {str(number): torch.Size([size]) for number, size in enumerate(sizes)}
+    score = torch.tensor(data.draw(st.lists(st.integers(0, 3), min_size=total, max_size=total)))
+    if data.draw(st.booleans()):
+        path = Trajectory.ranked(layout, score.double())
+    else:  # several iterations, some weights surviving all of them
+        iteration = data.draw(st.lists(st.integers(1, 3), min_size=total, max_size=total))
+        iteration = torch.tensor(iteration).sort().values
+        counts = [total - int((iteration <= number).sum()) for number in range(3)]
+        survive = iteration == 3
+        path = Trajectory(
+            layout,
+            iteration.masked_fill(survive, SURVIVED).short(),
+            score.double().masked_fill(survive, torch.inf),
+            counts,
+            pd.DataFrame(),
+        )
+    least = path.counts[-1]
+    kept = {
+        count: torch.cat([mask.flatten() for mask in path.keeping(count).values()])
+        for count in range(max(1, least), total + 1)
+    }
+    for place in range(total):
+        first = min(count for count, mask in kept.items() if mask[place])
+        assert max(1, path.rank(place)) == first
+    ends = np.cumsum(sizes)
+    for start, end, last in zip(ends - sizes, ends, path.lasts(), strict=True):
+        assert path.rank(last) == min(path.rank(place) for place in range(start, end))
+    assert path.last_of_each_layer() == max(path.rank(last) for last in path.lasts())
 
 
 def test_a_trajectory_with_a_fixed_schedule_ends_where_prune_ends():
