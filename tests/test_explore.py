@@ -223,3 +223,11 @@ def test_animations_are_small_and_alone(made):
     assert page.count("data:image/png;base64,") >= 10
     assert "http" not in page and "fa-" not in page  # nothing is fetched
     assert re.search(r'<img alt="[^"]+"', page)
+
+
+def test_an_animation_made_twice_is_the_same_page():
+    schedules = ("cut", "cut", "linear")
+    first, again, other = (sf.explore.steps_animation(each).data for each in schedules)
+    assert first == again  # matplotlib alone would name each player anew
+    names = [set(re.findall(r"[0-9a-f]{32}", page)) for page in (first, other)]
+    assert len(names[0]) == len(names[1]) == 1 and names[0] != names[1]

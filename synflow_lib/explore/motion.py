@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import re
 from collections.abc import Callable, Sequence
@@ -84,7 +85,14 @@ def _player(moments: Sequence, picture: Callable[..., Figure], fps: int, alt: st
     page = re.sub(r"<link[^>]*>", "", page)
     for name, letter in _ICONS.items():
         page = page.replace(f'<i class="fa {name}"></i>', letter)
-    return HTML(page.replace("<img ", f'<img alt="{alt}" ', 1))
+    return HTML(_named_by_content(page.replace("<img ", f'<img alt="{alt}" ', 1)))
+
+
+def _named_by_content(page: str) -> str:
+    """matplotlib names a player at random; by its content, a notebook made twice is the same."""
+    random = re.search(r"_anim_img([0-9a-f]{32})", page).group(1)
+    content = hashlib.sha256(page.replace(random, "").encode())
+    return page.replace(random, content.hexdigest()[:32])
 
 
 def _file(figure: Figure) -> str:
