@@ -63,7 +63,7 @@ test: test-units test-notebooks ## unit tests, doctests, then the notebooks' che
 test-units: $(READY) $(VENV)/.installed-site $(VENV)/.installed-browser $(VENV)/.installed-classroom
 	@sh tests/install_browser.sh
 	@echo "== unit tests and doctests"
-	@$(ALONE) $(PY) -m pytest -n $(JOBS) --dist worksteal
+	@$(ALONE) $(PY) -m pytest -n $(JOBS)
 
 # The .ipynb alone: asked for the folder, the doctest plugin would import, and so run, every .py.
 test-notebooks: $(READY)
