@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from .borders import narrow
 from .compact import Compactor, Take
 from .flow import Pipes
 from .fused import fused
@@ -99,7 +100,8 @@ class SynFlow(Method):
         rescales = self.pipes.graph is not None and not constants
         # The shortest paths may carry a very different total: powers of their own.
         self.rescalers = [Rescaler(self.pipes), Rescaler(self.pipes)] if rescales else None
-        self.inflow = work.flat.new_ones(1, *shape)
+        image = narrow(self.pipes, shape) if fast and rescales else shape
+        self.inflow = work.flat.new_ones(1, *image)
         self.total = work.flat.new_zeros(())
         self.log2_scale = 0
         self.constants = constants
