@@ -8,6 +8,7 @@ without zero terms. The plain path is the same loop without a compactor.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .graph import CONV_TRANSPOSED, PRUNABLE
+from .pieces import PIECE, in_pieces, spans
 from .selection import count
 from .wiring import Layer, Wiring, wiring
 from .workspace import Workspace
@@ -90,20 +92,13 @@ class Compactor:
             [torch.from_numpy(np.flatnonzero(side)).to(scores.device) for side in pair]
             for pair in zip(rows, columns, strict=True)
         ]
-        cut = self.work.cutter()  # of the layout as it is now
-
-        def take(flat: Tensor) -> Tensor:
-            parts = zip(cut(flat).values(), inner, strict=True)
-            return torch.cat(
-                [v.index_select(0, r).index_select(1, c).flatten() for v, (r, c) in parts]
-            )
-
-        if count(take(alive)) != count(alive):
-            return None
         shapes = [
             (len(r), len(c), *shape[2:])
             for (r, c), shape in zip(inner, self.work.shapes, strict=True)
         ]
+        take = _taking(self.work.cutter(), inner, shapes)
+        if count(take(alive)) != count(alive):
+            return None
         self.work.rebind(take(self.work.flat), shapes)
         for layer, r, c in zip(self.layers, rows, columns, strict=True):
             layer.writes, layer.reads = layer.writes[r], layer.reads[c]
@@ -122,3 +117,31 @@ class Compactor:
             tensor = getattr(module, name, None)
             if tensor is not None:
                 tensor.data = tensor.data.index_select(0, chosen.to(tensor.device))
+
+
+def _taking(
+    cut: Callable[[Tensor], dict[str, Tensor]],
+    inner: list[list[Tensor]],
+    shapes: list[tuple[int, ...]],
+) -> Take:
+    """What picks ``inner`` rows and columns of every layer that ``cut`` cuts out."""
+    sizes = [math.prod(shape) for shape in shapes]
+
+    def take(flat: Tensor) -> Tensor:
+        found = flat.new_empty(sum(sizes))
+        jobs = [
+            (old, new.view(shape), rows, columns, piece)
+            for old, new, shape, (rows, columns) in zip(
+                cut(flat).values(), found.split(sizes), shapes, inner, strict=True
+            )
+            for piece in spans(len(rows), max(1, PIECE // old[0].numel()))
+        ]
+
+        def one(job: tuple) -> None:
+            old, new, rows, columns, piece = job
+            torch.index_select(old.index_select(0, rows[piece]), 1, columns, out=new[piece])
+
+        in_pieces(one, jobs)
+        return found
+
+    return take

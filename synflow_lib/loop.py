@@ -5,9 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 
-import pandas as pd
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -17,13 +15,14 @@ from .masks import Masks
 from .methods import Method, SynFlow
 from .pieces import fixed_order
 from .saliency import resolve
-from .selection import count, finite, keep_cut, keep_largest, places, removed, subset
-from .trajectory import COLUMNS, SURVIVED, Trajectory, kept_at
+from .record import Record
+from .selection import count, erase, finite, keep_cut, keep_largest, places
+from .trajectory import Trajectory, kept_at
 from .wiring import wiring
 from .workspace import Context, Workspace, no_trace
 
-# (step, scores, which of them are alive, method) -> which stay; None ends the run
-Decide = Callable[[int, Tensor, Tensor, Method], "Tensor | None"]
+# (step, scores, alive, stay, method): writes to ``stay`` which of those alive stay; False ends the run
+Decide = Callable[[int, Tensor, Tensor, Tensor, Method], bool]
 _SHRUNK = 0.75  # survivors since the last look for dead units, before the next one
 
 
@@ -63,7 +62,7 @@ class PruningLoop:
     def loop(
         self, decide: Decide, length: int | None = None, record: Record | None = None
     ) -> Tensor:
-        """Score, and keep what ``decide`` marks, ``length`` times or until it returns None.
+        """Score, and keep what ``decide`` marks, ``length`` times or until it ends the run.
 
         Places are those of the workspace. Once the method has left dead units out they are fewer
         than the N weights, and ``origin`` says which weight stands where.
@@ -71,21 +70,20 @@ class PruningLoop:
         """
         device = self.work.flat.device
         alive = torch.ones(self.total, dtype=torch.bool, device=device)
+        stay = torch.empty_like(alive)
         origin: Tensor | None = None
-        left = looked_at = self.total
+        looked_at = self.total
         with no_trace(device, self.context.seed), fixed_order(), self.bar(length) as bar:
             method = self.method_class(self.work, self.context)
             for step in itertools.count() if length is None else range(length):
                 scores = self.score(method)
-                stay = decide(step, scores, alive, method)
-                if stay is None:
+                if not decide(step, scores, alive, stay, method):
                     break
-                gone = removed(alive, stay)
+                left = count(stay)
                 if record:
-                    which = gone if origin is None else origin.index_select(0, gone)
-                    record.add(which.long(), scores.index_select(0, gone))
-                alive, left = stay, left - gone.numel()
-                self.work.flat.index_fill_(0, gone, 0)
+                    record.add(scores, alive, stay, left)
+                erase(self.work.flat, stay)
+                alive, stay = stay, alive
                 if self.context.fast and left < _SHRUNK * looked_at:
                     looked_at = left
                     take = method.compact(alive)
@@ -93,11 +91,14 @@ class PruningLoop:
                         if origin is None:
                             origin = torch.arange(self.total, dtype=torch.int32, device=device)
                         alive, origin = take(alive), take(origin)
+                        stay = torch.empty_like(alive)
+                        if record:
+                            record.move(take, origin)
                 bar.update()
+        if origin is None:
+            return alive
         mask = torch.zeros(self.total, dtype=torch.bool, device=device)
-        left = places(alive)
-        left = left if origin is None else origin.index_select(0, left).long()
-        return mask.index_fill_(0, left, True)
+        return mask.index_fill_(0, origin.index_select(0, places(alive)).long(), True)
 
     def masks(self, flat: Tensor) -> Masks:
         parts = flat.split([shape.numel() for shape in self.layout.values()])
@@ -108,10 +109,11 @@ class PruningLoop:
         """Keep ``counts[t]`` weights after iteration t; iterations that remove nothing are free."""
         counts = [b for a, b in zip([self.total, *counts], counts, strict=False) if b < a]
 
-        def decide(step: int, scores: Tensor, alive: Tensor, method: Method) -> Tensor:
+        def decide(step: int, scores: Tensor, alive: Tensor, stay: Tensor, method: Method) -> bool:
             if record and isinstance(method, SynFlow):
                 record.cut = float(method.total)  # on a chain the score of every layer
-            return keep_largest_alive(scores, alive, counts[step])
+            keep_largest(scores, counts[step], alive, out=stay)
+            return True
 
         return self.masks(self.loop(decide, len(counts), record))
 
@@ -130,16 +132,15 @@ class PruningLoop:
         """The same within every layer, at least one weight each."""
         goal = [kept_at(size, min(compression, size)) for size in self.sizes]
 
-        def decide(step: int, scores: Tensor, alive: Tensor, _) -> Tensor:
+        def decide(step: int, scores: Tensor, alive: Tensor, stay: Tensor, _) -> bool:
             counts = [round(size * densities[step]) for size in self.sizes]
             if step == len(densities) - 1:
                 counts = goal
             kept = [max(a, b) for a, b in zip(counts, goal, strict=True)]
-            parts = (self.work.views(t).values() for t in (scores, alive))
-            stay = torch.zeros_like(alive)
-            for view, part, on, k in zip(self.work.views(stay).values(), *parts, kept, strict=True):
-                view.copy_(keep_largest_alive(part.flatten(), on.flatten(), k).view_as(view))
-            return stay
+            views = [self.work.views(t).values() for t in (scores, alive, stay)]
+            for part, on, out, k in zip(*views, kept, strict=True):
+                keep_largest(part.flatten(), k, on.flatten(), out=out.view(-1))
+            return True
 
         return self.masks(self.loop(decide, len(densities)))
 
@@ -150,21 +151,19 @@ class PruningLoop:
         slack = 1.0 - torch.finfo(self.work.flat.dtype).eps ** 0.5
         cuts = self.cuts()
 
-        def decide(step: int, scores: Tensor, alive: Tensor, method: Method) -> Tensor | None:
+        def decide(step: int, scores: Tensor, alive: Tensor, stay: Tensor, method: Method) -> bool:
             left = record.counts[-1]
             if left <= stop:
-                return None
+                return False
             record.cut = self._least(cuts, scores, alive, method)
-            stay = keep_cut(scores, record.cut * slack) & alive
+            keep_cut(scores, record.cut * slack, alive, out=stay)
             if isinstance(method, SynFlow) and method.pipes.detours:
-                stay = _spare_shortest(stay, alive, method, slack)
+                _spare_shortest(stay, alive, method, slack)
             kept = count(stay)
-            if kept == left:
-                return None
             if kept < stop:  # the best of what would go fill up to the count
-                gone = removed(alive, stay)
+                gone = places(alive ^ stay)
                 stay[gone[keep_largest(scores.index_select(0, gone), stop - kept)]] = True
-            return stay
+            return kept < left
 
         self.loop(decide, None, record)
         return record.trajectory(self.layout)
@@ -197,15 +196,7 @@ class PruningLoop:
         return watched
 
 
-def keep_largest_alive(scores: Tensor, alive: Tensor, kept: int) -> Tensor:
-    """Mark the ``kept`` largest of those scores that are alive, ties by position."""
-    stay = keep_largest(scores, kept)
-    if not subset(stay, alive):  # the dead may score more: zero is more than a negative score
-        stay = keep_largest(scores.masked_fill(~alive, -torch.inf), kept)
-    return stay
-
-
-def _spare_shortest(stay: Tensor, alive: Tensor, method: SynFlow, slack: float) -> Tensor:
+def _spare_shortest(stay: Tensor, alive: Tensor, method: SynFlow, slack: float) -> None:
     """Also leave a path through the fewest weights, so that rho_max by path is reached.
 
     The same union bound on the sum over the shortest paths of a residual network: of the weights
@@ -215,44 +206,11 @@ def _spare_shortest(stay: Tensor, alive: Tensor, method: SynFlow, slack: float) 
     short = method.shortest()
     limit = float(method.total) * slack
     if not limit:  # no such path is alive, nothing to spare
-        return stay
-    going = removed(alive, stay)
+        return
+    going = places(alive ^ stay)
     going = going[short[going].argsort(stable=True)]
     spared = going[short[going].double().cumsum(0) >= limit]
     if spared.numel() == going.numel():
-        return keep_cut(short, limit) & alive
-    stay[spared] = True
-    return stay
-
-
-@dataclass
-class Record:
-    """Writes down which iteration removed what, at which score."""
-
-    total: int
-    like: Tensor
-    cut: float = float("nan")
-
-    def __post_init__(self) -> None:
-        with torch.inference_mode(False):  # they are written to later, outside of it
-            self.iteration = torch.full_like(self.like, SURVIVED, dtype=torch.int16)
-            self.score = torch.full_like(self.like, torch.inf)
-        self.counts: list[int] = [self.total]
-        self.rows: list[tuple] = []
-
-    def add(self, where: Tensor, removed: Tensor) -> None:
-        number, kept = len(self.counts), self.counts[-1] - where.numel()
-        self.iteration.index_fill_(0, where, number)
-        exact = torch.promote_types(self.score.dtype, removed.dtype)
-        if self.score.dtype != exact:  # a scorer of the user's may be more precise
-            with torch.inference_mode(False):
-                self.score = self.score.to(exact)
-        self.score.index_copy_(0, where, removed.to(exact))
-        self.counts.append(kept)
-        size = float(removed.sum(dtype=torch.float64))
-        ratio = size / self.cut if self.cut else float("nan")  # nothing flows any more
-        self.rows.append((number, kept, self.total / max(kept, 1), size, self.cut, ratio))
-
-    def trajectory(self, layout: dict[str, torch.Size]) -> Trajectory:
-        history = pd.DataFrame(self.rows, columns=COLUMNS)
-        return Trajectory(layout, self.iteration, self.score, self.counts, history)
+        keep_cut(short, limit, alive, out=stay)
+    else:
+        stay[spared] = True

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 from torch import Tensor, nn
 
 from .batches import Batch
-from .loop import PruningLoop, Record
+from .loop import PruningLoop
 from .masks import Masks
 from .methods import Method
+from .record import Record
 from .saliency import Scorer
 from .trajectory import Trajectory, kept_at
 from .workspace import Context

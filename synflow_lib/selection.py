@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,16 +11,20 @@ from torch import Tensor
 
 from .pieces import in_pieces, spans
 
-_SAMPLES = 1 << 15  # at most, and at most one score in 32
+_SAMPLES = 1 << 17  # at most, and at most one score in 32
 _FEW = 1 << 16  # scores, from where a detour over samples pays
 
 
-def keep_largest(scores: Tensor, kept: int) -> Tensor:
+def keep_largest(
+    scores: Tensor, kept: int, among: Tensor | None = None, *, out: Tensor | None = None
+) -> Tensor:
     """Mark exactly ``kept`` of the scores, the largest; among equal ones the first positions.
 
     Args:
         scores: (N,), no NaN.
         kept: 0 to N, an integer, so that no rounding of a density can over- or under-prune.
+        among: bool (N,), the scores that may be kept, ``kept`` or more of them; all if None.
+        out: bool (N,), written to and returned.
 
     Returns:
         bool (N,) with ``kept`` True.
@@ -27,41 +32,80 @@ def keep_largest(scores: Tensor, kept: int) -> Tensor:
     >>> keep_largest(torch.tensor([1.0, 2.0, 1.0, 1.0]), 3)
     tensor([ True,  True,  True, False])
     """
-    total = scores.numel()
-    sample = _sorted_sample(scores) if 0 < kept < total else None
+    total = scores.numel() if among is None else count(among)
+    sample = _sorted_sample(scores, among) if 0 < kept < total else None
     if sample is not None:
         low, high = _bracket(sample, (total - kept) / total)
-        mask, larger, between = _split(scores, low, high)
-        missing = kept - larger
-        if 0 <= missing <= between.numel():  # the bracket is proved: only they are in question
-            mask[between[_best(scores.index_select(0, between), missing)]] = True
-            return mask
-    return _best(scores, kept)
+        found = _split(scores, low, high, among, out)
+        missing = kept - found.larger
+        if 0 <= missing <= found.between.numel():  # proved: only they are in question
+            inside = scores.index_select(0, found.between)
+            found.mask[found.between[_best(inside, missing)]] = True
+            return found.mask
+    return _into(out, _best_among(scores, kept, among))
 
 
-def _split(scores: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, int, Tensor]:
-    """Mark the scores above ``high``; how many; and the places of those in (low, high].
+class _Split(NamedTuple):
+    mask: Tensor  # of the scores above the bracket
+    larger: int  # how many those are
+    between: Tensor  # where the scores inside the bracket stand
+    below: float  # what the scores under the bracket sum to, in float64; NaN if not asked for
+
+
+def _split(
+    scores: Tensor,
+    low: Tensor,
+    high: Tensor,
+    among: Tensor | None,
+    out: Tensor | None,
+    sums: bool = False,
+) -> _Split:
+    """Where the scores stand relative to a bracket (low, high].
 
     Strictly above ``low``: what was pruned before scores zero, in millions, and is often the bound.
     """
     if not _numpy_knows(scores):
-        mask = scores > high
-        return mask, count(mask), places((scores > low) ^ mask)
-    values, marks, (low, high) = (
-        scores.numpy(),
-        np.empty(scores.numel(), bool),
-        (low.item(), high.item()),
+        mask, over = scores > high, scores > low
+        if among is not None:
+            mask, over = mask & among, over & among
+        under = ~over if among is None else among & ~over
+        below = float(total(scores * under)) if sums else math.nan
+        return _Split(_into(out, mask), count(mask), places(over ^ mask), below)
+    values, bounds = scores.numpy(), (low.item(), high.item())
+    marks = (torch.empty(scores.shape, dtype=torch.bool) if out is None else out).numpy()
+    may = None if among is None else among.numpy()
+
+    def one(piece: slice) -> tuple[int, np.ndarray, float]:
+        part, mark = values[piece], marks[piece]
+        over = np.greater(part, bounds[0])
+        np.greater(part, bounds[1], out=mark)
+        if may is not None:
+            over &= may[piece]
+            mark &= may[piece]
+        between = np.flatnonzero(over ^ mark)
+        between += piece.start
+        below = math.nan
+        if sums:
+            under = ~over if may is None else np.greater(may[piece], over)
+            below = total(part * under)
+        return np.count_nonzero(mark), between, below
+
+    larger, between, below = zip(*in_pieces(one, spans(values.size)), strict=True)
+    return _Split(
+        torch.from_numpy(marks), sum(larger), torch.from_numpy(np.concatenate(between)), sum(below)
     )
 
-    def one(piece: slice) -> tuple[int, np.ndarray]:
-        part, mark = values[piece], marks[piece]
-        np.greater(part, high, out=mark)
-        between = np.flatnonzero(np.greater(part, low) ^ mark)
-        between += piece.start
-        return np.count_nonzero(mark), between
 
-    larger, between = zip(*in_pieces(one, spans(values.size)), strict=True)
-    return torch.from_numpy(marks), sum(larger), torch.from_numpy(np.concatenate(between))
+def _best_among(scores: Tensor, kept: int, among: Tensor | None) -> Tensor:
+    if among is None:
+        return _best(scores, kept)
+    mask, able = torch.zeros_like(among), places(among)
+    mask[able[_best(scores.index_select(0, able), kept)]] = True
+    return mask
+
+
+def _into(out: Tensor | None, mask: Tensor) -> Tensor:
+    return mask if out is None else out.copy_(mask)
 
 
 def _best(scores: Tensor, kept: int) -> Tensor:
@@ -106,52 +150,39 @@ def kth_smallest(scores: Tensor, rank: int) -> Tensor:
     return _kth(scores, rank)
 
 
-def keep_cut(scores: Tensor, limit: float) -> Tensor:
+def keep_cut(
+    scores: Tensor, limit: float, among: Tensor | None = None, *, out: Tensor | None = None
+) -> Tensor:
     """Mark all but the smallest scores whose sum stays strictly under ``limit``.
 
     The longest prefix of the sorted non-negative scores goes, summed in float64: Theorem 3's
     condition on one iteration, prune size under cut size. Of equal scores the first stay, as in
-    `keep_largest`.
+    `keep_largest`, which also says what ``among`` and ``out`` are.
 
     >>> keep_cut(torch.tensor([3.0, 1.0, 2.0, 1.0]), 4.5)
     tensor([ True, False, False, False])
     >>> keep_cut(torch.tensor([3.0, 1.0, 2.0, 1.0]), 1.5)
     tensor([ True,  True,  True, False])
     """
-    sample = _sorted_sample(scores)
+    sample = _sorted_sample(scores, among)
     if sample is not None:
-        stride = scores.numel() / sample.numel()
+        total = scores.numel() if among is None else count(among)
+        stride = total / sample.numel()
         share = _prefix(sample, limit / stride) / sample.numel()
         low, high = _bracket(sample, share)
-        mask, larger, between = _split(scores, low, high)
-        base = _sum_up_to(scores, low, larger + between.numel())
-        inside = scores.index_select(0, between)
-        going = _prefix(inside, limit, base)
-        if base < limit and going < inside.numel():  # the bracket is proved
-            mask[between[_best(inside, inside.numel() - going)]] = True
-            return mask
-    return _best(scores, scores.numel() - _prefix(scores, limit))
+        found = _split(scores, low, high, among, out, sums=True)
+        inside = scores.index_select(0, found.between)
+        going = _prefix(inside, limit, found.below)
+        if found.below < limit and going < inside.numel():  # the bracket is proved
+            found.mask[found.between[_best(inside, inside.numel() - going)]] = True
+            return found.mask
+    able = scores if among is None else pick(scores, among)
+    return _into(out, _best_among(scores, able.numel() - _prefix(able, limit), among))
 
 
 def _prefix(scores: Tensor, limit: float, base: float = 0.0) -> int:
     """How many of the scores, smallest first, sum with ``base`` to less than ``limit``."""
     return count(base + _sorted(scores).double().cumsum(0) < limit)
-
-
-def _sum_up_to(scores: Tensor, bound: Tensor, larger: int) -> float:
-    """Sum in float64 of the scores that are not above ``bound``, ``larger`` being above it.
-
-    What is above is cut down to it and taken off again: several times faster than leaving it out.
-    """
-    limit = float(bound)
-    if limit == -math.inf:
-        return 0.0
-
-    def one(piece: slice) -> Tensor:
-        return scores[piece].clamp(max=limit).sum(dtype=torch.float64)
-
-    total = torch.stack(in_pieces(one, spans(scores.numel()))).sum()
-    return float(total) - larger * limit
 
 
 # On a CPU numpy does the following several times faster than torch, in one thread.
@@ -178,27 +209,26 @@ def first_largest(scores: Tensor) -> int:
     return int(scores.numpy().argmax() if _numpy_knows(scores) else scores.argmax())
 
 
-def subset(mask: Tensor, other: Tensor) -> bool:
-    """Whether ``other`` marks all that ``mask`` marks."""
-    if mask.device.type == "cpu":
-        marks, others = mask.numpy(), other.numpy()
-        pieces = spans(marks.size)
-        return not any(in_pieces(lambda p: np.greater(marks[p], others[p]).any(), pieces))
-    return not bool((mask & ~other).any())
+def erase(tensor: Tensor, stay: Tensor) -> None:
+    """Make zero, in place, what ``stay`` does not mark."""
+    values, marks = arrays(tensor, stay)
+
+    def one(piece: slice) -> None:
+        values[piece] *= marks[piece]
+
+    in_pieces(one, spans(len(values)))
 
 
-def removed(before: Tensor, after: Tensor) -> Tensor:
-    """Places that a mask ``before`` marks and ``after`` does not."""
-    if before.device.type == "cpu":
-        was, stays = before.numpy(), after.numpy()
+def arrays(*tensors: Tensor) -> list[np.ndarray | Tensor]:
+    """The same numbers as numpy arrays where numpy knows them all; both have the same operators."""
+    if all(_numpy_knows(tensor) for tensor in tensors):
+        return [tensor.numpy() for tensor in tensors]
+    return list(tensors)
 
-        def one(piece: slice) -> np.ndarray:
-            gone = np.flatnonzero(np.greater(was[piece], stays[piece]))
-            gone += piece.start
-            return gone
 
-        return torch.from_numpy(np.concatenate(in_pieces(one, spans(was.size))))
-    return places(before & ~after)
+def total(values: np.ndarray | Tensor) -> np.ndarray | Tensor:
+    """Their sum in float64."""
+    return values.sum(dtype=torch.float64 if isinstance(values, Tensor) else np.float64)
 
 
 def _sorted(scores: Tensor) -> Tensor:
@@ -231,14 +261,17 @@ def places(mask: Tensor) -> Tensor:
     return mask.nonzero().squeeze(1)
 
 
-def _sorted_sample(scores: Tensor) -> Tensor | None:
+def _sorted_sample(scores: Tensor, among: Tensor | None = None) -> Tensor | None:
     if scores.numel() < _FEW:
         return None
     stride = max(32, scores.numel() // _SAMPLES)
     # A stride that shares a factor with the size of a kernel would see one tap only.
     while any(stride % factor == 0 for factor in (2, 3, 5, 7)):
         stride += 1
-    return _sorted(scores[::stride])
+    sample = scores[::stride]
+    if among is not None:
+        sample = pick(sample, among[::stride])
+    return _sorted(sample) if sample.numel() else None
 
 
 def _bracket(sample: Tensor, share: float) -> tuple[Tensor, Tensor]:
