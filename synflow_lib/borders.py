@@ -2,14 +2,13 @@
 
 SynFlow's input is all ones, so a feature map is the same everywhere but near its borders, as far
 as the zeros of the padding reach. A smaller image of ones has the same borders. Each part of a
-network between two strides runs on the smallest maps that still hold one place of the interior,
-and where the next part needs more of them that place is repeated. R is the same polynomial of the
-weights as on whole maps, so autograd gives the same scores.
+network, from one stride to the next, runs on the smallest maps that still hold one row of the
+interior, and where the next part needs more of them that row is repeated. R is the same polynomial
+of the weights as on whole maps, so autograd gives the same scores.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -80,14 +79,14 @@ def narrow(pipes: Pipes, shape: tuple[int, ...]) -> tuple[int, ...]:
                 alike.add_edge(source, node)
     left_out = {}
     for part in nx.connected_components(alike):
-        left_out |= dict.fromkeys(part, _left_out(pipes, maps, part))
+        left_out |= dict.fromkeys(part, _left_out(maps, part))
     for place, step in enumerate(pipes.steps):
         strides = _strides(pipes, step.node)
         if step.node in maps and max(strides) > 1:
-            before = left_out[step.node.all_input_nodes[0]]
-            have = [count // stride for count, stride in zip(before, strides, strict=True)]
-            widen = _widening(maps[step.node], have, left_out[step.node], pipes.net)
-            pipes.steps[place] = replace(step, run=_then(step.run, widen))
+            source = step.node.all_input_nodes[0]
+            want = [gone * s for gone, s in zip(left_out[step.node], strides, strict=True)]
+            widen = _widening(maps[source], left_out[source], want, pipes.net)
+            pipes.steps[place] = replace(step, run=_then(widen, step.run))
     image = next(node for node in maps if node.op == "placeholder")
     sizes = [a.length - gone for a, gone in zip(maps[image], left_out[image], strict=True)]
     return (shape[0], *sizes)
@@ -122,17 +121,11 @@ def _maps(pipes: Pipes, shape: tuple[int, ...]) -> dict[fx.Node, list[Axis]]:
     return {node: axes for node, axes in maps.items() if node.op != "output"}
 
 
-def _left_out(pipes: Pipes, maps: dict[fx.Node, list[Axis]], part: set[fx.Node]) -> list[int]:
+def _left_out(maps: dict[fx.Node, list[Axis]], part: set[fx.Node]) -> list[int]:
     """How many rows and columns all of ``part``, maps of one resolution, can do without."""
-    counts = [min(spares) for spares in zip(*([a.spare for a in maps[n]] for n in part))]
-    steps = [1] * len(counts)
-    for user in {user for node in part for user in node.users} - part:
-        if user not in maps:
-            return [0] * len(counts)  # who knows what it does with its input
-        for i, stride in enumerate(_strides(pipes, user)):
-            counts[i] = min(counts[i], stride * maps[user][i].spare)
-            steps[i] = math.lcm(steps[i], stride)
-    return [count - count % step for count, step in zip(counts, steps, strict=True)]
+    if any(user not in maps for node in part for user in node.users):
+        return [0] * len(maps[next(iter(part))])  # who knows what it does with its input
+    return [min(axis.spare for axis in axes) for axes in zip(*(maps[n] for n in part), strict=True)]
 
 
 def _module(pipes: Pipes, node: fx.Node) -> nn.Module | None:
@@ -175,5 +168,5 @@ def _widening(
     return widen
 
 
-def _then(first: Callable, second: Callable[[Tensor], Tensor]) -> Callable:
-    return lambda *args, **kwargs: second(first(*args, **kwargs))
+def _then(first: Callable[[Tensor], Tensor], second: Callable) -> Callable:
+    return lambda x: second(first(x))

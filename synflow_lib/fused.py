@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from .linear import as_columns, convolve, is_plain, map_size, works_as_product
-from .pieces import in_pieces, parts, spans
+from .pieces import PIECE, in_pieces, spans
 
 _LARGE = 1 << 18  # weights, and multiplications, from where pieces cost less than they save
 _MANY = 1 << 22
+_PARTS = 4  # or more
 
 
 def fused(module: nn.Module, target: Callable[[], Tensor]) -> Callable[[Tensor], Tensor] | None:
@@ -69,7 +70,6 @@ class _Product:
     def __init__(self, module: nn.Module, scores: Tensor) -> None:
         self.module = module
         self.weight, self.scores = module.weight.detach().flatten(1), scores.flatten(1)
-        self.pieces = parts(len(self.weight))
 
     def columns(self, x: Tensor) -> Tensor:
         return as_columns(self.module, x)
@@ -85,6 +85,10 @@ class _Product:
 
     def forward(self, x: Tensor) -> Tensor:
         self.inflow = self.columns(x)
+        (size, positions), outputs = self.inflow.shape, len(self.weight)
+        # What fits a cache, unless it were less work than going through a map of that many places.
+        rows = max(PIECE // size, 4 * positions)
+        self.pieces = spans(outputs, min(rows, -(-outputs // _PARTS)))
         found = in_pieces(lambda piece: self.weight[piece] @ self.inflow, self.pieces)
         return self.shaped(torch.cat(found), x)
 

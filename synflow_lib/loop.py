@@ -69,11 +69,11 @@ class PruningLoop:
         Returns the survivors as a flat mask, bool (N,).
         """
         device = self.work.flat.device
-        alive = torch.ones(self.total, dtype=torch.bool, device=device)
-        stay = torch.empty_like(alive)
         origin: Tensor | None = None
         looked_at = self.total
         with no_trace(device, self.context.seed), fixed_order(), self.bar(length) as bar:
+            alive = torch.ones(self.total, dtype=torch.bool, device=device)
+            stay = torch.empty_like(alive)
             method = self.method_class(self.work, self.context)
             for step in itertools.count() if length is None else range(length):
                 scores = self.score(method)

@@ -19,7 +19,6 @@ from typing import TypeVar
 import torch
 
 PIECE = 1 << 18  # numbers; with what is computed from them they stay in a core's cache
-_PARTS = 4
 
 _Piece = TypeVar("_Piece")
 _Result = TypeVar("_Result")
@@ -27,17 +26,13 @@ _threads: ContextVar[int] = ContextVar("threads for pieces", default=1)
 
 
 def spans(length: int, size: int = PIECE) -> list[slice]:
-    """0 to ``length`` in slices of ``size``.
+    """0 to ``length`` in slices of ``size``; a rest of less than half of it joins the last.
 
-    >>> spans(5, 2)
-    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    >>> spans(9, 4)
+    [slice(0, 4, None), slice(4, 9, None)]
     """
-    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
-
-
-def parts(length: int) -> list[slice]:
-    """0 to ``length`` in four slices, or fewer."""
-    return spans(length, -(-length // _PARTS))
+    count = max(1, (length + size // 2) // size)
+    return [slice(i * size, (i + 1) * size if i + 1 < count else length) for i in range(count)]
 
 
 @contextlib.contextmanager

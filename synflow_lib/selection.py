@@ -72,8 +72,8 @@ def _split(
         below = float(total(scores * under)) if sums else math.nan
         return _Split(_into(out, mask), count(mask), places(over ^ mask), below)
     values, bounds = scores.numpy(), (low.item(), high.item())
-    marks = (torch.empty(scores.shape, dtype=torch.bool) if out is None else out).numpy()
-    may = None if among is None else among.numpy()
+    mask = torch.empty(scores.shape, dtype=torch.bool) if out is None else out
+    marks, may = mask.numpy(), None if among is None else among.numpy()
 
     def one(piece: slice) -> tuple[int, np.ndarray, float]:
         part, mark = values[piece], marks[piece]
@@ -91,9 +91,7 @@ def _split(
         return np.count_nonzero(mark), between, below
 
     larger, between, below = zip(*in_pieces(one, spans(values.size)), strict=True)
-    return _Split(
-        torch.from_numpy(marks), sum(larger), torch.from_numpy(np.concatenate(between)), sum(below)
-    )
+    return _Split(mask, sum(larger), torch.from_numpy(np.concatenate(between)), sum(below))
 
 
 def _best_among(scores: Tensor, kept: int, among: Tensor | None) -> Tensor:

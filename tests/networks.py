@@ -420,7 +420,7 @@ def plain_synflow(net, compression, iterations, shape):
     """Algorithm 1 as it stands in the paper, densities rho^(-t/n), ties by position.
 
     Returns masks, name -> bool, and whether they are beyond doubt: in every iteration the scores
-    on both sides of the threshold are equal or differ by more than rounding.
+    on both sides of the threshold are zero or differ by more than rounding.
     """
     net = plain_network(net)
     found = weights_of(net)
@@ -440,6 +440,7 @@ def plain_synflow(net, compression, iterations, shape):
                 certain &= bool(below < threshold * (1 - 1e-12))
                 stay = flat > threshold
                 ties = (flat == threshold).nonzero().squeeze(1)
+                certain &= kept - int(stay.sum()) == len(ties) or not threshold
                 stay[ties[: kept - int(stay.sum())]] = True
             parts = stay.split([weight.numel() for weight in found.values()])
             for weight, part in zip(found.values(), parts, strict=True):

@@ -145,11 +145,33 @@ def test_keep_cut_of_many_is_the_longest_prefix(name):
         assert torch.equal(keep_cut(scores, limit), expected), (name, share)
 
 
+@pytest.mark.parametrize("make", [torch.randn, torch.rand])
+@pytest.mark.parametrize("size", [1000, LARGE])
+def test_only_those_that_may_be_kept_are_looked_at(make, size):
+    """As if the others were not there, whatever they score; written to ``out``."""
+    generator = torch.Generator().manual_seed(5)
+    scores = make(size, generator=generator, dtype=torch.float64)
+    for share in (0.9, 0.2, 0.001):
+        among = torch.rand(size, generator=generator) < share
+        out = torch.empty_like(among)
+        for kept in (0, 1, int(among.sum()) // 3, int(among.sum()) - 1, int(among.sum())):
+            expected = torch.zeros_like(among)
+            expected[among] = keep_largest(scores[among], kept)
+            assert keep_largest(scores, kept, among, out=out) is out
+            assert torch.equal(out, expected)
+        if make is torch.rand:
+            for limit in (0.0, 0.1, float(scores[among].sum()) / 3, 1e9):
+                expected = torch.zeros_like(among)
+                expected[among] = keep_cut(scores[among], limit)
+                assert keep_cut(scores, limit, among, out=out) is out
+                assert torch.equal(out, expected)
+
+
 def test_a_sample_that_lies_costs_time_and_no_exactness(monkeypatch):
     scores = torch.randn(LARGE, generator=torch.Generator().manual_seed(3)).abs()
     ordered = scores.sort().values
     for lie in (torch.full((32768,), 1e9), torch.full((32768,), -1e9), ordered[-32768:]):
-        monkeypatch.setattr(selection, "_sorted_sample", lambda _, lie=lie: lie.clone())
+        monkeypatch.setattr(selection, "_sorted_sample", lambda *_, lie=lie: lie.clone())
         assert kth_smallest(scores, 1000) == ordered[999]
         assert kth_smallest(scores, LARGE - 5) == ordered[LARGE - 6]
         limit = float(ordered.double().sum()) / 3
