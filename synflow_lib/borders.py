@@ -53,9 +53,7 @@ class Axis:
         if not missing:
             return list(range(size))
         inner = range(self.first, size - self.last)
-        return [
-            self.first if i in inner else i - missing * (i >= inner.stop) for i in range(size)
-        ]
+        return [self.first if i in inner else i - missing * (i >= inner.stop) for i in range(size)]
 
 
 def narrow(pipes: Pipes, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -21,7 +21,6 @@ from .selection import count
 from .wiring import Layer, Wiring, wiring
 from .workspace import Workspace
 
-Take = Callable[[Tensor], Tensor]
 _WORTH_IT = 0.65  # rebuild when at most this share of the weights would be left
 
 
@@ -62,7 +61,7 @@ class Compactor:
             return None
         return cls(work, wires)
 
-    def shrink(self, scores: Tensor, alive: Tensor) -> Take | None:
+    def shrink(self, scores: Tensor, alive: Tensor) -> tuple[Take, Tensor] | None:
         """Drop dead units, judged by the scores just computed; None where too few are dead.
 
         Args:
@@ -70,7 +69,7 @@ class Compactor:
                 survivor is never dropped: one whose score is zero keeps everything as it is.
 
         Returns:
-            What makes of any tensor laid out like the old ``work.flat`` one laid out like the new.
+            What takes the rest of any tensor laid out like ``work.flat``, and of ``alive``.
         """
         views = list(self.work.views(scores).values())
         units = self.fixed.copy()
@@ -96,8 +95,9 @@ class Compactor:
             (len(r), len(c), *shape[2:])
             for (r, c), shape in zip(inner, self.work.shapes, strict=True)
         ]
-        take = _taking(self.work.cutter(), inner, shapes)
-        if count(take(alive)) != count(alive):
+        take = Take(self.work.cutter(), self.work.shapes, shapes, inner)
+        left = take(alive)
+        if count(left) != count(alive):
             return None
         self.work.rebind(take(self.work.flat), shapes)
         for layer, r, c in zip(self.layers, rows, columns, strict=True):
@@ -108,7 +108,7 @@ class Compactor:
             norm.reads, norm.writes = norm.reads[kept], norm.writes[kept]
             names = ["weight", "bias", "running_mean", "running_var"]
             self._pick(self.modules[norm.name], names, kept)
-        return take
+        return take, left
 
     @staticmethod
     def _pick(module: nn.Module, names: list[str], kept: np.ndarray) -> None:
@@ -119,21 +119,27 @@ class Compactor:
                 tensor.data = tensor.data.index_select(0, chosen.to(tensor.device))
 
 
-def _taking(
-    cut: Callable[[Tensor], dict[str, Tensor]],
-    inner: list[list[Tensor]],
-    shapes: list[tuple[int, ...]],
-) -> Take:
-    """What picks ``inner`` rows and columns of every layer that ``cut`` cuts out."""
-    sizes = [math.prod(shape) for shape in shapes]
+class Take:
+    """What makes of a tensor laid out like the old ``work.flat`` one laid out like the new."""
 
-    def take(flat: Tensor) -> Tensor:
-        found = flat.new_empty(sum(sizes))
+    def __init__(
+        self,
+        cut: Callable[[Tensor], dict[str, Tensor]],
+        old: list[torch.Size],
+        new: list[tuple[int, ...]],
+        inner: list[list[Tensor]],
+    ) -> None:
+        self.cut, self.old, self.new, self.inner = cut, old, new, inner
+        self.sizes = [math.prod(shape) for shape in new]
+
+    def __call__(self, flat: Tensor) -> Tensor:
+        found = flat.new_empty(sum(self.sizes))
+        layers = zip(
+            self.cut(flat).values(), found.split(self.sizes), self.new, self.inner, strict=True
+        )
         jobs = [
             (old, new.view(shape), rows, columns, piece)
-            for old, new, shape, (rows, columns) in zip(
-                cut(flat).values(), found.split(sizes), shapes, inner, strict=True
-            )
+            for old, new, shape, (rows, columns) in layers
             for piece in spans(len(rows), max(1, PIECE // old[0].numel()))
         ]
 
@@ -144,4 +150,13 @@ def _taking(
         in_pieces(one, jobs)
         return found
 
-    return take
+    def places(self) -> Tensor:
+        """Where all that it takes stood, int32."""
+        found, start = [], 0
+        for shape, (rows, columns) in zip(self.old, self.inner, strict=True):
+            taps = math.prod(shape[2:])
+            rows, columns = rows.int() * (shape[1] * taps) + start, columns.int() * taps
+            tap = torch.arange(taps, dtype=torch.int32, device=rows.device)
+            found.append((rows[:, None, None] + columns[:, None] + tap).flatten())
+            start += shape.numel()
+        return torch.cat(found)

@@ -128,14 +128,13 @@ def _forward_order(model: nn.Module, modules: dict[str, nn.Module]) -> list[str]
     return list(dict.fromkeys([name for name in called if name in modules] + list(modules)))
 
 
-def working_copy(model: nn.Module) -> nn.Module:
-    """A private deep copy on which scorers may do as they like.
+def working_type(model: nn.Module) -> torch.dtype:
+    """The widest floating-point type in the model, at least ``float32``.
 
-    Floating-point types below 32 bits become ``float32``; the widest type in the model is used
-    for all of it, so that scores of different layers can be compared.
+    Used for all of it, so that scores of different layers can be compared.
 
     Raises:
-        ValueError: the model cannot be copied, or lies on several devices or on ``meta``.
+        ValueError: the model lies on several devices or on ``meta``.
     """
     devices = {tensor.device for tensor in model.parameters()}
     if len(devices) > 1 or any(device.type == "meta" for device in devices):
@@ -143,16 +142,29 @@ def working_copy(model: nn.Module) -> nn.Module:
             f"the model's parameters lie on {sorted(map(str, devices))}; expected one real device."
             " Move it with model.to(device)"
         )
+    dtype = torch.float32
+    for parameter in model.parameters():
+        dtype = torch.promote_types(dtype, parameter.dtype)
+    return dtype
+
+
+def working_copy(model: nn.Module, instead: dict[int, nn.Parameter] | None = None) -> nn.Module:
+    """A private deep copy, in `working_type`, on which scorers may do as they like.
+
+    Args:
+        instead: id of a parameter -> what stands for it in the copy.
+
+    Raises:
+        ValueError: the model cannot be copied, or has no `working_type`.
+    """
+    dtype = working_type(model)
     try:
-        net = copy.deepcopy(model)
+        net = copy.deepcopy(model, dict(instead or {}))
     except Exception as error:
         raise ValueError(
             f"{type(model).__name__} cannot be copied ({error}). If it uses parametrizations or"
             " torch.nn.utils.prune, make them permanent first"
         ) from error
-    dtype = torch.float32
-    for parameter in net.parameters():
-        dtype = torch.promote_types(dtype, parameter.dtype)
     net.to(dtype)
     for parameter in net.parameters():
         parameter.grad = None

@@ -14,15 +14,16 @@ from .graph import input_shape as find_input_shape
 from .masks import Masks
 from .methods import Method, SynFlow
 from .pieces import fixed_order
-from .saliency import resolve
 from .record import Record
+from .saliency import resolve
 from .selection import count, erase, finite, keep_cut, keep_largest, places
 from .trajectory import Trajectory, kept_at
 from .wiring import wiring
 from .workspace import Context, Workspace, no_trace
 
-# (step, scores, alive, stay, method): writes to ``stay`` which of those alive stay; False ends the run
-Decide = Callable[[int, Tensor, Tensor, Tensor, Method], bool]
+# (step, scores, alive, stay, method) -> how many of those alive stay; ``stay`` is where it says
+# which. None ends the run.
+Decide = Callable[[int, Tensor, Tensor, Tensor, Method], "int | None"]
 _SHRUNK = 0.75  # survivors since the last look for dead units, before the next one
 
 
@@ -77,21 +78,19 @@ class PruningLoop:
             method = self.method_class(self.work, self.context)
             for step in itertools.count() if length is None else range(length):
                 scores = self.score(method)
-                if not decide(step, scores, alive, stay, method):
+                left = decide(step, scores, alive, stay, method)
+                if left is None:
                     break
-                left = count(stay)
                 if record:
                     record.add(scores, alive, stay, left)
                 erase(self.work.flat, stay)
                 alive, stay = stay, alive
                 if self.context.fast and left < _SHRUNK * looked_at:
                     looked_at = left
-                    take = method.compact(alive)
-                    if take is not None:
-                        if origin is None:
-                            origin = torch.arange(self.total, dtype=torch.int32, device=device)
-                        alive, origin = take(alive), take(origin)
+                    if smaller := method.compact(alive):
+                        take, alive = smaller
                         stay = torch.empty_like(alive)
+                        origin = take.places() if origin is None else take(origin)
                         if record:
                             record.move(take, origin)
                 bar.update()
@@ -109,11 +108,11 @@ class PruningLoop:
         """Keep ``counts[t]`` weights after iteration t; iterations that remove nothing are free."""
         counts = [b for a, b in zip([self.total, *counts], counts, strict=False) if b < a]
 
-        def decide(step: int, scores: Tensor, alive: Tensor, stay: Tensor, method: Method) -> bool:
+        def decide(step: int, scores: Tensor, alive: Tensor, stay: Tensor, method: Method) -> int:
             if record and isinstance(method, SynFlow):
                 record.cut = float(method.total)  # on a chain the score of every layer
             keep_largest(scores, counts[step], alive, out=stay)
-            return True
+            return counts[step]
 
         return self.masks(self.loop(decide, len(counts), record))
 
@@ -132,7 +131,7 @@ class PruningLoop:
         """The same within every layer, at least one weight each."""
         goal = [kept_at(size, min(compression, size)) for size in self.sizes]
 
-        def decide(step: int, scores: Tensor, alive: Tensor, stay: Tensor, _) -> bool:
+        def decide(step: int, scores: Tensor, alive: Tensor, stay: Tensor, _) -> int:
             counts = [round(size * densities[step]) for size in self.sizes]
             if step == len(densities) - 1:
                 counts = goal
@@ -140,7 +139,7 @@ class PruningLoop:
             views = [self.work.views(t).values() for t in (scores, alive, stay)]
             for part, on, out, k in zip(*views, kept, strict=True):
                 keep_largest(part.flatten(), k, on.flatten(), out=out.view(-1))
-            return True
+            return sum(kept)
 
         return self.masks(self.loop(decide, len(densities)))
 
@@ -151,10 +150,12 @@ class PruningLoop:
         slack = 1.0 - torch.finfo(self.work.flat.dtype).eps ** 0.5
         cuts = self.cuts()
 
-        def decide(step: int, scores: Tensor, alive: Tensor, stay: Tensor, method: Method) -> bool:
+        def decide(
+            step: int, scores: Tensor, alive: Tensor, stay: Tensor, method: Method
+        ) -> int | None:
             left = record.counts[-1]
             if left <= stop:
-                return False
+                return None
             record.cut = self._least(cuts, scores, alive, method)
             keep_cut(scores, record.cut * slack, alive, out=stay)
             if isinstance(method, SynFlow) and method.pipes.detours:
@@ -163,7 +164,8 @@ class PruningLoop:
             if kept < stop:  # the best of what would go fill up to the count
                 gone = places(alive ^ stay)
                 stay[gone[keep_largest(scores.index_select(0, gone), stop - kept)]] = True
-            return kept < left
+                kept = stop
+            return kept if kept < left else None
 
         self.loop(decide, None, record)
         return record.trajectory(self.layout)

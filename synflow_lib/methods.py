@@ -39,7 +39,7 @@ class Method:
         """Scores of all prunable parameters under the current weights, shape (N,)."""
         raise NotImplementedError
 
-    def compact(self, alive: Tensor) -> Take | None:
+    def compact(self, alive: Tensor) -> tuple[Take, Tensor] | None:
         """Make `flat` shorter if that is free, keeping all that is alive (see `Compactor`)."""
         return None
 
@@ -127,12 +127,12 @@ class SynFlow(Method):
         """
         return None if self.constants else self.total
 
-    def compact(self, alive: Tensor) -> Take | None:
+    def compact(self, alive: Tensor) -> tuple[Take, Tensor] | None:
         """Leave out what is dead by the last scores."""
-        take = self.compactor.shrink(self.out, alive) if self.compactor else None
-        if take is not None:
+        smaller = self.compactor.shrink(self.out, alive) if self.compactor else None
+        if smaller:
             self._bind()
-        return take
+        return smaller
 
     def flat(self) -> Tensor:
         return self._flow(shortest=False)

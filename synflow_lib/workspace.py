@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .batches import Batch
-from .graph import prunable, working_copy
+from .graph import prunable, working_copy, working_type
 from .randomness import own_random_numbers
 
 
@@ -42,16 +42,18 @@ class Workspace:
 
     @torch.inference_mode(False)  # tensors made under inference mode can have no gradient
     def __init__(self, model: nn.Module, **select) -> None:
-        self.names = list(prunable(model, **select))
-        self.net = working_copy(model)
+        found, dtype = prunable(model, **select), working_type(model)
+        self.names, weights = list(found), list(found.values())
         self.training = model.training
-        named = dict(self.net.named_parameters(remove_duplicate=False))
-        self.parameters = [named[name] for name in self.names]
+        self.flat = torch.cat([weight.detach().reshape(-1).to(dtype) for weight in weights])
+        parts = self.flat.split([weight.numel() for weight in weights])
+        self.parameters = [
+            nn.Parameter(part.view(weight.shape), requires_grad=False)
+            for part, weight in zip(parts, weights, strict=True)
+        ]
+        own = zip(map(id, weights), self.parameters, strict=True)
+        self.net = working_copy(model, dict(own)).requires_grad_(False)
         self._describe()
-        self.flat = torch.cat([parameter.detach().reshape(-1) for parameter in self.parameters])
-        for parameter, view in zip(self.parameters, self.views(self.flat).values(), strict=True):
-            parameter.data = view
-        self.net.requires_grad_(False)
 
     def _describe(self) -> None:
         self.shapes = [parameter.shape for parameter in self.parameters]
