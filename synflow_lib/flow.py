@@ -15,7 +15,6 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from .graph import BATCH_NORM, PRUNABLE, fewest_weights, trace
-from .linear import convolve, is_plain
 
 _IDENTITY = (nn.modules.dropout._DropoutNd, nn.Softmax, nn.LogSoftmax)
 # Normalizations without stored statistics: what is linear in them is their scale.
@@ -147,8 +146,6 @@ class Pipes(nn.Module):
         if isinstance(module, _SCALE) or _uses_batch_statistics(module):
             return functools.partial(_scaled, module)
         own = self.layer(module) if isinstance(module, PRUNABLE) else None
-        if own is None and is_plain(module):
-            return functools.partial(convolve, module)
         return own or (_sum_pool(module) if self.sum_pools else None) or module
 
 

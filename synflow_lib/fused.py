@@ -8,12 +8,12 @@ matrix product, since there it only reads its weights. The plain path is the mod
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from .linear import as_columns, convolve, is_plain, map_size, works_as_product
 from .pieces import PIECE, in_pieces, spans
 
 _LARGE = 1 << 18  # weights, and multiplications, from where pieces cost less than they save
@@ -29,25 +29,59 @@ def fused(module: nn.Module, target: Callable[[], Tensor]) -> Callable[[Tensor],
         target: gives the tensor of the weight's shape that scores are written to. Small layers
             leave it alone and give autograd a gradient, which costs less there.
     """
-    if type(module) is not nn.Linear and not is_plain(module):
+    if type(module) is not nn.Linear and not _is_plain(module):
         return None
 
     def run(x: Tensor) -> Tensor:
         size = module.weight.numel()
         if type(module) is nn.Linear:
-            if size < _LARGE or x.dim() != 2:
-                return module(x)
-            return _Scored.apply(x, module.weight, _Linear(module, target()))
-        if works_as_product(module, x):
-            if size < _LARGE:
-                return convolve(module, x)
-            return _Scored.apply(x, module.weight, _Product(module, target()))
-        height, width = map_size(module, x)
-        if size * height * width < _MANY:
-            return module(x)
-        return _Scored.apply(x, module.weight, _Convolution(module, target()))
+            kind = _Linear if size >= _LARGE and x.dim() == 2 else None
+        elif works_as_product(module, x):
+            kind = _Product if size >= _LARGE else None
+        else:
+            kind = _Convolution if size * math.prod(_map_size(module, x)) >= _MANY else None
+        return _Scored.apply(x, module.weight, kind(module, target())) if kind else module(x)
 
     return run
+
+
+def _map_size(module: nn.Conv2d, x: Tensor) -> list[int]:
+    """Height and width of what a convolution makes of ``x``."""
+    return [
+        (length + 2 * pad - spread * (kernel - 1) - 1) // step + 1
+        for length, pad, spread, kernel, step in zip(
+            x.shape[2:], module.padding, module.dilation, module.kernel_size, module.stride,
+            strict=True,
+        )
+    ]  # fmt: skip
+
+
+def works_as_product(module: nn.Conv2d, x: Tensor) -> bool:
+    """Whether a matrix product is faster: one image, a map of few positions, on a CPU.
+
+    There a convolution only reads its weights. A product reads them once, where a convolution
+    first brings them into its own order and its gradient back.
+    """
+    height, width = _map_size(module, x)
+    few = 64 if x.dtype == torch.float64 else 16
+    return x.shape[0] == 1 and x.device.type == "cpu" and height * width <= few
+
+
+def _as_columns(module: nn.Conv2d, x: Tensor) -> Tensor:
+    """The windows of one image as columns, (channels * kernel size, positions)."""
+    return nn.functional.unfold(
+        x, module.kernel_size, module.dilation, module.padding, module.stride
+    )[0]
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Whether the layers below may stand for ``module``."""
+    return (
+        type(module) is nn.Conv2d
+        and module.groups == 1
+        and module.padding_mode == "zeros"
+        and not isinstance(module.padding, str)
+    )
 
 
 class _Scored(torch.autograd.Function):
@@ -72,10 +106,10 @@ class _Product:
         self.weight, self.scores = module.weight.detach().flatten(1), scores.flatten(1)
 
     def columns(self, x: Tensor) -> Tensor:
-        return as_columns(self.module, x)
+        return _as_columns(self.module, x)
 
     def shaped(self, y: Tensor, x: Tensor) -> Tensor:
-        return y.view(1, -1, *map_size(self.module, x))
+        return y.view(1, -1, *_map_size(self.module, x))
 
     def folded(self, columns: Tensor, x: Tensor) -> Tensor:
         m = self.module

@@ -1,4 +1,4 @@
-"""Makes a private copy of a network linear and non-negative, and runs its layers."""
+"""Makes a private copy of a network linear and non-negative."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .graph import BATCH_NORM, CONV, LINEAR, PRUNABLE, trace
 
@@ -68,52 +68,3 @@ def fold_norms_(net: nn.Module, keep: Iterable[str] = ()) -> list[str]:
             layer.weight.mul_(scale.view(-1, *[1] * (layer.weight.dim() - 1)))
         folded.append(str(node.target))
     return folded
-
-
-def map_size(module: nn.Conv2d, x: Tensor) -> list[int]:
-    """Height and width of what a convolution makes of ``x``."""
-    return [
-        (length + 2 * pad - spread * (kernel - 1) - 1) // step + 1
-        for length, pad, spread, kernel, step in zip(
-            x.shape[2:], module.padding, module.dilation, module.kernel_size, module.stride,
-            strict=True,
-        )
-    ]  # fmt: skip
-
-
-def works_as_product(module: nn.Conv2d, x: Tensor) -> bool:
-    """Whether a matrix product is faster: one image, a map of few positions, on a CPU.
-
-    There a convolution only reads its weights. A product reads them once, where a convolution
-    first brings them into its own order and its gradient back.
-    """
-    height, width = map_size(module, x)
-    few = 64 if x.dtype == torch.float64 else 16
-    return x.shape[0] == 1 and x.device.type == "cpu" and height * width <= few
-
-
-def as_columns(module: nn.Conv2d, x: Tensor) -> Tensor:
-    """The windows of one image as columns, (channels * kernel size, positions)."""
-    return nn.functional.unfold(
-        x, module.kernel_size, module.dilation, module.padding, module.stride
-    )[0]
-
-
-def convolve(module: nn.Conv2d, x: Tensor) -> Tensor:
-    """A convolution, as a matrix product where that is faster."""
-    if not works_as_product(module, x):
-        return module(x)
-    y = module.weight.flatten(1) @ as_columns(module, x)
-    if module.bias is not None:
-        y = y + module.bias[:, None]
-    return y.view(1, -1, *map_size(module, x))
-
-
-def is_plain(module: nn.Module) -> bool:
-    """Whether `convolve` may stand for ``module``."""
-    return (
-        type(module) is nn.Conv2d
-        and module.groups == 1
-        and module.padding_mode == "zeros"
-        and not isinstance(module.padding, str)
-    )

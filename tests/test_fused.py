@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib import fused, linear, pieces
+from synflow_lib import fused, pieces
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,7 @@ def test_outputs_gradients_and_scores_are_those_of_autograd(name, onward):
 
 
 def test_the_large_maps_above_are_convolutions_and_the_small_ones_products():
-    kinds = {n: len(s) == 4 and linear.works_as_product(m, torch.rand(s)) for n, (m, s) in
+    kinds = {n: len(s) == 4 and fused.works_as_product(m, torch.rand(s)) for n, (m, s) in
              LAYERS.items()}  # fmt: skip
     assert kinds["small map"] and not kinds["large map"] and not kinds["large map, stride"]
 
