@@ -13,17 +13,20 @@ side.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import obvious
 import torch
 
 import synflow_lib as sf
+from synflow_lib import methods, selection
 
 RESULTS = Path(__file__).parent / "results"
 NETWORKS = {
@@ -239,6 +242,39 @@ def parity(args) -> list[str]:
     return rows
 
 
+def why(args) -> list[str]:
+    """100 SynFlow iterations to 10^2 in float32 with one part of the fast path left out."""
+    parts = {
+        "all of it": [],
+        "whole maps": [mock.patch.object(methods, "narrow", lambda pipes, shape: shape)],
+        "dead units stay": [mock.patch.object(methods.Compactor, "of", lambda *_: None)],
+        "gradients by autograd": [mock.patch.object(methods, "fused", lambda *_: None)],
+        "thresholds by partition of all scores": [
+            mock.patch.object(selection, "_sorted_sample", lambda *_: None)
+        ],
+        "none of these parts": [],
+    }
+    parts["none of these parts"] = [patch for patches in parts.values() for patch in patches]
+    names = [name for name in args.networks if name in ("vgg16", "resnet18", "resnet20")]
+    rows = [f"| left out | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
+    times = {part: [] for part in parts}
+    for name in names:
+        net, runs = network(name), {part: [] for part in parts}
+        for _ in range(args.repeats):
+            for part, patches in parts.items():
+                with contextlib.ExitStack() as stack:
+                    for patch in patches:
+                        stack.enter_context(patch)
+                    runs[part].append(seconds(lambda net=net: sf.prune(net, "synflow", 1e2)))
+        for part, found in runs.items():
+            times[part].append(statistics.median(found))
+    whole = times["all of it"]
+    for part, found in times.items():
+        cells = [f"{10 * t:.1f} ms, {t / w:.2f}" for t, w in zip(found, whole, strict=True)]
+        rows.append(f"| {part} | {' | '.join(cells)} |")
+    return [*rows, "", "Milliseconds an iteration, and how many times those of all of it."]
+
+
 CLAIMS = {
     "parity": parity,
     "iterations": iterations,
@@ -246,6 +282,7 @@ CLAIMS = {
     "chunks": chunks,
     "critical": critical,
     "figure2": figure2,
+    "why": why,
 }
 
 
