@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .compact import Take
 from .pieces import in_pieces, spans
-from .selection import arrays, total
+from .selection import arrays, only, total
 from .trajectory import COLUMNS, SURVIVED, Trajectory
 
 
@@ -43,9 +43,9 @@ class Record:
 
         def one(piece: slice) -> float:
             survived[piece] += stay[piece]
-            gone = scores[piece] * (alive[piece] ^ stay[piece])
+            gone = only(scores[piece], alive[piece] ^ stay[piece])
             last[piece] += gone
-            return float(total(gone))
+            return total(gone)
 
         size = sum(in_pieces(one, spans(len(scores))))
         self.counts.append(kept)

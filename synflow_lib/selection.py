@@ -32,6 +32,8 @@ def keep_largest(
     >>> keep_largest(torch.tensor([1.0, 2.0, 1.0, 1.0]), 3)
     tensor([ True,  True,  True, False])
     """
+    if not _numpy_knows(scores):
+        return _into(out, _by_sorting(scores, kept, among))
     total = scores.numel() if among is None else count(among)
     sample = _sorted_sample(scores, among) if 0 < kept < total else None
     if sample is not None:
@@ -64,13 +66,6 @@ def _split(
 
     Strictly above ``low``: what was pruned before scores zero, in millions, and is often the bound.
     """
-    if not _numpy_knows(scores):
-        mask, over = scores > high, scores > low
-        if among is not None:
-            mask, over = mask & among, over & among
-        under = ~over if among is None else among & ~over
-        below = float(total(scores * under)) if sums else math.nan
-        return _Split(_into(out, mask), count(mask), places(over ^ mask), below)
     values, bounds = scores.numpy(), (low.item(), high.item())
     mask = torch.empty(scores.shape, dtype=torch.bool) if out is None else out
     marks, may = mask.numpy(), None if among is None else among.numpy()
@@ -87,11 +82,23 @@ def _split(
         below = math.nan
         if sums:
             under = ~over if may is None else np.greater(may[piece], over)
-            below = total(part * under)
+            below = total(only(part, under))
         return np.count_nonzero(mark), between, below
 
     larger, between, below = zip(*in_pieces(one, spans(values.size)), strict=True)
     return _Split(mask, sum(larger), torch.from_numpy(np.concatenate(between)), sum(below))
+
+
+def _by_sorting(scores: Tensor, kept: int | Tensor, among: Tensor | None) -> Tensor:
+    """The same for other devices: nothing here waits for them, so ``kept`` may live there."""
+    if among is not None:
+        scores = scores.masked_fill(~among, -torch.inf)
+    if not scores.numel():
+        return torch.zeros_like(scores, dtype=torch.bool)
+    total = torch.full((1,), scores.numel(), device=scores.device)
+    threshold = scores.sort().values.index_select(0, (total - kept).clamp(max=scores.numel() - 1))
+    mask, ties = scores > threshold, scores == threshold
+    return mask | (ties & (ties.cumsum(0) <= kept - mask.sum()))
 
 
 def _best_among(scores: Tensor, kept: int, among: Tensor | None) -> Tensor:
@@ -162,6 +169,11 @@ def keep_cut(
     >>> keep_cut(torch.tensor([3.0, 1.0, 2.0, 1.0]), 1.5)
     tensor([ True,  True,  True, False])
     """
+    if not _numpy_knows(scores):
+        able = scores if among is None else scores.masked_fill(~among, 0)
+        stay = (able.sort().values.double().cumsum(0) >= limit).sum()
+        stay = stay if among is None else torch.minimum(stay, among.sum())
+        return _into(out, _by_sorting(scores, stay, among))
     sample = _sorted_sample(scores, among)
     if sample is not None:
         total = scores.numel() if among is None else count(among)
@@ -212,7 +224,7 @@ def erase(tensor: Tensor, stay: Tensor) -> None:
     values, marks = arrays(tensor, stay)
 
     def one(piece: slice) -> None:
-        values[piece] *= marks[piece]
+        values[piece] = only(values[piece], marks[piece])
 
     in_pieces(one, spans(len(values)))
 
@@ -224,9 +236,14 @@ def arrays(*tensors: Tensor) -> list[np.ndarray | Tensor]:
     return list(tensors)
 
 
-def total(values: np.ndarray | Tensor) -> np.ndarray | Tensor:
+def only(values: np.ndarray | Tensor, mask: np.ndarray | Tensor) -> np.ndarray | Tensor:
+    """The values that are marked, zero elsewhere."""
+    return values * (mask if isinstance(mask, Tensor) else mask.astype(values.dtype))
+
+
+def total(values: np.ndarray | Tensor) -> float:
     """Their sum in float64."""
-    return values.sum(dtype=torch.float64 if isinstance(values, Tensor) else np.float64)
+    return float(torch.as_tensor(values).sum(dtype=torch.float64))
 
 
 def _sorted(scores: Tensor) -> Tensor:
