@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .compact import Take
 from .pieces import in_pieces, spans
-from .selection import arrays, only, total
+from .selection import arrays, total
 from .trajectory import COLUMNS, SURVIVED, Trajectory
 
 
@@ -43,7 +43,7 @@ class Record:
 
         def one(piece: slice) -> float:
             survived[piece] += stay[piece]
-            gone = only(scores[piece], alive[piece] ^ stay[piece])
+            gone = scores[piece] * (alive[piece] ^ stay[piece])
             last[piece] += gone
             return total(gone)
 

@@ -82,7 +82,7 @@ def _split(
         below = math.nan
         if sums:
             under = ~over if may is None else np.greater(may[piece], over)
-            below = total(only(part, under))
+            below = total(part * under)
         return np.count_nonzero(mark), between, below
 
     larger, between, below = zip(*in_pieces(one, spans(values.size)), strict=True)
@@ -224,7 +224,7 @@ def erase(tensor: Tensor, stay: Tensor) -> None:
     values, marks = arrays(tensor, stay)
 
     def one(piece: slice) -> None:
-        values[piece] = only(values[piece], marks[piece])
+        values[piece] *= marks[piece]
 
     in_pieces(one, spans(len(values)))
 
@@ -236,14 +236,9 @@ def arrays(*tensors: Tensor) -> list[np.ndarray | Tensor]:
     return list(tensors)
 
 
-def only(values: np.ndarray | Tensor, mask: np.ndarray | Tensor) -> np.ndarray | Tensor:
-    """The values that are marked, zero elsewhere."""
-    return values * (mask if isinstance(mask, Tensor) else mask.astype(values.dtype))
-
-
 def total(values: np.ndarray | Tensor) -> float:
     """Their sum in float64."""
-    return float(torch.as_tensor(values).sum(dtype=torch.float64))
+    return float(values.sum(dtype=torch.float64 if isinstance(values, Tensor) else np.float64))
 
 
 def _sorted(scores: Tensor) -> Tensor:
