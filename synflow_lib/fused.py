@@ -32,17 +32,26 @@ def fused(module: nn.Module, target: Callable[[], Tensor]) -> Callable[[Tensor],
     if type(module) is not nn.Linear and not _is_plain(module):
         return None
 
+    kinds: dict[tuple[torch.Size, torch.Size], type[_Product | _Convolution] | None] = {}
+
     def run(x: Tensor) -> Tensor:
-        size = module.weight.numel()
-        if type(module) is nn.Linear:
-            kind = _Linear if size >= _LARGE and x.dim() == 2 else None
-        elif works_as_product(module, x):
-            kind = _Product if size >= _LARGE else None
-        else:
-            kind = _Convolution if size * math.prod(_map_size(module, x)) >= _MANY else None
+        shapes = x.shape, module.weight.shape
+        if shapes not in kinds:
+            kinds[shapes] = _kind(module, x)
+        kind = kinds[shapes]
         return _Scored.apply(x, module.weight, kind(module, target())) if kind else module(x)
 
     return run
+
+
+def _kind(module: nn.Module, x: Tensor) -> type[_Product | _Convolution] | None:
+    """How a layer is best run on inputs like ``x``; None: as it is."""
+    size = module.weight.numel()
+    if type(module) is nn.Linear:
+        return _Linear if size >= _LARGE and x.dim() == 2 else None
+    if works_as_product(module, x):
+        return _Product if size >= _LARGE else None
+    return _Convolution if size * math.prod(_map_size(module, x)) >= _MANY else None
 
 
 def _map_size(module: nn.Conv2d, x: Tensor) -> list[int]:

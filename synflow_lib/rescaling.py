@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -62,9 +63,15 @@ class Rescaler:
         shift = self.shifts.get(node)
         if not shift:
             return
-        for half in (shift // 2, shift - shift // 2):  # 2**shift itself may be out of range
+        # 2**shift itself may be out of range
+        parts = [shift] if abs(shift) < 100 else [shift // 2, shift - shift // 2]
+        for part in parts:
             for key, value in live.items():
                 if key.op != "get_attr":
-                    live[key] = tree_map(
-                        lambda t, f=2.0**-half: t * f if torch.is_tensor(t) else t, value
-                    )
+                    live[key] = _times(value, 2.0**-part)
+
+
+def _times(value: Any, factor: float) -> Any:
+    if isinstance(value, Tensor):  # nearly always; looking for tensors inside takes longer
+        return value * factor
+    return tree_map(lambda t: t * factor if isinstance(t, Tensor) else t, value)
