@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -108,6 +109,26 @@ class Dataset:
     def device(self) -> torch.device:
         """Where the images lie."""
         return self.train_x.device
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits of a hash of all that training sees: one for one content.
+
+        Images, labels, normalization and how images may be augmented; not the name, not the device.
+
+        >>> from synflow_lib import data
+        >>> digits = data.digits()
+        >>> digits.fingerprint == digits.to("cpu").fingerprint
+        True
+        >>> digits.subset(500, seed=0).fingerprint == digits.subset(500, seed=7).fingerprint
+        False
+        """
+        rest = (self.num_classes, self.mean, self.std, self.padding, self.flip)
+        digest = hashlib.sha256(repr(rest).encode())
+        for tensor in (self.train_x, self.train_y, self.test_x, self.test_y):
+            digest.update(repr(tuple(tensor.shape)).encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().data)
+        return digest.hexdigest()[:16]
 
     def to(self, device: torch.device | str) -> Dataset:
         """The same data set on `device`; uint8 there as well."""
