@@ -1,18 +1,20 @@
 """A folder of images, `train/<class>/*.jpg` and `test/<class>/*.jpg`, as a `Dataset`.
 
 Decoding takes a while (10,000 small JPEG images take seconds), so the decoded tensors are kept in
-one safetensors file, with a fingerprint of the folder: the relative path, size and time of change
-of every image. The cache is used only as long as the fingerprint fits.
+one safetensors file, with a fingerprint of the folder: names and contents of all images. Contents,
+because neither times nor sizes nor inodes tell one file from another for certain. Reading is fast
+beside decoding.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
+import stat
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +24,18 @@ import torch
 from torch import Tensor
 
 from synflow_lib import env
+from synflow_lib.data.arguments import whole_number
+from synflow_lib.data.cache import read_tensors, write_tensors
 from synflow_lib.data.dataset import DataError, Dataset
+from synflow_lib.data.pictures import picture_suffixes, read_picture, readable_name
 from synflow_lib.data.tensors import channel_statistics
 
 __all__ = ["image_folder"]
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".webp")
+# Lists and notes that lie beside images: left out without a word.
+NOTES = (".csv", ".db", ".html", ".ini", ".json", ".md", ".tsv", ".txt", ".xml", ".yaml", ".yml")
 # Part of the fingerprint: raise it when decoding changes, so that old caches are not used.
-FORMAT = "1"
+FORMAT = "2"
 # Bytes of an image. Pillow decodes without the interpreter's lock, so threads help with large
 # images; with CIFAR's (1 kB) taking the lock and giving it back costs a third of the speed.
 SMALL = 16_000
@@ -49,7 +55,11 @@ def image_folder(
     """Reads a tree of images: `train/<class>/<image>` and `test/<class>/<image>`.
 
     The classes are the sorted names of the folders in `train`; `test` has some or all of them.
-    Images may be JPEG, PNG, BMP, PPM or WebP; hidden files are skipped. All are held in memory.
+    Images may have any format that Pillow opens, by their suffix (`.jpg`, `.PNG`, `.tiff`, `.webp`,
+    ...). They are read as a viewer shows them: turned as EXIF says, transparent parts on white, 16
+    bits scaled to 8, CMYK and palettes as RGB, of an animation the first picture. All are held in
+    memory. Hidden files and notes (`.txt`, `.json`, ...) are skipped; whatever else is left out is
+    counted in a warning.
 
     Args:
         path: the folder that holds `train` and `test`.
@@ -63,45 +73,54 @@ def image_folder(
         padding, flip: augmentation, see `Dataset.augment`.
 
     Raises:
-        ValueError: (`DataError`) no such folder, no images, a test class without training images,
-            a file that is no readable image, or images of different sizes while `size` is None.
+        ValueError: (`DataError`) no such folder, a class without images, a test class without
+            training images, a file that is no readable image, a link to nothing, or images of
+            different sizes while `size` is None.
 
     Example:
         photos = image_folder("photos", size=32)      # decodes, writes .photos-….safetensors
         photos = image_folder("photos", size=32)      # reads that file
     """
-    if channels not in (1, 3):
+    if whole_number("channels", channels) not in (1, 3):
         raise ValueError(f"channels is {channels!r}; expected 3 (RGB) or 1 (grey).")
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-        raise ValueError(f"size is {size!r}; expected None or an integer of at least 1.")
+    size, channels = whole_number("size", size, optional=True), int(channels)
     path = Path(path).expanduser().absolute()
-    files = {split: _listing(path / split) for split in ("train", "test")}
-    classes = sorted({file.label for file in files["train"]})
-    unknown = sorted({file.label for file in files["test"]} - set(classes))
+    train, skipped = _listing(path / "train")
+    test, skipped_too = _listing(path / "test")
+    classes = sorted({file.label for file in train})
+    unknown = sorted({file.label for file in test} - set(classes))
     if unknown:
         raise DataError(
-            f"{path / 'test'} has classes without training images: {', '.join(unknown)}. "
-            f"Expected folders named as in {path / 'train'}."
+            f"{readable_name(path / 'test')} has classes without training images: "
+            f"{', '.join(map(readable_name, unknown))}. "
+            f"Expected folders named as in {readable_name(path / 'train')}."
         )
-    fingerprint = _fingerprint(path, files, size, channels)
+    if skipped := skipped + skipped_too:
+        warnings.warn(
+            f"{readable_name(path)}: left out {_counted(skipped)}, as no images of "
+            "train/<class> or test/<class> by their place and suffix. Convert, move or delete "
+            "them.",
+            stacklevel=2,
+        )
+    fingerprint = _fingerprint([*train, *test], size, channels)
     place = _cache_file(path, size, channels) if cache is True else cache and Path(cache)
-    tensors = _read_cache(place, fingerprint) if place else None
+    tensors = read_tensors(place, fingerprint) if place else None
     if tensors is None:
         tensors = {}
-        for split, listed in files.items():
+        for split, listed in (("train", train), ("test", test)):
             tensors[f"{split}_x"] = _decode(listed, size, channels)
             labels = [classes.index(file.label) for file in listed]
             tensors[f"{split}_y"] = torch.tensor(labels, dtype=torch.int64)
         if place:
-            _write_cache(place, fingerprint, tensors)
+            write_tensors(place, fingerprint, tensors)
     found_mean, found_std = channel_statistics(tensors["train_x"])
     return Dataset(
-        name=path.name if name is None else name,
+        name=readable_name(path.name) if name is None else name,
         **tensors,
         num_classes=len(classes),
         mean=tuple(found_mean if mean is None else mean),
         std=tuple(found_std if std is None else std),
-        classes=tuple(classes),
+        classes=tuple(map(readable_name, classes)),
         padding=padding,
         flip=flip,
     )
@@ -112,80 +131,117 @@ class _File:
     path: str
     label: str
     bytes: int
-    changed: int
 
 
-def _listing(folder: Path) -> list[_File]:
-    """All images below `folder`, ordered by class and name."""
+def _listing(folder: Path) -> tuple[list[_File], Counter]:
+    """All images below `folder`, ordered by class and name; and what was left out, by kind."""
     if not folder.is_dir():
         raise DataError(
-            f"there is no folder {folder}. Expected {folder.parent}/train/<class>/<image> and "
-            f"{folder.parent}/test/<class>/<image>: unpack the data set there or correct the path."
+            f"there is no folder {readable_name(folder)}. Expected <path>/train/<class>/<image> "
+            "and <path>/test/<class>/<image>: unpack the data set there or correct the path."
         )
-    files = []
-    for label in sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()):
-        if label.startswith("."):
+    files, skipped = [], Counter()
+    for name, place, status in _entries(folder):
+        if not stat.S_ISDIR(status.st_mode):
+            skipped[_kind(name, status)] += 1
             continue
-        for entry in sorted(os.scandir(folder / label), key=lambda entry: entry.name):
-            if entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith("."):
-                status = entry.stat()
-                files.append(_File(entry.path, label, status.st_size, status.st_mtime_ns))
+        images, others = [], Counter()
+        for file, file_place, file_status in _entries(place):
+            kind = _kind(file, file_status)
+            if kind in picture_suffixes():
+                images.append(_File(file_place, name, file_status.st_size))
+            else:
+                others[kind] += 1
+        # An empty folder in `test` is harmless; in `train` it would shift the labels of others.
+        if not images and (others or folder.name == "train"):
+            raise _no_images(place, others)
+        files += images
+        skipped += others
     if not files:
+        raise _no_images(folder, skipped)
+    return files, Counter({kind: n for kind, n in skipped.items() if kind not in NOTES})
+
+
+def _entries(folder: str | Path) -> list[tuple[str, str, os.stat_result]]:
+    """Name, path and status of what lies in `folder`, sorted by name; nothing hidden."""
+    found = []
+    try:
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+            if not entry.name.startswith("."):
+                found.append((entry.name, entry.path, entry.stat()))
+    except OSError as error:
+        place = error.filename or folder
+        what = "is a link to nothing" if os.path.islink(place) else "cannot be read"
         raise DataError(
-            f"{folder} holds no images. Expected <class>/<image> with one of the endings "
-            f"{', '.join(SUFFIXES)}."
-        )
-    return files
+            f"{readable_name(place)} {what} ({error.strerror}). Repair it, or delete it from the data set."
+        ) from error
+    return found
+
+
+def _kind(name: str, status: os.stat_result) -> str:
+    """The suffix of a file, in lower case; of other things in a folder, what they are."""
+    if stat.S_ISREG(status.st_mode):
+        return os.path.splitext(name)[1].lower() or "without a suffix"
+    return "folder" if stat.S_ISDIR(status.st_mode) else "no file"
+
+
+def _counted(kinds: Counter) -> str:
+    return ", ".join(f"{n} x {readable_name(kind)}" for kind, n in sorted(kinds.items()))
+
+
+def _no_images(folder: str | Path, skipped: Counter) -> DataError:
+    found = f" (left out: {_counted(skipped)})" if skipped else ""
+    return DataError(
+        f"{readable_name(folder)} holds no images{found}. Expected <class>/<image> with a suffix "
+        "that Pillow opens: .jpg, .jpeg, .png, .gif, .tiff, .webp, .bmp, ..."
+    )
+
+
+def _for_each(function: Callable[[int], object], files: Sequence[_File]) -> list:
+    """`function` of every index of `files`; in threads where the files are large."""
+    if sum(file.bytes for file in files) / len(files) < SMALL:
+        return [function(index) for index in range(len(files))]
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(function, range(len(files))))
 
 
 def _decode(files: list[_File], size: int | None, channels: int) -> Tensor:
     """uint8 [n, channels, h, w] of all files, in their order."""
-    first = _image(files[0], size, channels)
+    first = read_picture(files[0].path, size, channels)
     images = np.empty((len(files), *first.shape), dtype=np.uint8)
 
     def fill(index: int) -> None:
-        image = _image(files[index], size, channels)
+        image = read_picture(files[index].path, size, channels)
         if image.shape != first.shape:
             (_, height, width), (_, h, w) = first.shape, image.shape
             raise DataError(
-                f"{files[index].path} is {h}x{w} (height x width) and {files[0].path} "
-                f"{height}x{width}. Pass size= to resize all images to one size."
+                f"{readable_name(files[index].path)} is {h}x{w} (height x width) and "
+                f"{readable_name(files[0].path)} {height}x{width}. "
+                "Pass size= to resize all images to one size."
             )
         images[index] = image
 
-    if sum(file.bytes for file in files) / len(files) < SMALL:
-        for index in range(len(files)):
-            fill(index)
-    else:
-        with ThreadPoolExecutor() as pool:
-            for _ in pool.map(fill, range(len(files))):
-                pass  # going through the results raises what a thread raised
+    _for_each(fill, files)
     return torch.from_numpy(images)
 
 
-def _image(file: _File, size: int | None, channels: int) -> np.ndarray:
-    from PIL import Image
+def _fingerprint(files: list[_File], size: int | None, channels: int) -> str:
+    """Of everything that the decoded tensors depend on, the version of Pillow included."""
+    import PIL
 
-    try:
-        with Image.open(file.path) as image:
-            image = image.convert("RGB" if channels == 3 else "L")
-            if size is not None and image.size != (size, size):
-                image = image.resize((size, size), Image.Resampling.BILINEAR)
-            pixels = np.asarray(image)
-    except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises on damaged files
-        raise DataError(
-            f"{file.path} is not a readable image ({error}). Copy it again or delete it."
-        ) from error
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+    def content(index: int) -> str:
+        path = Path(files[index].path)
+        try:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise DataError(
+                f"{readable_name(path)} cannot be read ({error.strerror}). Repair it, or delete "
+                "it from the data set."
+            ) from error
+        return json.dumps([*path.parts[-3:], digest])
 
-
-def _fingerprint(path: Path, files: dict[str, list[_File]], size: int | None, channels: int) -> str:
-    digest = hashlib.sha256(json.dumps([FORMAT, size, channels]).encode())
-    for listed in files.values():
-        for file in listed:
-            place = Path(os.path.relpath(file.path, path)).as_posix()
-            digest.update(f"\n{place}\t{file.bytes}\t{file.changed}".encode())
-    return digest.hexdigest()
+    facts = [json.dumps([FORMAT, PIL.__version__, size, channels]), *_for_each(content, files)]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
 
 def _cache_file(path: Path, size: int | None, channels: int) -> Path:
@@ -193,39 +249,4 @@ def _cache_file(path: Path, size: int | None, channels: int) -> Path:
     if os.access(path.parent, os.W_OK):
         return path.parent / name
     # Elsewhere, folders of one name must not take turns in one file.
-    return env.data_dir() / f"{hashlib.sha256(str(path).encode()).hexdigest()[:12]}{name}"
-
-
-def _read_cache(place: Path, fingerprint: str) -> dict[str, Tensor] | None:
-    from safetensors import SafetensorError, safe_open
-
-    if not place.is_file():
-        return None
-    try:
-        with safe_open(place, framework="pt") as file:
-            if (file.metadata() or {}).get("fingerprint") != fingerprint:
-                return None
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        warnings.warn(f"{place} is damaged ({error}): decoding the images again.", stacklevel=3)
-        return None
-
-
-def _write_cache(place: Path, fingerprint: str, tensors: dict[str, Tensor]) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    # A file of its own until complete: an interrupted run or a second process leaves no half cache.
-    draft = place.with_name(f"{place.name}.{os.getpid()}")
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, draft, metadata={"fingerprint": fingerprint})
-        os.replace(draft, place)
-    except (SafetensorError, OSError) as error:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        warnings.warn(
-            f"the decoded images cannot be kept in {place} ({error}): the next call decodes again. "
-            "Pass cache= a file that can be written, or cache=False.",
-            stacklevel=3,
-        )
+    return env.data_dir() / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}{name}"
