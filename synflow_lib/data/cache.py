@@ -13,6 +13,10 @@ from synflow_lib.files import replacing
 
 __all__ = ["read_tensors", "write_tensors"]
 
+# One note for both sums: safetensors writes several in any order, and equal content should make
+# equal files.
+NOTE = "fingerprint and checksum"
+
 
 def read_tensors(place: Path, fingerprint: str) -> dict[str, Tensor] | None:
     """The tensors kept at `place`, if they were made of what has this fingerprint.
@@ -30,12 +34,12 @@ def read_tensors(place: Path, fingerprint: str) -> dict[str, Tensor] | None:
         return None
     try:
         with safe_open(place, framework="pt") as file:
-            notes = file.metadata() or {}
-            if notes.get("fingerprint") != fingerprint:
+            made_of, _, checksum = (file.metadata() or {}).get(NOTE, "").partition(" ")
+            if made_of != fingerprint:
                 return None
             # Copies: the tensors of safetensors are the file itself, mapped into memory.
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
-        if notes.get("sha256") != _checksum(tensors):
+        if checksum != _checksum(tensors):
             raise ValueError("its checksum does not fit")
     except Exception as error:  # what a parser lets through on damage has many types
         warnings.warn(f"{place} is damaged ({error}): decoding the images again.", stacklevel=3)
@@ -50,8 +54,7 @@ def write_tensors(place: Path, fingerprint: str, tensors: dict[str, Tensor]) -> 
 
     try:
         with replacing(place) as part:
-            notes = {"fingerprint": fingerprint, "sha256": _checksum(tensors)}
-            save_file(tensors, part, metadata=notes)
+            save_file(tensors, part, metadata={NOTE: f"{fingerprint} {_checksum(tensors)}"})
     except (SafetensorError, OSError) as error:
         warnings.warn(
             f"the decoded images cannot be kept in {place} ({error}): the next call decodes again. "

@@ -8,9 +8,11 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from synflow_lib.data.arguments import whole_number
 from synflow_lib.data.tensors import (
     channel_statistics,
     random_crops,
@@ -21,6 +23,12 @@ from synflow_lib.data.tensors import (
 
 __all__ = ["DataError", "Dataset"]
 
+INTEGERS = (
+    *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+    *(torch.uint16, torch.uint32, torch.uint64),
+)
+SMALLEST, LARGEST = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
+
 
 class DataError(ValueError):
     """A data set is missing, damaged or not what its format promises; says where and what to do."""
@@ -30,17 +38,28 @@ class DataError(ValueError):
 class Dataset:
     """Images and labels of a training and a test set, in memory.
 
-    Immutable: `to`, `subset` and `resized` return a new data set.
+    Immutable: `to`, `subset` and `resized` return a new data set. The tensors are kept as they are,
+    not copied (they may fill half the memory), and shared with data sets made from this one: do not
+    write into them afterwards, or hand in a `clone()`. What `batches`, `scoring_batch`, `normalize`
+    and `augment` return are copies.
 
     Attributes:
         name: of the data set, e.g. "cifar10".
         train_x, test_x: images, uint8, [n, channels, height, width].
-        train_y, test_y: labels, int64, [n], in [0, num_classes).
+        train_y, test_y: labels, [n], in [0, num_classes); any integers, kept as int64.
         num_classes: number of classes.
         mean, std: of each channel, for `normalize`, in units of the full range [0, 1].
         classes: names of the classes, by label; empty if they have none.
         padding: pixels of black border from which `augment` crops (paper, CIFAR: 4); 0 is no crop.
         flip: whether `augment` mirrors images; wrong for digits, so off there.
+
+    Raises:
+        ValueError: (`DataError`) tensors of other types or shapes, on two devices or empty, labels
+            or statistics out of range, class names that do not fit the number of classes.
+
+    >>> x, y = torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 0, 1])
+    >>> Dataset("black", x, y, x, y, num_classes=2, mean=[0], std=[1])
+    Dataset(black: 4 train and 4 test images of 1x2x2, 2 classes, cpu)
     """
 
     name: str
@@ -56,37 +75,81 @@ class Dataset:
     flip: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("mean", "std"):  # tuples, so that they can be keys of a cache
-            object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
+        def keep(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        keep("num_classes", whole_number("num_classes", self.num_classes))
+        keep("padding", whole_number("padding", self.padding, low=0))
+        if not isinstance(self.flip, (bool, np.bool_)):
+            raise DataError(f"{self.name}: flip is {self.flip!r}; expected True or False.")
+        keep("flip", bool(self.flip))
         for split in ("train", "test"):
-            self._check(split, *self._split(split))
+            keep(f"{split}_y", self._labels(split, *self._split(split)))
         if self.train_x.shape[1:] != self.test_x.shape[1:]:
             raise DataError(
                 f"{self.name}: training images are {tuple(self.train_x.shape[1:])} and test images "
                 f"{tuple(self.test_x.shape[1:])}; expected one shape."
             )
-        channels = self.train_x.shape[1]
-        if not len(self.mean) == len(self.std) == channels or not min(self.std) > 0:
+        devices = {str(x.device) for x in (*self._split("train"), *self._split("test"))}
+        if len(devices) > 1:
             raise DataError(
-                f"{self.name}: mean {self.mean} and std {self.std}; expected {channels} values "
-                "each, one a channel, std above 0."
+                f"{self.name}: images and labels lie on {', '.join(sorted(devices))}; expected one "
+                "device for all."
             )
+        for name in ("mean", "std"):  # tuples, so that they can be keys of a cache
+            keep(name, self._statistic(name))
+        if isinstance(self.classes, str) or len(self.classes) not in (0, self.num_classes):
+            raise DataError(
+                f"{self.name}: classes is {self.classes!r}; expected {self.num_classes} names, one "
+                "a class, or none."
+            )
+        keep("classes", tuple(self.classes))
 
-    def _check(self, split: str, x: Tensor, y: Tensor) -> None:
+    def _labels(self, split: str, x: Tensor, y: Tensor) -> Tensor:
+        """The labels as int64, if they and the images are what they should be."""
         what = f"{self.name}: {split}"
-        if x.dtype != torch.uint8 or x.dim() != 4:
-            raise DataError(f"{what} images are {x.dtype} {tuple(x.shape)}; expected uint8, 4-d.")
-        if y.dtype != torch.int64 or y.shape != x.shape[:1]:
+        for part, tensor in (("images", x), ("labels", y)):
+            if not isinstance(tensor, Tensor):
+                raise DataError(
+                    f"{what} {part} are a {type(tensor).__name__}; expected a tensor: pass "
+                    f"torch.as_tensor({split}_{'xy'[part == 'labels']})."
+                )
+        if x.dtype != torch.uint8 or x.dim() != 4 or 0 in x.shape[1:]:
+            raise DataError(
+                f"{what} images are {x.dtype} {tuple(x.shape)}; expected uint8, 4-d: "
+                "[n, channels, height, width]."
+            )
+        if y.dtype not in INTEGERS or y.shape != x.shape[:1]:
             raise DataError(
                 f"{what} labels are {y.dtype} {tuple(y.shape)}; expected int64 [{len(x)}]."
             )
         if len(y) == 0:
             raise DataError(f"{what} set is empty.")
+        y = y.to(torch.int64)
         low, high = int(y.min()), int(y.max())
         if low < 0 or high >= self.num_classes:
             raise DataError(
                 f"{what} labels run from {low} to {high}; expected 0 to {self.num_classes - 1}."
             )
+        return y
+
+    def _statistic(self, name: str) -> tuple[float, ...]:
+        """`mean` or `std` as floats, if they are of the unit and the number they should be."""
+        given, channels = getattr(self, name), self.train_x.shape[1]
+        # The smallest std that float32, in which images are normalized, does not round to 0.
+        low, high = (0, 1) if name == "mean" else (SMALLEST, LARGEST)
+        try:
+            values = tuple(float(value) for value in given)
+            fits = len(values) == channels and all(low <= value <= high for value in values)
+        except (TypeError, ValueError):
+            fits = False
+        if not fits:
+            within = "from 0 to 1" if name == "mean" else "finite and std above 0"
+            raise DataError(
+                f"{self.name}: {name} is {given}; expected {channels} values, one a channel, "
+                f"{within}, in units of the full range (divide those of pixels by 255)."
+            )
+        return values
 
     def _split(self, split: str) -> tuple[Tensor, Tensor]:
         if split not in ("train", "test"):
@@ -110,7 +173,7 @@ class Dataset:
         """Where the images lie."""
         return self.train_x.device
 
-    @functools.cached_property
+    @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits of a hash of all that training sees: one for one content.
 
@@ -123,12 +186,24 @@ class Dataset:
         >>> digits.subset(500, seed=0).fingerprint == digits.subset(500, seed=7).fingerprint
         False
         """
+        tensors = (*self._split("train"), *self._split("test"))
+        # Hashing takes a second for the larger sets, so it is done once; torch counts what is
+        # written into a tensor, so a hash of former content is not taken for one of the present.
+        versions = tuple(None if t.is_inference() else t._version for t in tensors)
+        kept = self.__dict__.get("_hashed")
+        if kept is not None and kept[0] == versions:
+            return kept[1]
         rest = (self.num_classes, self.mean, self.std, self.padding, self.flip)
         digest = hashlib.sha256(repr(rest).encode())
-        for tensor in (self.train_x, self.train_y, self.test_x, self.test_y):
+        for tensor in tensors:
             digest.update(repr(tuple(tensor.shape)).encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().data)
+        self.__dict__["_hashed"] = versions, digest.hexdigest()[:16]
         return digest.hexdigest()[:16]
+
+    def __getstate__(self) -> dict[str, object]:
+        # For pickle and copy: without the hash, since copies of tensors count from 0 again.
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def to(self, device: torch.device | str) -> Dataset:
         """The same data set on `device`; uint8 there as well."""
@@ -155,8 +230,8 @@ class Dataset:
                 f"images are {x.dtype} {tuple(x.shape)}; expected uint8 "
                 f"[n, {len(self.mean)}, height, width], not normalized yet."
             )
-        mean, std = _statistics(self.mean, self.std, x.device)
-        return x.to(torch.float32).div_(255).sub_(mean).div_(std)
+        white, mean, std = _statistics(self.mean, self.std, x.device)
+        return x.to(torch.float32).div_(white).sub_(mean).div_(std)
 
     def augment(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Each image cropped at random out of a black border and mirrored with probability 1/2.
@@ -201,8 +276,7 @@ class Dataset:
         [200, 159]
         """
         x, y = self._split(split)
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size!r}; expected an integer of at least 1.")
+        batch_size = whole_number("batch_size", batch_size)
         if augment and generator is None:
             raise ValueError("augment=True needs a generator: pass torch.Generator().")
         return self._batches(x, y, batch_size, generator, augment, drop_last)
@@ -218,7 +292,8 @@ class Dataset:
             if generator is not None:
                 chosen = order[chosen]
             images = self.augment(x[chosen], generator) if augment else x[chosen]
-            yield self.normalize(images), y[chosen]
+            # A slice is no copy, and a caller may write into what it gets.
+            yield self.normalize(images), y[chosen].clone() if generator is None else y[chosen]
 
     def scoring_batch(self, per_class: int = 10, seed: int = 0) -> tuple[Tensor, Tensor]:
         """Training images to score on, equally many of each class, fixed by the seed.
@@ -242,8 +317,7 @@ class Dataset:
         >>> tuple(x.shape), y[:12].tolist()
         ((100, 1, 8, 8), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1])
         """
-        if isinstance(per_class, bool) or not isinstance(per_class, int) or per_class < 1:
-            raise ValueError(f"per_class is {per_class!r}; expected an integer of at least 1.")
+        per_class = whole_number("per_class", per_class)
         order, rank = shuffled_ranks(self.train_y, seed)
         labels = self.train_y.cpu()[order]
         counts = torch.bincount(labels, minlength=self.num_classes)
@@ -282,10 +356,7 @@ class Dataset:
             x, y = self._split(split)
             if count is None:
                 continue
-            if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= len(y):
-                raise ValueError(
-                    f"n_{split} is {count!r}; expected None or an integer from 1 to {len(y)}."
-                )
+            count = whole_number(f"n_{split}", count, 1, len(y), optional=True)
             chosen = stratified_order(y, seed)[:count].to(y.device)
             kept |= {f"{split}_x": x[chosen], f"{split}_y": y[chosen]}
         return dataclasses.replace(self, **kept)
@@ -305,11 +376,8 @@ class Dataset:
         (3, 32, 32)
         """
         old, height, width = self.input_shape
-        for name, value in (("size", size), ("channels", channels)):
-            if value is not None and (
-                isinstance(value, bool) or not isinstance(value, int) or value < 1
-            ):
-                raise ValueError(f"{name} is {value!r}; expected None or an integer of at least 1.")
+        size = whole_number("size", size, optional=True)
+        channels = whole_number("channels", channels, optional=True)
         new = old if channels is None else channels
         if new != old and 1 not in (old, new):
             raise ValueError(f"channels is {new}; expected {old} (as they are) or 1 (grey).")
@@ -324,6 +392,10 @@ class Dataset:
 @functools.lru_cache(maxsize=64)
 def _statistics(
     mean: Sequence[float], std: Sequence[float], device: torch.device
-) -> tuple[Tensor, Tensor]:
-    # Cached because making a tensor out of numbers waits for the GPU, once a batch.
-    return tuple(torch.tensor(v, device=device).view(1, -1, 1, 1) for v in (mean, std))
+) -> tuple[Tensor, Tensor, Tensor]:
+    # Cached because making a tensor out of numbers waits for the GPU, once a batch. 255 as well: a
+    # GPU multiplies by the reciprocal of a plain number, with another last digit than the CPU.
+    return tuple(
+        torch.tensor(values, dtype=torch.float32, device=device).view(1, -1, 1, 1)
+        for values in ((255.0,), mean, std)
+    )

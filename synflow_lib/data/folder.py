@@ -173,7 +173,8 @@ def _entries(folder: str | Path) -> list[tuple[str, str, os.stat_result]]:
         place = error.filename or folder
         what = "is a link to nothing" if os.path.islink(place) else "cannot be read"
         raise DataError(
-            f"{readable_name(place)} {what} ({error.strerror}). Repair it, or delete it from the data set."
+            f"{readable_name(place)} {what} ({error.strerror}). Repair it, or delete it "
+            "from the data set."
         ) from error
     return found
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from synflow_lib.data.arguments import whole_number
+
 __all__ = ["channel_statistics", "random_crops", "resize", "shuffled_ranks", "stratified_order"]
 
 # Images converted to float at a time where a whole data set is processed: bounds the memory.
-CHUNK = 4096
+CHUNK = 1024
 
 
 def random_crops(x: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
@@ -52,6 +55,8 @@ def random_crops(x: Tensor, padding: int, flip: bool, generator: torch.Generator
 def resize(x: Tensor, shape: tuple[int, int], channels: int) -> Tensor:
     """Images at another height and width (bilinear) and channel count (repeated, or averaged).
 
+    The same pixels on every processor and device.
+
     Args:
         x: images, uint8, [n, old channels, old height, old width].
         shape: (height, width) in pixels.
@@ -62,11 +67,13 @@ def resize(x: Tensor, shape: tuple[int, int], channels: int) -> Tensor:
     """
     parts = []
     for part in x.split(CHUNK):
-        images = part.float()
+        images = part.double()
         if channels < images.shape[1]:
             images = images.mean(1, keepdim=True)
         if shape != images.shape[2:]:
             images = F.interpolate(images, shape, mode="bilinear", antialias=True)
+        # Processors differ in the last digits, which would decide where a half is due: cut them.
+        images = images.mul_(2**20).round_().div_(2**20)
         images = images.round_().clamp_(0, 255).to(torch.uint8)
         parts.append(images.expand(-1, channels, -1, -1))
     return torch.cat(parts)
@@ -75,8 +82,8 @@ def resize(x: Tensor, shape: tuple[int, int], channels: int) -> Tensor:
 def channel_statistics(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, in units of the full range [0, 1].
 
-    From histograms of the 256 values, so exact and the same on any number of threads. A channel
-    that is constant gets a standard deviation of 1.
+    From histograms of the 256 values with exact sums, so the same on every processor and on any
+    number of threads. A channel that is constant gets a standard deviation of 1.
 
     Args:
         x: images, uint8, [n, channels, height, width].
@@ -92,10 +99,10 @@ def channel_statistics(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]
         for part in x[:, channel].split(CHUNK):
             counts += torch.bincount(part.flatten(), minlength=256).cpu()
         share = counts / counts.sum()
-        mean = (share * values).sum()
-        std = (share * (values - mean) ** 2).sum().sqrt()
-        means.append(mean.item())
-        stds.append(std.item() or 1.0)
+        mean = math.fsum((share * values).tolist())
+        variance = math.fsum((share * (values - mean).square()).tolist())
+        means.append(mean)
+        stds.append(math.sqrt(variance) if counts.count_nonzero() > 1 else 1.0)
     return tuple(means), tuple(stds)
 
 
@@ -124,7 +131,7 @@ def shuffled_ranks(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
 
     Args:
         labels: int64, [n], from 0.
-        seed: fixes the shuffle, on the CPU whatever the device of `labels`.
+        seed: fixes the shuffle, on the CPU whatever the device of `labels`; from -2^63 to 2^64 - 1.
 
     Returns:
         (order, rank), both int64 [n] on the CPU: `order[i]` is an example, and `rank[i]` counts
@@ -134,6 +141,7 @@ def shuffled_ranks(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     >>> rank.sort().values.tolist()
     [0, 0, 1, 2]
     """
+    seed = whole_number("seed", seed, -(2**63), 2**64 - 1)
     labels = labels.cpu()
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     shuffled = labels[order]
