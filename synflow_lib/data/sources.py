@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import math
+import struct
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +19,22 @@ from synflow_lib.data.dataset import DataError, Dataset
 from synflow_lib.data.tensors import channel_statistics, stratified_order
 
 __all__ = ["cifar10", "cifar100", "digits", "fashion_mnist", "import_torchvision", "mnist"]
+
+# Sums of the unpacked files; torchvision knows those of the archives.
+RAW_MD5 = {
+    "MNIST": {
+        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+    },
+    "FashionMNIST": {
+        "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+        "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+        "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+    },
+}
 
 
 def digits(size: int = 8, channels: int = 1, test_fraction: float = 0.2, seed: int = 0) -> Dataset:
@@ -63,12 +82,17 @@ def digits(size: int = 8, channels: int = 1, test_fraction: float = 0.2, seed: i
 
 
 def mnist(root: str | Path | None = None, download: bool = True) -> Dataset:
-    """MNIST (LeCun et al.): 60,000 + 10,000 handwritten digits, 1x28x28. See `cifar10`."""
+    """MNIST (LeCun et al.): 60,000 + 10,000 handwritten digits, 1x28x28. See `cifar10`.
+
+    Files of another number of images are read as well, if every one of them is whole: the length
+    must be the one that its head promises. Files as large as the published ones must have their
+    MD5 sums.
+    """
     return _torchvision_dataset("mnist", "MNIST", root, download, padding=0, flip=False)
 
 
 def fashion_mnist(root: str | Path | None = None, download: bool = True) -> Dataset:
-    """FashionMNIST (Xiao et al. 2017): 60,000 + 10,000 articles, 1x28x28. See `cifar10`."""
+    """FashionMNIST (Xiao et al. 2017): 60,000 + 10,000 articles, 1x28x28. See `mnist`."""
     return _torchvision_dataset("fashion_mnist", "FashionMNIST", root, download)
 
 
@@ -103,6 +127,8 @@ def _torchvision_dataset(
     source = getattr(import_torchvision("torchvision.datasets"), kind)
     try:
         parts = [source(str(root), train=train, download=download) for train in (True, False)]
+        if not all(_intact(*file) for file in _expected_files(source, root)[0]):
+            raise ValueError("a file is not what its name and its head promise")
     except Exception as error:
         # Whatever a missing or truncated file or a failed download raises: torchvision lets the
         # errors of urllib, pickle, gzip, struct and its own assertions through.
@@ -144,23 +170,34 @@ def _advice(name: str, source: type, root: Path, download: bool, error: Exceptio
     )
 
 
-def _expected_files(
-    source: type, root: Path
-) -> tuple[list[tuple[Path, str | None]], list[str], Path]:
+def _expected_files(source: type, root: Path) -> tuple[list[tuple[Path, str]], list[str], Path]:
     """The files that torchvision reads with their MD5 sums, what to download, and where to."""
     if hasattr(source, "base_folder"):  # CIFAR: an archive with a folder of pickles
         folder = root / source.base_folder
         listed = [*source.train_list, *source.test_list]
         listed.append([source.meta["filename"], source.meta["md5"]])
         return [(folder / file, md5) for file, md5 in listed], [source.url], root
-    folder = root / source.__name__ / "raw"  # MNIST: four gzipped files, no sums for the unpacked
+    folder = root / source.__name__ / "raw"  # MNIST: four gzipped files, read unpacked
     archives = [source.mirrors[0] + file for file, _ in source.resources]
-    return [(folder / Path(file).stem, None) for file, _ in source.resources], archives, folder
+    files = [Path(file).stem for file, _ in source.resources]
+    return [(folder / file, RAW_MD5[source.__name__][file]) for file in files], archives, folder
 
 
-def _intact(path: Path, md5: str | None) -> bool:
-    check = import_torchvision("torchvision.datasets.utils").check_integrity
-    return md5 is None or check(str(path), md5)
+def _intact(path: Path, md5: str) -> bool:
+    """Whether a file is the published one; of MNIST's format, also a whole one of other length."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False
+    same = hashlib.md5(content, usedforsecurity=False).hexdigest() == md5
+    if same or not path.name.endswith("-ubyte"):
+        return same
+    # MNIST's format: magic number, number of images, their height and width; then the bytes.
+    n = int.from_bytes(content[4:8], "big")
+    magic, shape = (0x803, (28, 28)) if "-images-" in path.name else (0x801, ())
+    head = struct.pack(f">{2 + len(shape)}I", magic, n, *shape)
+    whole = content.startswith(head) and len(content) == len(head) + n * math.prod(shape)
+    return whole and n != (60_000 if path.name.startswith("train") else 10_000)
 
 
 def import_torchvision(module: str = "torchvision") -> ModuleType:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 from synflow_lib import env
 from synflow_lib.data.dataset import DataError, Dataset
 from synflow_lib.data.folder import image_folder
+from synflow_lib.files import replacing
 
 __all__ = ["tiny_imagenet"]
 
@@ -22,9 +24,12 @@ URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
 ARCHIVE = "tiny-imagenet-200.zip"
 FOLDER = "tiny-imagenet-200-by-class"
+COUNTS = "counts.txt"  # in the folder: images unpacked for training and testing
 
-TRAIN = re.compile(r"tiny-imagenet-200/train/(n\d+)/images/(\w+\.JPEG)")
-VAL = re.compile(r"tiny-imagenet-200/val/images/(\w+\.JPEG)")
+TRAIN = re.compile(r"tiny-imagenet-200/train/(n\d+)/images/(\w+\.JPEG)", re.ASCII)
+VAL = re.compile(r"tiny-imagenet-200/val/images/(\w+\.JPEG)", re.ASCII)
+# What damage inside an archive raises (encryption and unknown compression included).
+UNREADABLE = (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError, RuntimeError)
 LABELS = "tiny-imagenet-200/val/val_annotations.txt"
 
 
@@ -49,7 +54,15 @@ def tiny_imagenet(root: str | Path | None = None, download: bool = True) -> Data
         archive = root / ARCHIVE
         _fetch(archive, download)
         _unpack(archive, folder)
-    return image_folder(folder, size=64, name="tiny_imagenet")
+    dataset = image_folder(folder, size=64, name="tiny_imagenet")
+    found = f"{len(dataset.train_y)} {len(dataset.test_y)}"
+    if (folder / COUNTS).is_file() and found != (folder / COUNTS).read_text():
+        raise DataError(
+            f"{folder} holds {found} images for training and testing; expected "
+            f"{(folder / COUNTS).read_text()}, as many as were unpacked. Delete the folder and "
+            "call again."
+        )
+    return dataset
 
 
 def _fetch(archive: Path, download: bool) -> None:
@@ -63,22 +76,18 @@ def _fetch(archive: Path, download: bool) -> None:
         state = f"{archive} is missing."
     if not download:
         raise DataError(f"{state} {advice}, or call again with download=True.")
-    draft = archive.with_name(f"{archive.name}.{os.getpid()}")
     try:
-        archive.parent.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(URL, timeout=60) as source, draft.open("wb") as target:
-            shutil.copyfileobj(source, target, length=1 << 20)
-        found = _md5(draft)
-        if found != MD5:
-            raise DataError(
-                f"{state} The download from {URL} is damaged too (MD5 {found}). Try again later, "
-                f"or get it elsewhere: {advice}."
-            )
-        os.replace(draft, archive)
-    except OSError as error:  # urllib's errors are OSErrors
+        with replacing(archive) as part:
+            with urllib.request.urlopen(URL, timeout=60) as source, part.open("wb") as target:
+                shutil.copyfileobj(source, target, length=1 << 20)
+            found = _md5(part)
+            if found != MD5:
+                raise DataError(
+                    f"{state} The download from {URL} is damaged too (MD5 {found}). Try again "
+                    f"later, or get it elsewhere: {advice}."
+                )
+    except (OSError, http.client.HTTPException) as error:  # urllib's errors are OSErrors
         raise DataError(f"{state} The download failed ({error}). {advice}.") from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _unpack(archive: Path, folder: Path) -> None:
@@ -88,26 +97,56 @@ def _unpack(archive: Path, folder: Path) -> None:
         tree = Path(draft) / "tree"
         try:
             with zipfile.ZipFile(archive) as source:
-                lines = source.read(LABELS).decode().splitlines()
-                label_of = dict(line.split("\t")[:2] for line in lines if line)
-                for member in source.namelist():
-                    # Only names of the known form are written, so none can leave the folder.
-                    if match := TRAIN.fullmatch(member):
-                        target = tree / "train" / match[1] / match[2]
-                    elif match := VAL.fullmatch(member):
-                        target = tree / "test" / label_of[match[1]] / match[1]
-                    else:
-                        continue
+                places = _places(source)
+                for member, place in places.items():
+                    target = tree / place
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(source.read(member))
-        except (zipfile.BadZipFile, zlib.error, KeyError, ValueError) as error:
+                n_train = sum(place.startswith("train/") for place in places.values())
+                (tree / COUNTS).write_text(f"{n_train} {len(places) - n_train}")
+        except UNREADABLE as error:
             raise DataError(
                 f"{archive} cannot be unpacked ({error}). Expected Tiny ImageNet's archive with "
                 f"train/<class>/images/*.JPEG and {LABELS}; delete it and download {URL} again."
             ) from error
-        if not tree.is_dir():
-            raise DataError(f"{archive} holds no image of Tiny ImageNet. Download {URL} again.")
-        os.replace(tree, folder)
+        try:
+            os.replace(tree, folder)
+        except OSError:
+            if not folder.is_dir():  # another process has unpacked the same archive meanwhile
+                raise
+
+
+def _places(archive: zipfile.ZipFile) -> dict[str, str]:
+    """Where each image of the archive goes: `train/<class>/<image>` or `test/<class>/<image>`.
+
+    Names are taken from those of the known form and from classes that exist, so none of them can
+    lead out of the folder.
+
+    Raises:
+        ValueError: labels and images of the validation set do not fit each other.
+    """
+    members = archive.namelist()
+    train = {m: match for m in members if (match := TRAIN.fullmatch(m))}
+    val = {m: match[1] for m in members if (match := VAL.fullmatch(m))}
+    classes = {match[1] for match in train.values()}
+    label_of: dict[str, str] = {}
+    for number, line in enumerate(archive.read(LABELS).decode().splitlines(), start=1):
+        image, _, rest = line.partition("\t")
+        label = rest.partition("\t")[0]
+        if label not in classes or label_of.setdefault(image, label) != label:
+            raise ValueError(
+                f"line {number} of {LABELS} gives {image!r} the class {label!r}; expected one "
+                "class an image, one of those in train"
+            )
+    if not train or set(label_of) != set(val.values()):
+        odd = sorted(set(label_of) ^ set(val.values()))[:3]
+        raise ValueError(
+            f"{len(train)} training images, {len(val)} validation images and {len(label_of)} "
+            f"labels do not fit each other{': ' * bool(odd)}{', '.join(map(repr, odd))}"
+        )
+    return {m: f"train/{match[1]}/{match[2]}" for m, match in train.items()} | {
+        m: f"test/{label_of[image]}/{image}" for m, image in val.items()
+    }
 
 
 def _md5(path: Path) -> str:
