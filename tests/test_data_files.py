@@ -4,11 +4,13 @@ import hashlib
 import io
 import os
 import pickle
+import shutil
 import struct
 import subprocess
 import sys
 import warnings
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,9 @@ from PIL import Image
 import synflow_lib.data as package
 from synflow_lib import data
 from synflow_lib.data import folder as folder_module
-from synflow_lib.data import tiny
+from synflow_lib.data import sources, tiny
+from synflow_lib.data.cache import read_tensors, write_tensors
+from synflow_lib.data.pictures import read_picture
 
 RNG = np.random.default_rng(0)
 
@@ -418,3 +422,522 @@ def test_no_warning_in_the_usual_case(tree):
         warnings.simplefilter("error")
         data.image_folder(tree)
         data.image_folder(tree)
+
+
+# -- what an image file holds ---------------------------------------------------------------------
+
+SHOWN = RNG.integers(0, 256, (4, 6, 3), dtype=np.uint8)
+GREY = np.array([[0, 257, 128 * 257, 65535, 300, 40_000]] * 4, dtype=np.uint16)
+
+
+def read(tmp_path, suffix, content, channels=3, **options):
+    """What `read_picture` makes of a Pillow image or of bytes, as [height, width, channels]."""
+    file = tmp_path / f"picture{suffix}"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        content.save(file, **options)
+    return read_picture(str(file), None, channels).transpose(1, 2, 0)
+
+
+def png(width, height, depth, kind, rows, *chunks):
+    """A PNG file written by hand, for what Pillow cannot write."""
+    head = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
+    body = zlib.compress(b"".join(b"\0" + row for row in rows))
+    parts = [(b"IHDR", head), *chunks, (b"IDAT", body), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in parts
+    )
+
+
+def tiff(bits, photometric, width, content):
+    """A TIFF file of one row of grey pixels, written by hand."""
+    pairs = [(256, width), (257, 1), (258, bits), (259, 1), (262, photometric), (273, 200)]
+    pairs += [(277, 1), (278, 1), (279, len(content))]
+    entries = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in pairs)
+    head = b"II*\0" + struct.pack("<IH", 8, len(pairs)) + entries + bytes(4)
+    return head.ljust(200, b"\0") + content
+
+
+@pytest.mark.parametrize(
+    ("suffix", "values"),
+    [
+        *((suffix, GREY) for suffix in (".png", ".tiff", ".jp2", ".PNG")),
+        (".tif", GREY.astype(">u2")),
+        (".pgm", GREY.astype(np.int32)),
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_16_bits_become_8(tmp_path, suffix, values, channels):
+    expected = np.rint(GREY / 257)
+    found = read(tmp_path, suffix, Image.fromarray(values), channels)
+    assert found.shape == (4, 6, channels)
+    assert (found == expected[:, :, None]).all()
+
+
+def test_bits_that_are_not_8_by_hand(tmp_path):
+    wide = struct.pack("<3H", 0, 65535, 257 * 100)
+    assert read(tmp_path, ".tif", tiff(16, 1, 3, wide), 1).ravel().tolist() == [0, 255, 100]
+    # "white is zero": the same values mean the opposite
+    assert read(tmp_path, ".tif", tiff(16, 0, 3, wide), 1).ravel().tolist() == [255, 0, 155]
+    twelve = bytes([0xFF, 0xF0, 0x00])  # two pixels in three bytes: 4095 and 0
+    assert read(tmp_path, ".tif", tiff(12, 1, 2, twelve), 1).ravel().tolist() == [255, 0]
+    color = struct.pack(">6H", 65535, 0, 257 * 100, 0, 65535, 257 * 7)
+    found = read(tmp_path, ".png", png(2, 1, 16, 2, [color]))
+    assert found.tolist() == [[[255, 0, 100], [0, 255, 7]]]
+    # a grey value or a colour of 16 bits is the transparent one
+    chunk = (b"tRNS", struct.pack(">H", 300))
+    rows = [struct.pack(">3H", 300, 301, 65535)]
+    assert read(tmp_path, ".png", png(3, 1, 16, 0, rows, chunk), 1).ravel().tolist() == [
+        255,
+        1,
+        255,
+    ]
+    chunk = (b"tRNS", struct.pack(">3H", 65535, 0, 25700))
+    with pytest.raises(data.DataError, match=r"picture\.png .*save it with 8 bits"):
+        read(tmp_path, ".png", png(2, 1, 16, 2, [color], chunk))
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_grey_values_without_a_known_white_are_refused(tmp_path, kind):
+    with pytest.raises(data.DataError, match=r"picture\.tiff .*does not say which value is white"):
+        read(tmp_path, ".tiff", Image.fromarray(GREY.astype(kind)))
+
+
+def transparent(kind):
+    """An image whose left half is opaque red and whose right half hides green; and options."""
+    if kind in ("RGBA", "LA"):
+        alpha = np.zeros((4, 6), np.uint8)
+        alpha[:, :3] = 255
+        color = Image.new("RGB", (6, 4), "green")
+        color.paste((255, 0, 0), (0, 0, 3, 4))
+        color.putalpha(Image.fromarray(alpha))
+        return color.convert(kind), {}
+    indices = np.zeros((4, 6), np.uint8)
+    indices[:, 3:] = 1
+    if kind.startswith("P"):
+        image = Image.fromarray(indices).convert("P")
+        image.putpalette([255, 0, 0, 0, 128, 0])
+        return image, {"transparency": 1 if kind == "P" else bytes([255, 0])}
+    if kind == "L":
+        return Image.fromarray(indices * 50 + 76), {"transparency": 126}
+    image = Image.new("RGB", (6, 4), (255, 0, 0))
+    image.paste((0, 128, 0), (3, 0, 6, 4))
+    return image, {"transparency": (0, 128, 0)}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind"),
+    [
+        *((".png", kind) for kind in ("RGBA", "LA", "P", "P with bytes", "L", "RGB")),
+        *((".webp", "RGBA"), (".tiff", "RGBA"), (".gif", "P"), (".gif", "RGBA")),
+        *((".ico", "RGBA"), (".tga", "RGBA"), (".jp2", "RGBA"), (".dds", "RGBA")),
+    ],
+)
+def test_transparent_parts_are_white(tmp_path, suffix, kind):
+    image, options = transparent(kind)
+    if suffix == ".webp":
+        options["lossless"] = True
+    if suffix == ".ico":
+        options["sizes"] = [(6, 4)]
+    found = read(tmp_path, suffix, image, **options)
+    left = [76, 76, 76] if kind in ("L", "LA") else [255, 0, 0]
+    assert found[0].tolist() == [left] * 3 + [[255, 255, 255]] * 3
+    assert read(tmp_path, suffix, image, 1, **options)[0].ravel().tolist() == [76] * 3 + [255] * 3
+
+
+def test_half_transparent_colors_are_mixed_with_white(tmp_path):
+    image = Image.new("RGBA", (6, 4), (200, 100, 0, 51))
+    assert read(tmp_path, ".png", image)[0, 0].tolist() == [244, 224, 204]
+
+
+def test_cmyk(tmp_path):
+    inks = RNG.integers(0, 256, (4, 6, 4), dtype=np.uint8)
+    inks[0, 0], inks[0, 1] = (0, 255, 255, 0), (0, 0, 0, 255)
+    image = Image.frombytes("CMYK", (6, 4), inks.tobytes())
+    light = 255 - inks.astype(float)
+    expected = light[..., :3] * light[..., 3:] / 255
+    found = read(tmp_path, ".tiff", image)
+    assert np.abs(found - expected).max() <= 1
+    assert found[0, :2].tolist() == [[255, 0, 0], [0, 0, 0]]
+    luma = found @ np.array([0.299, 0.587, 0.114])
+    assert np.abs(read(tmp_path, ".tiff", image, 1)[..., 0] - luma).max() <= 1
+    red = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    assert np.abs(read(tmp_path, ".jpg", red, quality=95)[5, 5] - np.array([255, 0, 0])).max() <= 3
+
+
+@pytest.mark.parametrize(
+    ("suffix", "n"), [(".png", 200), (".gif", 200), (".bmp", 200), (".png", 2)]
+)
+def test_palettes(tmp_path, suffix, n):
+    palette = RNG.integers(0, 256, (n, 3), dtype=np.uint8)
+    indices = RNG.integers(0, n, (4, 6), dtype=np.uint8)
+    image = Image.fromarray(indices).convert("P")
+    image.putpalette(palette.tobytes())
+    assert np.array_equal(read(tmp_path, suffix, image), palette[indices])
+
+
+TURNS = {
+    1: lambda x: x,
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
+    8: lambda x: np.rot90(x),
+}
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tiff", ".jpg"])
+@pytest.mark.parametrize("turn", TURNS)
+def test_images_are_turned_as_exif_says(tmp_path, suffix, turn):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    options = {"lossless": True} if suffix == ".webp" else {}
+    kinds = [Image.fromarray(SHOWN)]
+    if suffix != ".jpg":
+        kinds += [kinds[0].convert("P"), kinds[0].convert("RGBA")]
+    if suffix in (".png", ".tiff"):
+        kinds += [Image.fromarray(GREY), kinds[0].convert("L")]
+    if suffix == ".tiff":  # not every kind of which Pillow turns by itself
+        kinds += [kinds[0].convert("CMYK")]
+    for image in kinds:
+        plain = read(tmp_path, suffix, image, **options)
+        found = read(tmp_path, suffix, image, exif=exif, **options)
+        assert np.array_equal(found, TURNS[turn](plain))
+
+
+def test_of_an_animation_the_first_picture(tmp_path):
+    frames = [Image.fromarray(SHOWN), Image.new("RGB", (6, 4))]
+    for suffix in (".tiff", ".png", ".gif"):
+        found = read(tmp_path, suffix, frames[0], save_all=True, append_images=frames[1:])
+        assert np.abs(found.astype(int) - SHOWN).max() <= (60 if suffix == ".gif" else 0)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".gif", ".tiff", ".webp", ".ppm"])
+def test_every_truncation_gives_the_whole_picture_or_an_error_with_the_name(tmp_path, suffix):
+    plain = read(tmp_path, suffix, Image.fromarray(SHOWN)).transpose(2, 0, 1)
+    file = tmp_path / f"picture{suffix}"
+    size, refused = file.stat().st_size, 0
+    for length in reversed(range(size)):
+        os.truncate(file, length)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Pillow, about what it finds in TIFF
+            try:
+                assert np.array_equal(read_picture(str(file), None, 3), plain)
+            except data.DataError as error:
+                refused += 1
+                assert f"picture{suffix} is not a readable image" in str(error)
+    print(f"{suffix}: {refused} of {size} truncations refused, the others lost no pixel")
+    assert refused > size / 2
+
+
+def test_decompression_bombs(tmp_path, monkeypatch):
+    bomb = png(50_000, 50_000, 1, 0, [b""])  # 2,500 megapixels in 70 bytes
+    with pytest.raises(data.DataError, match=r"picture\.png is not a readable image"):
+        read(tmp_path, ".png", bomb)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)  # where Pillow itself only warns
+    with (
+        warnings.catch_warnings(),
+        pytest.raises(data.DataError, match=r"6x4 pixels are more than PIL\.Image\.MAX_IMAGE_PIX"),
+    ):
+        warnings.simplefilter("ignore")
+        read(tmp_path, ".png", Image.fromarray(SHOWN))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert np.array_equal(read(tmp_path, ".png", Image.fromarray(SHOWN)), SHOWN)
+
+
+# -- what a folder holds --------------------------------------------------------------------------
+
+
+def add(tree, label, name, content=b"?"):
+    for split in ("train", "test"):
+        folder = tree / split / label
+        folder.mkdir(exist_ok=True)
+        if isinstance(content, bytes):
+            (folder / name).write_bytes(content)
+        else:
+            content.save(folder / name)
+
+
+def test_no_suffix_that_pillow_knows_makes_a_class_vanish(tree):
+    """Of every suffix: the class is there, or the error names its folder or file."""
+    there, refused = [], []
+    shutil.rmtree(tree / "train" / "ant")
+    shutil.rmtree(tree / "test" / "ant")
+    for number, suffix in enumerate(sorted(Image.registered_extensions())):
+        label, name = f"d{number}", f"x{suffix}" if number % 2 else f"X{suffix.upper()}"
+        try:
+            add(tree, label, name, Image.fromarray(pixels(16, 16, 3)))
+        except Exception:  # a format that Pillow does not write: something that is no image
+            add(tree, label, name)
+        try:
+            dataset = data.image_folder(tree, size=8, cache=False)
+            assert dataset.classes == ("cat", label)
+            there.append(suffix)
+        except data.DataError as error:
+            assert str(tree / "train" / label) in str(error)
+            refused.append(suffix)
+        for split in ("train", "test"):
+            (tree / split / label).rename(tree.parent / f"{split}-{label}")
+    print(f"{len(there)} files became a class, {len(refused)} were refused by name")
+    for suffix in (".gif", ".tif", ".tiff", ".jfif", ".jpg", ".webp", ".bmp", ".jp2", ".tga"):
+        assert suffix in there
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("name", ["a.heic", "a", "a.jpg.bak", "a.txt", "a.zip", "a.eps"])
+def test_a_class_without_images_is_an_error(tree, split, name):
+    folder = tree / split / "bee"
+    folder.mkdir()
+    (folder / name).touch()
+    kind = Path(name).suffix or "without a suffix"
+    with pytest.raises(data.DataError, match=f"{folder} holds no images .left out: 1 x {kind}"):
+        data.image_folder(tree)
+
+
+def test_a_class_of_empty_or_nested_folders(tree):
+    (tree / "test" / "bee").mkdir()  # tests no class: as good as no folder
+    assert data.image_folder(tree).classes == ("ant", "cat")
+    (tree / "train" / "bee").mkdir()
+    with pytest.raises(data.DataError, match=f"{tree}/train/bee holds no images. Expected"):
+        data.image_folder(tree)
+    (tree / "train" / "bee" / "more.png").mkdir()
+    with pytest.raises(data.DataError, match=f"{tree}/train/bee holds no images .*1 x folder"):
+        data.image_folder(tree)
+
+
+def test_what_is_left_out_is_counted(tree):
+    (tree / "train" / "loose.png").touch()
+    for name in ("a.heic", "b.HEIC", "c"):
+        (tree / "train" / "cat" / name).touch()
+    (tree / "test" / "ant" / "deeper").mkdir()
+    counted = "left out 2 x .heic, 1 x .png, 1 x folder, 1 x without a suffix, as no images"
+    for _ in range(2):  # from the cache as well
+        with pytest.warns(UserWarning, match=f"{tree}: {counted}") as caught:
+            assert len(data.image_folder(tree).train_y) == 6
+        assert caught[0].filename == __file__
+
+
+def test_links_pipes_and_folders_that_cannot_be_read(tree, tmp_path):
+    link = tree / "train" / "cat" / "9.png"
+    for target in (tmp_path / "absent", link):  # to nothing, and to itself
+        link.symlink_to(target)
+        with pytest.raises(data.DataError, match=f"{link} is a link to nothing"):
+            data.image_folder(tree)
+        link.unlink()
+    (tree / "train" / "bee").symlink_to(tmp_path / "absent")
+    with pytest.raises(data.DataError, match=r"train/bee is a link to nothing"):
+        data.image_folder(tree)
+    (tree / "train" / "bee").unlink()
+    link.symlink_to(tree / "train" / "cat" / "1.png")  # a good link is a good image
+    assert len(data.image_folder(tree).train_y) == 7
+    os.mkfifo(tree / "train" / "cat" / "pipe.png")  # reading it would wait for ever
+    with pytest.warns(UserWarning, match="left out 1 x no file"):
+        assert len(data.image_folder(tree).train_y) == 7
+    if os.geteuid() == 0:
+        return  # who may read everything
+    (tree / "train" / "cat").chmod(0)
+    with pytest.raises(data.DataError, match="cannot be read"):
+        data.image_folder(tree)
+    (tree / "train" / "cat").chmod(0o755)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_names_that_are_not_utf8(tree):
+    for label in (b"caf\xe9", b"tab\t\n"):
+        for split in ("train", "test"):
+            folder = os.path.join(os.fsencode(tree / split), label)
+            os.mkdir(folder)
+            Image.fromarray(pixels(8, 10, 3)).save(os.fsdecode(os.path.join(folder, b"\xff.png")))
+    for _ in range(2):
+        dataset = data.image_folder(tree)
+        assert dataset.classes == ("ant", "caf\\xe9", "cat", "tab\t\n")
+        assert dataset.train_y.bincount().tolist() == [3, 1, 3, 1]
+        str(dataset.classes).encode()
+    broken = os.path.join(os.fsencode(tree), b"train", b"caf\xe9", b"\xff.png")
+    Path(os.fsdecode(broken)).write_bytes(b"no image")
+    with pytest.raises(data.DataError, match=r"caf.xe9/.xff.png is not a readable") as caught:
+        data.image_folder(tree)
+    str(caught.value).encode()
+    odd = Path(os.fsdecode(os.path.join(os.fsencode(tree.parent), b"odd\xe9")))
+    tree.rename(odd)
+    Path(os.fsdecode(os.path.join(os.fsencode(odd), b"train", b"caf\xe9", b"\xff.png"))).unlink()
+    with pytest.raises(data.DataError) as caught:
+        data.image_folder(odd)
+    str(caught.value).encode()
+
+
+# -- the cache of decoded images ------------------------------------------------------------------
+
+
+def bmp(tree, color):
+    """A folder whose images all have the same size in bytes, and fixed times."""
+    for split in ("train", "test"):
+        for label in ("ant", "cat"):
+            (tree / split / label).mkdir(parents=True, exist_ok=True)
+            file = tree / split / label / "0.bmp"
+            if file.exists():  # in place: the inode stays
+                buffer = io.BytesIO()
+                Image.new("RGB", (4, 4), color).save(buffer, "BMP")
+                with file.open("r+b") as target:
+                    target.write(buffer.getvalue())
+            else:
+                Image.new("RGB", (4, 4), color).save(file)
+            os.utime(file, ns=(10**18, 10**18))
+    return tree
+
+
+@pytest.mark.parametrize("how", ["own cache file", "another folder in its place", "in place"])
+def test_equal_names_sizes_and_times_are_not_taken_for_equal_images(tmp_path, how):
+    cache = tmp_path / "cache.safetensors" if how == "own cache file" else True
+    first, second = bmp(tmp_path / "a", "red"), bmp(tmp_path / "b", "blue")
+    assert data.image_folder(first, cache=cache).train_x[0, :, 0, 0].tolist() == [255, 0, 0]
+    if how == "another folder in its place":
+        first.rename(tmp_path / "old")
+        second = second.rename(first)
+    elif how == "in place":
+        second = bmp(first, "blue")
+    assert data.image_folder(second, cache=cache).train_x[0, :, 0, 0].tolist() == [0, 0, 255]
+
+
+def test_the_cache_follows_its_contents_and_pillow(tree, monkeypatch):
+    first = data.image_folder(tree)
+    for file in tree.rglob("*.png"):
+        os.utime(file)  # touched, not changed
+    with monkeypatch.context() as patch:
+        patch.setattr(folder_module, "_decode", None)
+        assert same(data.image_folder(tree), first)
+    monkeypatch.setattr("PIL.__version__", "another")  # may decode otherwise
+    with monkeypatch.context() as patch:
+        patch.setattr(folder_module, "_decode", None)
+        with pytest.raises(TypeError):
+            data.image_folder(tree)
+
+
+def test_every_truncation_and_every_flipped_bit_of_the_cache_is_seen(tmp_path):
+    place = tmp_path / "cache.safetensors"
+    tensors = {"train_x": torch.arange(12, dtype=torch.uint8), "train_y": torch.arange(2)}
+    write_tensors(place, "fingerprint", tensors)
+    whole = place.read_bytes()
+    tried = unseen = 0
+    with warnings.catch_warnings(), place.open("r+b", buffering=0) as file:
+        warnings.simplefilter("ignore")
+
+        def is_seen():
+            nonlocal tried, unseen
+            tried += 1
+            unseen += read_tensors(place, "fingerprint") is not None
+
+        for bit in range(8 * len(whole)):
+            byte = whole[bit // 8]
+            os.pwrite(file.fileno(), bytes([byte ^ 1 << bit % 8]), bit // 8)
+            is_seen()
+            os.pwrite(file.fileno(), bytes([byte]), bit // 8)
+        os.pwrite(file.fileno(), b"\0", len(whole))
+        is_seen()
+        for length in reversed(range(len(whole))):
+            file.truncate(length)
+            is_seen()
+    print(f"{tried} damaged caches, {unseen} of them unseen")
+    assert unseen == 0
+    assert tried == 9 * len(whole) + 1
+    place.write_bytes(whole)
+    found = read_tensors(place, "fingerprint")
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[key], tensors[key]) for key in tensors)
+    assert read_tensors(place, "another") is None
+
+
+def test_a_flipped_pixel_in_the_cache_is_decoded_again(tree):
+    first = data.image_folder(tree)
+    (cache,) = tree.parent.glob(".photos*.safetensors")
+    whole = cache.read_bytes()
+    for place in (-1, -100, -500):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1
+        cache.write_bytes(flipped)
+        with pytest.warns(UserWarning, match="its checksum does not fit"):
+            assert same(data.image_folder(tree), first)
+        assert cache.read_bytes() == whole
+
+
+# -- damage in MNIST's files and Tiny ImageNet's archive -------------------------------------------
+
+
+@pytest.mark.parametrize("file", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
+def test_mnist_damage_in_the_head_and_in_the_length(tmp_path, file):
+    raw, _ = write_mnist(tmp_path, "MNIST")
+    whole = (raw / file).read_bytes()
+    head = 16 if "images" in file else 8
+    tried = [whole[:-1], whole[:head], b"", whole + b"\0", whole[: head - 1]]
+    for bit in range(8 * head):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        tried.append(bytes(flipped))
+    for content in tried:
+        (raw / file).write_bytes(content)
+        with pytest.raises(data.DataError, match=f"Damaged: {raw / file}"):
+            data.mnist(tmp_path, download=False)
+    print(f"{len(tried)} damaged files, all refused")
+
+
+def test_mnist_files_of_the_published_size_must_be_the_published_ones(tmp_path, monkeypatch):
+    raw, _ = write_mnist(tmp_path, "FashionMNIST")
+    content = struct.pack(">ii", 0x801, 10_000) + bytes(10_000)
+    (raw / "t10k-labels-idx1-ubyte").write_bytes(content)
+    images = struct.pack(">iiii", 0x803, 10_000, 28, 28) + bytes(10_000 * 784)
+    (raw / "t10k-images-idx3-ubyte").write_bytes(images)
+    with pytest.raises(data.DataError, match="Damaged: .*t10k-images.*t10k-labels") as caught:
+        data.fashion_mnist(tmp_path, download=False)
+    assert "train-" not in str(caught.value).split("Damaged: ")[1].split(". ")[0]
+    for name, held in (("t10k-labels-idx1-ubyte", content), ("t10k-images-idx3-ubyte", images)):
+        md5 = hashlib.md5(held).hexdigest()
+        monkeypatch.setitem(sources.RAW_MD5["FashionMNIST"], name, md5)
+    assert len(data.fashion_mnist(tmp_path, download=False).test_y) == 10_000
+
+
+LABELS = b"val_0.JPEG\tn02\t0\t0\t9\t9\nval_1.JPEG\tn01\t0\t0\t9\t9\n"
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        LABELS.replace(b"n01", b"../../../../escaped"),
+        LABELS.replace(b"n01", b"/tmp/escaped"),
+        LABELS.replace(b"n01", b"n03"),
+        LABELS.replace(b"n01", b""),
+        LABELS.replace(b"\tn01\t", b" n01 "),
+        LABELS.replace(b"n01", b"n0\xff"),
+        LABELS.replace(b"val_1", b"val_2"),
+        LABELS.replace(b"val_1", b"../val_1"),
+        LABELS + b"val_1.JPEG\tn02\n",
+        LABELS + b"val_2.JPEG\tn02\n",
+        LABELS[: len(LABELS) // 2],
+        b"",
+    ],
+)
+def test_tiny_imagenet_labels_that_do_not_fit(tmp_path, monkeypatch, labels):
+    root = tmp_path / "deep" / "root"
+    root.mkdir(parents=True)
+    with zipfile.ZipFile(root / tiny.ARCHIVE, "w") as target:
+        for label in ("n01", "n02"):
+            target.writestr(f"tiny-imagenet-200/train/{label}/images/{label}_0.JPEG", jpeg())
+        for number in range(2):
+            target.writestr(f"tiny-imagenet-200/val/images/val_{number}.JPEG", jpeg())
+        target.writestr(tiny.LABELS, labels)
+    monkeypatch.setattr(tiny, "MD5", hashlib.md5((root / tiny.ARCHIVE).read_bytes()).hexdigest())
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(data.DataError, match="cannot be unpacked"):
+        data.tiny_imagenet(root, download=False)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert not Path("/tmp/escaped").exists()
+
+
+def test_tiny_imagenet_with_a_missing_image(archive, tmp_path):
+    root = tmp_path / "root"
+    data.tiny_imagenet(root)
+    (root / tiny.FOLDER / "train" / "n01" / "n01_0.JPEG").unlink()
+    with pytest.raises(data.DataError, match="holds 5 4 images .*expected 6 4"):
+        data.tiny_imagenet(root, download=False)

@@ -70,7 +70,8 @@ def read_picture(path: str, size: int | None, channels: int) -> np.ndarray:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        # Not by its name: Pillow would map a turned TIFF into memory with width and height swapped.
+        with open(path, "rb") as file, Image.open(file) as image:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
                 raise ValueError(
