@@ -149,7 +149,7 @@ class Masks(Mapping):
         Raises:
             ValueError: a parameter is missing or has another shape; nothing is written then.
         """
-        for name, parameter in self._parameters_of(model):
+        for name, parameter in self.parameters_of(model):
             # Not a product: that leaves minus zeros, and NaN where a weight is infinite.
             parameter.masked_fill_(~self[name].to(parameter.device), 0.0)
         return model
@@ -164,7 +164,7 @@ class Masks(Mapping):
         """
         from torch.nn.utils import prune as torch_prune
 
-        for name, parameter in self._parameters_of(model):
+        for name, parameter in self.parameters_of(model):
             mask = self[name].to(parameter.device)
             for module in model.modules():  # all that share the weight
                 for attribute, own in list(module.named_parameters(recurse=False)):
@@ -172,7 +172,15 @@ class Masks(Mapping):
                         torch_prune.custom_from_mask(module, attribute, mask)
         return model
 
-    def _parameters_of(self, model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    def parameters_of(self, model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+        """(name here, parameter of ``model``), one for each mask.
+
+        Names are the model's own; where a wrapper put its name into them (``DataParallel``,
+        ``torch.compile``, ``AveragedModel``), on either side, they are compared without.
+
+        Raises:
+            ValueError: a parameter is missing or has another shape.
+        """
         named = dict(model.named_parameters(remove_duplicate=False))
         for name, mask in self.items():
             if name not in named:

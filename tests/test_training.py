@@ -258,11 +258,8 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match="another run: recipe"):
         train(perceptron(), None, DIGITS, Recipe(3, 0.2), checkpoint=file)
     masks = sf.prune(perceptron(), "random", 2)
-    with pytest.raises(ValueError, match="another run: kept"):
+    with pytest.raises(ValueError, match="another run: masks"):
         train(perceptron(), masks, DIGITS, recipe, checkpoint=file)
-    file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(ValueError, match="cannot be read"):
-        train(perceptron(), None, DIGITS, recipe, checkpoint=file)
 
 
 # ------------------------------------------------------------------------------------- many copies
