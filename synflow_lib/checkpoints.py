@@ -131,20 +131,6 @@ def _read(whole: bytes, device: torch.device | str) -> dict | None:
         return None
 
 
-def digest(tensors: Mapping[str, Tensor]) -> str:
-    """16 hexadecimal digits of names, shapes and values; for tensors of exact values.
-
-    >>> a, b = torch.tensor([True, False]), torch.tensor([False, True])
-    >>> digest({"w": a}) == digest({"w": a.clone()}), digest({"w": a}) == digest({"w": b})
-    (True, False)
-    """
-    found = hashlib.sha256()
-    for name, tensor in tensors.items():
-        found.update(repr((name, tuple(tensor.shape), str(tensor.dtype))).encode())
-        found.update(tensor.detach().cpu().contiguous().numpy().data)
-    return found.hexdigest()[:16]
-
-
 @torch.no_grad()
 def sketch(tensors: Mapping[str, Tensor]) -> dict[str, list]:
     """Names, shapes and two projections of each tensor: what initial weights are known by.

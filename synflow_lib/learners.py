@@ -15,7 +15,6 @@ from .batches import check_logits
 from .masks import Masks
 from .recipes import Recipe
 
-
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes of a number -> as integers
 
 

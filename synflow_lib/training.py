@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from .checkpoints import Checkpoint, digest, sketch
+from .checkpoints import Checkpoint, sketch
 from .data import Dataset
 from .learners import Learner, Many, One, gradients, same_mode
 from .masks import Masks
@@ -385,7 +385,7 @@ class Loop:
             **{f"recipe.{k}": v for k, v in dataclasses.asdict(self.recipe).items()},
             "seeds": self.seeds,
             "data": self.dataset.fingerprint,
-            "masks": [None if each is None else digest(each) for each in masks],
+            "masks": [None if each is None else each.digest for each in masks],
             "weights": sketch(self.learner.state()),
         }
 

@@ -7,8 +7,6 @@ import math
 import numbers
 import operator
 
-import numpy as np
-
 
 def whole(value: object, name: str, least: float = -math.inf, most: float = math.inf) -> int:
     """``value`` as an int.
@@ -16,6 +14,7 @@ def whole(value: object, name: str, least: float = -math.inf, most: float = math
     Raises:
         ValueError: no whole number from ``least`` to ``most``; the message starts with ``name``.
 
+    >>> import numpy as np
     >>> whole(np.int64(3), "epochs", 1)
     3
     """
@@ -36,6 +35,7 @@ def real(value: object, name: str) -> float:
     Raises:
         ValueError: no finite real number; the message starts with ``name``.
 
+    >>> import numpy as np
     >>> real(np.float64(0.5), "decay"), real(1, "decay")
     (0.5, 1.0)
     """
@@ -51,6 +51,7 @@ def real(value: object, name: str) -> float:
 def seeds_of(seeds: object, copies: int) -> list[int]:
     """A seed for each of ``copies``, from one for all or one for each.
 
+    >>> import numpy as np
     >>> seeds_of(7, 2), seeds_of(np.arange(2), 2)
     ([7, 7], [0, 1])
     """
