@@ -355,8 +355,9 @@ class Loop:
             if reason:
                 lost = table["train_loss"].iloc[1:].map(math.isfinite)
                 table = table.iloc[: int(lost.idxmin()) + 1]
-            elif not well[number]:
-                reason = f"weights are not finite after epoch {self.rows[-1][number][0]}"
+            elif not well[number] or not math.isfinite(table["test_loss"].iloc[-1]):
+                epoch = self.rows[-1][number][0]
+                reason = f"the weights or the test loss were not finite after epoch {epoch}"
             results.append(Training(table.astype({"epoch": int}), reason, share, self.resumed))
         return results
 
@@ -385,7 +386,7 @@ class Loop:
             **{f"recipe.{k}": v for k, v in dataclasses.asdict(self.recipe).items()},
             "seeds": self.seeds,
             "data": self.dataset.fingerprint,
-            "masks": [None if each is None else each.digest for each in masks],
+            "masks": [None if each is None else each.digest[:16] for each in masks],
             "weights": sketch(self.learner.state()),
         }
 
