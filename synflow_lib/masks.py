@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,7 +16,9 @@ from torch import Tensor, nn
 from .files import replacing
 from .graph import prunable
 
-_FORMAT = "synflow_lib.masks.1"
+_FORMAT = "synflow_lib.masks.2"
+_WITHOUT_CHECKSUM = "synflow_lib.masks.1"
+_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
 
 class Masks(Mapping):
@@ -96,6 +99,20 @@ class Masks(Mapping):
         """rho = N / kept; infinite where nothing stays."""
         return self.total / self.kept if self.kept else float("inf")
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of names, shapes and values, in this order: the same on every machine.
+
+        >>> one, other = torch.tensor([True, False]), torch.tensor([False, True])
+        >>> Masks({"w": one}).digest == Masks({"w": other}).digest
+        False
+        """
+        found = hashlib.sha256()
+        for name, mask in self.items():
+            found.update(repr((name, tuple(mask.shape))).encode())
+            found.update(mask.cpu().contiguous().numpy().data)
+        return found.hexdigest()
+
     def table(self) -> pd.DataFrame:
         """One row a layer in forward order: ``layer, kept, total, density``."""
         rows = [(name, int(mask.count_nonzero()), mask.numel()) for name, mask in self.items()]
@@ -149,7 +166,7 @@ class Masks(Mapping):
         Raises:
             ValueError: a parameter is missing or has another shape; nothing is written then.
         """
-        for name, parameter in self._parameters_of(model):
+        for name, parameter in self.parameters_of(model):
             # Not a product: that leaves minus zeros, and NaN where a weight is infinite.
             parameter.masked_fill_(~self[name].to(parameter.device), 0.0)
         return model
@@ -164,7 +181,7 @@ class Masks(Mapping):
         """
         from torch.nn.utils import prune as torch_prune
 
-        for name, parameter in self._parameters_of(model):
+        for name, parameter in self.parameters_of(model):
             mask = self[name].to(parameter.device)
             for module in model.modules():  # all that share the weight
                 for attribute, own in list(module.named_parameters(recurse=False)):
@@ -172,35 +189,53 @@ class Masks(Mapping):
                         torch_prune.custom_from_mask(module, attribute, mask)
         return model
 
-    def _parameters_of(self, model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    def parameters_of(self, model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+        """(name here, parameter of ``model``), one for each mask.
+
+        Names are the model's own; where a wrapper put its name into them (``DataParallel``,
+        ``torch.compile``, ``AveragedModel``), on either side, they are compared without.
+
+        Raises:
+            ValueError: a parameter is missing or has another shape.
+        """
         named = dict(model.named_parameters(remove_duplicate=False))
+        bare = {_unwrapped(name): parameter for name, parameter in named.items()}
+        found = []
         for name, mask in self.items():
-            if name not in named:
+            parameter = named.get(name, bare.get(_unwrapped(name)))
+            if parameter is None:
                 raise ValueError(
                     f"the model has no parameter {name!r}; these masks are not its own"
                 )
-            if named[name].shape != mask.shape:
+            if parameter.shape != mask.shape:
                 raise ValueError(
-                    f"{name!r} has shape {tuple(named[name].shape)} in the model and"
+                    f"{name!r} has shape {tuple(parameter.shape)} in the model and"
                     f" {tuple(mask.shape)} in the masks"
                 )
-        return [(name, named[name]) for name in self]
+            found.append((name, parameter))
+        return found
 
     def to(self, device: torch.device | str) -> Masks:
         """The same masks on another device."""
         return Masks({name: mask.to(device) for name, mask in self.items()})
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write to ``path`` in the safetensors format, which cannot run code; all or nothing."""
+        """Write to ``path`` in the safetensors format, which cannot run code; all or nothing.
+
+        With a checksum (SHA-256 of names, shapes and values), which `load` verifies.
+        """
         path = Path(path)
         tensors = {name: mask.to("cpu", torch.uint8).contiguous() for name, mask in self.items()}
-        metadata = {"format": _FORMAT, "order": "\n".join(self)}
+        metadata = {"format": _FORMAT, "order": "\n".join(self), "sha256": self.digest}
         with replacing(path) as temporary:
             save_file(tensors, temporary, metadata=metadata)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Masks:
         """Read what `save` wrote.
+
+        Files of earlier versions have no checksum: of those only the types and the values, 0 and
+        1, are verified, so a flipped bit may pass. Saved again they have one.
 
         Raises:
             FileNotFoundError: no such file.
@@ -211,11 +246,12 @@ class Masks(Mapping):
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                names = metadata.get("order", "").split("\n")
-                if metadata.get("format") != _FORMAT or set(names) != set(file.keys()):
+                names, kind = metadata.get("order", "").split("\n"), metadata.get("format")
+                known = kind == _WITHOUT_CHECKSUM or kind == _FORMAT and "sha256" in metadata
+                if not known or set(names) != set(file.keys()):
                     raise ValueError(
                         f"{path} is a safetensors file but holds no masks of this library"
-                        f" (format {metadata.get('format')!r}, expected {_FORMAT!r})"
+                        f" (format {kind!r}, expected {_FORMAT!r})"
                     )
                 masks = {name: file.get_tensor(name) for name in names}
         except (SafetensorError, OSError) as error:
@@ -223,10 +259,32 @@ class Masks(Mapping):
                 f"{path} is not a readable file of masks ({error}); it may be truncated."
                 " Write it again with masks.save(path)"
             ) from error
-        return cls({name: mask.bool() for name, mask in masks.items()})
+        old = kind == _WITHOUT_CHECKSUM
+        for name, mask in masks.items():
+            if mask.dtype != torch.uint8 or (mask > 1).any() or (old and not mask.numel()):
+                raise ValueError(
+                    f"{path} is damaged: {name!r} is {mask.dtype} {tuple(mask.shape)} or holds"
+                    " other values than 0 and 1. Write it again with masks.save(path)"
+                )
+        found = cls({name: mask.bool() for name, mask in masks.items()})
+        if not old and metadata["sha256"] != found.digest:
+            raise ValueError(
+                f"{path} is damaged: what it holds does not match its checksum. Write it again"
+                " with masks.save(path)"
+            )
+        return found
 
     @classmethod
     def ones(cls, model: nn.Module, *, keep: Iterable[str] = (), **select) -> Masks:
         """Nothing pruned."""
         found = prunable(model, keep=keep, **select)
         return cls({name: torch.ones_like(p, dtype=torch.bool) for name, p in found.items()})
+
+
+def _unwrapped(name: str) -> str:
+    """A parameter's name without what wrappers put into it.
+
+    >>> _unwrapped("module.layers.0._orig_mod.weight")
+    'layers.0.weight'
+    """
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from .checkpoints import Checkpoint, sketch
 from .data import Dataset
-from .files import replacing
-from .learners import Learner, Many, One, same_mode
+from .learners import Learner, Many, One, gradients, same_mode
 from .masks import Masks
 from .randomness import own_random_numbers
 from .recipes import Recipe
+from .values import seeds_of, whole
 
 METRICS = ["loss", "top1", "top5"]
 COLUMNS = ["epoch", "learning_rate", *(f"{s}_{m}" for s in ("train", "test") for m in METRICS)]
@@ -92,7 +93,10 @@ def train(
             None: on a GPU.
         compile: run the network through ``torch.compile``.
         checkpoint: a file from which to resume, and in which to save at most every ``save_every``
-            seconds; removed at the end.
+            seconds; removed at the end. It belongs to one run: recipe, seed, images, masks and
+            initial weights (these up to rounding, so that a run may move to another machine or
+            device). A damaged one is set aside with a warning, and the run starts afresh; a disk
+            that is full is a warning too.
         after_epoch: called with (epoch, model) before training, as epoch 0, and after each epoch.
         progress: show a bar.
 
@@ -100,9 +104,13 @@ def train(
         A `Training`: history of losses and accuracies. A loss that is NaN or infinite ends the
         run, with a ``reason``.
 
+    On one machine, device and number of threads equal arguments give equal bits, also after any
+    number of resumptions; elsewhere results differ by rounding.
+
     Raises:
-        ValueError: masks of another network, a network with fewer outputs than classes, a
-            checkpoint that belongs to another run or is damaged.
+        ValueError: masks of another network, a network with fewer outputs than classes or with
+            nothing to train, a checkpoint that belongs to another run.
+        TypeError: a network whose output is not one tensor.
 
     Paper: appendix, hyper-parameters; figures 1 and 6.
 
@@ -113,11 +121,11 @@ def train(
     >>> result.before < 25 < result.top1
     True
     """
-    with same_mode(model):
+    with same_mode(model), gradients(model):
         learner = One(model, None if masks is None else [masks], amp=amp, compile=compile)
-        loop = Loop(learner, dataset, recipe, [seed], checkpoint=checkpoint, save_every=save_every)
+        loop = Loop(learner, dataset, recipe, [whole(seed, "seed")])
         loop.after_epoch = after_epoch and (lambda epoch: after_epoch(epoch, model))
-        return loop.run(progress=progress)[0]
+        return _fit(loop, [masks], checkpoint, save_every, progress)[0]
 
 
 def train_many(
@@ -135,12 +143,16 @@ def train_many(
     """Train many masked copies of one architecture at once, each as `train` would.
 
     Their weights are stacked and every layer runs for all copies in one call
-    (``torch.func.stack_module_state`` and ``vmap``): the same mathematics, up to rounding, for a
-    fraction of the overhead. See `batching_pays` for where it is worth it.
+    (``torch.func.stack_module_state`` and ``vmap``): the same mathematics for a fraction of the
+    overhead. See `batching_pays` for where it is worth it.
+
+    Rounding depends on the company: a product of stacked matrices may be cut up otherwise than one
+    alone. The same group gives the same bits again, also resumed; a copy trained alone, or in
+    another group, agrees up to rounding, which training amplifies (2 of 432 losses, by 3e-5).
 
     Args:
         models: K networks of one architecture, trained in place.
-        masks: K masks, or None for a dense copy.
+        masks: K masks, or None for a dense copy; they may leave different layers dense.
         seeds: one for each copy, or one for all; copies of one seed see the same batches.
         (others): as in `train`.
 
@@ -149,7 +161,8 @@ def train_many(
         each copy's share of the time.
 
     Raises:
-        ValueError: numbers of models, masks and seeds that differ; as in `train`.
+        ValueError: numbers of models, masks and seeds that differ; networks of different
+            architectures; as in `train`.
 
     >>> from synflow_lib import data, models
     >>> nets = [models.fc((1, 8, 8), depth=2, seed=seed) for seed in range(3)]
@@ -158,16 +171,32 @@ def train_many(
     (3, True)
     """
     models, masks = list(models), list(masks)
-    seeds = [seeds] * len(models) if isinstance(seeds, int) else list(seeds)
+    seeds = seeds_of(seeds, len(models))
     if not models or not len(models) == len(masks) == len(seeds):
         raise ValueError(
             f"{len(models)} models, {len(masks)} masks and {len(seeds)} seeds; expected equal"
             " numbers, at least one"
         )
-    learner = Many(models, masks, amp=amp)
-    loop = Loop(learner, dataset, recipe, seeds, checkpoint=checkpoint, save_every=save_every)
+    with gradients(*models):
+        loop = Loop(Many(models, masks, amp=amp), dataset, recipe, seeds)
+        results = _fit(loop, masks, checkpoint, save_every, progress)
+        loop.learner.write_back()
+    return results
+
+
+def _fit(
+    loop: Loop,
+    masks: Sequence[Masks | None],
+    path: str | Path | None,
+    save_every: float,
+    progress: bool,
+) -> list[Training]:
+    checkpoint = Checkpoint(path, loop.identity(masks) if path else {}, save_every)
+    if (content := checkpoint.load(loop.learner.device)) is not None:
+        loop.resume(content)
+    loop.save = checkpoint.save
     results = loop.run(progress=progress)
-    learner.write_back()
+    checkpoint.remove()
     return results
 
 
@@ -183,7 +212,7 @@ def evaluate(model: nn.Module, dataset: Dataset, split: str = "test") -> dict[st
     """
     with same_mode(model):
         learner = One(model, None, amp=False)
-        found = Loop(learner, dataset, Recipe(1, 1.0), [0]).evaluate(split)
+        found = _evaluate(learner, dataset.to(learner.device), split)
     return dict(zip(METRICS, found[0], strict=True))
 
 
@@ -200,9 +229,6 @@ class Loop:
         dataset: Dataset,
         recipe: Recipe,
         seeds: list[int],
-        *,
-        checkpoint: str | Path | None = None,
-        save_every: float = 60.0,
     ) -> None:
         self.learner, self.recipe, self.seeds = learner, recipe, seeds
         self.dataset = dataset.to(learner.device)
@@ -217,13 +243,13 @@ class Loop:
             images / recipe.batch_size
         )  # fmt: skip
         self.optimizer = learner.optimizer(recipe)
-        self.checkpoint = None if checkpoint is None else Path(checkpoint)
-        self.save_every = save_every
+        self.save: Callable[[Callable[[], dict]], None] | None = None
         self.after_epoch: Callable[[int], None] | None = None
         self.snapshot_at: int | None = None
         self.snapshot: dict | None = None
         self.rows: list[list[list[float]]] = []  # epoch, copy, column
         self.step = 0
+        self.past, self.resumed = 0.0, 0  # seconds and epochs of former sessions
         self._check_classes()
 
     def _check_classes(self) -> None:
@@ -237,15 +263,14 @@ class Loop:
             )
 
     def run(self, progress: bool = False) -> list[Training]:
-        """Train from ``step`` to the last epoch, or from the checkpoint where there is one."""
-        start, past = time.perf_counter(), 0.0
-        resumed = 0
-        if self.checkpoint is not None and self.checkpoint.exists():
-            past = self._load()
-            resumed = len(self.rows) - 1
+        """Train from ``step`` to the last epoch."""
+        start = time.perf_counter()
+
+        def seconds() -> float:
+            return self.past + time.perf_counter() - start
+
         if not self.rows:
             self._record(self.step // self.steps, float("nan"), None)
-        saved = time.perf_counter()
         first = self.step // self.steps + 1
         epochs = range(first, self.recipe.epochs + 1)
         for epoch in tqdm(epochs, desc="training", unit="epoch", disable=not progress, delay=1):
@@ -254,14 +279,15 @@ class Loop:
             with own_random_numbers(_mix(self.seeds[0], epoch)):
                 trained = self._epoch(epoch)
             self._record(epoch, self.rate, trained)
-            now = time.perf_counter()
-            if self.checkpoint is not None and now - saved >= self.save_every:
-                self._save(past + now - start)
-                saved = time.perf_counter()
-        seconds = past + time.perf_counter() - start
-        if self.checkpoint is not None:
-            self.checkpoint.unlink(missing_ok=True)
-        return self._results(seconds, resumed)
+            if self.save is not None:
+                self.save(lambda: self.state() | {"rows": self.rows, "seconds": seconds()})
+        return self._results(seconds())
+
+    def resume(self, content: dict) -> None:
+        """Go on where `save` was given ``content``."""
+        self.load_state(content)
+        self.rows, self.past = content["rows"], content["seconds"]
+        self.resumed = len(self.rows) - 1
 
     def _epoch(self, epoch: int) -> Tensor:
         """One epoch, or what is left of it; sums over the copies stay on the device."""
@@ -304,20 +330,10 @@ class Loop:
         index = self.copy_of.to(self.learner.device)
         return tuple(torch.stack(part)[index] for part in zip(*batch, strict=True))
 
-    @torch.no_grad()
-    def evaluate(self, split: str = "test") -> list[list[float]]:
-        """Loss, top-1 and top-5 of every copy."""
-        sums = torch.zeros(len(self.seeds), 4, device=self.learner.device, dtype=torch.float64)
-        for x, y in self.dataset.batches(split, 1000):
-            logits = self.learner.forward(x, train=False)
-            y = y.expand(len(self.seeds), -1)
-            sums += _measure(logits, y, _losses(logits, y))
-        return _averages(sums)
-
     def _record(self, epoch: int, rate: float, trained: Tensor | None) -> None:
         nothing = [[float("nan")] * 3] * len(self.seeds)
         seen = nothing if trained is None else _averages(trained)
-        held_out = self.evaluate()
+        held_out = _evaluate(self.learner, self.dataset, "test", len(self.seeds))
         self.rows.append([[epoch, rate, *a, *b] for a, b in zip(seen, held_out, strict=True)])
         if self.after_epoch is not None:
             self.after_epoch(epoch)
@@ -331,14 +347,18 @@ class Loop:
                     found[number] = f"the training loss became {loss} in epoch {epoch}"
         return found
 
-    def _results(self, seconds: float, resumed: int) -> list[Training]:
+    def _results(self, seconds: float) -> list[Training]:
         results, share = [], seconds / len(self.seeds)
+        well = self.learner.finite()
         for number, reason in enumerate(self.reasons()):
             table = pd.DataFrame([row[number] for row in self.rows], columns=COLUMNS)
             if reason:
                 lost = table["train_loss"].iloc[1:].map(math.isfinite)
                 table = table.iloc[: int(lost.idxmin()) + 1]
-            results.append(Training(table.astype({"epoch": int}), reason, share, resumed))
+            elif not well[number] or not math.isfinite(table["test_loss"].iloc[-1]):
+                epoch = self.rows[-1][number][0]
+                reason = f"the weights or the test loss were not finite after epoch {epoch}"
+            results.append(Training(table.astype({"epoch": int}), reason, share, self.resumed))
         return results
 
     def state(self) -> dict:
@@ -353,44 +373,33 @@ class Loop:
 
     def load_state(self, state: dict) -> None:
         """Go back (or forward) to a `state`; the masks stay those of this run."""
-        self.learner.load_state(state["learner"])
-        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        memory = copy.deepcopy(state["optimizer"]["state"])
+        # Not its groups: they say which kernels to use, which is this device's affair.
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": memory, "param_groups": groups})
+        self.learner.load_state(state["learner"], self.optimizer)
         self.step = state["step"]
 
-    def _identity(self) -> dict:
-        """What must agree for a checkpoint to be continued; plain values only."""
+    def identity(self, masks: Sequence[Masks | None]) -> dict:
+        """What must agree for a `Checkpoint` to be taken up; before the first step."""
         return {
-            "recipe": [f"{k}={v}" for k, v in dataclasses.asdict(self.recipe).items()],
-            "seeds": list(self.seeds),
-            "data": repr(self.dataset),
-            "kept": self.learner.kept(),
+            **{f"recipe.{k}": v for k, v in dataclasses.asdict(self.recipe).items()},
+            "seeds": self.seeds,
+            "data": self.dataset.fingerprint,
+            "masks": [None if each is None else each.digest[:16] for each in masks],
+            "weights": sketch(self.learner.state()),
         }
 
-    def _save(self, seconds: float) -> None:
-        content = self.state() | {"rows": self.rows, "identity": self._identity()}
-        with replacing(self.checkpoint) as part:
-            torch.save(content | {"seconds": seconds}, part)
 
-    def _load(self) -> float:
-        where = f"the checkpoint {self.checkpoint}"
-        try:  # weights_only: a file cannot run code
-            content = torch.load(
-                self.checkpoint, map_location=self.learner.device, weights_only=True
-            )
-            identity = content["identity"]
-        except Exception as error:
-            raise ValueError(
-                f"{where} cannot be read ({type(error).__name__}); delete it to start afresh"
-            ) from error
-        for key, mine in self._identity().items():
-            if identity.get(key) != mine:
-                raise ValueError(
-                    f"{where} belongs to another run: {key} is {identity.get(key)}, expected"
-                    f" {mine}. Delete it, or name another file"
-                )
-        self.load_state(content)
-        self.rows = content["rows"]
-        return content["seconds"]
+@torch.no_grad()
+def _evaluate(learner: Learner, dataset: Dataset, split: str, copies: int = 1) -> list[list[float]]:
+    """Loss, top-1 and top-5 of every copy."""
+    sums = torch.zeros(copies, 4, device=learner.device, dtype=torch.float64)
+    for x, y in dataset.batches(split, 1000):
+        logits = learner.forward(x, train=False)
+        y = y.expand(copies, -1)
+        sums += _measure(logits, y, _losses(logits, y))
+    return _averages(sums)
 
 
 def _mix(seed: int, epoch: int) -> int:

@@ -2,13 +2,15 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 
 import synflow_lib as sf
+from synflow_lib import iterative
 from synflow_lib.iterative import imp, imp_many, smallest_pruned
 from synflow_lib.recipes import Recipe
-from synflow_lib.training import train
+from synflow_lib.training import Loop, train
 
 DIGITS = sf.data.digits().subset(300, 100)
 RECIPE = Recipe(2, 0.05, 64, weight_decay=1e-3)
@@ -96,6 +98,249 @@ def test_many_copies_are_each_as_if_alone():
         for a, b in zip(one, many, strict=True):
             assert a.masks == b.masks
             assert a.training.top1 == b.training.top1
+
+
+# ------------------------------------------------------------------------- zeros after a rewind
+
+
+def perceptron(seed=0):
+    return sf.models.fc((1, 8, 8), depth=3, width=20, seed=seed)
+
+
+class Watched(Loop):
+    """Looks at the zeros before the first step of every round and after every epoch."""
+
+    looked = 0
+
+    def run(self, progress=False):
+        self.look()
+        self.after_epoch = lambda epoch: self.look()
+        return super().run(progress)
+
+    def look(self):
+        for weight, bits in self.learner.masked:
+            gone = bits == 0
+            memories = [m for m in self.optimizer.state[weight].values() if m.shape == weight.shape]
+            for tensor in (weight, *memories):
+                assert not bool((tensor[gone] != 0).any())
+                Watched.looked += int(gone.sum())
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("rewind", [1, 9, None])
+@pytest.mark.parametrize("make", [perceptron, network])
+def test_weights_and_optimizer_obey_the_masks_in_every_round(
+    make, rewind, optimizer, many, monkeypatch
+):
+    monkeypatch.setattr(iterative, "Loop", Watched)
+    monkeypatch.setattr(Watched, "looked", 0)
+    recipe = Recipe(2, 0.05 if optimizer == "sgd" else 0.003, 64, optimizer, weight_decay=1e-3)
+    if many:
+        nets = [make(0), make(1)]
+        found = imp_many(nets, DIGITS, recipe, [9, 4], rounds=2, rewind=rewind)
+    else:
+        nets = [make()]
+        found = [imp(nets[0], DIGITS, recipe, 9, rounds=2, rewind=rewind)]
+    assert Watched.looked > 1000
+    for net, rounds in zip(nets, found, strict=True):
+        left = sf.Masks.from_model(net)
+        assert (
+            left.kept == rounds[-1].masks.kept == round(left.total / (9 if net is nets[0] else 4))
+        )
+
+
+@pytest.mark.parametrize("rewind", [1, 4, 6])
+def test_a_rewound_round_by_hand(rewind):
+    """Dense steps, zeros in weights and momentum, then masked steps, in plain torch."""
+    recipe = Recipe(2, 0.05, 75, weight_decay=1e-2)
+    net = perceptron().double()
+    start = copy.deepcopy(net)
+    rounds = imp(net, DIGITS, recipe, 4, rounds=1, rewind=rewind, seed=3)
+    masks = rounds[1].masks
+
+    optimizer = torch.optim.SGD(
+        start.parameters(), 0.05, momentum=0.9, nesterov=True, weight_decay=1e-2
+    )
+    step = 0
+    for epoch in (1, 2):
+        order = torch.Generator().manual_seed(3 * 1_000_003 + epoch)
+        for x, y in DIGITS.batches("train", 75, order):
+            weights = {name: start.get_parameter(name) for name in masks}
+            if step == rewind:
+                for name, weight in weights.items():
+                    weight.data *= masks[name]
+                    optimizer.state[weight]["momentum_buffer"] *= masks[name]
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(start(x.double()), y).backward()
+            if step >= rewind:
+                for name, weight in weights.items():
+                    weight.grad *= masks[name]
+            optimizer.step()
+            step += 1
+    for name, weight in start.named_parameters():
+        torch.testing.assert_close(net.get_parameter(name), weight, rtol=0, atol=1e-12)
+
+
+# ------------------------------------------------------------------------- divergence
+
+
+def test_a_round_that_diverges_is_the_last_and_says_why():
+    [only] = imp(perceptron(), DIGITS, Recipe(2, 1e9), 9, rounds=2)
+    assert only.number == 0
+    assert "training loss became" in only.training.reason or "not finite" in only.training.reason
+
+
+@pytest.mark.parametrize("rewind", [0, 2, None])
+def test_finished_rounds_are_kept_when_a_later_one_diverges(rewind):
+    def poison(number, epoch, net):
+        if (number, epoch) == (2, 0):
+            with torch.no_grad():
+                next(net.parameters())[:] = torch.inf
+
+    well = imp(perceptron(), DIGITS, RECIPE, 27, rounds=3, rewind=rewind)
+    found = imp(perceptron(), DIGITS, RECIPE, 27, rounds=3, rewind=rewind, after_epoch=poison)
+    assert [each.number for each in found] == [0, 1, 2]
+    assert [each.training.reason is None for each in found] == [True, True, False]
+    for a, b in zip(well[:2], found, strict=False):
+        assert a.masks == b.masks and a.training.history.equals(b.training.history)
+
+
+def test_a_copy_that_diverges_ends_alone():
+    nets = [perceptron(0), perceptron(1)]
+    with torch.no_grad():
+        nets[0][1].bias[0] = torch.nan
+    bad, good = imp_many(nets, DIGITS, RECIPE, [9, 9], rounds=2)
+    assert len(bad) == 1 and bad[0].training.reason
+    assert [each.training.reason for each in good] == [None] * 3
+    assert good[-1].masks.compression == pytest.approx(9, rel=0.01)
+
+
+def test_frozen_layers():
+    net = perceptron()
+    first = next(net.parameters()).requires_grad_(False)
+    before = first.clone()
+    found = imp(net, DIGITS, RECIPE, 4, rounds=2, rewind=2)
+    name = next(iter(found[-1].masks))
+    assert torch.equal(first, before * found[-1].masks[name])
+
+
+def test_numpys_numbers():
+    options = {"rounds": np.int64(2), "rewind": np.int32(3), "seed": np.int64(1)}
+    found = imp(perceptron(), DIGITS, RECIPE, np.float64(4), **options)
+    plain = imp(perceptron(), DIGITS, RECIPE, 4, rounds=2, rewind=3, seed=1)
+    assert [a.masks == b.masks for a, b in zip(found, plain, strict=True)] == [True] * 3
+    imp_many([perceptron()] * 2, DIGITS, RECIPE, np.array([2, 4]), rounds=1, seeds=np.arange(2))
+
+
+# ------------------------------------------------------------------------- checkpoints
+
+
+class Killed(BaseException):
+    pass
+
+
+def assert_same_round(a, b):
+    assert a.number == b.number and a.masks == b.masks
+    assert a.training.history.equals(b.training.history)
+    assert a.training.reason == b.training.reason
+
+
+@pytest.mark.parametrize(
+    ("make", "optimizer", "rewind"),
+    [(network, "sgd", 3), (perceptron, "sgd", None), (perceptron, "adam", 0), (network, "adam", 7)],
+)
+def test_killed_at_any_epoch_it_ends_as_if_never_stopped(tmp_path, make, optimizer, rewind):
+    file, recipe = tmp_path / "imp.pt", Recipe(2, 0.01, 64, optimizer)
+
+    def run(net, look, **options):
+        return imp(
+            net, DIGITS, recipe, 9, rounds=2, rewind=rewind, seed=5,
+            after_epoch=lambda number, epoch, _: look((number, epoch)), **options,
+        )  # fmt: skip
+
+    straight, calls = make(), []
+    expected = run(straight, calls.append)
+    starts = [call for k, call in enumerate(calls) if k == 0 or calls[k - 1][0] != call[0]]
+    for k, when in enumerate(calls):
+
+        def kill(call, when=when):
+            if call == when:
+                raise Killed
+
+        with pytest.raises(Killed):
+            run(make(), kill, checkpoint=file, save_every=0)
+        net, seen = make(), []
+        found = run(net, seen.append, checkpoint=file, save_every=0)
+        # What was saved is not done again; nothing is saved before the first epoch of a round.
+        assert seen[0] == (calls[k - 1] if k and calls[k - 1] in starts else when)
+        for a, b in zip(expected, found, strict=True):
+            assert_same_round(a, b)
+        for name, tensor in straight.state_dict().items():
+            assert torch.equal(net.state_dict()[name], tensor), name
+        assert not file.exists()
+    print(f"{len(calls)} kills")
+
+
+def test_many_copies_resume(tmp_path, monkeypatch):
+    file, recipe = tmp_path / "imp.pt", Recipe(3, 0.05, 64)
+    options = {"rounds": 2, "rewind": 2, "seeds": [1, 2]}
+
+    def nets():
+        pair = [perceptron(0), perceptron(1)]
+        with torch.no_grad():
+            pair[0][1].bias[0] = torch.nan  # ended before the kill, and afterwards too
+        return pair
+
+    straight = nets()
+    expected = imp_many(straight, DIGITS, recipe, [4, 9], **options)
+    epochs = []
+
+    class Dying(Loop):
+        def _epoch(self, epoch):
+            epochs.append(epoch)
+            if len(epochs) == 6:
+                raise Killed
+            return super()._epoch(epoch)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(iterative, "Loop", Dying)
+        imp_many(nets(), DIGITS, recipe, [4, 9], **options, checkpoint=file, save_every=0)
+    resumed = nets()
+    found = imp_many(resumed, DIGITS, recipe, [4, 9], **options, checkpoint=file)
+    for a, b in zip(expected, found, strict=True):
+        for one, other in zip(a, b, strict=True):
+            assert_same_round(one, other)
+    for name, tensor in straight[1].state_dict().items():
+        assert torch.equal(resumed[1].state_dict()[name], tensor), name
+    assert not file.exists()
+
+
+def test_a_checkpoint_of_another_imp_is_refused(tmp_path):
+    file = tmp_path / "imp.pt"
+
+    def kill(number, epoch, net):
+        if (number, epoch) == (1, 2):
+            raise Killed
+
+    def go(compression=9, net=None, **options):
+        options = {"rounds": 2, "rewind": 0, "checkpoint": file, "save_every": 0} | options
+        return imp(net or perceptron(), DIGITS, RECIPE, compression, **options)
+
+    with pytest.raises(Killed):
+        go(after_epoch=kill)
+    before = file.read_bytes()
+    for message, options in {
+        "rounds is 2 there and 3 here": {"rounds": 3}, "rewind": {"rewind": 1},
+        "compressions": {"compression": 4}, "seeds": {"seed": 1}, "weights": {"net": perceptron(1)},
+        "masks": {"keep": "5"},
+    }.items():  # fmt: skip
+        with pytest.raises(ValueError, match=f"belongs to another run: {message}"):
+            go(**options)
+    with pytest.raises(ValueError, match="belongs to another run"):
+        train(perceptron(), None, DIGITS, RECIPE, checkpoint=file)
+    assert file.read_bytes() == before
+    assert len(go()) == 3 and not file.exists()
 
 
 @pytest.mark.parametrize("mode", [True, False])

@@ -1,6 +1,8 @@
 """Training: what stays zero, what is recorded, what resumes, and many copies at once."""
 
 import copy
+import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import torch
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib.learners import One
+from synflow_lib.learners import Many, One
 from synflow_lib.recipes import Recipe, paper_recipe
 from synflow_lib.training import Loop, evaluate, train, train_many
 
@@ -209,60 +211,296 @@ def test_a_single_left_over_image_does_not_break_batch_norm():
     assert len(train(net, None, odd, Recipe(1, 0.1, 64)).history) == 2
 
 
-# ------------------------------------------------------------------------------------- checkpoints
+# ---------------------------------------------------------------------------- zeros, whatever comes
 
 
-class Killed(BaseException):
-    """A kill that no handler takes for an error of the run."""
+def assert_obeys(learner, optimizer, models, masks):
+    """Zeros in weights and in every memory of the optimizer, read apart from the library."""
+    many = isinstance(learner, Many)
+    looked = 0
+    for number, mask in enumerate(masks):
+        for name in mask:
+            weight = learner.stacked[name] if many else models[0].get_parameter(name)
+            memories = [m for m in optimizer.state[weight].values() if m.shape == weight.shape]
+            for tensor in (weight.detach(), *memories):
+                tensor = tensor[number] if many else tensor
+                assert not bool((tensor[~mask[name]] != 0).any()), name  # NaN != 0
+                looked += int((~mask[name]).sum())
+    return looked
 
 
-@pytest.mark.parametrize("make", [convolutional, Dropped])
+@pytest.mark.parametrize("many", [False, True])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_a_killed_run_resumes_as_if_never_stopped(tmp_path, make, optimizer):
+@pytest.mark.parametrize("make", [perceptron, convolutional])
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_loaded_state_obeys_the_masks_of_the_run(make, optimizer, many, steps):
+    """A dense run's weights and memories, taken up by a pruned one."""
+    recipe = Recipe(2, 0.01, 75, optimizer, weight_decay=0.01)
+
+    def loop(models, masks):
+        learner = Many(models, masks) if many else One(models[0], masks)
+        return Loop(learner, DIGITS, recipe, [0] * len(models))
+
+    seeds = range(2) if many else range(1)
+    dense = loop([make(seed) for seed in seeds], [None] * len(seeds) if many else None)
+    dense.snapshot_at = steps
+    dense.run()
+    models = [make(seed) for seed in seeds]
+    masks = [sf.prune(model, "random", 4, seed=k) for k, model in enumerate(models)]
+    sparse = loop(models, masks)
+    sparse.load_state(dense.snapshot)
+    assert assert_obeys(sparse.learner, sparse.optimizer, models, masks) > 1000
+    sparse.run()
+    assert assert_obeys(sparse.learner, sparse.optimizer, models, masks) > 1000
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("many", [False, True])
+def test_pruned_weights_are_zero_in_a_run_that_diverges(optimizer, many):
+    nets = [convolutional(seed) for seed in range(2 if many else 1)]
+    masks = [sf.prune(net, "random", 4) for net in nets]
+    learner = Many(nets, masks) if many else One(nets[0], masks)
+    loop = Loop(learner, DIGITS, Recipe(3, 1e30, 50, optimizer, weight_decay=0.1), [0] * len(nets))
+    results = loop.run()
+    assert all(result.reason for result in results)
+    kept = [p for p in learner.parameters if not p.isfinite().all()]
+    assert kept, "nothing diverged: the test shows nothing"
+    assert assert_obeys(learner, loop.optimizer, nets, masks)
+
+
+def test_infinite_gradients_do_not_reach_pruned_weights():
+    """0 * inf is NaN: a product with the mask would end a run that is well."""
+    net = nn.Linear(4, 2)
+    masks = sf.Masks({"weight": torch.tensor([[True, False, True, False]] * 2)})
+    learner = One(net, [masks])
+    optimizer = learner.optimizer(Recipe(1, 0.1))
+    net.weight.register_hook(lambda g: torch.where(masks["weight"], g, torch.inf))
+    learner.step(net(torch.ones(1, 4)).sum(), optimizer)
+    assert bool(net.weight.isfinite().all()) and sf.Masks.from_model(net) == masks
+
+
+def test_weights_that_end_infinite_are_a_reason():
+    """The loss of the last step was still finite."""
+    result = train(perceptron(), None, DIGITS, Recipe(1, 1e38, 300, momentum=0.0))
+    assert np.isfinite(result.history["train_loss"].iloc[-1])
+    assert result.reason == "the weights or the test loss were not finite after epoch 1"
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0], [1, 0, 2]])
+def test_copies_may_leave_different_layers_dense(order):
+    nets = [perceptron(seed) for seed in range(3)]
+    first, last = list(sf.prunable(nets[0]))[0], list(sf.prunable(nets[0]))[-1]
+    masks = [
+        sf.prune(nets[0], "magnitude", 4, keep=last),
+        sf.prune(nets[1], "magnitude", 4, keep=first),
+        None,
+    ]
+    alone = copy.deepcopy(nets)
+    for net, mask in zip(alone, masks, strict=True):
+        train(net, mask, DIGITS, Recipe(2, 0.1, 50))
+    nets, masks, alone = ([these[k] for k in order] for these in (nets, masks, alone))
+    train_many(nets, masks, DIGITS, Recipe(2, 0.1, 50))
+    for net, mask, one in zip(nets, masks, alone, strict=True):
+        assert_same(tensors(one), tensors(net), tolerance=1e-5)
+        if mask is not None:
+            assert_zero_where_pruned(net, mask)
+            assert bool((net.get_parameter(first if first not in mask else last) != 0).all())
+
+
+class Tied(nn.Module):
+    """One weight under two names, of which the forward pass uses the second."""
+
+    def __init__(self):
+        super().__init__()
+        self.enter = nn.Linear(64, 10)
+        self.spare, self.used = nn.Linear(10, 10), nn.Linear(10, 10)
+        self.spare.weight = self.used.weight
+
+    def forward(self, x):
+        return self.used(torch.relu(self.enter(x.flatten(1))))
+
+
+def test_tied_weights_stay_pruned_in_company():
+    torch.manual_seed(0)
+    nets = [Tied(), Tied()]
+    masks = [sf.prune(net, "random", 3) for net in nets]
+    train_many(nets, masks, DIGITS, Recipe(1, 0.1))
+    for net, mask in zip(nets, masks, strict=True):
+        assert_zero_where_pruned(net, mask)
+
+
+# ---------------------------------------------------------------------- frozen, unused, half
+
+
+class Spare(nn.Module):
+    """A layer that the forward pass leaves out."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = perceptron()
+        self.spare = nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.body(x)
+
+
+def frozen():
+    net = perceptron()
+    next(net.parameters()).requires_grad_(False)
+    return net
+
+
+@pytest.mark.parametrize("make", [frozen, Spare])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_frozen_and_unused_layers_may_be_masked(make, optimizer):
+    recipe = Recipe(2, 0.05 if optimizer == "sgd" else 0.003, 50, optimizer, weight_decay=0.01)
     torch.manual_seed(0)
     start = make()
-    masks = sf.prune(start, "magnitude", 2)
-    recipe = Recipe(5, 0.01, 64, optimizer, milestones=(2,), augment=True)
-    straight = copy.deepcopy(start)
-    expected = train(straight, masks, DIGITS, recipe, seed=4)
-
-    def kill(epoch, model):
-        if epoch == 3:
-            raise Killed
-
-    file = tmp_path / "run.pt"
-    with pytest.raises(Killed):
-        train(
-            copy.deepcopy(start), masks, DIGITS, recipe, seed=4, checkpoint=file, save_every=0,
-            after_epoch=kill,
-        )  # fmt: skip
-    fresh = copy.deepcopy(start)
-    result = train(fresh, masks, DIGITS, recipe, seed=4, checkpoint=file)
-    assert result.resumed == 2
-    assert_same(tensors(straight), tensors(fresh))
-    np.testing.assert_array_equal(result.history.to_numpy(), expected.history.to_numpy())
-    assert not file.exists()
+    masks = sf.prune(start, "magnitude", 4)
+    alone, pair = copy.deepcopy(start), [copy.deepcopy(start) for _ in range(2)]
+    losses = train(alone, masks, DIGITS, recipe).history["test_loss"]
+    assert losses.iloc[-1] < losses.iloc[0]
+    train_many(pair, [masks, None], DIGITS, recipe)
+    assert_same(tensors(alone), tensors(pair[0]), tolerance=1e-5)
+    for name, weight in start.named_parameters():
+        if not weight.requires_grad or "spare" in name:
+            mask = masks.get(name, torch.ones_like(weight))
+            assert torch.equal(alone.get_parameter(name), weight * mask)
+            assert torch.equal(pair[1].get_parameter(name), weight)
 
 
-def test_a_checkpoint_of_another_run_is_refused(tmp_path):
-    file, recipe = tmp_path / "run.pt", Recipe(3, 0.1)
+def test_a_frozen_network_is_evaluated_and_not_trained():
+    net = perceptron().requires_grad_(False)
+    assert evaluate(net, DIGITS) == evaluate(perceptron(), DIGITS)
+    with pytest.raises(ValueError, match="no parameter that requires a gradient"):
+        train(net, None, DIGITS, Recipe(1, 0.1))
+    with pytest.raises(ValueError, match="which of those are frozen"):
+        train_many([net, perceptron()], [None, None], DIGITS, Recipe(1, 0.1))
 
-    def kill(epoch, model):
-        if epoch == 2:
-            raise Killed
 
-    with pytest.raises(Killed):
-        train(perceptron(), None, DIGITS, recipe, checkpoint=file, save_every=0, after_epoch=kill)
-    with pytest.raises(ValueError, match="another run: seeds"):
-        train(perceptron(), None, DIGITS, recipe, seed=1, checkpoint=file)
-    with pytest.raises(ValueError, match="another run: recipe"):
-        train(perceptron(), None, DIGITS, Recipe(3, 0.2), checkpoint=file)
-    masks = sf.prune(perceptron(), "random", 2)
-    with pytest.raises(ValueError, match="another run: kept"):
-        train(perceptron(), masks, DIGITS, recipe, checkpoint=file)
-    file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(ValueError, match="cannot be read"):
-        train(perceptron(), None, DIGITS, recipe, checkpoint=file)
+def test_copies_of_one_shape_that_compute_something_else_are_refused():
+    other = sf.models.fc((1, 8, 8), depth=3, width=20)
+    swapped = nn.Sequential(*(nn.Tanh() if isinstance(m, nn.ReLU) else m for m in other))
+    with pytest.raises(ValueError, match="one architecture"):
+        train_many([nn.Sequential(*other), swapped], [None, None], DIGITS, Recipe(1, 0.1))
+
+
+class Answers(nn.Module):
+    def __init__(self, answer):
+        super().__init__()
+        self.body, self.answer = perceptron(), answer
+
+    def forward(self, x):
+        return self.answer(self.body(x))
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda y: {"logits": y}, "output is a dict; expected one tensor of logits"),
+        (lambda y: (y, y), "output is a tuple; expected one tensor of logits"),
+        (lambda y: [y], "output is a list; .* Wrap the network"),
+    ],
+)
+def test_outputs_that_are_no_tensor_say_what_to_do(answer, message):
+    net, batch = Answers(answer), DIGITS.scoring_batch(1)
+    pair = [Answers(answer), Answers(answer)]
+    for act in (
+        lambda: train(net, None, DIGITS, Recipe(1, 0.1)),
+        lambda: train_many(pair, [None, None], DIGITS, Recipe(1, 0.1)),
+        lambda: evaluate(net, DIGITS),
+        lambda: sf.score(net, "snip", batch),
+    ):
+        with pytest.raises(TypeError, match=message):
+            act()
+
+
+def test_outputs_of_another_shape_are_named():
+    net = Answers(lambda y: y[:, :, None])
+    with pytest.raises(ValueError, match=r"Answers has shape \(2, 10, 1\); expected logits"):
+        train(net, None, DIGITS, Recipe(1, 0.1))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("optimizer", "rate"), [("sgd", 0.1), ("sgd", 0.004), ("adam", 0.002)])
+def test_half_precision_learns_as_float32_does(dtype, optimizer, rate):
+    data, recipe = sf.data.digits(), Recipe(8, rate, 128, optimizer)
+    nets = [sf.models.fc((1, 8, 8), depth=2, seed=0).to(kind) for kind in (torch.float32, dtype)]
+    masks = sf.prune(nets[0], "magnitude", 2)
+    full, half = (train(net, masks, data, recipe).top1 for net in nets)
+    assert full > 70 and abs(full - half) <= 1
+    assert_zero_where_pruned(nets[1], masks)
+    together = [sf.models.fc((1, 8, 8), depth=2, seed=0).to(dtype) for _ in range(2)]
+    found = train_many(together, [masks, masks], data, recipe)
+    assert all(abs(full - each.top1) <= 1 for each in found)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_an_optimizer_steps_in_half_precision_too(dtype, optimizer):
+    """torch's fused ones skip it on a CPU."""
+    weight = nn.Parameter(torch.ones(64, dtype=dtype))
+    weight.grad = torch.ones_like(weight)
+    Recipe(1, 0.1, optimizer=optimizer, momentum=0.0).build_optimizer([weight]).step()
+    assert weight.tolist() == pytest.approx([0.9] * 64, abs=0.01)
+
+
+@pytest.mark.parametrize("outer", [torch.no_grad, torch.inference_mode])
+def test_training_works_where_the_caller_switched_gradients_off(outer):
+    plain, inside = convolutional(), convolutional()
+    masks = sf.prune(plain, "random", 2)
+    train(plain, masks, DIGITS, Recipe(1, 0.1))
+    pair = [convolutional(), convolutional()]
+    with outer():
+        train(inside, masks, DIGITS, Recipe(1, 0.1))
+        train_many(pair, [masks, None], DIGITS, Recipe(1, 0.1))
+        assert not torch.is_grad_enabled()
+    assert_same(tensors(plain), tensors(inside))
+    assert_same(tensors(plain), tensors(pair[0]), tolerance=1e-5)
+
+
+def test_a_network_made_in_inference_mode_is_evaluated_and_refused_by_name():
+    with torch.inference_mode():
+        net = perceptron()
+    assert evaluate(net, DIGITS) == evaluate(perceptron(), DIGITS)
+    with pytest.raises(ValueError, match="made under torch.inference_mode"):
+        train(net, None, DIGITS, Recipe(1, 0.1))
+
+
+# ------------------------------------------------------------------------- numbers that numpy made
+
+
+def test_equal_recipes_are_equal_also_in_json():
+    plain = Recipe(3, 1.0, 64, weight_decay=0.0, milestones=(1, 2), decay=0.5)
+    variants = [
+        Recipe(np.int64(3), 1, np.int32(64), weight_decay=0, milestones=[1, 2], decay=0.5),
+        Recipe(3, np.float32(1), 64, weight_decay=-0.0, milestones=np.array([1, 2]), decay=0.5),
+        Recipe(3, np.int8(1), 64, "sgd", np.float64(0.9), False * 1.0, (np.int64(1), 2), 0.5),
+        Recipe(3, 1.0, 64, np.str_("sgd"), 0.9, 0.0, (1, 2), 0.5, np.bool_(False), np.bool_(0)),
+    ]
+    text = json.dumps(dataclasses.asdict(plain), allow_nan=False)
+    for other in variants:
+        assert other == plain and hash(other) == hash(plain)
+        assert json.dumps(dataclasses.asdict(other), allow_nan=False) == text
+        assert Recipe.from_dict(json.loads(text)) == other
+
+
+def test_seeds_may_be_numpys():
+    recipe, nets = Recipe(1, 0.1, 100), [perceptron() for _ in range(3)]
+    three = np.arange(5)[3]
+    a, b = copy.deepcopy(nets[:2])
+    train(a, None, DIGITS, recipe, seed=three)
+    train(b, None, DIGITS, recipe, seed=3)
+    assert_same(tensors(a), tensors(b))
+    kinds = (np.array([3, 3, 3]), torch.tensor([3, 3, 3]), three, 3, (3, 3, 3))
+    for seeds in kinds:
+        found = train_many(copy.deepcopy(nets), [None] * 3, DIGITS, recipe, seeds=seeds)
+        assert len({result.top1 for result in found}) == 1
+    for wrong in (1.0, "3", True, None):
+        with pytest.raises(ValueError, match="seed"):
+            train(perceptron(), None, DIGITS, recipe, seed=wrong)
+        with pytest.raises(ValueError, match="seeds"):
+            train_many(nets, [None] * 3, DIGITS, recipe, seeds=[0, 1, wrong])
 
 
 # ------------------------------------------------------------------------------------- many copies
@@ -321,7 +559,10 @@ def test_many_wants_one_of_each():
         ("epochs", 0), ("epochs", 1.5), ("epochs", True), ("learning_rate", 0.0),
         ("learning_rate", float("nan")), ("batch_size", 1), ("optimizer", "adamw"),
         ("momentum", 1.0), ("weight_decay", -1e-4), ("milestones", (3, 2)), ("decay", 0.0),
-        ("augment", "no"), ("one_cycle", 1),
+        ("augment", "no"), ("one_cycle", 1), ("epochs", np.float64(3)), ("epochs", np.bool_(True)),
+        ("learning_rate", "0.1"), ("learning_rate", 10**400), ("learning_rate", True),
+        ("milestones", 3), ("milestones", (1.5,)), ("optimizer", None), ("decay", None),
+        ("weight_decay", float("inf")),
     ],
 )  # fmt: skip
 def test_a_recipe_names_the_field_that_is_wrong(field, value):

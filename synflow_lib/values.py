@@ -1,0 +1,61 @@
+"""Numbers as users give them, numpy's among them, made Python's own: equal ones are one value."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import numbers
+import operator
+
+
+def whole(value: object, name: str, least: float = -math.inf, most: float = math.inf) -> int:
+    """``value`` as an int.
+
+    Raises:
+        ValueError: no whole number from ``least`` to ``most``; the message starts with ``name``.
+
+    >>> import numpy as np
+    >>> whole(np.int64(3), "epochs", 1)
+    3
+    """
+    span = "" if least == -math.inf else f" from {least}"
+    span += "" if most == math.inf else f" to {most}"
+    try:  # 3 and numpy's 3, but neither 3.0 nor True
+        found = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        found = None
+    if found is None or not least <= found <= most:
+        raise ValueError(f"{name}={value!r}; expected a whole number{span}")
+    return found
+
+
+def real(value: object, name: str) -> float:
+    """``value`` as a float, and 0.0 for -0.0.
+
+    Raises:
+        ValueError: no finite real number; the message starts with ``name``.
+
+    >>> import numpy as np
+    >>> real(np.float64(0.5), "decay"), real(1, "decay")
+    (0.5, 1.0)
+    """
+    found = math.nan
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):
+            found = float(value) + 0.0
+    if not math.isfinite(found):
+        raise ValueError(f"{name}={value!r}; expected a finite number")
+    return found
+
+
+def seeds_of(seeds: object, copies: int) -> list[int]:
+    """A seed for each of ``copies``, from one for all or one for each.
+
+    >>> import numpy as np
+    >>> seeds_of(7, 2), seeds_of(np.arange(2), 2)
+    ([7, 7], [0, 1])
+    """
+    try:
+        return [whole(seed, "seeds") for seed in seeds]
+    except TypeError:
+        return [whole(seeds, "seeds")] * copies
