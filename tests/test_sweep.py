@@ -1,25 +1,32 @@
-"""Sweeps: what is done once, what survives a kill, and what is set aside."""
+"""Sweeps: what is done once, what survives a kill, and what is done again."""
 
+import errno
+import importlib
 import json
+import multiprocessing
 import os
+import resource
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from torch import nn
 
 import synflow_lib as sf
+from synflow_lib import files
+from synflow_lib import runs as runs_module
 from synflow_lib.recipes import Recipe
 from synflow_lib.runs import Run, perform
+from synflow_lib.saliency import METHODS
 from synflow_lib.store import Store
 from synflow_lib.sweep import histories, results, sweep
 
+MODULE = importlib.import_module("synflow_lib.sweep")  # sf.sweep is the function
 QUICK = Recipe(1, 0.1)
 SMALL = {"depth": 2, "width": 10}
 FEW = {"n_train": 200, "n_test": 100}
@@ -60,9 +67,28 @@ def test_the_key_tells_runs_apart_and_ignores_the_order_of_options():
     assert Run.from_dict(json.loads(run.canonical())) == run
 
 
+def test_numpys_numbers_are_numbers():
+    plain = Run("digits", "fc", "snip", 10, QUICK, seed=3, iterations=2, model_options={"width": 8})
+    ours = Run(
+        "digits", "fc", "snip", np.float64(10), QUICK, seed=np.int64(3), iterations=np.int8(2),
+        model_options={"width": np.int64(8)},
+    )  # fmt: skip
+    assert ours == plain and ours.key == plain.key and ours.canonical() == plain.canonical()
+
+
+def test_keys_are_those_of_earlier_versions():
+    assert Run("digits", "fc", "synflow", 10, Recipe(1, 0.1)).key == "ccb6f17d34ec6389"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"seed": 1.5}, "seed=1.5; expected a whole number"),
+        ({"per_class": 0}, "per_class=0; expected a whole number from 1"),
+        ({"compression": "10"}, "compression='10'"),
+        ({"compression": True}, "compression=True"),
+        ({"model_options": {"act": object()}}, "expected options that are numbers"),
+        ({"model_options": {"p": float("nan")}}, "expected options that are numbers"),
         ({"compression": 0.5}, "compression=0.5"),
         ({"compression": float("nan")}, "compression=nan"),
         ({"method": "best"}, "unknown method 'best'"),
@@ -150,23 +176,298 @@ def test_a_failure_is_recorded_and_the_others_go_on(tmp_path, together):
     assert table["status"].tolist() == ["done"] * 3
 
 
-def test_damaged_and_foreign_files_are_set_aside(tmp_path):
-    runs = grid(3)
-    sweep(runs, tmp_path, progress=False)
+def test_damaged_and_foreign_files_stay_and_the_runs_are_done_again(tmp_path):
+    runs, options = grid(3), {"together": False, "progress": False}  # bit for bit
+    sweep(runs, tmp_path, **options)
     before = outcome(tmp_path)
     damaged = Store(tmp_path).file(runs[0].key)
-    damaged.write_text(damaged.read_text()[:50])
+    damaged.write_text(half := damaged.read_text()[:50])
     copied = Store(tmp_path).file(runs[1].key)
     (tmp_path / f"{runs[1].key} (1).json").write_text(copied.read_text())
     (tmp_path / "notes.json").write_text("[]")
-    with pytest.warns(UserWarning, match="set_aside") as seen:
-        assert len(Store(tmp_path).records()) == 2
-    assert len(seen) == 3
-    assert len(list((tmp_path / "set_aside").iterdir())) == 3
+    listing = sorted(tmp_path.iterdir())
+    with pytest.warns(UserWarning, match="left as they are") as seen:
+        assert len(results(tmp_path)) == 2
+    assert len(seen) == 1 and "notes.json" in str(seen[0].message)
+    assert sorted(tmp_path.iterdir()) == listing  # reading moves nothing
+    with pytest.warns(UserWarning, match=f"{damaged.name} .damaged"):
+        sweep(runs, tmp_path, **options)
+    [kept] = (tmp_path / "superseded").iterdir()
+    assert kept.read_text() == half
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        sweep(runs, tmp_path, progress=False)
+        sweep(runs, tmp_path, **options)
+    (tmp_path / "notes.json").unlink()
+    (tmp_path / f"{runs[1].key} (1).json").unlink()
     assert outcome(tmp_path) == before
+
+
+# ------------------------------------------------------------------------ what names stand for
+
+
+@pytest.fixture
+def register():
+    """`sf.register`, undone after the test."""
+    before = dict(METHODS)
+    yield lambda name, method: sf.register(name, method, replace=True)
+    METHODS.clear()
+    METHODS.update(before)
+
+
+def scorer(factor):
+    def mine(model, batch):
+        assert batch is not None and len(batch[0]) == 100  # ten of each class
+        return {name: factor * weight.abs() for name, weight in model.named_parameters()}
+
+    return mine
+
+
+@pytest.mark.parametrize("executor", [None, 2])
+def test_registered_methods_reach_workers_and_are_found_where_nobody_registered(
+    tmp_path, register, executor
+):
+    register("mine", scorer(1.0))
+    runs = [Run("digits", "fc", "mine", 4, QUICK, seed=s, model_options=SMALL) for s in range(2)]
+    table = sweep(runs, tmp_path, executor, together=False, progress=False)
+    assert (table["status"] == "done").all(), table["error"].tolist()
+    magnitude = [Run("digits", "fc", "magnitude", 4, QUICK, model_options=SMALL)]
+    assert table["top1"][0] == perform(magnitude)[0]["top1"]
+    del METHODS["mine"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(results(tmp_path)) == 2
+    assert len(list(tmp_path.glob("*.json"))) == 2
+
+
+def changed_scorer(register):
+    register("mine", scorer(1.0))
+    yield {}
+    register("mine", scorer(-1.0))
+    yield {}
+
+
+def changed_network(register):
+    register("mine", scorer(1.0))
+    for width in (10, 12):
+
+        def make(dataset, seed, width=width, **_):
+            return sf.models.fc(dataset.input_shape, depth=2, width=width, seed=seed)
+
+        yield {"models": {"net": make}}
+
+
+def changed_data(register):
+    register("mine", scorer(1.0))
+    for n in (300, 200):
+        yield {"datasets": {"mydata": lambda n=n: sf.data.digits().subset(n, 100)}}
+
+
+def changed_library(register):
+    register("mine", scorer(1.0))
+    yield {}
+    old = runs_module.VERSION
+    MODULE.VERSION = old + 1
+    yield {}
+    MODULE.VERSION = old
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (changed_scorer, "the method"),
+        (changed_network, "the network"),
+        (changed_data, "the data set"),
+        (changed_library, "this library"),
+    ],
+)
+def test_what_has_changed_under_a_name_is_done_again(tmp_path, register, change, what):
+    options = {"models": {"net": plain_net}, "datasets": {"mydata": few_digits}}
+    versions = change(register)
+    first = options | next(versions)
+    run = [Run("mydata", "net", "mine", 4, QUICK, model_options={"scale": 2})]
+    before = sweep(run, tmp_path, progress=False, **first)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = sweep(run, tmp_path, progress=False, **first)
+    assert again.equals(before)
+    old = Store(tmp_path).file(run[0].key).read_bytes()
+    second = options | next(versions)
+    with pytest.warns(UserWarning, match=f"1 run is done again: {what} changed since"):
+        after = sweep(run, tmp_path, progress=False, **second)
+    assert after["status"][0] == "done", after["error"][0]
+    assert what == "this library" or after["top1"][0] != before["top1"][0]
+    [kept] = (tmp_path / "superseded").iterdir()
+    assert kept.read_bytes() == old and len(results(tmp_path)) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert sweep(run, tmp_path, progress=False, **second).equals(after)
+    next(versions, None)
+
+
+def plain_net(dataset, seed, scale):
+    return sf.models.fc(dataset.input_shape, depth=scale, width=10, seed=seed)
+
+
+def few_digits():
+    return sf.data.digits().subset(300, 100)
+
+
+def test_a_network_that_draws_by_itself_is_the_same_each_time(tmp_path):
+    def make(dataset, seed):  # does not care for the seed
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+    run = [Run("digits", "mine", "random", 2, QUICK, data_options=FEW)]
+    options = {"models": {"mine": make}, "progress": False}
+    first = sweep(run, tmp_path / "a", **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert sweep(run, tmp_path / "a", **options).equals(first)
+    torch.rand(1)  # whatever the caller does
+    assert sweep(run, tmp_path / "b", **options)["test_loss"][0] == first["test_loss"][0]
+
+
+# ------------------------------------------------------------------------ what cannot be prepared
+
+
+def test_what_cannot_be_prepared_fails_alone(tmp_path):
+    def no_data():
+        raise RuntimeError("no such file")
+
+    def no_net(dataset, seed):
+        raise KeyError("layers")
+
+    runs = [
+        Run("mydata", "fc", "random", 2, QUICK, model_options=SMALL),
+        Run("digits", "mine", "random", 2, QUICK, data_options=FEW),
+        Run("wrong", "fc", "random", 2, QUICK),
+        *grid(2),
+    ]
+    options = {"datasets": {"mydata": no_data, "wrong": lambda: None}, "models": {"mine": no_net}}
+    table = sweep(runs, tmp_path, progress=False, **options)
+    assert table["status"].tolist() == ["failed"] * 3 + ["done"] * 2
+    assert table["error"][:2].tolist() == ["RuntimeError: no such file", "KeyError: 'layers'"]
+    assert "in no_data" in Store(tmp_path).read(runs[0].key)["traceback"]
+    assert sweep(runs, tmp_path, progress=False, **options).equals(table)  # nothing is done twice
+
+
+class Branching(nn.Module):
+    """torch.fx cannot trace it."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(64, 10)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        return self.layer(x * 0 if x.sum() < -1e9 else x)
+
+
+class Dilated(nn.Sequential):
+    """Whose paths the library cannot follow."""
+
+    def __init__(self):
+        pool = nn.MaxPool2d(2, stride=1, dilation=2)
+        super().__init__(pool, nn.Flatten(), nn.Linear(36, 10))
+
+
+@pytest.mark.parametrize("kind", [Branching, Dilated])
+@pytest.mark.parametrize("method", ["magnitude", "imp"])
+def test_a_network_whose_paths_cannot_be_asked_is_trained(tmp_path, kind, method):
+    run = [Run("digits", "mine", method, 2, Recipe(3, 0.1), iterations=1)]
+    table = sweep(run, tmp_path, models={"mine": lambda *_: kind()}, progress=False)
+    assert table["status"][0] == "done", table["error"][0]
+    assert table["disconnected"][0] is None and table["top1"][0] > 50
+
+
+def test_nothing_is_thrown_away_for_trouble_of_the_machine(tmp_path, monkeypatch):
+    runs = grid(4)
+    write, full = files.os.fsync, {"left": 1}
+
+    def fsync(descriptor):
+        name = os.readlink(f"/proc/self/fd/{descriptor}")
+        if full["left"] and name.endswith(".json"):
+            full["left"] -= 1
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
+    monkeypatch.setattr(MODULE, "_PAUSES", (0, 0))
+    table = sweep(runs[:1], tmp_path, progress=False)  # the disk was full for a moment only
+    assert (table["status"] == "done").all()
+    full["left"] = 3  # a record is tried three times
+    with pytest.raises(RuntimeError, match="1 of the runs.*No space left.*call sweep again"):
+        sweep(runs, tmp_path, together=False, progress=False)
+    assert finished(tmp_path) == 3 and not list(tmp_path.glob(".part*"))
+    table = sweep(runs, tmp_path, progress=False)
+    assert (table["status"] == "done").all() and len(table) == 4
+    full["left"] = 10**9
+    with pytest.raises(RuntimeError, match="3 of the runs"):  # it does not train all for nothing
+        sweep(grid(9)[4:], tmp_path, together=False, progress=False)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EMFILE, "Too many open files"),
+        PermissionError(errno.EACCES, "Permission denied"),
+        MemoryError(),
+        torch.cuda.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"),
+    ],
+)
+def test_trouble_of_the_machine_is_tried_again_next_time(tmp_path, error):
+    flag = tmp_path / "well"
+
+    def make(dataset, seed):
+        if seed == 1 and not flag.exists():
+            raise ValueError("the network cannot be loaded") from error
+        return sf.models.fc(dataset.input_shape, depth=2, width=10, seed=seed)
+
+    runs = [Run("digits", "mine", "random", 2, QUICK, seed=s, data_options=FEW) for s in range(3)]
+    options = {"models": {"mine": make}, "progress": False}
+    with pytest.raises(RuntimeError, match="1 of the runs could not be done"):
+        sweep(runs, tmp_path / "store", **options)
+    assert finished(tmp_path / "store") == 2
+    flag.touch()
+    assert (sweep(runs, tmp_path / "store", **options)["status"] == "done").all()
+
+
+def test_an_error_while_claiming_names_its_cause(tmp_path, monkeypatch):
+    def broken(self, key, **_):
+        raise RuntimeError("the store is gone")
+
+    monkeypatch.setattr(Store, "read", broken)
+    with pytest.raises(RuntimeError, match="the store is gone"):
+        sweep(grid(2), tmp_path, progress=False)
+
+
+def test_a_checkpoint_of_what_the_name_stood_for_before_is_not_taken_up(tmp_path):
+    runs, store = grid(1), Store(tmp_path)
+    other = sf.models.fc((1, 8, 8), depth=3, width=7, seed=0)
+    checkpoint = store.checkpoint(runs[0].key)
+
+    def stop(epoch, _):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sf.train(
+            other, None, sf.data.digits(), Recipe(3, 0.1), checkpoint=checkpoint, save_every=0,
+            after_epoch=stop,
+        )  # fmt: skip
+    assert checkpoint.exists()
+    assert sweep(runs, tmp_path, progress=False)["status"].tolist() == ["done"]
+
+
+def test_checkpoints_of_groups_that_are_done_are_deleted(tmp_path):
+    runs, store = grid(2), Store(tmp_path)
+    of_others = store.checkpoint("0" * 16, runs[0].key)
+    for file in (store.checkpoint(*(run.key for run in runs)), of_others):
+        file.touch()
+    sweep(runs, tmp_path, progress=False)
+    left = sorted(file.suffix for file in (tmp_path / "checkpoints").iterdir())
+    assert left == [".keys", ".pt"] and of_others.exists()  # the other run may still come
 
 
 def test_bad_stores_runs_and_executors(tmp_path):
@@ -189,61 +490,56 @@ def test_bad_stores_runs_and_executors(tmp_path):
         sweep([Run("numbers", "fc", "random", 2, QUICK)], tmp_path, progress=False)
 
 
-def test_a_claim_is_exclusive_and_dies_with_its_process(tmp_path):
-    store = Store(tmp_path)
-    code = f"""
-        import time
-        from synflow_lib.store import Store
-        with Store({str(tmp_path)!r}).claim("a") as mine:
-            print(mine, flush=True)
-            time.sleep(60)
-    """
-    other = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True
-    )
-    assert other.stdout.readline().strip() == "True"
-    with store.claim("a") as mine, store.claim("b") as free:
-        assert (mine, free) == (False, True)
-    other.send_signal(signal.SIGKILL)
-    other.wait()
-    with store.claim("a") as mine:
-        assert mine
-
-
 # ------------------------------------------------------------------------------- processes that die
 
-SCRIPT = """
-    import sys
-    sys.path.insert(0, {tests!r})
-    from test_sweep import grid, long_grid
-    from synflow_lib.sweep import sweep
-    sweep({runs}, {store!r}, {executor}, progress=False, save_every=0, together={together})
-"""
+# Children of a server that has imported torch once start in milliseconds.
+SPAWN = multiprocessing.get_context("forkserver")
+SPAWN.set_forkserver_preload(["synflow_lib"])
 
 
 def long_grid():
-    """40 runs of which some take a second: a kill meets them at any stage."""
-    return grid(40, Recipe(12, 0.05, 8))
+    """12 runs of many epochs each: a kill meets them at any stage."""
+    return grid(12, Recipe(8, 0.05, 16))
 
 
-def start(store, runs="long_grid()", executor=None, together=False):
-    code = textwrap.dedent(SCRIPT).format(
-        tests=str(Path(__file__).parent), runs=runs, store=str(store), executor=executor,
-        together=together,
-    )  # fmt: skip
-    # A session of its own, so that a kill reaches its workers as well.
-    return subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+def work_on(store, executor):
+    os.setsid()  # a session of its own, so that a kill reaches its workers as well
+    sweep(long_grid(), store, executor, together=False, progress=False, save_every=0)
+
+
+def start(target, *arguments):
+    process = SPAWN.Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
+def hold(store, ready):
+    with Store(store).claim("a") as mine:
+        ready.put(mine)
+        time.sleep(60)
 
 
 def wait_for(condition, seconds=120):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.02)
+        time.sleep(0.01)
 
 
 def finished(store):
     return len(list(Path(store).glob("[0-9a-f]*.json")))
+
+
+def test_a_claim_is_exclusive_and_dies_with_its_process(tmp_path):
+    store, ready = Store(tmp_path), SPAWN.Queue()
+    other = start(hold, tmp_path, ready)
+    assert ready.get(timeout=60) is True
+    with store.claim("a") as mine, store.claim("b") as free:
+        assert (mine, free) == (False, True)
+    other.kill()
+    other.join()
+    with store.claim("a") as mine:
+        assert mine
 
 
 @pytest.fixture(scope="module")
@@ -253,29 +549,54 @@ def uninterrupted(tmp_path_factory):
     return outcome(folder)
 
 
-@pytest.mark.parametrize(("executor", "kills"), [(None, 5), (2, 2)])
+@pytest.mark.parametrize(("executor", "kills"), [(None, 8), (2, 1)])
 def test_kills_lose_and_double_nothing(tmp_path, uninterrupted, executor, kills):
+    times = {}
     for kill in range(kills):
-        process = start(tmp_path, executor=executor)
-        goal = 2 + 6 * kill
-        wait_for(lambda goal=goal: finished(tmp_path) >= goal)
-        time.sleep(0.05 * kill)
+        process = start(work_on, tmp_path, executor)
+        goal = max(kill, finished(tmp_path))
+        wait_for(lambda goal=goal: finished(tmp_path) > goal)
+        time.sleep(0.03 * kill)
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        assert finished(tmp_path) < 40, "the sweep was over before the kill"
+        process.join()
+        now = {file: file.stat().st_mtime_ns for file in tmp_path.glob("[0-9a-f]*.json")}
+        assert {file: now[file] for file in times} == times  # what was done is not done again
+        times = now
+        assert finished(tmp_path) < 12, f"the sweep was over before kill {kill + 1}"
     table = sweep(long_grid(), tmp_path, together=False, progress=False)
-    assert len(table) == finished(tmp_path) == 40
+    assert len(table) == finished(tmp_path) == 12
     assert outcome(tmp_path) == uninterrupted
+    print(f"{kills} kills of a sweep of 12 runs: all runs as if uninterrupted")
 
 
 def test_two_sweeps_on_one_store_share_the_work(tmp_path, uninterrupted):
-    processes = [start(tmp_path) for _ in range(2)]
-    assert [process.wait(timeout=300) for process in processes] == [0, 0]
-    assert finished(tmp_path) == 40 and outcome(tmp_path) == uninterrupted
+    processes = [start(work_on, tmp_path, None) for _ in range(2)]
+    for process in processes:
+        process.join(timeout=300)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert finished(tmp_path) == 12 and outcome(tmp_path) == uninterrupted
+
+
+def work_on_a_small_disk(store, limit, told):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    MODULE._PAUSES = (0,)
+    try:
+        sweep(grid(2), store, together=False, progress=False, save_every=0)
+    except RuntimeError as error:
+        told.put(str(error))
+
+
+def test_files_may_not_grow(tmp_path):
+    told = SPAWN.Queue()
+    process = start(work_on_a_small_disk, tmp_path, 500, told)
+    assert "File too large" in told.get(timeout=120)
+    process.join()
+    assert finished(tmp_path) == 0 and not list(tmp_path.glob(".part*"))
+    assert (sweep(grid(2), tmp_path, progress=False)["status"] == "done").all()
 
 
 def test_a_killed_worker_process_is_replaced(tmp_path):
-    runs = [Run("digits", "mine", "random", 2, QUICK, seed=s, data_options=FEW) for s in range(6)]
+    runs = [Run("digits", "mine", "random", 2, QUICK, seed=s, data_options=FEW) for s in range(4)]
     flag, main = tmp_path / "died", os.getpid()
 
     def make(dataset, seed, flag=str(flag)):
@@ -288,7 +609,7 @@ def test_a_killed_worker_process_is_replaced(tmp_path):
         runs, tmp_path / "store", 2, models={"mine": make}, together=False, progress=False
     )
     assert flag.exists()
-    assert (table["status"] == "done").all() and len(table) == 6
+    assert (table["status"] == "done").all() and len(table) == 4
 
 
 def test_workers_that_always_die_end_the_sweep_with_a_message(tmp_path):
@@ -318,12 +639,12 @@ def test_a_dask_cluster_that_loses_a_worker(tmp_path, uninterrupted):
         pids = list(client.run(os.getpid).values())
 
         def kill():
-            wait_for(lambda: finished(tmp_path) >= 10)
+            wait_for(lambda: finished(tmp_path) >= 3)
             os.kill(pids[0], signal.SIGKILL)
 
         killer = threading.Thread(target=kill)
         killer.start()
         table = sweep(long_grid(), tmp_path, client, together=False, progress=False)
         killer.join()
-    assert len(table) == 40 and (table["status"] == "done").all()
+    assert len(table) == 12 and (table["status"] == "done").all()
     assert outcome(tmp_path) == uninterrupted
