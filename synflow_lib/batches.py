@@ -49,9 +49,18 @@ def as_batches(
         if x.is_inference():  # made under torch.inference_mode, useless to autograd
             x, y = x.clone(), y.clone()
         x = x.to(dtype) if x.is_floating_point() else x
+        if not y.is_floating_point() and y.dtype != torch.bool:
+            y = y.long()  # cross-entropy knows no other whole numbers
         parts = -(-len(y) // CHUNK)
         chunks += zip(x.tensor_split(parts), y.tensor_split(parts), strict=True)
     return chunks
+
+
+def first_input(batch) -> Tensor | None:
+    """Some x of ``batch``, for its shape, where that can be had without using it up."""
+    for _ in range(2):  # of (x, y), or of the first pair of several
+        batch = batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch
+    return batch if isinstance(batch, Tensor) else None
 
 
 def _is_pair(value) -> bool:
@@ -78,8 +87,21 @@ def _check(x: Tensor, y: Tensor, device: torch.device) -> None:
         raise ValueError("batch x holds NaN or infinite values; expected finite numbers")
 
 
+def check_output(output) -> Tensor:
+    """``output``, or a ValueError if a network gave several tensors where one is needed."""
+    if isinstance(output, Tensor):
+        return output
+    names = f" with {[*output]}" if isinstance(output, dict) else ""
+    raise ValueError(
+        f"the network's output is a {type(output).__name__}{names}, no tensor. Wrap the network in"
+        " a module whose forward returns the one that counts, for instance"
+        " self.net(x)['logits'] or self.net(x)[0], or pass loss= that takes such an output"
+    )
+
+
 def check_labels(output: Tensor, y: Tensor) -> None:
     """Raise ValueError unless ``y`` (n,) holds class numbers that ``output`` (n, classes) has."""
+    check_output(output)
     if output.dim() != 2 or y.dim() != 1 or y.is_floating_point() or y.dtype == torch.bool:
         raise ValueError(
             f"the network's output has shape {tuple(output.shape)} and y shape {tuple(y.shape)} of"

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import copy
 import operator
+import sys
+import warnings
 from collections.abc import Iterable
 
 import torch
@@ -79,7 +81,11 @@ def trace(model: nn.Module) -> fx.GraphModule:
         return model
     memo = own_tensors(model) | {id(parameter): parameter for parameter in model.parameters()}
     try:
-        return graph_of(copy.deepcopy(model, memo).eval())
+        own = copy.deepcopy(model, memo).eval()
+        traced = graph_of(own)
+        # A layer that is used through its weight alone is no layer any more in the graph's module.
+        traced.meta["layer_weights"] = layer_weights(own)
+        return traced
     except Exception as error:  # fx runs the user's forward: anything can come out of it
         raise ValueError(
             f"{type(model).__name__} cannot be traced by torch.fx"
@@ -87,6 +93,15 @@ def trace(model: nn.Module) -> fx.GraphModule:
             " values, or trace it yourself (torch.fx.Tracer with is_leaf_module) and pass the"
             " GraphModule."
         ) from error
+
+
+def layer_weights(net: nn.Module) -> set[str]:
+    """All names of the weights of Linear and convolution layers, also of a traced network."""
+    return set(getattr(net, "meta", {}).get("layer_weights", ())) | {
+        f"{name}.weight" if name else "weight"
+        for name, module in net.named_modules(remove_duplicate=False)
+        if isinstance(module, PRUNABLE)
+    }
 
 
 def prunable(
@@ -213,6 +228,15 @@ def _forward_order(model: nn.Module, modules: dict[str, nn.Module]) -> list[str]
     return list(dict.fromkeys([name for name in called if name in modules] + list(modules)))
 
 
+def warn(message: str) -> None:
+    """A UserWarning that points at the line outside of this library that led to it."""
+    level, frame = 1, sys._getframe()
+    ours = {__name__.partition(".")[0], "torch", "contextlib"}
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ours:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=level)
+
+
 def working_type(model: nn.Module) -> torch.dtype:
     """The widest floating-point type in the model, at least ``float32``.
 
@@ -332,17 +356,20 @@ def fewest_weights(graph: fx.Graph, names: Iterable[str]) -> dict[fx.Node, froze
     """
     names, used = set(names), {}
     first_name = _first_names(graph.owning_module)
+    constants: dict[fx.Node, frozenset[str]] = {}  # such as a transposed weight
     for node in graph.nodes:
         ways = [used[source] for source in node.all_input_nodes if source in used]
+        own = {str(node.target)} if node.op == "get_attr" else set()
+        if node.op == "call_module":
+            own = {f"{node.target}.weight" if node.target else "weight"}
+        own = {first_name.get(name, name) for name in own} & names
+        own = own.union(*(constants.get(source, ()) for source in node.all_input_nodes))
         if node.op == "placeholder":
             used[node] = frozenset()
-        elif ways and not _is_shape(node):
-            if node.op == "call_module":
-                own = {f"{node.target}.weight"}
-            else:  # a weight may also be an argument, as of nn.functional.linear
-                own = {str(arg.target) for arg in node.all_input_nodes if arg.op == "get_attr"}
-            own = {first_name.get(name, name) for name in own} & names
+        elif ways and not is_shape(node):
             used[node] = min((way | own for way in ways), key=len)
+        else:
+            constants[node] = frozenset(own)
     return used
 
 
@@ -355,12 +382,20 @@ def _first_names(model: nn.Module | None) -> dict[str, str]:
     return names
 
 
-def _is_shape(node: fx.Node) -> bool:
-    """Whether ``node`` reads a tensor's shape: a number, through which nothing flows."""
+_SHAPES = frozenset(
+    "size dim numel ndimension nelement stride is_floating_point is_complex get_device __len__"
+    " zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full"
+    " new_empty new_tensor".split()
+)
+_SHAPE_ATTRIBUTES = frozenset("shape ndim device dtype layout is_cuda requires_grad".split())
+
+
+def is_shape(node: fx.Node) -> bool:
+    """Whether ``node`` reads no more of a tensor than its shape, type or place."""
     if node.op == "call_method":
-        return node.target in ("size", "dim", "numel")
-    return (
-        node.op == "call_function"
-        and node.target is getattr
-        and node.args[1] in ("shape", "ndim", "device", "dtype")
-    )
+        return node.target in _SHAPES
+    if node.op != "call_function":
+        return False
+    if node.target is getattr:
+        return node.args[1] in _SHAPE_ATTRIBUTES
+    return getattr(node.target, "__name__", "") in _SHAPES | {"len", "_assert"}

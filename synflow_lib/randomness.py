@@ -11,7 +11,6 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-
 _turn = threading.RLock()
 
 
