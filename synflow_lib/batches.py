@@ -56,6 +56,13 @@ def as_batches(
     return chunks
 
 
+def first_input(batch) -> Tensor | None:
+    """Some x of ``batch``, for its shape, where that can be had without using it up."""
+    for _ in range(2):  # of (x, y), or of the first pair of several
+        batch = batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch
+    return batch if isinstance(batch, Tensor) else None
+
+
 def _is_pair(value) -> bool:
     return (
         isinstance(value, (tuple, list))
@@ -80,23 +87,21 @@ def _check(x: Tensor, y: Tensor, device: torch.device) -> None:
         raise ValueError("batch x holds NaN or infinite values; expected finite numbers")
 
 
-def check_logits(output: object) -> Tensor:
-    """``output`` of a network, if it is one tensor.
-
-    Raises:
-        TypeError: a dict, a tuple, ...; the message says what to do.
-    """
-    if not isinstance(output, Tensor):
-        raise TypeError(
-            f"the network's output is a {type(output).__name__}; expected one tensor of logits"
-            " (batch, classes). Wrap the network in a module whose forward returns the logits only"
-        )
-    return output
+def check_output(output) -> Tensor:
+    """``output``, or a ValueError if a network gave several tensors where one is needed."""
+    if isinstance(output, Tensor):
+        return output
+    names = f" with {[*output]}" if isinstance(output, dict) else ""
+    raise ValueError(
+        f"the network's output is a {type(output).__name__}{names}, no tensor. Wrap the network in"
+        " a module whose forward returns the one that counts, for instance"
+        " self.net(x)['logits'] or self.net(x)[0], or pass loss= that takes such an output"
+    )
 
 
 def check_labels(output: Tensor, y: Tensor) -> None:
     """Raise ValueError unless ``y`` (n,) holds class numbers that ``output`` (n, classes) has."""
-    check_logits(output)
+    check_output(output)
     if output.dim() != 2 or y.dim() != 1 or y.is_floating_point() or y.dtype == torch.bool:
         raise ValueError(
             f"the network's output has shape {tuple(output.shape)} and y shape {tuple(y.shape)} of"

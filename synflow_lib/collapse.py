@@ -20,6 +20,7 @@ from .graph import BATCH_NORM, fewest_weights, prunable, skeleton, trace
 from .graph import input_shape as find_input_shape
 from .masks import Masks
 from .methods import Method
+from .operations import check
 from .pruning import Schedule, prune, trajectory
 from .randomness import own_random_numbers
 from .saliency import Scorer, resolve
@@ -56,7 +57,9 @@ def max_compression(model: nn.Module, criterion: str = "layer", **select) -> flo
 
 
 def _shortest_path(model: nn.Module, names: set[str]) -> int:
-    graph = trace(model).graph
+    traced = trace(model)
+    graph = traced.graph
+    check(graph, dict(traced.named_modules()))
     end = next(node for node in graph.nodes if node.op == "output")
     used = fewest_weights(graph, names)
     if end not in used:
@@ -74,8 +77,8 @@ class PathProbe:
     @torch.inference_mode(False)  # tensors made under inference mode can have no gradient
     def __init__(self, model: nn.Module, input_shape: Iterable[int] | None = None) -> None:
         shape = find_input_shape(model, input_shape)
-        trace(model)  # a clear error now rather than a wrong answer later
-        self.net = skeleton(model, device="cpu").float()
+        traced = trace(model)  # before its numbers are gone: constants may be computed of them
+        self.net = skeleton(traced, device="cpu").float()
         with torch.no_grad():
             for module in self.net.modules():
                 for name, parameter in module.named_parameters(recurse=False):
@@ -86,9 +89,10 @@ class PathProbe:
             norms = {n for n, m in self.net.named_modules() if isinstance(m, BATCH_NORM)}
             for name, buffer in self.net.named_buffers():
                 if name.rpartition(".")[0] not in norms:
-                    buffer.copy_(model.get_buffer(name))
+                    buffer.copy_(traced.get_buffer(name))
         self.pipes = Pipes(self.net, sum_pools=True)
         self.weights = dict(self.net.named_parameters(remove_duplicate=False))
+        self.masked: list[str] = []
         self.inflow = torch.ones(1, *shape)
         self.signs = Signs(self.net)
 
@@ -96,6 +100,9 @@ class PathProbe:
     def _set(self, masks: Masks, dtype: torch.dtype) -> None:
         self.net.to(dtype)
         self.inflow = self.inflow.to(dtype)
+        for name in self.masked:  # by the masks before
+            self.weights[name].fill_(1.0)
+        self.masked = [name for name in masks if name in self.weights and name[-4:] != "bias"]
         for name, mask in masks.items():
             if name not in self.weights or self.weights[name].shape != mask.shape:
                 raise ValueError(f"the masks' {name!r} does not fit the model")

@@ -6,7 +6,6 @@ input to output are the same computation, a sum over paths, on different numbers
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -14,35 +13,27 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from .graph import BATCH_NORM, PRUNABLE, fewest_weights, trace
-
-_IDENTITY = (nn.modules.dropout._DropoutNd, nn.Softmax, nn.LogSoftmax)
-# Normalizations without stored statistics: what is linear in them is their scale.
-_SCALE = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.instancenorm._InstanceNorm)
-_ACTIVATION_FUNCTIONS = {
-    getattr(nn.functional, name)
-    for name in (
-        "relu relu6 leaky_relu elu gelu silu mish hardswish hardtanh selu celu softplus tanh"
-        " sigmoid hardsigmoid softmax log_softmax dropout dropout2d dropout3d alpha_dropout"
-    ).split()
-} | {torch.relu, torch.tanh, torch.sigmoid, torch.softmax, torch.log_softmax}
-_ACTIVATION_METHODS = {"relu", "relu_", "tanh", "sigmoid", "softmax", "log_softmax"}
+from .graph import PRUNABLE, fewest_weights, trace, warn
+from .operations import Operations
+from .randomness import own_random_numbers
 
 
 class Pipes(nn.Module):
     """Runs a linearized network node by node, so that the caller can rescale on the way.
 
-    Activations, dropout and softmax pass their input through: on non-negative numbers ReLU is the
-    identity, and the paths do not depend on the shape of an activation. Where the network cannot
-    be traced its own forward runs instead and nothing is rescaled.
+    What every node does to the paths stands in `synflow_lib.operations`. Where the network cannot
+    be traced its own forward runs instead, with a warning, and nothing is rescaled.
 
     Args:
         net: a linearized working copy (see `linearize_`).
-        sum_pools: let max-pooling pass every path, not only that of the largest input. The
-            network's function takes the largest; the set of its paths holds them all.
+        sum_pools: let max-pooling pass every path (see `Operations`).
         names: the weights that count for the length of a path, for ``shortest``.
         skip: names of modules that pass their input through (BatchNorm folded into a weight).
         layer: gives what runs in place of a weight layer, or None for the module itself.
+        biases: constants count as well, in modules and functions.
+
+    Raises:
+        ValueError: an operation that is not known, a second input.
     """
 
     def __init__(
@@ -53,18 +44,25 @@ class Pipes(nn.Module):
         names: Iterable[str] = (),
         skip: Iterable[str] = (),
         layer: Callable[[nn.Module], Callable[[Tensor], Tensor] | None] = lambda module: None,
+        biases: bool = False,
     ) -> None:
         super().__init__()
-        self.net, self.layer = net, layer
+        self.net, self.biases = net, biases
         self.sum_pools = sum_pools
         self.detours: dict[fx.Node, list[fx.Node]] = {}
         self.steps: list[_Step] = []
         try:
             self.graph: fx.Graph | None = trace(net).graph
-        except ValueError:
-            self.graph = None
+        except ValueError as error:
+            self.graph, self.checked = None, False
+            warn(
+                f"{error} Without its graph SynFlow runs the forward itself on |W|, which is right"
+                " where it is made of layers, ReLU, sums and max-pooling"
+            )
             return
         self.modules_by_name = dict(net.named_modules())
+        operations = Operations(self.graph, self.modules_by_name, every=sum_pools, biases=biases)
+        self.flows = operations.flows
         skip = set(skip)
         last_use = {}
         for node in self.graph.nodes:
@@ -77,7 +75,15 @@ class Pipes(nn.Module):
                     f"the network takes a second input, {node.target!r}; expected one tensor."
                     " Wrap it in a module with a single input"
                 )
-            self.steps.append(_Step(node, self._operation(node, skip), list(dict.fromkeys(done))))
+            if node not in self.flows:
+                run = operations.constant(node, net)
+            elif node.op == "call_module" and node.target in skip:
+                run = None
+            else:
+                run = operations.run(node)
+                if isinstance(run, PRUNABLE):
+                    run = layer(run) or run
+            self.steps.append(_Step(node, run, list(dict.fromkeys(done))))
         if names:
             used = fewest_weights(self.graph, names)
             for node in used:
@@ -102,51 +108,55 @@ class Pipes(nn.Module):
         through the fewest weights count: where branches meet, longer ones bring nothing.
         """
         if self.graph is None:
-            return _total(self.net(x))
+            return self._own_forward(x)
         live: dict[fx.Node, Tensor] = {}
+        constants: dict[fx.Node, object] = {}
         for step in self.steps:
             node = step.node
+            flows = node in self.flows
             if node.op == "output":
-                return _total(_fetch(node.args[0], live))
+                return _total(_fetch(node.args[0], live | dict.fromkeys(constants)))
             if node.op == "placeholder":
-                live[node] = node.args[0] if str(node.prev.op) == "placeholder" else x
+                if flows:
+                    live[node] = x
+                else:
+                    constants[node] = node.args[0]
             elif step.run is None:
-                live[node] = live[node.all_input_nodes[0]]
+                live[node] = next(live[n] for n in node.all_input_nodes if n in self.flows)
             else:
                 values = live
+                if constants:
+                    values = values | constants
                 if shortest and node in self.detours:
                     nothing = {way: torch.zeros_like(live[way]) for way in self.detours[node]}
-                    values = live | nothing
+                    values = values | nothing
                 args = [_fetch(arg, values) for arg in node.args]
                 kwargs = {key: _fetch(arg, values) for key, arg in node.kwargs.items()}
-                live[node] = step.run(*args, **kwargs)
+                (live if flows else constants)[node] = step.run(*args, **kwargs)
             for used in step.done:
-                del live[used]
+                live.pop(used, None)
+                constants.pop(used, None)
             if after is not None and step.run is not None and node in live:
                 after(node, live)
         raise AssertionError("a torch.fx graph ends with its output")
 
-    def _operation(self, node: fx.Node, skip: set[str]) -> Callable | None:
-        """What a node computes; None where it passes its (first) input through."""
-        if node.op in ("placeholder", "output"):
-            return None
-        if node.op == "get_attr":
-            return lambda: functools.reduce(getattr, str(node.target).split("."), self.net)
-        if node.op == "call_method":
-            if node.target in _ACTIVATION_METHODS:
-                return None
-            return lambda tensor, *args, **kw: getattr(tensor, str(node.target))(*args, **kw)
-        if node.op == "call_function":
-            if self.sum_pools and node.target in _MAX_POOLS:
-                return _MAX_POOLS[node.target]
-            return None if node.target in _ACTIVATION_FUNCTIONS else node.target
-        module = self.modules_by_name[str(node.target)]
-        if node.target in skip or isinstance(module, _IDENTITY) or _is_activation(module):
-            return None
-        if isinstance(module, _SCALE) or _uses_batch_statistics(module):
-            return functools.partial(_scaled, module)
-        own = self.layer(module) if isinstance(module, PRUNABLE) else None
-        return own or (_sum_pool(module) if self.sum_pools else None) or module
+    def _own_forward(self, x: Tensor) -> Tensor:
+        with own_random_numbers(0):
+            total = _total(self.net(x.clone()))
+            if not (self.checked or self.biases):
+                self.checked = True
+                with torch.no_grad():
+                    twice = _total(self.net(2 * x))
+                # A sum over paths is linear in the input; what is not has no rule that we know.
+                if total < 0 or not torch.allclose(twice, 2 * total.detach(), rtol=1e-3):
+                    raise ValueError(
+                        f"{type(self.net).__name__} cannot be traced by torch.fx, and its own"
+                        f" forward on |W| is no sum over paths: inputs of 1 give"
+                        f" {float(total):.4g}, inputs of 2 give {float(twice):.4g}. It has"
+                        " activations other than ReLU, norms, gates or constants; write its"
+                        " forward so that torch.fx can trace it, or use another method"
+                    )
+        return total
 
 
 @dataclass(frozen=True)
@@ -167,56 +177,13 @@ def _fetch(argument, live: dict[fx.Node, Tensor]):
 
 
 def _total(output) -> Tensor:
-    return sum(leaf.sum() for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
-
-
-def _uses_batch_statistics(module: nn.Module) -> bool:
-    return isinstance(module, BATCH_NORM) and module.running_var is None
-
-
-def _scaled(module: nn.Module, x: Tensor) -> Tensor:
-    scale = getattr(module, "weight", None)
-    if scale is None:
-        return x
-    if isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
-        return x * scale
-    return x * scale.view(1, -1, *[1] * (x.dim() - 2))
-
-
-def _is_activation(module: nn.Module) -> bool:
-    return type(module).__module__ == "torch.nn.modules.activation" and not isinstance(
-        module, nn.MultiheadAttention
-    )
-
-
-def _sum_pool(module: nn.Module) -> Callable | None:
-    for dims in (1, 2, 3):
-        if isinstance(module, getattr(nn, f"MaxPool{dims}d")):
-            return lambda x, dims=dims: _window_sum(
-                dims, x, module.kernel_size, module.stride, module.padding, module.dilation,
-                module.ceil_mode,
-            )  # fmt: skip
-        if isinstance(module, getattr(nn, f"AdaptiveMaxPool{dims}d")):
-            pool = getattr(nn.functional, f"adaptive_avg_pool{dims}d")
-            return lambda x, pool=pool: pool(x, module.output_size)
-    return None
-
-
-def _window_sum(dims, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, **_):
-    """Max-pooling as a positive sum over the same windows: positive where any input is."""
-    if dilation not in (1, (1,) * dims):
-        raise ValueError(f"max-pooling with dilation={dilation} has no sum over the same windows")
-    return getattr(nn.functional, f"avg_pool{dims}d")(x, kernel_size, stride, padding, ceil_mode)
-
-
-_MAX_POOLS = {
-    function: (lambda *a, _dims=dims, **k: _window_sum(_dims, *a, **k))
-    for dims in (1, 2, 3)
-    for function in (
-        getattr(nn.functional, f"max_pool{dims}d"),
-        getattr(torch, f"max_pool{dims}d"),
-    )
-}
+    parts = [leaf.sum() for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+    if not parts:
+        raise ValueError(
+            f"the network returns {type(output).__name__} without any tensor that depends on its"
+            " input; expected a tensor, or tensors in a dict, list or tuple"
+        )
+    return sum(parts[1:], parts[0])
 
 
 class _Positive(torch.autograd.Function):
@@ -242,8 +209,6 @@ class Signs:
         self.modules = dict(net.named_modules())
 
     def __call__(self, node: fx.Node, live: dict[fx.Node, Tensor]) -> None:
-        if node.op == "get_attr":
-            return
         module = self.modules.get(str(node.target)) if node.op == "call_module" else None
         threshold = 0.5 if isinstance(module, PRUNABLE) else 0.0
         live[node] = tree_map(

@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import copy
 import operator
+import sys
+import warnings
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+from torch.utils._pytree import tree_leaves
 
-from .randomness import own_random_numbers
+from .tracing import graph_of
 
 LINEAR = (nn.Linear,)
 CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -21,11 +27,47 @@ PRUNABLE = LINEAR + CONV + CONV_TRANSPOSED
 BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network inside ``DataParallel``, ``torch.compile`` and the like, whose names it keeps.
+
+    >>> layer = nn.Linear(2, 1)
+    >>> unwrapped(nn.DataParallel(layer)) is layer
+    True
+    """
+    wrappers = (
+        nn.DataParallel,
+        nn.parallel.DistributedDataParallel,
+        torch.optim.swa_utils.AveragedModel,
+    )
+    while True:
+        if isinstance(model, wrappers):
+            model = model.module
+        elif isinstance(model, nn.Module) and "_orig_mod" in model._modules:  # torch.compile
+            model = model._modules["_orig_mod"]
+        else:
+            return model
+
+
+def own_tensors(model: nn.Module) -> dict[int, Tensor]:
+    """A memo for ``copy.deepcopy``: what autograd computed and a module remembers, by itself.
+
+    Networks keep features, for Grad-CAM, attention maps or auxiliary losses. torch does not copy
+    such a tensor together with the computation behind it.
+    """
+    return {
+        id(leaf): leaf.detach()
+        for module in model.modules()
+        for leaf in tree_leaves({**vars(module), "_modules": None})
+        if isinstance(leaf, Tensor) and leaf.grad_fn is not None
+    }
+
+
 def trace(model: nn.Module) -> fx.GraphModule:
-    """The graph of ``model`` by ``torch.fx``; it shares the parameters of ``model``.
+    """The graph of ``model`` in evaluation mode by ``torch.fx``; it shares the parameters.
 
     Tracing runs the forward pass, which may count its calls or draw random numbers, so it runs on
-    a copy and with random numbers of its own.
+    a copy; other threads, and the caller's random numbers, do not notice. Dropout, stochastic
+    depth and auxiliary outputs, which exist in train mode only, are on no path.
 
     Raises:
         ValueError: the forward pass cannot be traced, for instance because it branches on the
@@ -34,12 +76,16 @@ def trace(model: nn.Module) -> fx.GraphModule:
     >>> [node.op for node in trace(nn.Sequential(nn.Linear(2, 1))).graph.nodes]
     ['placeholder', 'call_module', 'output']
     """
+    model = unwrapped(model)
     if isinstance(model, fx.GraphModule):
         return model
+    memo = own_tensors(model) | {id(parameter): parameter for parameter in model.parameters()}
     try:
-        with own_random_numbers():
-            memo = {id(parameter): parameter for parameter in model.parameters()}
-            return fx.symbolic_trace(copy.deepcopy(model, memo))
+        own = copy.deepcopy(model, memo).eval()
+        traced = graph_of(own)
+        # A layer that is used through its weight alone is no layer any more in the graph's module.
+        traced.meta["layer_weights"] = layer_weights(own)
+        return traced
     except Exception as error:  # fx runs the user's forward: anything can come out of it
         raise ValueError(
             f"{type(model).__name__} cannot be traced by torch.fx"
@@ -47,6 +93,15 @@ def trace(model: nn.Module) -> fx.GraphModule:
             " values, or trace it yourself (torch.fx.Tracer with is_leaf_module) and pass the"
             " GraphModule."
         ) from error
+
+
+def layer_weights(net: nn.Module) -> set[str]:
+    """All names of the weights of Linear and convolution layers, also of a traced network."""
+    return set(getattr(net, "meta", {}).get("layer_weights", ())) | {
+        f"{name}.weight" if name else "weight"
+        for name, module in net.named_modules(remove_duplicate=False)
+        if isinstance(module, PRUNABLE)
+    }
 
 
 def prunable(
@@ -64,7 +119,8 @@ def prunable(
         model: any module.
         bias: also the biases of those layers (and of BatchNorm with ``batch_norm``).
         batch_norm: also BatchNorm's scale gamma.
-        keep: names of layers (``"fc"``) or parameters (``"fc.weight"``) to leave dense.
+        keep: names of layers (``"fc"``), of modules that hold layers (``"classifier"``) or of
+            parameters (``"fc.weight"``) to leave dense.
 
     Returns:
         Parameter name -> parameter. Forward order is the order of execution where the model can
@@ -79,6 +135,7 @@ def prunable(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    model = unwrapped(model)
     keep = {keep} if isinstance(keep, str) else set(keep)
     modules = dict(model.named_modules())
     unknown = keep - set(modules) - {name for name, _ in model.named_parameters()}
@@ -96,7 +153,7 @@ def prunable(
         for kind in kinds:
             parameter = getattr(module, kind, None)
             full = f"{name}.{kind}" if name else kind
-            if parameter is None or id(parameter) in seen or {name, full} & keep:
+            if parameter is None or id(parameter) in seen or _within(full, keep):
                 continue
             if isinstance(parameter, nn.parameter.UninitializedParameter):
                 raise ValueError(
@@ -104,9 +161,8 @@ def prunable(
                 )
             if not isinstance(parameter, nn.Parameter):
                 raise ValueError(
-                    f"{full} is computed from other tensors (a parametrization or"
-                    " torch.nn.utils.prune); make it permanent first, for instance with"
-                    " torch.nn.utils.prune.remove(module, 'weight')"
+                    f"{full} is computed from other tensors, so zeros in it would not last; make"
+                    f" it a parameter first: {_remedy(name, module, kind)}"
                 )
             seen.add(id(parameter))
             found[full] = parameter
@@ -118,6 +174,50 @@ def prunable(
     return found
 
 
+def _within(name: str, keep: set[str]) -> bool:
+    """Whether ``keep`` holds the parameter's name or that of a module around it."""
+    return any(not outer or f"{name}.".startswith(f"{outer}.") for outer in keep)
+
+
+def _remedy(name: str, module: nn.Module, kind: str) -> str:
+    """The call that turns a computed weight into a parameter, by what computes it."""
+    where = f"(model.get_submodule({name!r}), {kind!r})"
+    if parametrize.is_parametrized(module, kind):
+        return f"torch.nn.utils.parametrize.remove_parametrizations{where}"
+    for hook in module._forward_pre_hooks.values():
+        if getattr(hook, "name", None) != kind:
+            continue
+        if isinstance(hook, WeightNorm):
+            return f"torch.nn.utils.remove_weight_norm{where}"
+        if isinstance(hook, SpectralNorm):
+            return f"torch.nn.utils.remove_spectral_norm{where}"
+    if f"{kind}_orig" in module._parameters:
+        return f"torch.nn.utils.prune.remove{where}"
+    return f"assign torch.nn.Parameter(model.get_submodule({name!r}).{kind}.detach())"
+
+
+def left_out(model: nn.Module, keep: Iterable[str] = ()) -> dict[str, int]:
+    """Weights that pruning never counts: name -> size, of what multiplies or is looked up.
+
+    Recurrent layers, attention's packed projections, embeddings and parameters of your own, with
+    two or more directions. Biases, norms and scales are few and stay in any case.
+
+    >>> left_out(nn.Sequential(nn.LSTM(3, 2, bias=False), nn.Linear(2, 2)))
+    {'0.weight_ih_l0': 24, '0.weight_hh_l0': 16}
+    """
+    model = unwrapped(model)
+    keep = {keep} if isinstance(keep, str) else set(keep)
+    counted = {id(m._parameters.get("weight")) for m in model.modules() if isinstance(m, PRUNABLE)}
+    return {
+        name: parameter.numel()
+        for name, parameter in model.named_parameters()
+        if id(parameter) not in counted
+        and not isinstance(parameter, nn.parameter.UninitializedParameter)
+        and sum(size > 1 for size in parameter.shape) > 1
+        and not _within(name, keep)
+    }
+
+
 def _forward_order(model: nn.Module, modules: dict[str, nn.Module]) -> list[str]:
     try:
         graph = trace(model).graph
@@ -126,6 +226,15 @@ def _forward_order(model: nn.Module, modules: dict[str, nn.Module]) -> list[str]
     called = [str(node.target) for node in graph.nodes if node.op == "call_module"]
     # Modules that never run come last; dict.fromkeys drops the second call of a shared module.
     return list(dict.fromkeys([name for name in called if name in modules] + list(modules)))
+
+
+def warn(message: str) -> None:
+    """A UserWarning that points at the line outside of this library that led to it."""
+    level, frame = 1, sys._getframe()
+    ours = {__name__.partition(".")[0], "torch", "contextlib"}
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ours:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=level)
 
 
 def working_type(model: nn.Module) -> torch.dtype:
@@ -157,13 +266,14 @@ def working_copy(model: nn.Module, instead: dict[int, nn.Parameter] | None = Non
     Raises:
         ValueError: the model cannot be copied, or has no `working_type`.
     """
+    model = unwrapped(model)
     dtype = working_type(model)
     try:
-        net = copy.deepcopy(model, dict(instead or {}))
+        net = copy.deepcopy(model, own_tensors(model) | dict(instead or {}))
     except Exception as error:
         raise ValueError(
-            f"{type(model).__name__} cannot be copied ({error}). If it uses parametrizations or"
-            " torch.nn.utils.prune, make them permanent first"
+            f"{type(model).__name__} cannot be copied ({error}), and no other copy would be"
+            " private: something that it holds refuses copy.deepcopy"
         ) from error
     net.to(dtype)
     for parameter in net.parameters():
@@ -185,6 +295,7 @@ def input_shape(
     >>> input_shape(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)))
     (12,)
     """
+    model = unwrapped(model)
     own = getattr(model, "input_shape", None)
     if given is not None:
         shape = tuple(given)
@@ -227,8 +338,9 @@ def is_addition(node: fx.Node) -> bool:
 
 def skeleton(model: nn.Module, device: str = "meta") -> nn.Module:
     """A copy of ``model`` in evaluation mode whose tensors hold shapes and no numbers."""
+    model = unwrapped(model)
     tensors = [*model.parameters(), *model.buffers()]
-    memo = {
+    memo = own_tensors(model) | {
         id(t): nn.Parameter(torch.empty_like(t, device=device), requires_grad=False)
         if isinstance(t, nn.Parameter)
         else torch.empty_like(t, device=device)
@@ -244,17 +356,20 @@ def fewest_weights(graph: fx.Graph, names: Iterable[str]) -> dict[fx.Node, froze
     """
     names, used = set(names), {}
     first_name = _first_names(graph.owning_module)
+    constants: dict[fx.Node, frozenset[str]] = {}  # such as a transposed weight
     for node in graph.nodes:
         ways = [used[source] for source in node.all_input_nodes if source in used]
+        own = {str(node.target)} if node.op == "get_attr" else set()
+        if node.op == "call_module":
+            own = {f"{node.target}.weight" if node.target else "weight"}
+        own = {first_name.get(name, name) for name in own} & names
+        own = own.union(*(constants.get(source, ()) for source in node.all_input_nodes))
         if node.op == "placeholder":
             used[node] = frozenset()
-        elif ways and not _is_shape(node):
-            if node.op == "call_module":
-                own = {f"{node.target}.weight"}
-            else:  # a weight may also be an argument, as of nn.functional.linear
-                own = {str(arg.target) for arg in node.all_input_nodes if arg.op == "get_attr"}
-            own = {first_name.get(name, name) for name in own} & names
+        elif ways and not is_shape(node):
             used[node] = min((way | own for way in ways), key=len)
+        else:
+            constants[node] = frozenset(own)
     return used
 
 
@@ -267,12 +382,20 @@ def _first_names(model: nn.Module | None) -> dict[str, str]:
     return names
 
 
-def _is_shape(node: fx.Node) -> bool:
-    """Whether ``node`` reads a tensor's shape: a number, through which nothing flows."""
+_SHAPES = frozenset(
+    "size dim numel ndimension nelement stride is_floating_point is_complex get_device __len__"
+    " zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full"
+    " new_empty new_tensor".split()
+)
+_SHAPE_ATTRIBUTES = frozenset("shape ndim device dtype layout is_cuda requires_grad".split())
+
+
+def is_shape(node: fx.Node) -> bool:
+    """Whether ``node`` reads no more of a tensor than its shape, type or place."""
     if node.op == "call_method":
-        return node.target in ("size", "dim", "numel")
-    return (
-        node.op == "call_function"
-        and node.target is getattr
-        and node.args[1] in ("shape", "ndim", "device", "dtype")
-    )
+        return node.target in _SHAPES
+    if node.op != "call_function":
+        return False
+    if node.target is getattr:
+        return node.args[1] in _SHAPE_ATTRIBUTES
+    return getattr(node.target, "__name__", "") in _SHAPES | {"len", "_assert"}

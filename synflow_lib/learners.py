@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from .batches import check_logits
+from .batches import check_output
 from .masks import Masks
 from .recipes import Recipe
 
@@ -172,7 +172,7 @@ class One(Learner):
         self.model.train(train)
         if self.channels_last and x.dim() == 4:
             x = x.contiguous(memory_format=torch.channels_last)
-        return check_logits(self.run(x[0] if own else x)).unsqueeze(0)
+        return check_output(self.run(x[0] if own else x)).unsqueeze(0)
 
     def finite(self) -> list[bool]:
         """For each copy whether all that it trains is finite."""
@@ -224,7 +224,7 @@ class Many(Learner):
 
         def one(stacked: dict, buffers: dict, x: Tensor) -> Tensor:
             parameters = {name: stacked[source] for name, source in self.names.items()}
-            return check_logits(
+            return check_output(
                 torch.func.functional_call(self.skeleton, (parameters, buffers), (x,))
             )
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from .batches import first_input
 from .graph import input_shape as find_input_shape
 from .masks import Masks
 from .methods import Method, SynFlow
@@ -185,9 +186,7 @@ class PruningLoop:
 
     def cuts(self) -> list[list[int]]:
         """The cuts of the network, each as the numbers of the layers that cross it."""
-        batch = self.context.batch
-        example = batch[0] if isinstance(batch, (tuple, list)) and len(batch) else None
-        example = example[0] if isinstance(example, (tuple, list)) else example
+        example = first_input(self.context.batch)
         shape = find_input_shape(self.model, self.context.input_shape, example)
         number = {name: position for position, name in enumerate(self.work.names)}
         named = [[f"{n}.weight" for n in names] for names, _ in wiring(self.model, shape).cuts()]

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from .batches import first_input
 from .borders import narrow
 from .compact import Compactor, Take
 from .flow import Pipes
@@ -77,9 +78,7 @@ class SynFlow(Method):
 
     def __init__(self, work: Workspace, context: Context) -> None:
         super().__init__(work, context)
-        example = context.batch[0] if isinstance(context.batch, (tuple, list)) else None
-        example = example[0] if isinstance(example, (tuple, list)) else example
-        shape = input_shape(work.net, context.input_shape, example)
+        shape = input_shape(work.net, context.input_shape, first_input(context.batch))
         constants = any(name.endswith("bias") for name in work.names)
         if constants:  # with constants R is not homogeneous, so only more range can help
             double = {name: view.double() for name, view in work.views(work.flat).items()}
@@ -92,11 +91,13 @@ class SynFlow(Method):
         with contextlib.suppress(ValueError):  # its own forward runs where it cannot be traced
             work.net = trace(work.net)  # once, for all that reads the graph
         linearize_(work.net, constants=constants)
-        folded = [] if constants else fold_norms_(work.net, keep=work.names)
+        folded = [] if constants else fold_norms_(work.net, shape, keep=work.names)
         fast = context.fast and not constants
         on_cpu = work.flat.device.type == "cpu"  # a GPU has its own way of working in pieces
         self.modules = weight_layers(work) if fast and on_cpu else {}
-        self.pipes = Pipes(work.net, names=work.names, skip=folded, layer=self._layer)
+        self.pipes = Pipes(
+            work.net, names=work.names, skip=folded, layer=self._layer, biases=constants
+        )
         rescales = self.pipes.graph is not None and not constants
         # The shortest paths may carry a very different total: powers of their own.
         self.rescalers = [Rescaler(self.pipes), Rescaler(self.pipes)] if rescales else None

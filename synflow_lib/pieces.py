@@ -18,6 +18,8 @@ from typing import TypeVar
 
 import torch
 
+from .randomness import alone
+
 PIECE = 1 << 18  # numbers; with what is computed from them they stay in a core's cache
 
 _Piece = TypeVar("_Piece")
@@ -37,15 +39,19 @@ def spans(length: int, size: int = PIECE) -> list[slice]:
 
 @contextlib.contextmanager
 def fixed_order() -> Iterator[None]:
-    """Torch on one CPU thread inside, `in_pieces` on as many as torch had."""
-    threads = torch.get_num_threads()
-    token = _threads.set(max(threads, _threads.get()))
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        _threads.reset(token)
+    """Torch on one CPU thread inside, `in_pieces` on as many as torch had.
+
+    That number belongs to the process: other threads that want to enter wait.
+    """
+    with alone():
+        threads = torch.get_num_threads()
+        token = _threads.set(max(threads, _threads.get()))
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            _threads.reset(token)
 
 
 def in_pieces(function: Callable[[_Piece], _Result], pieces: Sequence[_Piece]) -> list[_Result]:

@@ -3,11 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
+import threading
 from collections.abc import Iterator
 
 import numpy as np
 import torch
+
+_turn = threading.RLock()
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Only one thread at a time inside: for what a process has once, whatever its threads do.
+
+    Its random number generators and torch's number of threads, above all. A thread may enter again
+    what it has entered already.
+
+    >>> with alone(), alone():
+    ...     pass
+    """
+    with _turn:
+        yield
+
+
+def _new_turn() -> None:
+    global _turn
+    _turn = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has none of the threads that wait or hold
+    os.register_at_fork(after_in_child=_new_turn)
 
 
 @contextlib.contextmanager
@@ -15,7 +42,8 @@ def own_random_numbers(seed: int | None = None) -> Iterator[None]:
     """Random numbers of torch, numpy and Python, in the block apart from those of the caller.
 
     Models, scorers and data loaders may draw from any of these generators. After the block, also
-    after an error, all of them are where they were before.
+    after an error, all of them are where they were before. Threads wait for each other in front of
+    the block; one that draws from these generators without entering it draws the block's numbers.
 
     Args:
         seed: of all generators inside the block; None goes on from the caller's state.
@@ -29,22 +57,23 @@ def own_random_numbers(seed: int | None = None) -> Iterator[None]:
     >>> torch.equal(before, torch.get_rng_state())
     True
     """
-    cuda = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    states = {device: torch.cuda.get_rng_state(device) for device in cuda}
-    torch_state, python_state = torch.get_rng_state(), random.getstate()
-    numpy_state = np.random.get_state()  # noqa: NPY002, others' code draws from it
-    try:
-        if seed is not None:
-            # Not torch.manual_seed: where CUDA has not started yet, it would seed its start.
-            torch.default_generator.manual_seed(seed)
-            for device in cuda:
-                torch.cuda.default_generators[device].manual_seed(seed)
-            random.seed(seed)
-            np.random.seed(seed % 2**32)  # noqa: NPY002
-        yield
-    finally:
-        torch.set_rng_state(torch_state)
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)  # noqa: NPY002
-        for device, state in states.items():
-            torch.cuda.set_rng_state(state, device)
+    with alone():
+        cuda = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+        states = {device: torch.cuda.get_rng_state(device) for device in cuda}
+        torch_state, python_state = torch.get_rng_state(), random.getstate()
+        numpy_state = np.random.get_state()  # noqa: NPY002, others' code draws from it
+        try:
+            if seed is not None:
+                # Not torch.manual_seed: where CUDA has not started yet, it would seed its start.
+                torch.default_generator.manual_seed(seed)
+                for device in cuda:
+                    torch.cuda.default_generators[device].manual_seed(seed)
+                random.seed(seed)
+                np.random.seed(seed % 2**32)  # noqa: NPY002
+            yield
+        finally:
+            torch.set_rng_state(torch_state)
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)  # noqa: NPY002
+            for device, state in states.items():
+                torch.cuda.set_rng_state(state, device)

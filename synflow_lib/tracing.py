@@ -1,0 +1,129 @@
+"""Tracing by ``torch.fx`` that no other thread notices.
+
+``torch.fx.symbolic_trace`` replaces ``nn.Module.__call__`` and ``__getattr__`` for the whole
+process while it runs: a forward pass in another thread would be recorded, or fail. Here only the
+modules of the private copy that is traced are watched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+from torch.fx import _symbolic_trace as fx_internals
+from torch.overrides import TorchFunctionMode
+
+_one_trace = threading.RLock()
+
+
+def graph_of(copy: nn.Module) -> fx.GraphModule:
+    """The graph of ``copy``, whose forward runs and whose class is another while it does.
+
+    Raises:
+        Exception: whatever the forward raises, and what torch.fx has to say about it.
+    """
+    tracer = _Tracer()
+    # torch.fx.wrap replaces functions in their modules meanwhile: calls without a traced value go
+    # through to the original, but two that put things back out of order would leave it replaced.
+    with _one_trace, _no_draws():
+        graph = tracer.trace(copy)
+    return fx.GraphModule(copy, graph, type(copy).__name__)
+
+
+class _Tracer(fx.Tracer):
+    """``torch.fx.Tracer``, except for how it learns of calls and of reads of parameters."""
+
+    def trace(self, root: nn.Module, concrete_args=None) -> fx.Graph:
+        forward = type(root).forward
+        self.root = root
+        self.root_module_name = root._get_name()
+        self.submodule_paths = {module: name for name, module in root.named_modules()}
+        self.tensor_attrs = {
+            value: f"{name}.{attribute}" if name else attribute
+            for name, module in root.named_modules()
+            for attribute, value in vars(module).items()
+            if isinstance(value, Tensor)
+        }
+        self.graph = fx.Graph(tracer_cls=type(self))
+        function, arguments = self.create_args_for_root(forward, True, None)
+        with fx_internals._Patcher() as patcher, self._watching(root, patcher):
+            fx_internals._patch_wrapped_functions(patcher)
+            self._wrap(patcher, forward.__globals__)
+            for module in self._autowrap_search:
+                self._wrap(patcher, vars(module))
+            result = function(*arguments)
+            self.create_node("output", "output", (self.create_arg(result),), {})
+        return self.graph
+
+    def _wrap(self, patcher: fx_internals._Patcher, names: dict) -> None:
+        """Let functions such as ``math.sqrt`` take traced values where ``names`` has them."""
+        fx_internals._autowrap_check(patcher, names, self._autowrap_function_ids)
+
+    @contextlib.contextmanager
+    def _watching(self, root: nn.Module, patcher: fx_internals._Patcher) -> Iterator[None]:
+        """Every module of ``root`` under a class of its own, which tells the tracer."""
+        modules, proxies = list(root.modules()), {}
+        kinds = {id(module): type(module) for module in modules}
+        watched = {kind: self._watched(kind, patcher, proxies) for kind in set(kinds.values())}
+        try:
+            for module in modules:
+                module.__class__ = watched[type(module)]
+            yield
+        finally:
+            for module in modules:
+                module.__class__ = kinds[id(module)]
+
+    def _watched(self, kind: type, patcher: fx_internals._Patcher, proxies: dict) -> type:
+        def call(module: nn.Module, *args, **kwargs):
+            self._wrap(patcher, getattr(module.forward, "__globals__", {}))
+            return self.call_module(
+                module, lambda *a, **k: kind.__call__(module, *a, **k), args, kwargs
+            )
+
+        def read(module: nn.Module, name: str):
+            return self.getattr(name, kind.__getattr__(module, name), proxies)
+
+        own = {"__call__": call, "__getattr__": read, "__module__": kind.__module__}
+        return type(kind.__name__, (kind,), own | {"__qualname__": kind.__qualname__})
+
+
+_DRAWS = frozenset(
+    "rand randn randint randperm rand_like randn_like randint_like bernoulli bernoulli_ normal"
+    " normal_ uniform_ multinomial poisson exponential_ geometric_ cauchy_ log_normal_ random_"
+    " dropout alpha_dropout feature_dropout feature_alpha_dropout rrelu gumbel_softmax".split()
+)
+
+
+class _Undrawn(TorchFunctionMode):
+    """Puts torch's generator back after every draw; a mode belongs to its thread alone."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if getattr(function, "__name__", "") not in _DRAWS:
+            return function(*args, **(kwargs or {}))
+        state = torch.get_rng_state()
+        try:
+            return function(*args, **(kwargs or {}))
+        finally:
+            torch.set_rng_state(state)
+
+
+@contextlib.contextmanager
+def _no_draws() -> Iterator[None]:
+    """What the forward draws while it is traced, nobody misses.
+
+    Generators that were not drawn from are not touched: another thread may be using them.
+    """
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        with _Undrawn():
+            yield
+    finally:
+        if random.getstate() != python_state:
+            random.setstate(python_state)
+        if np.random.get_state()[2] != numpy_state[2]:  # noqa: NPY002
+            np.random.set_state(numpy_state)  # noqa: NPY002
