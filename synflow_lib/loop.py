@@ -77,6 +77,8 @@ class PruningLoop:
             alive = torch.ones(self.total, dtype=torch.bool, device=device)
             stay = torch.empty_like(alive)
             method = self.method_class(self.work, self.context)
+            if record:
+                record.within = method.within
             for step in itertools.count() if length is None else range(length):
                 scores = self.score(method)
                 left = decide(step, scores, alive, stay, method)
@@ -112,7 +114,7 @@ class PruningLoop:
         def decide(step: int, scores: Tensor, alive: Tensor, stay: Tensor, method: Method) -> int:
             if record and isinstance(method, SynFlow):
                 record.cut = float(method.total)  # on a chain the score of every layer
-            keep_largest(scores, counts[step], alive, out=stay)
+            keep_largest(scores, counts[step], alive, within=method.within, out=stay)
             return counts[step]
 
         return self.masks(self.loop(decide, len(counts), record))
@@ -126,20 +128,22 @@ class PruningLoop:
             cut = float(method.total) if isinstance(method, SynFlow) else float("nan")
             # A scorer of the user's may be less precise than the weights, or more.
             scores = scores.to(torch.promote_types(known, scores.dtype))
-            return Trajectory.ranked(self.layout, scores, cut)
+            return Trajectory.ranked(self.layout, scores, cut, method.within)
 
     def local(self, densities: list[float], compression: float) -> Masks:
         """The same within every layer, at least one weight each."""
         goal = [kept_at(size, min(compression, size)) for size in self.sizes]
 
-        def decide(step: int, scores: Tensor, alive: Tensor, stay: Tensor, _) -> int:
+        def decide(step: int, scores: Tensor, alive: Tensor, stay: Tensor, method: Method) -> int:
             counts = [round(size * densities[step]) for size in self.sizes]
             if step == len(densities) - 1:
                 counts = goal
             kept = [max(a, b) for a, b in zip(counts, goal, strict=True)]
             views = [self.work.views(t).values() for t in (scores, alive, stay)]
             for part, on, out, k in zip(*views, kept, strict=True):
-                keep_largest(part.flatten(), k, on.flatten(), out=out.view(-1))
+                keep_largest(
+                    part.flatten(), k, on.flatten(), within=method.within, out=out.view(-1)
+                )
             return sum(kept)
 
         return self.masks(self.loop(decide, len(densities)))
@@ -158,13 +162,12 @@ class PruningLoop:
             if left <= stop:
                 return None
             record.cut = self._least(cuts, scores, alive, method)
-            keep_cut(scores, record.cut * slack, alive, out=stay)
+            keep_cut(scores, record.cut * slack, alive, within=method.within, out=stay)
             if isinstance(method, SynFlow) and method.pipes.detours:
                 _spare_shortest(stay, alive, method, slack)
             kept = count(stay)
             if kept < stop:  # the best of what would go fill up to the count
-                gone = places(alive ^ stay)
-                stay[gone[keep_largest(scores.index_select(0, gone), stop - kept)]] = True
+                stay |= keep_largest(scores, stop - kept, alive ^ stay, within=method.within)
                 kept = stop
             return kept if kept < left else None
 
@@ -208,10 +211,8 @@ def _spare_shortest(stay: Tensor, alive: Tensor, method: SynFlow, slack: float) 
     limit = float(method.total) * slack
     if not limit:  # no such path is alive, nothing to spare
         return
-    going = places(alive ^ stay)
-    going = going[short[going].argsort(stable=True)]
-    spared = going[short[going].double().cumsum(0) >= limit]
-    if spared.numel() == going.numel():
-        keep_cut(short, limit, alive, out=stay)
+    spared = keep_cut(short, limit, alive ^ stay, within=method.within)
+    if count(spared) == count(alive ^ stay):
+        keep_cut(short, limit, alive, within=method.within, out=stay)
     else:
-        stay[spared] = True
+        stay |= spared

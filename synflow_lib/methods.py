@@ -21,6 +21,7 @@ from .fused import fused
 from .graph import input_shape, trace
 from .linear import fold_norms_, linearize_
 from .rescaling import Rescaler
+from .selection import TIES
 from .workspace import Context, Scores, Workspace, clear_errors
 
 
@@ -31,6 +32,7 @@ class Method:
     iterations = 1  # the paper's default
     mode = "eval"
     zero_scores_zero = False  # whether a weight that is zero always scores zero
+    rounds = True  # whether its scores carry errors of rounding, so that ties come out uneven
     through: Tensor | None = None  # what every cut of the network carries, where that is known
 
     def __init__(self, work: Workspace, context: Context) -> None:
@@ -39,6 +41,11 @@ class Method:
     def flat(self) -> Tensor:
         """Scores of all prunable parameters under the current weights, shape (N,)."""
         raise NotImplementedError
+
+    @property
+    def within(self) -> float:
+        """Relative distance up to which its scores tie (see `synflow_lib.selection`)."""
+        return TIES if self.rounds and self.work.flat.dtype == torch.float64 else 0.0
 
     def compact(self, alive: Tensor) -> tuple[Take, Tensor] | None:
         """Make `flat` shorter if that is free, keeping all that is alive (see `Compactor`)."""
@@ -52,6 +59,8 @@ class Method:
 class Random(Method):
     """|N(0, 1)|, drawn anew at every scoring."""
 
+    rounds = False
+
     def __init__(self, work: Workspace, context: Context) -> None:
         super().__init__(work, context)
         self.generator = torch.Generator(work.flat.device).manual_seed(context.seed)
@@ -64,6 +73,7 @@ class Random(Method):
 class Magnitude(Method):
     """|theta|."""
 
+    rounds = False
     zero_scores_zero = True
 
     def flat(self) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .graph import prunable
 from .masks import Masks
-from .selection import keep_largest
+from .selection import TIES, keep_largest
 from .trajectory import kept_at
 
 Quotas = dict[str, int]
@@ -94,7 +94,9 @@ def by_score(scores: Mapping[str, Tensor], quotas: Mapping[str, int]) -> Masks:
         _check(name, quotas[name], score.numel())
         if torch.isnan(score).any():
             raise ValueError(f"the scores of {name!r} hold NaN; check the weights and the data")
-        masks[name] = keep_largest(score.flatten(), int(quotas[name])).view(score.shape)
+        within = TIES if score.dtype == torch.float64 else 0.0
+        flat = keep_largest(score.flatten(), int(quotas[name]), within=within)
+        masks[name] = flat.view(score.shape)
     return Masks(masks)
 
 

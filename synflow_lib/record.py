@@ -21,9 +21,9 @@ class Record:
     """
 
     def __init__(self, total: int, like: Tensor) -> None:
-        self.total, self.cut = total, float("nan")
+        self.total, self.cut, self.within = total, float("nan"), 0.0
         with torch.inference_mode(False):  # they are written to later, outside of it
-            self.iteration = torch.zeros_like(like, dtype=torch.int16)
+            self.iteration = torch.zeros_like(like, dtype=torch.int32)
             self.score = torch.zeros_like(like)
         self.survived, self.last, self.origin = self.iteration, self.score, None
         self.counts: list[int] = [total]
@@ -76,4 +76,4 @@ class Record:
         self.iteration.add_(1).masked_fill_(left, SURVIVED)
         self.score.masked_fill_(left, torch.inf)
         history = pd.DataFrame(self.rows, columns=COLUMNS)
-        return Trajectory(layout, self.iteration, self.score, self.counts, history)
+        return Trajectory(layout, self.iteration, self.score, self.counts, history, self.within)

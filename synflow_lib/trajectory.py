@@ -12,9 +12,9 @@ from torch import Tensor
 
 from .masks import Masks
 from .pieces import fixed_order, in_pieces
-from .selection import count_above, first_largest, keep_largest
+from .selection import count_above, keep_largest, tied
 
-SURVIVED = torch.iinfo(torch.int16).max
+SURVIVED = torch.iinfo(torch.int32).max
 COLUMNS = ["iteration", "kept", "compression", "prune_size", "cut_size", "ratio"]
 
 
@@ -48,8 +48,9 @@ class Trajectory:
         history: one row an iteration: ``iteration, kept, compression, prune_size, cut_size,
             ratio`` (the score removed, the score of the smallest cut, their quotient).
         layout: parameter name -> shape, in forward order.
-        iteration: int16 (N,), the iteration that removed a weight, from 1; `SURVIVED` if none.
+        iteration: int32 (N,), the iteration that removed a weight, from 1; `SURVIVED` if none.
         score: (N,), its score at that time, which orders the weights within one iteration.
+        within: relative distance up to which scores tie (see `synflow_lib.selection`).
     """
 
     layout: dict[str, torch.Size]
@@ -57,10 +58,15 @@ class Trajectory:
     score: Tensor
     counts: list[int]
     history: pd.DataFrame = field(repr=False)
+    within: float = 0.0
 
     @classmethod
     def ranked(
-        cls, layout: dict[str, torch.Size], score: Tensor, cut: float = float("nan")
+        cls,
+        layout: dict[str, torch.Size],
+        score: Tensor,
+        cut: float = float("nan"),
+        within: float = 0.0,
     ) -> Trajectory:
         """What a single scoring makes: one iteration that removes everything, in its order.
 
@@ -68,9 +74,10 @@ class Trajectory:
             cut: the score of the smallest cut, where it is known.
         """
         total, size = score.numel(), float(score.sum(dtype=torch.float64))
-        iteration = torch.ones((), dtype=torch.int16, device=score.device).expand(total)
+        iteration = torch.ones((), dtype=torch.int32, device=score.device).expand(total)
         row = (1, 0, float(total), size, cut, size / cut if cut else float("nan"))
-        return cls(layout, iteration, score, [total, 0], pd.DataFrame([row], columns=COLUMNS))
+        history = pd.DataFrame([row], columns=COLUMNS)
+        return cls(layout, iteration, score, [total, 0], history, within)
 
     @property
     def total(self) -> int:
@@ -107,7 +114,8 @@ class Trajectory:
             )
         if number == 0:
             return self.masks(torch.ones_like(self.iteration, dtype=torch.bool))
-        flat = keep_largest(self.scores_of(number), kept - self.counts[number])
+        left = kept - self.counts[number]
+        flat = keep_largest(self.scores_of(number), left, within=self.within)
         if self.counts[number]:
             flat |= self.iteration > number
         return self.masks(flat)
@@ -125,27 +133,45 @@ class Trajectory:
 
     def rank(self, place: int) -> int:
         """The smallest number of kept weights that has the one at a flat ``place`` among them."""
-        number, own = int(self.iteration[place]), self.score[place]
+        number, own = int(self.iteration[place]), float(self.score[place])
         if number == SURVIVED:
             return self.counts[-1]
         scores = self.scores_of(number)
+        low, high = tied(scores, own, self.within)
         # Of equal scores the first stay longest.
-        before = count_above(scores[: place + 1], own, or_equal=True)
-        return self.counts[number] + before + count_above(scores[place + 1 :], own)
+        before = count_above(scores[: place + 1], low, or_equal=True)
+        return self.counts[number] + before + count_above(scores[place + 1 :], high)
 
-    def lasts(self) -> list[int]:
-        """The flat place of the last weight of each layer, in forward order."""
+    def _tops(self) -> list[tuple[int, float, slice]]:
+        """Of each layer its last iteration, the largest score there, and where the layer lies."""
         ends = list(itertools.accumulate(shape.numel() for shape in self.layout.values()))
         at_once = self.counts == [self.total, 0]
 
-        def last(layer: slice) -> int:
-            scores = self.score[layer]
+        def top(layer: slice) -> tuple[int, float, slice]:
+            scores, number = self.score[layer], 1
             if not at_once:
                 when = self.iteration[layer]
-                scores = scores.masked_fill(when != when.max(), -torch.inf)
-            return layer.start + first_largest(scores)
+                number = int(when.max())
+                scores = scores.masked_fill(when != number, -torch.inf)
+            return number, float(scores.max()), layer
 
-        return in_pieces(last, [slice(a, b) for a, b in zip([0, *ends], ends, strict=False)])
+        return in_pieces(top, [slice(a, b) for a, b in zip([0, *ends], ends, strict=False)])
+
+    def _first(self, layer: slice, number: int, bound: float) -> int:
+        """The first flat place in a layer that one iteration removed at ``bound`` or above."""
+        able = (self.score[layer] >= bound) & (self.iteration[layer] == number)
+        return layer.start + int(able.byte().argmax())
+
+    def lasts(self) -> list[int]:
+        """The flat place of the last weight of each layer, in forward order."""
+
+        def bound(number: int, top: float) -> float:
+            survived = number == SURVIVED
+            return top if survived else tied(self.scores_of(number), top, self.within)[0]
+
+        return [
+            self._first(layer, number, bound(number, top)) for number, top, layer in self._tops()
+        ]
 
     def last_of_each_layer(self) -> int:
         """The smallest number of kept weights at which no layer is empty yet, counted exactly.
@@ -154,6 +180,11 @@ class Trajectory:
         with it. No search over compressions.
         """
         with fixed_order():
-            places = self.lasts()
-            order = [(int(self.iteration[p]), float(self.score[p]), -p) for p in places]
-            return self.rank(-min(order)[2])
+            tops = self._tops()
+            number, least = min((number, top) for number, top, _ in tops)
+            if number == SURVIVED:
+                return self.counts[-1]
+            low, high = tied(self.scores_of(number), least, self.within)
+            # Of layers that end with equal scores, the one that lies furthest back ends first.
+            last = [layer for n, top, layer in tops if n == number and top <= high][-1]
+            return self.rank(self._first(last, number, low))

@@ -1,5 +1,6 @@
 """Exact thresholds: against sorting, on few scores with ties and on so many that sampling runs."""
 
+import itertools
 import math
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synflow_lib import selection
-from synflow_lib.selection import keep_cut, keep_largest, kth_smallest
+from synflow_lib.selection import TIES, keep_cut, keep_largest, kth_smallest, tied
 
 
 @pytest.fixture(params=["numpy", "another device"], autouse=True)
@@ -53,6 +54,77 @@ def test_keep_largest_is_a_stable_sort(values, data):
     mask = keep_largest(scores, kept)
     assert int(mask.sum()) == kept
     assert torch.equal(mask, stable(scores, kept))
+
+
+def grouped(scores, kept, within):
+    """The oracle of ties by rounding: neighbours in order closer than ``within`` share a group."""
+    order = sorted(range(len(scores)), key=lambda place: scores[place])
+    group = {order[0]: 0} if order else {}
+    for before, place in itertools.pairwise(order):
+        a, b = scores[before], scores[place]
+        near = a == b or (b - a <= within * min(abs(a), abs(b)) and not math.isinf(b - a))
+        group[place] = group[before] + (not near)
+    best = sorted(range(len(scores)), key=lambda place: (-group[place], place))[:kept]
+    return torch.tensor([place in best for place in range(len(scores))])
+
+
+# Neighbours a third of ``within`` apart, at several sizes and of both signs, and gaps beyond it.
+NEAR = st.builds(
+    lambda size, steps: size * (1 + steps * 2**-42),
+    st.sampled_from([0.0, 1e-300, 1.0, -1.0, 3.5, math.inf, -math.inf]),
+    st.integers(0, 40),
+)
+
+
+@given(st.lists(NEAR, min_size=1, max_size=30), st.data())
+def test_scores_that_rounding_cannot_tell_apart_go_by_position(values, data):
+    scores = torch.tensor(values, dtype=torch.float64)
+    kept = data.draw(st.integers(0, len(values)))
+    mask = keep_largest(scores, kept, within=TIES)
+    assert torch.equal(mask, grouped(values, kept, TIES))
+    for value in {v for v in values if not math.isinf(v)}:
+        low, high = tied(scores, value, TIES)
+        own = grouped(values, int((scores >= low).sum()), TIES)
+        assert torch.equal(own, scores >= low) and low <= value <= high
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=30), st.integers(0, 80), st.data())
+def test_rounding_changes_neither_selection(values, limit, data):
+    """Ties an ulp or a few apart, as another processor might have them: the same masks."""
+    exact = torch.tensor(values, dtype=torch.float64)
+    errors = st.lists(st.integers(-40, 40), min_size=len(values), max_size=len(values))
+    rounded = exact * (1 + torch.tensor(data.draw(errors), dtype=torch.float64) * 2**-52)
+    limit = limit * (1 - 1e-9)  # as the cut schedule has it: no sum is meant to reach it exactly
+    for kept in range(len(values) + 1):
+        one, two = (keep_largest(s, kept, within=TIES) for s in (exact, rounded))
+        assert torch.equal(one, two)
+    assert torch.equal(keep_cut(exact, limit), keep_cut(rounded, limit, within=TIES))
+
+
+def test_without_the_width_rounding_decides():
+    """The negative control of the test above."""
+    scores = torch.tensor([1.0, 1.0 + 2**-52], dtype=torch.float64)
+    assert keep_largest(scores, 1).tolist() == [False, True]
+    assert keep_largest(scores, 1, within=TIES).tolist() == [True, False]
+
+
+def test_ties_at_either_edge_of_a_bracket_among_many():
+    """Half of 300,007 scores are 1 up to rounding; wherever the count falls, position decides."""
+    generator = torch.Generator().manual_seed(4)
+    exact = torch.rand(LARGE, generator=generator, dtype=torch.float64) * 2
+    exact[torch.rand(LARGE, generator=generator) < 0.5] = 1.0
+    noise = torch.randint(-30, 31, (LARGE,), generator=generator).double() * 2**-52
+    rounded = exact * (1 + noise)
+    above, ties = int((exact > 1).sum()), int((exact == 1).sum())
+    for kept in (above - 1, above, above + 1, above + ties // 2, above + ties, above + ties + 1):
+        expected = keep_largest(exact, kept)
+        assert torch.equal(keep_largest(rounded, kept, within=TIES), expected), kept
+    for limit in (
+        1000.0,
+        float(exact[exact < 1].sum()) + 0.5,
+        float(exact[exact <= 1].sum()) - 0.5,
+    ):
+        assert torch.equal(keep_cut(rounded, limit, within=TIES), keep_cut(exact, limit)), limit
 
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=30), st.integers(0, 80))

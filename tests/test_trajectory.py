@@ -1,6 +1,7 @@
 """Trajectories: nested, exact at every compression; the cut schedule reaches rho_max uncut."""
 
 import functools
+import itertools
 
 import numpy as np
 import pandas as pd
@@ -104,9 +105,15 @@ def test_the_rank_of_a_weight_is_the_first_mask_that_keeps_it(data):
     sizes = data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))
     total = sum(sizes)
     layout = {str(number): torch.Size([size]) for number, size in enumerate(sizes)}
-    score = torch.tensor(data.draw(st.lists(st.integers(0, 3), min_size=total, max_size=total)))
+    # With errors of rounding, of which chains are made that reach further than ``within``.
+    values = st.builds(lambda n, e: n * (1 + e * 2**-41), st.integers(0, 3), st.integers(0, 6))
+    score = data.draw(st.lists(values, min_size=total, max_size=total))
+    score, within = (
+        torch.tensor(score, dtype=torch.float64),
+        data.draw(st.sampled_from([0.0, 1e-12])),
+    )
     if data.draw(st.booleans()):
-        path = Trajectory.ranked(layout, score.double())
+        path = Trajectory.ranked(layout, score, within=within)
     else:  # several iterations, some weights surviving all of them
         iteration = data.draw(st.lists(st.integers(1, 3), min_size=total, max_size=total))
         iteration = torch.tensor(iteration).sort().values
@@ -114,16 +121,19 @@ def test_the_rank_of_a_weight_is_the_first_mask_that_keeps_it(data):
         survive = iteration == 3
         path = Trajectory(
             layout,
-            iteration.masked_fill(survive, SURVIVED).short(),
-            score.double().masked_fill(survive, torch.inf),
+            iteration.masked_fill(survive, SURVIVED).int(),
+            score.masked_fill(survive, torch.inf),
             counts,
             pd.DataFrame(),
+            within,
         )
     least = path.counts[-1]
     kept = {
         count: torch.cat([mask.flatten() for mask in path.keeping(count).values()])
         for count in range(max(1, least), total + 1)
     }
+    for few, more in itertools.pairwise(kept.values()):
+        assert (few <= more).all(), "nested"
     for place in range(total):
         first = min(count for count, mask in kept.items() if mask[place])
         assert max(1, path.rank(place)) == first
@@ -243,13 +253,18 @@ def trajectories(draw):
     total = sum(sizes)
     when = draw(st.lists(st.integers(1, iterations + 1), min_size=total, max_size=total))
     score = draw(
-        st.lists(st.sampled_from([0.0, 1.0, 2.0, torch.inf]), min_size=total, max_size=total)
+        st.lists(
+            st.sampled_from([0.0, 1.0, 1.0 + 2**-50, 2.0, torch.inf]),
+            min_size=total,
+            max_size=total,
+        )
     )
-    last = torch.iinfo(torch.int16).max
-    when = torch.tensor([w if w <= iterations else last for w in when], dtype=torch.int16)
+    when = torch.tensor([w if w <= iterations else SURVIVED for w in when], dtype=torch.int32)
     counts = [total] + [int((when > t).sum()) for t in range(1, iterations + 1)]
     layout = {f"{number}.weight": torch.Size([size]) for number, size in enumerate(sizes)}
-    return Trajectory(layout, when, torch.tensor(score), counts, None)
+    within = draw(st.sampled_from([0.0, 1e-12]))
+    score = torch.tensor(score, dtype=torch.float64)
+    return Trajectory(layout, when, score, counts, None, within)
 
 
 @settings(max_examples=300)
