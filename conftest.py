@@ -1,5 +1,6 @@
 """Keeps test runs (units, doctests, notebooks) at classroom scale, out of `figures/`, `runs/`."""
 
+import json
 import os
 import shutil
 import sys
@@ -47,6 +48,14 @@ def _fill(runs):
         print(f"{len(lines)} trainings of the notebooks are taken from {recorded.FILE.name}")
     else:
         print(f"training code has changed since {recorded.FILE.name}: notebooks train everything")
+
+
+def pytest_collection_modifyitems(items):
+    """The notebook that takes longest comes first: last, it would leave the other cores idle."""
+    taken = Path(__file__).parent / "figures" / "provenance.json"
+    if items and all(item.path.suffix == ".ipynb" for item in items) and taken.exists():
+        notebooks = json.loads(taken.read_text(encoding="utf-8"))["notebooks"]
+        items.sort(key=lambda item: -notebooks.get(item.path.stem, {}).get("seconds", 0))
 
 
 def pytest_unconfigure(config):
