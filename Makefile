@@ -1,9 +1,11 @@
-# Two commands on a machine that has only Python 3.10+ and make:
+# The commands on a machine that has only Python 3.10+ and make:
 #
 #     make figures        every notebook executed, every figure in figures/
-#     make test           unit tests, doctests, and the notebooks' checked numbers
+#     make test           unit tests, doctests, and the notebooks' checked numbers; trained runs
+#                         come from results/, and a sample of them is trained anew
+#     make test-all       the same, and the notebooks train everything anew
 #
-# Both set up .venv first, once, with the versions of constraints.txt. Options:
+# All set up .venv first, once, with the versions of constraints.txt. Options:
 #
 #     PYTHON=python3.12   the Python that .venv is made with
 #     TORCH=cpu           on Linux without a GPU: torch's CPU build, gigabytes smaller
@@ -31,7 +33,7 @@ ALONE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test test-units test-notebooks lab lint format sync bench site classroom badges colab-test clean distclean
+.PHONY: help figures test test-all test-units test-notebooks lab lint format sync bench site classroom badges colab-test clean distclean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -60,16 +62,20 @@ figures: $(READY) ## run every notebook; figures, agreement and provenance in fi
 
 test: test-units test-notebooks ## unit tests, doctests, then the notebooks' checked cells
 
+test-all: RETRAIN := --retrain
+test-all: test ## as test, but the notebooks train all their networks anew
+
 test-units: $(READY) $(VENV)/.installed-site $(VENV)/.installed-browser $(VENV)/.installed-classroom
 	@sh tests/install_browser.sh
 	@echo "== unit tests and doctests"
-	@$(ALONE) $(PY) -m pytest -n $(JOBS)
+	@$(ALONE) $(PY) -m pytest -n $(JOBS) --dist worksteal
 
 # The .ipynb alone: asked for the folder, the doctest plugin would import, and so run, every .py.
 test-notebooks: $(READY)
 	@echo "== notebooks: stored numbers against a new run"
 	@$(ALONE) $(PY) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=900 \
-		--nbval-kernel-startup-timeout=120 -n $(JOBS) --dist loadscope notebooks/*.ipynb
+		--nbval-kernel-startup-timeout=120 -n $(JOBS) --dist loadscope --no-loadscope-reorder \
+		$(RETRAIN) notebooks/*.ipynb
 
 lab: $(VENV)/.installed-lab ## open the notebooks in JupyterLab
 	@$(PY) -m jupyterlab

@@ -1,10 +1,20 @@
 """Keeps test runs (units, doctests, notebooks) at classroom scale, out of `figures/`, `runs/`."""
 
+import json
 import os
 import shutil
+import sys
 import tempfile
+from pathlib import Path
 
 _OWN = None
+
+
+def pytest_addoption(parser):
+    """What `make test-all` asks for."""
+    parser.addoption(
+        "--retrain", action="store_true", help="notebooks train everything, as `make figures` does"
+    )
 
 
 def pytest_configure(config):
@@ -19,10 +29,33 @@ def pytest_configure(config):
     if config.getoption("nbval_lax", False) or config.getoption("nbval", False):
         os.environ["TQDM_DISABLE"] = "1"  # as when the outputs were made
         os.environ.pop("MPLBACKEND", None)  # would switch the inline figures off
+        if not config.getoption("retrain"):
+            _fill(Path(os.environ["SYNFLOW_RUNS"]))
     else:
         import matplotlib
 
         matplotlib.use("agg")  # no window; not by environment, which kernels would inherit
+
+
+def _fill(runs):
+    """Puts the recorded runs into the store of the notebooks, unless the code has changed since."""
+    sys.path.insert(0, str(Path(__file__).parent / "notebooks"))
+    import recorded
+
+    code, lines = recorded.records()
+    if code == recorded.code():
+        recorded.load(lines, runs)
+        print(f"{len(lines)} trainings of the notebooks are taken from {recorded.FILE.name}")
+    else:
+        print(f"training code has changed since {recorded.FILE.name}: notebooks train everything")
+
+
+def pytest_collection_modifyitems(items):
+    """The notebook that takes longest comes first: last, it would leave the other cores idle."""
+    taken = Path(__file__).parent / "figures" / "provenance.json"
+    if items and all(item.path.suffix == ".ipynb" for item in items) and taken.exists():
+        notebooks = json.loads(taken.read_text(encoding="utf-8"))["notebooks"]
+        items.sort(key=lambda item: -notebooks.get(item.path.stem, {}).get("seconds", 0))
 
 
 def pytest_unconfigure(config):

@@ -1,6 +1,7 @@
 """Turns every `NN_topic.py` of this folder into an executed `NN_topic.ipynb`.
 
-    python notebooks/build.py              run all notebooks, write figures/ (`make figures`)
+    python notebooks/build.py              run all notebooks, write figures/ (`make figures`) and
+                                           results/classroom.jsonl, what they trained
     python notebooks/build.py --only 02    run some of them
     python notebooks/build.py --sync       bring pairs in step without running anything
     python notebooks/build.py --check      only say which pairs are not in step
@@ -13,10 +14,10 @@ fails the old `.ipynb` stays as it was.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -25,6 +26,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import nbformat
+import recorded
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
@@ -160,14 +162,6 @@ def write_provenance(folder: Path, seconds: dict[str, float], threads: int, jobs
     write_atomically(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
-def library_fingerprint() -> str:
-    """Tells one state of the library from another: what it trained is not another one's result."""
-    digest = hashlib.sha256()
-    for path in sorted((ROOT / "synflow_lib").rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
-
-
 def chosen(only: list[str], folder: Path = HERE) -> list[Path]:
     """The sources whose name starts with one of `only` (all when empty), in order."""
     every = sorted(folder.glob("[0-9][0-9]_*.py"))
@@ -218,8 +212,10 @@ def main(arguments: list[str] | None = None) -> None:
     folder = Path(os.environ.get("SYNFLOW_FIGURES") or ROOT / "figures").absolute()
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["SYNFLOW_FIGURES"] = str(folder)
-    if not os.environ.get("SYNFLOW_RUNS"):
-        os.environ["SYNFLOW_RUNS"] = str(ROOT / "runs" / library_fingerprint())
+    own = not os.environ.get("SYNFLOW_RUNS")
+    runs = ROOT / "runs" / f"figures-{recorded.code()}"
+    if own:  # what an interrupted build of the same code has trained is not trained again
+        os.environ["SYNFLOW_RUNS"] = str(runs)
     from synflow_lib import env, paper
 
     start = time.perf_counter()
@@ -238,6 +234,10 @@ def main(arguments: list[str] | None = None) -> None:
         paper.write_agreement(folder)
     except ValueError as error:
         raise BuildError(f"agreement.md was not written: {error}") from error
+    if own and not given.only:
+        if env.scale() == "classroom":
+            recorded.export(runs)
+        shutil.rmtree(runs)  # the next build computes everything anew
     print(f"  {'together':<28}{time.perf_counter() - start:7.1f} s; figures in {folder.name}/")
 
 

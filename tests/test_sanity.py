@@ -14,7 +14,7 @@ from torch import nn
 
 import synflow_lib as sf
 from synflow_lib import figures, grids, quotas
-from synflow_lib.experiments import sanity, widths
+from synflow_lib.experiments import sanity, trained, widths
 from synflow_lib.methods import Magnitude, SynFlow
 
 
@@ -270,7 +270,7 @@ def test_every_trial_keeps_the_same_number_of_weights(small):
 def test_a_second_call_trains_nothing(small, monkeypatch):
     checks, trials, store, table = small
     for name in ("train", "train_many"):
-        monkeypatch.setattr(sanity, name, lambda *a, **k: pytest.fail("trained again"))
+        monkeypatch.setattr(trained, name, lambda *a, **k: pytest.fail("trained again"))
     pd.testing.assert_frame_equal(sanity.accuracies(checks, trials, store), table)
     other = dataclasses.replace(trials[1], run=None, masks=trials[1].masks.shuffled(5))
     with pytest.raises(pytest.fail.Exception, match="trained again"):

@@ -23,6 +23,7 @@ from formulas import typeset  # noqa: E402
 from notebook_page import markdown_cell, notebook_page  # noqa: E402
 from pictures import describe  # noqa: E402
 
+TOOLS = sorted((ROOT / "notebooks").glob("[a-z]*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
 
@@ -93,20 +94,35 @@ def test_what_is_no_fault_is_not_reported(tmp_path, body):
     assert faults(tmp_path) == []
 
 
-def test_a_link_that_leads_nowhere_stops_the_build(tmp_path):
-    folder = tmp_path / "copy"
-    for name in ("README.md", "pyproject.toml", "docs", "figures", "notebooks", "pages"):
-        folder.mkdir(exist_ok=True)
-        subprocess.run(["cp", "-r", str(ROOT / name), str(folder)], check=True)
-    (folder / "synflow_lib").symlink_to(ROOT / "synflow_lib")
-    with (folder / "README.md").open("a") as file:
-        file.write("\n[nowhere](docs/nowhere.md)\n")
+SMALL = """# Small
+
+## How the library is laid out
+
+| modules | hold |
+|---|---|
+| `files` | files |
+"""
+
+
+@pytest.mark.parametrize("link", ["docs/nowhere.md", "docs/here.md"])
+def test_a_link_that_leads_nowhere_stops_the_build(link, tmp_path):
+    """A small project with this one's settings and hooks."""
+    library, notebooks = tmp_path / "synflow_lib", tmp_path / "notebooks"
+    for folder in (library, notebooks, tmp_path / "docs", tmp_path / "figures"):
+        folder.mkdir()
+    for name in ("pages", "pyproject.toml", *(f"notebooks/{p.name}" for p in TOOLS)):
+        subprocess.run(["cp", "-r", str(ROOT / name), str(tmp_path / name)], check=True)
+    (library / "__init__.py").write_text('"""Small."""\n')
+    for name in ("files", "not_in_the_table"):
+        (library / f"{name}.py").write_text('"""Some words."""\n')
+    (tmp_path / "docs" / "here.md").write_text("# Here\n")
+    (tmp_path / "figures" / "agreement.md").write_text("# Agreement\n")
+    (tmp_path / "README.md").write_text(f"{SMALL}\n## Further\n\n[read on]({link})\n")
     run = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "-f", "pages/mkdocs.yml", "-d",
-         str(tmp_path / "site")], cwd=folder, capture_output=True, text=True,
+         str(tmp_path / "site")], cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
-    assert run.returncode
-    assert "nowhere.md" in run.stderr
+    assert bool(run.returncode) == ("nowhere.md" in run.stderr) == ("nowhere" in link), run.stderr
 
 
 def test_a_formula_that_is_no_latex_is_named():

@@ -331,9 +331,8 @@ def test_extreme_chains(dtype):
         assert sf.trajectory(net).counts[-1] == len(widths) - 1
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_vgg11_goes_to_rho_max_without_an_empty_layer(seed):
-    net = sf.models.vgg11(seed=seed).double()
+def test_vgg11_goes_to_rho_max_without_an_empty_layer():
+    net = sf.models.vgg11(seed=0).double()
     path = sf.trajectory(net)
     assert path.counts[-1] == 9
     assert path.max_compression == 9_222_848 / 9

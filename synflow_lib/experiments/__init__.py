@@ -16,6 +16,7 @@ from . import (
     sanity,
     schedules,
     scorings,
+    trained,
     widths,
 )
 
@@ -31,5 +32,6 @@ __all__ = [
     "sanity",
     "schedules",
     "scorings",
+    "trained",
     "widths",
 ]

@@ -18,8 +18,7 @@ from ..recipes import Recipe
 from ..runs import Run
 from ..sweep import sweep
 from ..training import train_many
-
-_AT_ONCE = 60  # copies trained together: enough to pay, few enough for a laptop's memory
+from . import trained
 
 
 @dataclass(frozen=True)
@@ -188,12 +187,12 @@ def train_masks(
     dataset: Dataset,
     recipe: Recipe,
 ) -> pd.DataFrame:
-    """Train any masks, many at once, with no store: for masks that no `Run` can describe.
+    """Train any masks, many at once: for masks that no `Run` can describe.
 
     Args:
         make: seed -> the network at initialization; one architecture.
         masks: (label, seed, masks); the seed is also that of the order of the images.
-        dataset, recipe: as in `train_many`.
+        dataset, recipe: as in `trained.accuracies`, which remembers them.
 
     Returns:
         One row a mask, in order: method (the label), seed, kept, compression, accuracy (top-1 after
@@ -205,12 +204,11 @@ def train_masks(
     >>> train_masks(make, chosen, data.digits(), Recipe(1, 0.1))["kept"].tolist()
     [7400, 7400]
     """
-    masks, rows = list(masks), []
-    for start in range(0, len(masks), _AT_ONCE):
-        part = masks[start : start + _AT_ONCE]
-        seeds = [seed for _, seed, _ in part]
-        nets = [make(seed).to(dataset.device) for seed in seeds]
-        found = train_many(nets, [each for _, _, each in part], dataset, recipe, seeds=seeds)
-        for (label, seed, each), training in zip(part, found, strict=True):
-            rows.append((label, seed, each.kept, each.compression, training.top1))
+    masks = list(masks)
+    starts = [trained.Start(seed, each, seed) for _, seed, each in masks]
+    found = trained.accuracies(make, starts, dataset, recipe)
+    rows = [
+        (label, seed, each.kept, each.compression, accuracy)
+        for (label, seed, each), accuracy in zip(masks, found, strict=True)
+    ]
     return pd.DataFrame(rows, columns=["method", "seed", "kept", "compression", "accuracy"])

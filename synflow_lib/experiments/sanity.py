@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,18 +15,16 @@ from torch import nn
 from .. import env, grids, quotas
 from ..collapse import PathProbe
 from ..data import Dataset
-from ..files import replacing
 from ..inversion import inverted
 from ..masks import Masks
 from ..pruning import prune, trajectory
-from ..runs import VERSION, Run, batching_pays
+from ..runs import Run, batching_pays
 from ..saliency import score
 from ..sweep import sweep
-from ..training import train, train_many
+from . import trained
 from .schedules import overlap
 from .widths import structure
 
-_AT_ONCE = 64  # copies trained together
 _OTHERS = ("magnitude", "snip")  # whose masks are shuffled too, at fewer compressions
 
 
@@ -196,7 +192,7 @@ def accuracies(
         settings: from `checks`.
         jobs: from `trials`.
         store: the folder of finished runs; None is `env.runs_dir()`. What belongs to no grid is
-            kept in its folder ``sanity``.
+            kept as in `trained.accuracies`.
 
     Returns:
         One row a trial: method (the label), compression, seed, accuracy (percent, last epoch),
@@ -211,9 +207,12 @@ def accuracies(
     results = {row.key: row.top1 for row in done.itertuples()}
     top1 = {id(trial): float(results[trial.run.key]) for trial in of_grid}
     others = [trial for trial in jobs if id(trial) not in top1]
-    for start in range(0, len(others), _AT_ONCE):
-        group = others[start : start + _AT_ONCE]
-        top1 |= {id(t): a for t, a in zip(group, _trained(settings, group, store), strict=True)}
+    found = trained.accuracies(
+        lambda seed: settings.network(data, seed),
+        [trained.Start(trial.weights, trial.masks, trial.seed) for trial in others],
+        data.to(env.device()), settings.panel.recipe, store,
+    )  # fmt: skip
+    top1 |= {id(trial): accuracy for trial, accuracy in zip(others, found, strict=True)}
     net, rows = settings.panel.network()[0], []
     probe = PathProbe(net)  # of the architecture: weights do not matter
     for trial in jobs:
@@ -227,31 +226,6 @@ def accuracies(
         )  # fmt: skip
     columns = ["method", "compression", "seed", "accuracy", "effective", "disconnected", "kept"]
     return pd.DataFrame(rows, columns=[*columns, "width"])
-
-
-def _trained(settings: Checks, group: list[Trial], store: Path) -> list[float]:
-    """Accuracy of each trial after training, remembered under a hash of all that it depends on."""
-    content = hashlib.sha256(f"{VERSION} {settings.panel}".encode())
-    for trial in group:
-        content.update(f"{trial.seed} {trial.weights}".encode())
-        for mask in trial.masks.values():
-            content.update(mask.numpy().tobytes())
-    file = store / "sanity" / f"{content.hexdigest()[:16]}.json"
-    if file.exists():
-        return json.loads(file.read_text(encoding="utf-8"))
-    recipe, data = settings.panel.recipe, settings.panel.network()[1].to(env.device())
-    nets = (settings.network(data, trial.weights).to(env.device()) for trial in group)
-    if batching_pays(settings.network(data, 0)):
-        masks, seeds = [t.masks for t in group], [t.seed for t in group]
-        trainings = train_many(list(nets), masks, data, recipe, seeds=seeds)
-    else:
-        pairs = zip(nets, group, strict=True)
-        trainings = [train(net, t.masks, data, recipe, seed=t.seed) for net, t in pairs]
-    accuracy = [training.top1 for training in trainings]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as part:
-        part.write_text(json.dumps(accuracy), encoding="utf-8")
-    return accuracy
 
 
 def schedule_overlap(jobs: Iterable[Trial]) -> pd.DataFrame:

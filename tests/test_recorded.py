@@ -1,0 +1,151 @@
+"""results/classroom.jsonl: what the notebooks trained is what training gives today."""
+
+import datetime
+import random
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import synflow_lib as sf
+from synflow_lib.experiments import sanity, trained
+from synflow_lib.runs import perform
+from synflow_lib.store import Store
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "notebooks"))
+import recorded
+
+OUTDATED = "results/classroom.jsonl is not of this code: run `make figures`, and commit it"
+TODAY = datetime.date.today().isoformat()
+N_TEST = 359  # test images of the digits
+
+
+def rotating(things, count):
+    """Another sample every day, the same one in every process of a day."""
+    return random.Random(TODAY).sample(things, min(count, len(things)))
+
+
+def noise(accuracy):
+    """Standard deviation, in percent, of what chance decides on a test set of this size."""
+    share = min(max(accuracy / 100, 0.02), 0.98)
+    return 100 * (share * (1 - share) / N_TEST) ** 0.5
+
+
+def assert_rounding_alone(differences, spreads):
+    """Rounding may send a training elsewhere, but no further than another seed would.
+
+    Each difference of two such trainings has at most sqrt(2) times the seeds' standard deviation;
+    what five of these hold happens once in a million, and the mean of n has to be sqrt(n) closer.
+    """
+    z = np.array(differences) / (np.sqrt(2) * np.array(spreads))
+    assert np.abs(z).max() < 5, (OUTDATED, differences, spreads)
+    assert abs(z.mean()) * len(z) ** 0.5 < 5, (OUTDATED, differences, spreads)
+
+
+def test_runs_trained_anew_give_what_is_recorded():
+    runs = [line for line in recorded.records()[1] if "run" in line]
+    assert len(runs) > 500, OUTDATED
+    of_seeds = {}
+    for line in runs:
+        cell = str({**line["run"], "seed": None})
+        of_seeds.setdefault(cell, []).append(line["result"]["top1"])
+    differences, spreads, equal = [], [], 0
+    for line in rotating(runs, 8):
+        run, result = sf.Run.from_dict(line["run"]), line["result"]
+        [anew] = perform([run])
+        assert anew["kept"] == result["kept"], (run, OUTDATED)
+        differences.append(anew["top1"] - result["top1"])
+        seeds = of_seeds[str({**line["run"], "seed": None})]
+        spreads.append(max(np.std(seeds, ddof=1), noise(result["top1"])))
+        equal += differences[-1] == 0
+    assert_rounding_alone(differences, spreads)
+    print(f"{TODAY}: {len(differences)} of {len(runs)} runs trained anew, {equal} equal")
+
+
+def test_changed_masks_trained_anew_give_what_is_recorded(monkeypatch, tmp_path):
+    known = {line["masks"]: line["top1"] for line in recorded.records()[1] if "masks" in line}
+    assert len(known) > 300, OUTDATED
+    checks = sanity.checks()
+    [seed] = rotating(range(checks.seeds), 1)
+    data = checks.panel.network()[1]
+    trials = rotating(list(sanity._trials(checks, data, seed)), 12)
+    starts = [trained.Start(trial.weights, trial.masks, trial.seed) for trial in trials]
+    found = trained.accuracies(
+        lambda seed: checks.network(data, seed), starts, data, checks.panel.recipe, tmp_path
+    )
+    files = sorted((tmp_path / trained.FOLDER).iterdir())
+    anew = {file.stem: trained.read(file) for file in files}
+    assert set(anew.values()) == set(found)
+    both = sorted(anew.keys() & known.keys())
+    assert len(both) >= len(anew) / 2, OUTDATED  # rounding may choose another mask
+    differences = [anew[key] - known[key] for key in both]
+    spreads = [max(noise(known[key]), 3) for key in both]
+    assert_rounding_alone(differences, spreads)
+
+
+def test_an_export_comes_back_without_times_and_histories(tmp_path):
+    few = {"data_options": {"n_train": 100, "n_test": 50}, "model_options": {"depth": 2}}
+    runs = [sf.Run("digits", "fc", m, 4, sf.Recipe(1, 0.1), **few) for m in ("random", "snip")]
+    stores = tmp_path / "runs", tmp_path / "runs" / "questions"
+    before = [sf.sweep(runs, store, progress=False) for store in stores]
+    trained.write(stores[0] / trained.FOLDER / "0123456789abcdef.json", 87.5)
+    file = tmp_path / "out.jsonl"
+    assert recorded.export(stores[0], file) == 5
+    first = file.read_bytes()
+    code, lines = recorded.records(file)
+    assert code == recorded.code() and b"seconds" not in first and b"history" not in first
+
+    again = tmp_path / "again"
+    recorded.load(lines, again)
+    for table, name in zip(before, ("", "questions"), strict=True):
+        columns = ["key", "method", "kept", "top1", "disconnected", "status"]
+        known = sf.sweep(runs, again / name, progress=False)  # trains nothing
+        assert known["seconds"].isna().all()
+        assert known[columns].to_dict() == table[columns].to_dict()
+    assert trained.read(again / trained.FOLDER / "0123456789abcdef.json") == 87.5
+    assert recorded.export(again, file) == 5 and file.read_bytes() == first
+
+
+def test_a_failed_run_is_not_recorded(tmp_path):
+    run = sf.Run("digits", "fc", "random", 4, sf.Recipe(1, 0.1))
+    failure = {"status": "failed", "error": "x", "seconds": 1.0, "finished": "", "machine": {}}
+    Store(tmp_path).write(run, failure)
+    assert recorded.export(tmp_path, tmp_path / "out.jsonl") == 0
+
+
+def test_a_changed_accuracy_is_not_read(tmp_path):
+    file = tmp_path / "0123456789abcdef.json"
+    trained.write(file, 87.5)
+    content, seen = bytearray(file.read_bytes()), 0
+    for place in range(len(content)):
+        for bit in range(8):
+            content[place] ^= 1 << bit
+            file.write_bytes(content)
+            seen += trained.read(file) in (None, 87.5)
+            content[place] ^= 1 << bit
+    assert seen == 8 * len(content)
+    trained.write(file, 87.5)
+    shutil.copy(file, tmp_path / "fedcba9876543210.json")
+    assert trained.read(tmp_path / "fedcba9876543210.json") is None  # of another network
+    print(f"{seen} flipped bits")
+
+
+def test_only_what_a_run_executes_counts_as_its_code(tmp_path, monkeypatch):
+    library = tmp_path / "synflow_lib"
+    shutil.copytree(recorded.LIBRARY, library, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(recorded, "LIBRARY", library)
+    before = recorded.code(library / "runs.py")
+    for name, old, new, counts in (
+        ("training.py", '"""Training', '"""The training', False),
+        ("training.py", "METRICS", "# a comment\nMETRICS", False),
+        ("figures/style.py", "import", "import os\nimport", False),
+        ("data/dataset.py", "(self.num_classes, self.mean", "(self.mean", True),
+        ("training.py", "METRICS = [", "METRICS = []+[", True),
+    ):
+        file = library / name
+        text = file.read_text("utf-8")
+        assert old in text
+        file.write_text(text.replace(old, new, 1), encoding="utf-8")
+        assert (recorded.code(library / "runs.py") != before) == counts, (name, new)
+        file.write_text(text, encoding="utf-8")
