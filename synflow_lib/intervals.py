@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
@@ -71,5 +73,40 @@ def paired_difference(table: pd.DataFrame, method: str, other: str) -> pd.DataFr
     return found.assign(clear=(found["low"] > 0) | (found["high"] < 0)).reset_index()
 
 
-def _half_width(spread: pd.Series, seeds: pd.Series) -> pd.Series:
+def mean_of(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean and the ends of its 95% interval, Student's t; NaN ends with one value.
+
+    >>> [round(end, 2) for end in mean_of([90.0, 91.0, 92.0])]
+    [91.0, 88.52, 93.48]
+    """
+    values = np.asarray(values, dtype=float)
+    spread = values.std(ddof=1) if values.size > 1 else np.nan
+    mean, half = values.mean(), _half_width(spread, values.size)
+    return float(mean), float(mean - half), float(mean + half)
+
+
+def difference_of_means(
+    values: Sequence[float], others: Sequence[float]
+) -> tuple[float, float, float]:
+    """Mean of ``values`` minus mean of ``others``, not paired, and its 95% interval (Welch).
+
+    A single other is taken as exact.
+
+    >>> [round(end, 2) for end in difference_of_means([2.0, 4.0, 6.0], [1.0])]
+    [3.0, -1.97, 7.97]
+    """
+    mean, low, high = mean_of(values)
+    other = float(np.mean(others))
+    if len(values) < 2 or len(others) < 2:
+        return mean - other, low - other, high - other
+    freedoms = np.array([len(values) - 1, len(others) - 1])
+    squares = np.array([np.var(values, ddof=1), np.var(others, ddof=1)]) / (freedoms + 1)
+    half = 0.0
+    if squares.any():
+        freedom = 1 / ((squares / squares.sum()) ** 2 / freedoms).sum()
+        half = float(stdtrit(freedom, 0.975) * np.sqrt(squares.sum()))
+    return mean - other, mean - other - half, mean - other + half
+
+
+def _half_width(spread: pd.Series | float, seeds: pd.Series | int) -> pd.Series | float:
     return stdtrit(np.maximum(seeds - 1, 1), 0.975) * spread / np.sqrt(seeds)
