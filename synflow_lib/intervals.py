@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from pandas.api.typing import SeriesGroupBy
 from scipy.special import stdtrit
 
 
@@ -59,18 +60,51 @@ def paired_difference(table: pd.DataFrame, method: str, other: str) -> pd.DataFr
     >>> paired_difference(table, "a", "b").round(2).to_numpy().tolist()
     [[10.0, 10.5, 9.58, 11.42, 4, True]]
     """
+    groups = _by_seed(table, method, other)
+    mean, seeds, half = groups.mean(), groups.size(), _half_width(groups.std(), groups.size())
+    found = pd.DataFrame(
+        {"difference": mean, "low": mean - half, "high": mean + half, "seeds": seeds}
+    )
+    return found.assign(clear=(found["low"] > 0) | (found["high"] < 0)).reset_index()
+
+
+def paired_seeds(
+    table: pd.DataFrame, method: str, other: str, low: float = 0.0, high: float = np.inf
+) -> dict[str, list[float]]:
+    """The differences behind `paired_difference`, one a seed: what `paper.agreement` judges.
+
+    Args:
+        table, method, other: as there.
+        low, high: ends of the range of compressions, both included.
+
+    Returns:
+        "compression 10", ... -> differences of accuracy in percent, rising with the compression.
+
+    Raises:
+        ValueError: a method that is not in the table, or no compression in the range.
+
+    >>> rows = [("a", 10.0, 0, 90.0), ("a", 10.0, 1, 92.0)]
+    >>> rows += [("b", 10.0, 0, 80.0), ("b", 10.0, 1, 81.0)]
+    >>> table = pd.DataFrame(rows, columns=["method", "compression", "seed", "accuracy"])
+    >>> paired_seeds(table, "a", "b")
+    {'compression 10': [10.0, 11.0]}
+    """
+    groups = _by_seed(table, method, other)
+    found = {f"compression {c:.3g}": g.tolist() for c, g in groups if low <= c <= high}
+    if not found:
+        raise ValueError(f"no compression of {method!r} and {other!r} from {low:g} to {high:g}")
+    return found
+
+
+def _by_seed(table: pd.DataFrame, method: str, other: str) -> SeriesGroupBy:
+    """Accuracy of one method minus another's by seed, grouped by compression."""
     for name in (method, other):
         if name not in set(table["method"]):
             raise ValueError(f"no rows of {name!r}; the table has {sorted(set(table['method']))}")
     wide = table.pivot_table(
         index=["compression", "seed"], columns="method", values="accuracy", aggfunc="mean"
     )
-    groups = (wide[method] - wide[other]).dropna().groupby("compression")
-    mean, seeds, half = groups.mean(), groups.size(), _half_width(groups.std(), groups.size())
-    found = pd.DataFrame(
-        {"difference": mean, "low": mean - half, "high": mean + half, "seeds": seeds}
-    )
-    return found.assign(clear=(found["low"] > 0) | (found["high"] < 0)).reset_index()
+    return (wide[method] - wide[other]).dropna().groupby("compression")
 
 
 def mean_of(values: Sequence[float]) -> tuple[float, float, float]:
