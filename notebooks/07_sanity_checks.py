@@ -151,16 +151,9 @@ print(pd.DataFrame(text).T.to_string())
 
 # %%
 # NBVAL_CHECK_OUTPUT
-def word(row, least=5):
-    """What the 95% interval says, with 5 percent as the smallest effect that counts."""
-    if row.low > -least:
-        return "as good"
-    return "worse" if row.high < -least else "undecided"
-
-
-# At 30, where they begin to part, and at 300, where accuracies scatter, words could change with the
-# rounding of the processor; so these stand in the table above only.
-words = {label: [word(against(label).loc[c]) for c in (3.2, 10.0, 100.0)] for label in changed}
+# At 30, where they begin to part, and at 300, where accuracies scatter, the rounding of another
+# processor may turn a word; so these two stand in the table above only.
+words = {label: intervals.judged(against(label), 5)[[3.2, 10.0, 100.0]] for label in changed}
 print(f"against SynFlow's mask; 5 percent count, {checks.seeds} seeds")
 print(pd.DataFrame.from_dict(words, orient="index", columns=["3.2", "10", "100"]).to_string())
 

@@ -68,6 +68,26 @@ def paired_difference(table: pd.DataFrame, method: str, other: str) -> pd.DataFr
     return found.assign(clear=(found["low"] > 0) | (found["high"] < 0)).reset_index()
 
 
+def judged(found: pd.DataFrame, least: float) -> pd.Series:
+    """What the interval of each difference says about the smallest effect that counts.
+
+    Args:
+        found: low, high, such as from `paired_difference`.
+        least: the smallest effect, above 0, in the unit of the difference.
+
+    Returns:
+        A word a row: "better" (the whole interval above ``least``), "worse" (below minus that),
+        "equal" (between the two), "undecided" (anything else, one seed included).
+
+    >>> found = pd.DataFrame({"low": [6, -9, -1, -1], "high": [8, -6, 2, 9]})
+    >>> judged(found, 5).tolist()
+    ['better', 'worse', 'equal', 'undecided']
+    """
+    low, high = found["low"], found["high"]
+    cases = [low > least, high < -least, (low > -least) & (high < least)]
+    return pd.Series(np.select(cases, ["better", "worse", "equal"], "undecided"), found.index)
+
+
 def paired_seeds(
     table: pd.DataFrame, method: str, other: str, low: float = 0.0, high: float = np.inf
 ) -> dict[str, list[float]]:
