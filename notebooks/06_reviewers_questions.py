@@ -52,6 +52,7 @@ import torch
 from torch import nn
 
 import synflow_lib as sf
+from synflow_lib import intervals
 from synflow_lib.experiments import conservation, cost, dead_inputs, layer_laws, questions, scorings
 from synflow_lib.figures import METHODS
 
@@ -59,8 +60,8 @@ study = questions.study()
 panel, seeds = study.panel, range(study.seeds)
 digits = panel.network()[1]
 N = sum(weight.numel() for weight in sf.prunable(panel.network()[0]).values())
-setting = f"{panel.model} (BN) on {panel.dataset}, {study.seeds} seeds"
-print(f"{setting}: N = {N:,}, {panel.recipe.epochs} epochs a training")
+setting = f"{panel.model} (BN) on {panel.dataset}"
+print(f"{setting}: N = {N:,}, {study.seeds} seeds, {panel.recipe.epochs} epochs a training")
 rows = []
 
 
@@ -69,21 +70,33 @@ def network(seed):
     return panel.network(seed)[0]
 
 
-def answer(number, claim, held, conditions=setting, reason="", who="paper"):
-    """Notes a claim and whether it held here."""
-    question = f"question {number:02}"
+def answer(number, quantity, claim, ours, side, margin, why, conditions=setting, reason=""):
+    """Notes a claim and what was measured, one number a seed."""
     rows.append(
         sf.paper.agreement(
-            question, claim[0], paper=f"{who}: {claim[1]}", ours=bool(held),
-            conditions=conditions, reason=reason,
+            f"question {number:02}", quantity, paper=claim, ours=ours, side=side, margin=margin,
+            margin_reason=why, conditions=conditions, reason=reason,
         )
     )  # fmt: skip
 
 
+def by_construction(number, statement, holds, conditions, reason=""):
+    """Notes what mathematics or construction make true, and whether it was seen."""
+    question = f"question {number:02}"
+    rows.append(
+        sf.paper.identity(question, statement, bool(holds), reason=reason, conditions=conditions)
+    )
+
+
+paired, WHY_5 = intervals.paired_seeds, questions.WHY_5
+
+
 # %% [markdown]
 # A difference is **clear** if the 95% interval of its mean over seeds (Student's t, paired: same seed,
-# same initial weights, same batches) excludes zero. That is the only reason to call two things
-# different below. With many intervals side by side, one in twenty excludes zero by chance.
+# same initial weights, same batches) excludes zero. With many intervals side by side, one in twenty does
+# so by chance. A claim about accuracy is *confirmed* only if the whole interval lies inside a margin that
+# is stated, *not confirmed* if it lies outside, and else *undecided*: not to find a difference confirms
+# nothing. Five percent is the smallest difference that counts.
 
 # %% [markdown]
 # ## 1 · Was a bug responsible?
@@ -180,20 +193,20 @@ figure
 
 # %%
 # NBVAL_CHECK_OUTPUT
-for mode in ("train", "eval"):
-    own = to_synflow[to_synflow["method"].str.endswith(mode)].set_index(["method", "compression"])
-    for (method, compression), row in own.iterrows():
-        ahead = "clearly ahead" if row.high < -2 else "not clearly ahead"
-        print(f"compression {compression:.0f}: SynFlow {ahead} of {method}, by 2 percent or more")
+for method in variants:
+    if method == "synflow":
+        continue
     answer(
         1,
-        (
-            f"SynFlow ahead of SNIP and GraSP, {mode} mode, at 10^2 and 10^2.5",
-            "SynFlow has the highest accuracy from 10^2 on",
-        ),
-        (own["high"] < 0).all(),
-        reason="" if mode == "train" else "depends: GraSP comes close at 10^2, not at 10^2.5",
+        f"accuracy of SynFlow minus {method} mode, at 10^2 and 10^2.5, percent",
+        "paper: SynFlow has the highest accuracy from 10^2 on",
+        paired(bug, "synflow", method),
+        "above",
+        5,
+        WHY_5,
+        reason="at 10^2.5 SynFlow is ahead" if method == "GraSP, eval" else "",
     )
+    print(f"SynFlow ahead of {method} at 10^2 and 10^2.5, by 5 percent: {rows[-1].verdict}")
 for method in ("SNIP", "GraSP"):
     own = questions.against(bug[bug["method"].str.startswith(method)], f"{method}, train").iloc[0]
     word = "clearly better" if own.low > 0 else "not clearly better"
@@ -201,17 +214,16 @@ for method in ("SNIP", "GraSP"):
 path_changes = questions.against(grasp.drop(columns="compression"), "as published", "log10_path")
 doubled = path_changes[path_changes["clear"] & (path_changes["difference"].abs() > 0.3)]
 names = [f"{row.method} {'up' if row.difference > 0 else 'down'}" for row in doubled.itertuples()]
-print(
-    f"GraSP, clear changes of its critical compression by a factor 2: {', '.join(names) or 'none'}"
-)
+names = ", ".join(names) or "none"
+print(f"GraSP, clear changes of its critical compression by a factor 2: {names}")
 
 # %% [markdown]
 # **Verdict: no; the bug flattered them.** The mode changes the masks almost completely. On this
 # network the mode of the first version moves the collapse to *higher* compression, and at 100 both
-# methods train clearly better with it. In train mode SynFlow is clearly ahead of both. In evaluation
-# mode GraSP comes close enough at 100 that five seeds do not tell, and falls behind at $10^{2.5}$. Nor is
-# GraSP worse than SNIP here: among its settings only the mode moves its collapse by much, and five
-# seeds show no clear effect of its sign, temperature or images on accuracy.
+# methods train clearly better with it. In train mode SynFlow is ahead of both. In evaluation mode GraSP
+# comes close enough at 100 that it is undecided, and falls behind at $10^{2.5}$. Nor is GraSP worse than
+# SNIP here: among its settings only the mode moves its collapse by much. What its sign, temperature or
+# images do to accuracy five seeds leave undecided.
 #
 # ## 2 · Is it the iterations and not SynFlow?
 #
@@ -244,21 +256,32 @@ figure
 # %%
 # NBVAL_CHECK_OUTPUT
 gain = share[100] - share[1]
-risen = [method for method in METHODS if gain[method] > 0.15]
-print(f"risen by more than 0.15 from 1 to 100 scorings: {', '.join(risen)}")
+risen = [method for method in ("random", "magnitude", "snip", "synflow") if gain[method] > 0.1]
+print(f"risen by more than a tenth from 1 to 100 scorings: {', '.join(risen)}")
 for name, own in position.query("iterations == 100").groupby("network", sort=False):
-    found = questions.against(own, "synflow", "log10")
-    print(
-        f"{name}: SynFlow clearly last to collapse of the five: {bool((found['high'] < 0).all())}"
-    )
+    wide = own.pivot_table(index="seed", columns="method", values="log10")
+    others = ("random", "magnitude", "snip")
     answer(
         2,
-        (
-            "100 scorings each: SynFlow collapses last",
-            "iteration of positive conserved scores avoids collapse",
-        ),
-        (found["high"] < 0).all(),
-        f"{name}, {study.seeds} seeds, without training",
+        "log10 critical compression by path of SynFlow minus random, magnitude and SNIP, "
+        "100 scorings each",
+        "paper: iteration of positive conserved scores avoids collapse",
+        {method: list(wide["synflow"] - wide[method]) for method in others},
+        "above",
+        0.25,
+        "one step of the paper's grid of compressions",
+        f"{name}, without training",
+    )
+    print(f"{name}: SynFlow collapses after {', '.join(others)}: {rows[-1].verdict}")
+    rows.append(
+        sf.paper.agreement(
+            "question 02",
+            "log10 critical compression by path, SynFlow minus GraSP, 100 scorings each",
+            paper=None,
+            ours=list(wide["synflow"] - wide["grasp"]),
+            conditions=f"{name}, without training",
+            reason="GraSP asked a hundred times is erratic: it collapses at once or goes far",
+        )
     )
 
 # %%
@@ -288,31 +311,27 @@ print(beyond[["compression", "difference", "low", "high"]].round(1).to_string(in
 
 # %%
 # NBVAL_CHECK_OUTPUT
-for count in ("1", "10", "100"):
-    own = again[again["scorings"] == count].assign(method=again["score"])
-    for row in questions.against(own, "SynFlow").itertuples():
-        word = "no clear difference"
-        if row.clear and abs(row.difference) > 5:
-            word = "SynFlow ahead" if row.difference < 0 else f"{row.method} ahead"
-        print(f"compression 100, {count} scorings, SynFlow and {row.method}: {word}")
-later = beyond.iloc[1:3]["high"] < 0
-print(f"100 scorings, SynFlow clearly ahead of SNIP at 10^2.5, 10^3: {later.tolist()}")
+for count in ("10", "100"):
+    found = intervals.paired_difference(again, f"SynFlow, {count}", f"GraSP, {count}").iloc[0]
+    print(f"compression 100, {count} scorings, SynFlow ahead of GraSP: {bool(found.low > 0)}")
 answer(
     2,
-    (
-        "SynFlow trains better than SNIP at 10^2.5 and 10^3, 100 scorings each",
-        "SynFlow has the highest accuracy from 10^2 on",
-    ),
-    later.all(),
-    reason="depends: at 10^2 five seeds do not tell them apart",
+    "accuracy of SynFlow minus SNIP at 10^2.5, 100 scorings each, percent",
+    "paper: SynFlow has the highest accuracy from 10^2 on",
+    paired(further, "SynFlow", "SNIP", 300, 320),
+    "above",
+    5,
+    WHY_5,
+    reason="at 10^2 and 10^3 the interval is too wide to tell",
 )
+print(f"SynFlow ahead of SNIP at 10^2.5, 100 scorings each, by 5 percent: {rows[-1].verdict}")
 
 # %% [markdown]
 # **Verdict: both.** Iteration does most of the work: SynFlow scored *once* collapses before all others,
-# and SNIP that scores a hundred times lives several times longer; at compression 100 five seeds cannot
-# tell it from SynFlow. But iteration alone does not prevent collapse. Random and magnitude learn
-# nothing from asking again, GraSP becomes erratic, and SNIP stops short of $\rho_{max}$ and trains clearly
-# worse than SynFlow at $10^{2.5}$ and $10^3$. What reaches the end is iteration of a positive, conserved score.
+# and SNIP that scores a hundred times lives several times longer; at compression 100 it is undecided which
+# of the two trains better. But iteration alone does not prevent collapse. For random and magnitude a
+# second scoring changes nothing, GraSP becomes erratic, and SNIP stops short of $\rho_{max}$ and trains
+# worse than SynFlow at $10^{2.5}$. What reaches the end is iteration of a positive, conserved score.
 #
 # ## 3 · Biases and BatchNorm: does theorem 1 still hold?
 #
@@ -340,12 +359,9 @@ held = bool(laws.loc[whole, "unit"].eq("< 1e-10").all())
 print(f"all {len(whole)} complete laws hold at every unit: {held}")
 
 # %%
-answer(
+by_construction(
     3,
-    (
-        "theorem 1 with biases and BatchNorm, their own scores counted",
-        "theorem 1; a reviewer doubted it",
-    ),
+    "theorem 1 with biases and BatchNorm, their own scores counted (a reviewer doubted it)",
     held,
     "conv (BN), float64, random constants",
     "the weights alone do not obey it; the constants' terms are derived in notebook 02",
@@ -407,39 +423,34 @@ print(inside.round(1).to_string())
 at = lost.set_index(["fill", "method"])
 looking = ("snip", "grasp", "real inputs", "live inputs")
 ahead = [method for method in looking if at.loc[("black", method), "low"] > 0]
-print(f"clearly better than SynFlow on 24x24 black, of 4: {', '.join(ahead)}")
-print(f"SNIP clearly better on 24x24 noise: {bool(at.loc[('noise', 'snip'), 'low'] > 0)}")
-same = all(at.loc[("noise", method), "low"] <= 0 for method in looking[2:])
-print(f"neither variant of SynFlow clearly better there: {same}")
+print(f"better than SynFlow on 24x24 black, of 4: {', '.join(ahead)}")
+print(f"SNIP better on 24x24 noise: {bool(at.loc[('noise', 'snip'), 'low'] > 0)}")
 
 # %%
-for fill in ("black", "noise"):
+canvas = "fc (BN) on digits in 24x24, 3,000 weights kept"
+blind = "reviewer: a method blind to data must lose where inputs are dead"
+helped = "question of ours: a look at unlabelled images wins it back"
+for fill, method, claim in (
+    ("black", "snip", blind),
+    ("noise", "snip", blind),
+    ("black", "real inputs", helped),
+):
+    own = widest[widest["fill"] == fill].assign(compression=1.0)
     answer(
         4,
-        (
-            f"SNIP beats SynFlow where 89 percent of the pixels are {fill}",
-            "a method blind to data must lose where inputs are dead",
-        ),
-        at.loc[(fill, "snip"), "low"] > 0,
-        f"fc (BN) on digits in 24x24, 3,000 weights kept, {study.seeds} seeds",
-        who="reviewer",
+        f"accuracy of {method} minus SynFlow, 89 percent of the pixels {fill}, percent",
+        claim,
+        list(*paired(own, method, "synflow").values()),
+        "above",
+        0,
+        "whether anything is lost at all",
+        canvas,
     )
-answer(
-    4,
-    (
-        "SynFlow from real inputs wins back what SynFlow loses on a black canvas",
-        "a look at unlabelled images suffices",
-    ),
-    at.loc[("black", "real inputs"), "low"] > 0,
-    f"fc (BN) on digits in 24x24, 3,000 weights kept, {study.seeds} seeds",
-    "one look at unlabelled images is enough",
-    who="question of ours",
-)
 
 # %% [markdown]
 # **Verdict: the reviewer has a point.** On a black canvas SynFlow spreads its first layer evenly over
 # all pixels, 89 percent of them dead, and loses to methods that see the images. One look at unlabelled
-# images wins it all back and leaves the theory as it was. On noise that look does not help, for noise
+# images wins it back and leaves the theory as it was. On noise we see no help from that look, for noise
 # is as bright as digits. There SNIP is ahead too, but not because it finds the digit: its first
 # layer reads the canvas as much as SynFlow's does. What else it does better we have not found out.
 #
@@ -483,13 +494,12 @@ print(f"100 scorings of SynFlow cost less than 1 epoch on the 2 large networks: 
 memory = big.pivot_table(index="network", columns="method", values="prune_mb")
 light = bool((memory["synflow"] < memory["snip"]).all())
 print(f"and hold less memory than SNIP's 1: {light}")
-answer(
+by_construction(
     5,
-    ("SynFlow's 100 scorings cost an epoch of training or more", "iteration must be costly"),
-    not cheap,
-    "ResNet-20 and VGG-11, epoch of 50,000 images, one CPU thread",
-    "depends: about 1 percent of an epoch here; on 1,438 digits an epoch or more",
-    who="reviewer",
+    "SynFlow's 100 scorings cost less than an epoch of 50,000 images (a reviewer expected more)",
+    cheap,
+    "ResNet-20 and VGG-11, one CPU thread",
+    "100 passes of one image against 50,000; on 1,438 digits it is an epoch or more",
 )
 
 # %% [markdown]
@@ -528,22 +538,28 @@ print(duel[["method", "compression", "difference", "low", "high"]].round(1).to_s
 
 # %%
 # NBVAL_CHECK_OUTPUT
-imp = duel[duel["method"] == "imp"].set_index("compression")
-for compression, row in imp.iterrows():
-    word = "no clear difference of 2 percent or more"
-    if row.clear and abs(row.difference) >= 2:
-        word = "IMP ahead" if row.difference > 0 else "SynFlow ahead"
-    print(f"compression {compression:.0f}: {word}")
 answer(
     6,
-    (
-        "IMP, 3 rounds, rewound, clearly better than SynFlow somewhere in 10 to 100",
-        "how does it compare with lottery tickets?",
-    ),
-    (imp["low"] > 0).any(),
-    reason="at 10^2 few of the weights that magnitude keeps lie on a path",
-    who="reviewer",
+    "accuracy of IMP (3 rounds, rewound) minus SynFlow, 10 and 30, percent",
+    "question of ours: are both equally good?",
+    paired(tickets, "imp", "synflow", 9, 32),
+    "within",
+    5,
+    WHY_5,
 )
+rows.append(
+    sf.paper.agreement(
+        "question 06",
+        "accuracy of IMP (3 rounds, rewound) minus SynFlow at 10^2, percent",
+        paper=None,
+        ours=list(*paired(tickets, "imp", "synflow", 99, 101).values()),
+        conditions=setting,
+        reason="few of the weights that magnitude keeps lie on a path",
+    )
+)
+imp = duel[duel["method"] == "imp"].assign(word=lambda found: intervals.judged(found, 5))
+for row in imp.query("compression < 99").itertuples():
+    print(f"compression {row.compression:.0f}, IMP against SynFlow, 5 percent count: {row.word}")
 
 # %%
 found = []
@@ -560,7 +576,7 @@ print(working.groupby(level=0, sort=False).mean().round(0).astype(int).to_string
 
 # %% [markdown]
 # **Verdict: here the tickets are no better, for two to four times the training.** Up to compression 30
-# three rounds of IMP gain nothing that five seeds can show. At 100 the tickets fall: most of the weights
+# three rounds of IMP and SynFlow are equal within 5 percent. At 100 the tickets fall: most of the weights
 # that magnitude keeps then lie on no path, trained or not, while nearly all of SynFlow's do. That is a small network with BatchNorm and ten epochs. On large networks at mild
 # compression rewound tickets are reported ahead of all methods at initialization (Frankle et al. 2021).
 #
@@ -575,22 +591,25 @@ print(working.groupby(level=0, sort=False).mean().round(0).astype(int).to_string
 # %%
 # NBVAL_CHECK_OUTPUT
 nets = {
-    "fc": network(0),
-    "conv": small["convolutional"].network()[0],
-    "VGG-11": sf.models.vgg11(seed=0),
-    "VGG-16": sf.models.vgg16(seed=0),
-    "ResNet-18": sf.models.resnet18(seed=0),
+    "fc": network,
+    "conv": lambda seed: small["convolutional"].network(seed)[0],
+    "VGG-11": lambda seed: sf.models.vgg11(seed=seed),
+    "VGG-16": lambda seed: sf.models.vgg16(seed=seed),
+    "ResNet-18": lambda seed: sf.models.resnet18(seed=seed),
 }
-guess = pd.DataFrame(index=list(nets), columns=["from std", "measured", "rho_max"], dtype=float)
-for name, net in nets.items():
-    spreads = layer_laws.layer_spreads(net)
-    measured = sf.critical_compression(net, "magnitude").compression
-    predicted = layer_laws.gaussian_collapse(spreads["size"], spreads["rms"])
-    guess.loc[name] = np.log10([predicted, measured, sf.max_compression(net)])
-print("log10 of the critical compression of magnitude, by layer")
+errors, guess = {}, pd.DataFrame(index=list(nets), columns=["from std", "measured"], dtype=float)
+for name, make in nets.items():
+    found = []
+    for seed in range(3):
+        net = make(seed)
+        spreads = layer_laws.layer_spreads(net)
+        measured = sf.critical_compression(net, "magnitude").compression
+        predicted = layer_laws.gaussian_collapse(spreads["size"], spreads["rms"])
+        found.append(np.log10([predicted, measured]))
+    guess.loc[name] = np.mean(found, axis=0)
+    errors[name] = [float(measured - predicted) for predicted, measured in found]
+print("log10 of the critical compression of magnitude, by layer; means of 3 seeds")
 print(guess.round(1).to_string())
-close = bool(((guess["from std"] - guess["measured"]).abs() < 0.2).all())
-print(f"predicted within 0.2 decades: {close}")
 
 # %%
 state = []
@@ -629,22 +648,21 @@ kept = [("magnitude", s, sf.prune(network(s), "magnitude", 10)) for s in seeds]
 kept += [("shuffled in each layer", s, mask.shuffled(s)) for _, s, mask in kept]
 shuffled = questions.train_masks(network, kept, digits, panel.recipe)
 row = questions.against(shuffled, "magnitude").iloc[0]
-change = bool(row.clear and abs(row.difference) >= 2)
-print(f"compression 10: shuffling the survivors changes accuracy by 2 percent or more: {change}")
+word = intervals.judged(row.to_frame().T, 5).iloc[0]
+print(f"compression 10, survivors shuffled in each layer, 5 percent count: {word}")
 
 # %%
 print(f"shuffled minus magnitude: {row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}] percent")
 print(once.groupby("state", sort=False)[["layer_cr", "path_cr"]].agg(["mean", "std"]).round(2))
 answer(
     7,
-    (
-        "collapse of magnitude at initialization follows from layer sizes and std",
-        "magnitude of what?",
-    ),
-    close,
-    "fc, conv, VGG-11, VGG-16, ResNet-18, within 0.2 decades",
-    "at initialization a magnitude is a layer-wise constant times noise",
-    who="reviewer",
+    "log10 critical compression of magnitude by layer, minus that from sizes and std alone",
+    "question of ours: at initialization a magnitude is a layer-wise constant times noise",
+    errors,
+    "within",
+    0.25,
+    "one step of the paper's grid of compressions",
+    "at initialization",
 )
 
 # %% [markdown]
@@ -667,20 +685,19 @@ figure
 
 # %%
 # NBVAL_CHECK_OUTPUT
-print(f"intervals up to compression 10: {len(gaps)}")
-large_gap = gaps[gaps["clear"] & (gaps["difference"].abs() >= 2)]
-print(f"of these clear and of 2 percent or more: {len(large_gap)}")
+inside = intervals.judged(gaps, 5).eq("equal")
+print(f"intervals up to compression 10 inside of 5 percent: {inside.sum()} of {len(gaps)}")
 wider = study.accuracies({name: {"method": name} for name in METHODS}, (1.5, 2.0, 2.5))
-later = questions.against(wider, "synflow").query("clear and difference <= -2")
+later = questions.against(wider, "synflow").query("high < -5")
 behind = later[np.isclose(later["compression"], 100)]
-print(f"behind SynFlow at 100, clearly and by 2 percent or more: {len(behind)} of 4")
+print(f"behind SynFlow at 100 by 5 percent or more: {len(behind)} of 4")
 
 # %%
 print(
     f"clear intervals of any size: {int(gaps['clear'].sum())} of {len(gaps)}; by chance about {len(gaps) / 20:.0f}"
 )
 begins = np.log10(later.groupby("method")["compression"].min()).round(2)
-print(f"log10 compression from which SynFlow is ahead by 2 percent: {begins.to_dict()}")
+print(f"log10 compression from which SynFlow is ahead by 5 percent: {begins.to_dict()}")
 print(
     gaps[gaps["clear"]][["method", "compression", "difference", "low", "high"]]
     .round(2)
@@ -688,9 +705,17 @@ print(
 )
 answer(
     8,
-    ("no clear difference of 2 percent or more up to compression 10", "who needs more?"),
-    not len(large_gap),
-    who="reviewer",
+    "accuracy of SynFlow minus each other method, up to compression 10, percent",
+    "reviewer: up to 10 it does not matter which method",
+    {
+        f"{method}, {place}": values
+        for method in METHODS
+        if method != "synflow"
+        for place, values in paired(mild, "synflow", method).items()
+    },
+    "within",
+    5,
+    WHY_5,
 )
 
 # %% [markdown]
@@ -726,8 +751,8 @@ for name, each in held.iterrows():
     print(f"VGG-11, {name}: half the dense tensors can go from compression {first} on")
 
 # %% [markdown]
-# **Verdict: up to 10 it hardly matters which method, and the mask alone saves little.** No clear
-# difference of 2 percent exists there on this network; they begin between 10 and 100. A sparse kernel
+# **Verdict: up to 10 it hardly matters which method, and the mask alone saves little.** All differences
+# there are smaller than 5 percent on this network; larger ones begin between 10 and 100. A sparse kernel
 # breaks even at a compression of several (left; it depends on the machine). Until units die nothing
 # can be cut out of dense tensors, and SNIP's masks leave nearly all alive. SynFlow's leave narrower
 # layers, so that a smaller *dense* network remains.
@@ -766,12 +791,9 @@ units = conservation.conservation_units(plain, both)
 figure = sf.figures.conservation_scatter(units)
 sf.figures.save(figure, "q9_snip", units)
 print(f"sum of |score| / |sum of scores|, by layer: {ratio.astype(int).tolist()}")
-answer(
+by_construction(
     9,
-    (
-        "SNIP without its absolute value is conserved at every unit",
-        "synaptic saliency is conserved (theorem 1)",
-    ),
+    "SNIP without its absolute value is conserved at every unit (theorem 1), with it it is not",
     laws.loc["SNIP without | |", "unit"] == "< 1e-10" and laws.loc["SNIP", "unit"] != "< 1e-10",
     "VGG-11 without BatchNorm, float64, 10 digits",
 )
@@ -827,12 +849,9 @@ print(f"with biases, layer totals still equal: {torch.allclose(sums, sums.mean()
 unit = sf.check_conservation(constants, found, "unit").holds(1e-10)
 print(f"with biases, all {len(report.table)} units in balance: {unit}")
 stronger = table["unit"].tolist() != table["layer"].tolist() and unit
-answer(
+by_construction(
     10,
-    (
-        "the unit-wise law says more than the layer-wise one",
-        "conservation at every hidden unit, not only in each layer",
-    ),
+    "the unit-wise law says more than the layer-wise one of Liang et al.",
     stronger,
     "fc without BatchNorm, 5 layers, float64",
 )
@@ -845,8 +864,8 @@ answer(
 
 # %%
 sf.paper.record("06_reviewers_questions", rows)
-shown = sf.paper.agreement_table(rows)
-print(shown[["figure", "quantity", "ours", "verdict"]].to_string(index=False))
+answers = sf.paper.agreement_table(rows)
+print(answers[["figure", "quantity", "interval", "margin", "verdict"]].to_string(index=False))
 
 # %% [markdown]
 # ## Exercises
@@ -1008,7 +1027,7 @@ print(check_left(left_in_second))
 # - Iteration does most of it, but only a positive conserved score lets iteration reach $\rho_{max}$.
 # - Not to look at the data costs accuracy when most inputs are dead; one look at unlabelled images is
 #   enough to repair that, unless the dead inputs are as loud as the live ones.
-# - Below compression 10 the methods are within 2 percent of each other on this network.
+# - Below compression 10 the methods are within 5 percent of each other on this network.
 # - Magnitude at initialization knows the initialization's standard deviations and nothing else.
 # - SNIP's absolute value is what breaks conservation; the unit-wise law is what the paper adds.
 #

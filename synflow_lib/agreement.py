@@ -1,45 +1,67 @@
-"""What the paper says beside what we measured: one record per quantity, with a verdict."""
+"""What the paper says beside what we measured: one record per quantity, with a verdict.
+
+A verdict has three values, and the 95% interval over seeds decides. It lies inside the margin:
+"agrees" (numbers), "confirmed" (claims). It lies outside: "differs", "not confirmed". Anything
+else, one seed included: "undecided". For equality this is two one-sided tests of 2.5 percent each,
+so a difference that was merely not found confirms nothing.
+"""
 
 from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from .intervals import difference_of_means, mean_of
+
 AGREES, DIFFERS = "agrees", "differs"
 CONFIRMED, REFUTED = "confirmed", "not confirmed"
-UNPUBLISHED = "no published value"
-VERDICTS = (AGREES, DIFFERS, CONFIRMED, REFUTED, UNPUBLISHED)
+UNDECIDED, UNPUBLISHED = "undecided", "no published value"
+HOLDS, BROKEN = "holds", "broken"
+VERDICTS = (AGREES, DIFFERS, CONFIRMED, REFUTED, UNDECIDED, UNPUBLISHED, HOLDS, BROKEN)
+SIDES = ("within", "above", "below")
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """One line of the comparison; make it with `agreement`.
+    """One line of the comparison; make it with `agreement` or `identity`.
 
     Attributes:
+        kind: "number" (against a published number), "claim" (in words), "unpublished", or
+            "identity" (true by construction: a test of the implementation).
         figure: of the paper, such as "4" or "5a" (or "theorem 3").
-        quantity: what is compared, with its unit.
-        paper: the published number, or a claim in words, or None where nothing was published.
-        ours: the number measured, or whether the claim held.
-        spread: of our number over seeds, in its unit, or None.
-        tolerance: how far apart two numbers may lie and still agree, or None.
-        verdict: "agrees" or "differs" (numbers), "confirmed" or "not confirmed" (claims),
-            "no published value".
+        quantity: what is compared, with its unit; of an identity, the statement.
+        verdict: one of `VERDICTS`.
+        paper: the published number (mean of its runs), the claim in words, or None.
+        ours: mean over seeds, or None for an identity.
+        low, high: 95% interval of ours, of ours minus the paper's where that is a number; None with
+            one seed.
+        seeds: behind ours.
+        side: "within", "above" or "below" the margin, or None.
+        margin: which the interval must not cross, in the quantity's unit, or None.
+        margin_reason: why this margin and no other.
+        place: which of several measurements is shown, the one that decides.
         reason: what is known to make the two differ.
-        conditions: under which ours was measured (network, seeds, scale).
+        conditions: under which ours was measured (network, data, scale).
     """
 
+    kind: str
     figure: str
     quantity: str
-    paper: float | str | None
-    ours: float | bool
-    spread: float | None
-    tolerance: float | None
     verdict: str
+    paper: float | str | None = None
+    ours: float | None = None
+    low: float | None = None
+    high: float | None = None
+    seeds: int | None = None
+    side: str | None = None
+    margin: float | None = None
+    margin_reason: str = ""
+    place: str = ""
     reason: str = ""
     conditions: str = ""
 
@@ -47,133 +69,177 @@ class Agreement:
     def difference(self) -> float | None:
         """Ours minus the paper's, or None where there are no two numbers.
 
-        >>> agreement("7", "ratio", paper=2.0, ours=1.5, tolerance=0.1).difference
+        >>> row = agreement("7", "ratio", paper=2, ours=1.5, margin=1, margin_reason="a cut")
+        >>> row.difference
         -0.5
         """
-        both = isinstance(self.paper, float) and isinstance(self.ours, float)
-        return self.ours - self.paper if both else None
+        return self.ours - self.paper if self.kind == "number" else None
 
 
 def agreement(
     figure: str | int,
     quantity: str,
     *,
-    paper: float | str | None,
-    ours: float | bool,
-    tolerance: float | None = None,
-    spread: float | None = None,
+    paper: float | Sequence[float] | str | None,
+    ours: float | Sequence[float] | Mapping[str, Sequence[float]],
+    margin: float | None = None,
+    margin_reason: str = "",
+    side: str = "within",
     reason: str = "",
     conditions: str = "",
 ) -> Agreement:
-    """Compares one published quantity with ours and gives a verdict.
+    """Compares one published quantity or claim with our numbers, one a seed, and gives a verdict.
 
     Args:
         figure: of the paper.
         quantity: what is compared, with its unit. Compare compressions by their log10.
-        paper: a number; or a claim in words, and then `ours` says whether it held; or None for
-            something that the paper does not report.
-        ours: a finite number, or True/False for a claim.
-        tolerance: required with a number, and only then: the largest absolute difference, in the
-            quantity's unit, that counts as agreement. The spread does not widen it.
-        spread: of ours over seeds (say in `conditions` which: standard deviation, range, ...).
+        paper: a number, taken as exact; or the numbers of several runs (Welch's interval of the
+            difference of the means); or a claim in words about ``ours``; or None for something
+            that the paper does not report.
+        ours: one finite number a seed (Student's t). For a claim about a difference, the
+            differences paired by seed. One number is one seed: undecided. A mapping
+            place -> numbers for a claim that is made at several places, such as compressions: it
+            must hold at every one, and the row shows the place that decides, a refuted one before
+            the one with least room.
+        margin: required with a number or a claim, and only then, in the quantity's unit.
+        margin_reason: why this margin; required with it. Choose both before looking.
+        side: "within": the interval must lie inside +-margin (around the paper's number, or around
+            zero); "above", "below": it must lie on this side of the margin (claims only).
         reason: what is known to make the two differ.
         conditions: under which ours was measured.
 
     Raises:
-        TypeError: `ours` does not fit the kind of `paper`.
-        ValueError: a number that is not finite, a negative tolerance or spread, a tolerance
-            missing or without use, or an empty figure, quantity or claim.
+        TypeError: what is no number where one is expected; True or False as ``ours``.
+        ValueError: a number that is not finite, no numbers, a negative margin with "within", a
+            margin or its reason missing or without use, another side, an empty figure, quantity or
+            claim.
 
-    >>> agreement(4, "slope, SynFlow", paper=1.0, ours=0.998, tolerance=0.02).verdict
+    >>> seeds = [0.99, 1.01, 1.00, 0.98, 1.02]
+    >>> how = {"margin": 0.05, "margin_reason": "as wide as a line of the figure"}
+    >>> agreement(4, "slope, SynFlow", paper=1.0, ours=seeds, **how).verdict
     'agrees'
-    >>> agreement(2, "all weights left", paper="SynFlow reaches rho_max", ours=False).verdict
-    'not confirmed'
+    >>> ahead = {"paper": "SynFlow is ahead", "margin": 0, "side": "above", "margin_reason": "sign"}
+    >>> agreement(1, "SynFlow minus SNIP", ours=[12.0, 9.5, 14.1], **ahead).verdict
+    'confirmed'
+    >>> agreement(1, "SynFlow minus SNIP", ours=[12.0, -9.5, 14.1], **ahead).verdict
+    'undecided'
     """
     where = f"agreement({figure!r}, {quantity!r})"
-    for name, text in (("figure", str(figure)), ("quantity", quantity)):
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"{where}: {name} is empty; expected what is compared, in words.")
-    held = isinstance(ours, (bool, np.bool_))
+    _texts(where, figure=figure, quantity=quantity)
+    if side not in SIDES:
+        raise ValueError(f"{where}: side is {side!r}; expected one of {', '.join(SIDES)}.")
+    places = _places(where, ours)
+    shared = {"reason": reason, "conditions": conditions}
+
+    if paper is None:
+        if margin is not None or margin_reason or len(places) > 1:
+            raise ValueError(
+                f"{where}: paper is None, so there is nothing to compare; leave out margin and "
+                "margin_reason, and give the numbers of one place."
+            )
+        (values,) = places.values()
+        return Agreement(
+            "unpublished", str(figure), quantity, UNPUBLISHED, **_interval(values), **shared
+        )
+
+    if margin is None:
+        raise ValueError(f"{where}: margin is missing; give what the interval must not cross.")
+    least = 0.0 if side == "within" else -math.inf
+    margin = _finite(where, "margin", margin, minimum=least)
+    _texts(where, margin_reason=margin_reason)
     if isinstance(paper, str):
-        if not paper.strip():
-            raise ValueError(f"{where}: paper is empty text; expected the claim, a number or None.")
-        if not held:
-            raise TypeError(
-                f"{where}: paper is a claim in words, so ours must be True or False; got {ours!r}."
-            )
-        verdict = CONFIRMED if ours else REFUTED
+        _texts(where, paper=paper)
+        kind, words, runs = "claim", (CONFIRMED, REFUTED), None
     else:
-        if held:
-            raise TypeError(
-                f"{where}: ours is {ours!r}, which answers a claim; paper must then be the claim "
-                f"in words, got {paper!r}."
-            )
-        ours = _finite(where, "ours", ours)
-        verdict = UNPUBLISHED
-    if isinstance(paper, str) or paper is None:
-        if tolerance is not None:
+        if side != "within" or len(places) > 1:
             raise ValueError(
-                f"{where}: tolerance is {tolerance!r}, but there are no two numbers to compare."
+                f"{where}: paper is a number; it is compared at one place and by side='within'. "
+                "Say in words what the paper claims about ours."
             )
-    else:
-        paper = _finite(where, "paper", paper)
-        if tolerance is None:
-            raise ValueError(
-                f"{where}: tolerance is missing; give the difference that still agrees."
-            )
-        tolerance = _finite(where, "tolerance", tolerance, minimum=0.0)
-        # 1.02 - 1.00 > 0.02 in binary; a difference equal to the tolerance must agree.
-        slack = 1e-12 * max(abs(paper), abs(ours))
-        verdict = AGREES if abs(ours - paper) <= tolerance + slack else DIFFERS
-    spread = None if spread is None else _finite(where, "spread", spread, minimum=0.0)
-    ours = bool(ours) if held else ours
+        kind, words, runs = "number", (AGREES, DIFFERS), _numbers(where, "paper", paper)
+        paper = float(np.mean(runs))
+
+    judged = []
+    for place, values in places.items():
+        found = _interval(values, runs)
+        inside, room = _room(found["low"], found["high"], side, margin)
+        judged.append((inside, room, place, found))
+    # A claim about several places holds if it holds at each: the weakest decides.
+    order = (False, None, True)
+    inside, _, place, found = min(judged, key=lambda each: (order.index(each[0]), each[1]))
+    verdict = UNDECIDED if inside is None else words[0] if inside else words[1]
     return Agreement(
-        str(figure), quantity, paper, ours, spread, tolerance, verdict, reason, conditions
+        kind, str(figure), quantity, verdict, paper, **found, side=side, margin=margin,
+        margin_reason=margin_reason, place=place, **shared,
+    )  # fmt: skip
+
+
+def identity(
+    figure: str | int, statement: str, holds: bool, *, reason: str = "", conditions: str = ""
+) -> Agreement:
+    """A statement that mathematics or construction make true: seeing it tests the implementation.
+
+    Args:
+        figure: of the paper, or a theorem.
+        statement: in words.
+        holds: whether it was seen.
+        reason: why it must be so.
+        conditions: under which it was looked at.
+
+    Raises:
+        TypeError: ``holds`` is neither True nor False.
+        ValueError: an empty figure or statement.
+
+    >>> identity("theorem 3", "the cut schedule ends at rho_max", True).verdict
+    'holds'
+    """
+    where = f"identity({figure!r}, {statement!r})"
+    _texts(where, figure=figure, statement=statement)
+    if not isinstance(holds, (bool, np.bool_)):
+        raise TypeError(f"{where}: holds is {holds!r}; expected True or False.")
+    verdict = HOLDS if holds else BROKEN
+    return Agreement(
+        "identity", str(figure), statement, verdict, reason=reason, conditions=conditions
     )
 
 
 def agreement_table(rows: Iterable[Agreement]) -> pd.DataFrame:
-    """The records as text to show: numbers rounded to one digit below their tolerance.
+    """The records as text to show: numbers to two digits of their interval's half width.
 
     Returns:
-        Columns figure, quantity, paper, ours, difference, verdict, and conditions and known
-        reasons where any record has them. In the order given.
+        Columns figure, quantity, paper, ours, interval (95%; of ours minus the paper's where that
+        is a number), margin, verdict, and further ones where any record has them: why this margin,
+        conditions, known reasons. In the order given.
 
-    >>> rows = [agreement(4, "slope", paper=1.0, ours=0.99812, tolerance=0.02, spread=0.004)]
-    >>> print(agreement_table(rows).to_string(index=False))
-    figure quantity paper          ours difference verdict
-         4    slope 1.000 0.998 ± 0.004     -0.002  agrees
+    >>> how = {"margin": 0.02, "margin_reason": "as wide as a line of the figure"}
+    >>> rows = [agreement(4, "slope", paper=1.0, ours=[0.998, 0.999, 1.001], **how)]
+    >>> print(agreement_table(rows).iloc[:, :7].to_string(index=False))
+    figure quantity  paper   ours           interval       margin verdict
+         4    slope 1.0000 0.9993 -0.0045 to +0.0031 within ±0.02  agrees
     """
-    lines = []
-    for row in checked(rows):
-        digits = digits_of(row)
-        ours = row.ours
-        ours = ("yes" if ours else "no") if isinstance(ours, bool) else _number(ours, digits)
-        lines.append(
-            {
-                "figure": row.figure,
-                "quantity": row.quantity,
-                "paper": row.paper if isinstance(row.paper, str) else _number(row.paper, digits),
-                "ours": ours if row.spread is None else f"{ours} ± {_number(row.spread, digits)}",
-                "difference": _number(row.difference, digits, sign="+"),
-                "verdict": row.verdict,
-                "conditions": row.conditions,
-                "known reasons": row.reason,
-            }
-        )
-    table = pd.DataFrame(lines)
-    unused = [name for name in ("conditions", "known reasons") if not table[name].any()]
+    table = pd.DataFrame([_shown(row) for row in checked(rows)])
+    unused = [name for name in table.columns[7:] if not table[name].any()]
     return table.drop(columns=unused)
 
 
-def _finite(where: str, name: str, value: object, minimum: float = -math.inf) -> float:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{where}: {name} is {value!r}; expected a number.")
-    value = float(value)
-    if not math.isfinite(value) or value < minimum:
-        least = "" if minimum == -math.inf else f" of at least {minimum:g}"
-        raise ValueError(f"{where}: {name} is {value!r}; expected a finite number{least}.")
-    return value
+def _shown(row: Agreement) -> dict[str, str]:
+    digits = digits_of(row)
+    interval = "" if row.ours is None else "one seed"
+    if row.low is not None:
+        interval = f"{_number(row.low, digits, '+')} to {_number(row.high, digits, '+')}"
+    margin = "" if row.margin is None else f"{'±' * (row.side == 'within')}{row.margin:g}"
+    return {
+        "figure": row.figure,
+        "quantity": row.quantity,
+        "paper": row.paper if isinstance(row.paper, str) else _number(row.paper, digits),
+        "ours": _number(row.ours, digits) + (f" ({row.place})" if row.place else ""),
+        "interval": interval,
+        "margin": f"{row.side} {margin}" if margin else "",
+        "verdict": row.verdict,
+        "why this margin": row.margin_reason,
+        "conditions": row.conditions,
+        "known reasons": row.reason,
+    }
 
 
 def checked(rows: Iterable[Agreement]) -> list[Agreement]:
@@ -189,15 +255,94 @@ def checked(rows: Iterable[Agreement]) -> list[Agreement]:
 
 def digits_of(row: Agreement) -> int | None:
     """Decimals to show, or None for four significant digits."""
-    if not row.tolerance or isinstance(row.ours, bool) or abs(row.ours) >= 1e6:
+    width = 0.0 if row.low is None else (row.high - row.low) / 2
+    scale = width or abs(row.margin or 0.0)
+    if not scale:
         return None
-    digits = max(0, 1 - math.floor(math.log10(row.tolerance)))
-    return digits if digits <= 6 else None
+    digits = max(0, 1 - math.floor(math.log10(scale)))
+    return digits if digits <= 6 and abs(row.ours) < 1e6 else None
+
+
+def _interval(values: Sequence[float], runs: Sequence[float] | None = None) -> dict[str, object]:
+    """Mean of ours, and the interval of it, or of its difference from the mean of ``runs``."""
+    if runs is None:
+        mean, low, high = mean_of(values)
+    else:
+        _, low, high = difference_of_means(values, runs)
+        mean = float(np.mean(values))
+    known = len(values) > 1
+    return {
+        "ours": mean,
+        "low": low if known else None,
+        "high": high if known else None,
+        "seeds": len(values),
+    }
+
+
+def _room(
+    low: float | None, high: float | None, side: str, margin: float
+) -> tuple[bool | None, float]:
+    """Whether the interval lies inside (True), outside (False) or neither; its room to the edge."""
+    if low is None or high is None:
+        return None, 0.0
+    # 1.02 - 1.00 > 0.02 in binary; an interval that ends on the edge must lie inside.
+    slack = 1e-12 * max(abs(low), abs(high), abs(margin), 1e-300)
+    if side == "within":
+        room, outside = margin - max(-low, high), low > margin + slack or high < -margin - slack
+        inside = room >= -slack
+    elif side == "above":
+        room, outside = low - margin, high <= margin + slack
+        inside = room > slack
+    else:
+        room, outside = margin - high, low >= margin - slack
+        inside = room > slack
+    return (True if inside else False if outside else None), room
+
+
+def _places(where: str, ours: object) -> dict[str, list[float]]:
+    if not isinstance(ours, Mapping):
+        return {"": _numbers(where, "ours", ours)}
+    if not ours:
+        raise ValueError(f"{where}: ours is empty; expected a place -> one number a seed.")
+    return {str(place): _numbers(where, f"ours[{place!r}]", v) for place, v in ours.items()}
+
+
+def _numbers(where: str, name: str, values: object) -> list[float]:
+    """A number or several as a list of finite ones."""
+    if isinstance(values, (bool, np.bool_)):
+        raise TypeError(
+            f"{where}: {name} is {values!r}; a verdict needs one number a seed. For what is true "
+            "by construction use identity(...)."
+        )
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        values = [values]
+    found = [_finite(where, name, value) for value in values]
+    if not found:
+        raise ValueError(f"{where}: {name} is empty; expected one number a seed.")
+    return found
+
+
+def _finite(where: str, name: str, value: object, minimum: float = -math.inf) -> float:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{where}: {name} is {value!r}; expected a number.")
+    value = float(value)
+    if not math.isfinite(value) or value < minimum:
+        least = "" if minimum == -math.inf else f" of at least {minimum:g}"
+        raise ValueError(f"{where}: {name} is {value!r}; expected a finite number{least}.")
+    return value
+
+
+def _texts(where: str, **named: object) -> None:
+    for name, text in named.items():
+        if isinstance(text, int) and not isinstance(text, bool):
+            continue  # the number of a figure
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"{where}: {name} is {text!r}; expected words.")
 
 
 def _number(value: float | None, digits: int | None, sign: str = "") -> str:
     if value is None:
         return ""
     text = f"{value:{sign}.4g}" if digits is None else f"{value:{sign}.{digits}f}"
-    # A difference that rounds to nothing has no sign to show.
+    # What rounds to nothing has no sign to show.
     return text.lstrip("+-") if not float(text) else text

@@ -47,6 +47,7 @@ def record(notebook: str, rows: Iterable[Agreement]) -> Path:
             )
         seen.add(same)
     table = pd.DataFrame([_rounded(row) for row in rows], columns=COLUMNS)
+    table["seeds"] = table["seeds"].astype("Int64")  # whole numbers beside empty cells
     path = figures_dir() / "agreement" / f"{notebook}.csv"
     with replacing(path) as part:
         table.to_csv(part, index=False, float_format="%.10g", lineterminator="\n")
@@ -56,8 +57,9 @@ def record(notebook: str, rows: Iterable[Agreement]) -> Path:
 def write_agreement(folder: Path | str | None = None) -> Path:
     """Merges the records of all notebooks in `folder/agreement/` into `folder/agreement.md`.
 
-    Rows are ordered by figure, then notebook, then as recorded, so the page does not depend on
-    the order in which notebooks ran.
+    What was measured stands in one table, what is true by construction in another. Rows are ordered
+    by figure, then notebook, then as recorded, so the page does not depend on the order in which
+    notebooks ran.
 
     Args:
         folder: the folder of the figures; None is `env.figures_dir()`.
@@ -74,28 +76,46 @@ def write_agreement(folder: Path | str | None = None) -> Path:
         raise ValueError(f"no records in {folder / 'agreement'}; run the notebooks first.")
     found = [(row, file.stem) for file in files for row in _read(file)]
     found.sort(key=lambda pair: _natural(pair[0].figure))  # stable: file and row order stay
+    measured = [pair for pair in found if pair[0].kind != "identity"]
+    built_in = [pair for pair in found if pair[0].kind == "identity"]
+    lines = ["# Agreement with the paper", "", _INTRODUCTION, "", *_section(measured, "quantities")]
+    if built_in:
+        lines += ["## What the tests of the implementation show", "", _IDENTITIES, ""]
+        lines += _section(built_in, "statements")
+    path = folder / "agreement.md"
+    with replacing(path) as part:
+        part.write_text("\n".join(lines), encoding="utf-8", newline="\n")
+    return path
+
+
+_INTRODUCTION = """\
+Written by the notebooks. The 95% interval over seeds decides: inside the margin, *agrees* (numbers)
+or *confirmed* (claims); outside, *differs* or *not confirmed*; anything else, one seed included,
+*undecided*. The interval is that of ours minus the paper's where the paper has a number, else of
+ours. A claim about several places must hold at each; shown is the place that decides."""
+
+_IDENTITIES = """\
+These are true by mathematics or by construction. To see them says that the library computes what it
+should, and nothing about the paper's experiments."""
+
+
+def _section(found: list[tuple[Agreement, str]], what: str) -> list[str]:
+    """Counts and a table in Markdown."""
+    if not found:
+        return [f"No {what}.", ""]
     table = agreement_table(row for row, _ in found)
-    for name in ("conditions", "known reasons"):
-        if name not in table:
-            table[name] = ""
     table["notebook"] = [notebook for _, notebook in found]
+    table = table.loc[:, (table != "").any()]
     counts = table["verdict"].value_counts()
     summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if verdict in counts)
-    lines = [
-        "# Agreement with the paper",
-        "",
-        "Written by the notebooks; difference is ours minus the paper's, ± is the spread of ours.",
-        f"{len(table)} quantities: {summary}.",
+    return [
+        f"{len(table)} {what}: {summary}.",
         "",
         "| " + " | ".join(table.columns) + " |",
         "|" + " --- |" * len(table.columns),
         *("| " + " | ".join(map(_cell, row)) + " |" for row in table.itertuples(index=False)),
         "",
     ]
-    path = folder / "agreement.md"
-    with replacing(path) as part:
-        part.write_text("\n".join(lines), encoding="utf-8", newline="\n")
-    return path
 
 
 def _read(file: Path) -> list[Agreement]:
@@ -107,11 +127,11 @@ def _read(file: Path) -> list[Agreement]:
         )
     rows = []
     for line in table.to_dict("records"):
-        claim = line["ours"] in ("True", "False")
-        line["ours"] = line["ours"] == "True" if claim else float(line["ours"])
-        for name in ("paper", "spread", "tolerance"):
-            if name != "paper" or not claim:
+        for name in ("ours", "low", "high", "margin", "paper"):
+            if name != "paper" or line["kind"] != "claim":
                 line[name] = float(line[name]) if line[name] else None
+        line["seeds"] = int(line["seeds"]) if line["seeds"] else None
+        line["side"] = line["side"] or None
         rows.append(Agreement(**line))
     return rows
 
@@ -120,7 +140,7 @@ def _rounded(row: Agreement) -> dict[str, object]:
     """The fields, numbers cut well below what is shown, so that rounding noise changes no file."""
     values, digits = asdict(row), digits_of(row)
     if digits is not None:
-        for name in ("paper", "ours", "spread"):
+        for name in ("paper", "ours", "low", "high"):
             if isinstance(values[name], float):
                 values[name] = round(values[name], digits + 3)
     return values

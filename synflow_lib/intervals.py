@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
+from pandas.api.typing import SeriesGroupBy
 from scipy.special import stdtrit
 
 
@@ -57,13 +60,7 @@ def paired_difference(table: pd.DataFrame, method: str, other: str) -> pd.DataFr
     >>> paired_difference(table, "a", "b").round(2).to_numpy().tolist()
     [[10.0, 10.5, 9.58, 11.42, 4, True]]
     """
-    for name in (method, other):
-        if name not in set(table["method"]):
-            raise ValueError(f"no rows of {name!r}; the table has {sorted(set(table['method']))}")
-    wide = table.pivot_table(
-        index=["compression", "seed"], columns="method", values="accuracy", aggfunc="mean"
-    )
-    groups = (wide[method] - wide[other]).dropna().groupby("compression")
+    groups = _by_seed(table, method, other)
     mean, seeds, half = groups.mean(), groups.size(), _half_width(groups.std(), groups.size())
     found = pd.DataFrame(
         {"difference": mean, "low": mean - half, "high": mean + half, "seeds": seeds}
@@ -71,5 +68,99 @@ def paired_difference(table: pd.DataFrame, method: str, other: str) -> pd.DataFr
     return found.assign(clear=(found["low"] > 0) | (found["high"] < 0)).reset_index()
 
 
-def _half_width(spread: pd.Series, seeds: pd.Series) -> pd.Series:
+def judged(found: pd.DataFrame, least: float) -> pd.Series:
+    """What the interval of each difference says about the smallest effect that counts.
+
+    Args:
+        found: low, high, such as from `paired_difference`.
+        least: the smallest effect, above 0, in the unit of the difference.
+
+    Returns:
+        A word a row: "better" (the whole interval above ``least``), "worse" (below minus that),
+        "equal" (between the two), "undecided" (anything else, one seed included).
+
+    >>> found = pd.DataFrame({"low": [6, -9, -1, -1], "high": [8, -6, 2, 9]})
+    >>> judged(found, 5).tolist()
+    ['better', 'worse', 'equal', 'undecided']
+    """
+    low, high = found["low"], found["high"]
+    cases = [low > least, high < -least, (low > -least) & (high < least)]
+    return pd.Series(np.select(cases, ["better", "worse", "equal"], "undecided"), found.index)
+
+
+def paired_seeds(
+    table: pd.DataFrame, method: str, other: str, low: float = 0.0, high: float = np.inf
+) -> dict[str, list[float]]:
+    """The differences behind `paired_difference`, one a seed: what `paper.agreement` judges.
+
+    Args:
+        table, method, other: as there.
+        low, high: ends of the range of compressions, both included.
+
+    Returns:
+        "compression 10", ... -> differences of accuracy in percent, rising with the compression.
+
+    Raises:
+        ValueError: a method that is not in the table, or no compression in the range.
+
+    >>> rows = [("a", 10.0, 0, 90.0), ("a", 10.0, 1, 92.0)]
+    >>> rows += [("b", 10.0, 0, 80.0), ("b", 10.0, 1, 81.0)]
+    >>> table = pd.DataFrame(rows, columns=["method", "compression", "seed", "accuracy"])
+    >>> paired_seeds(table, "a", "b")
+    {'compression 10': [10.0, 11.0]}
+    """
+    groups = _by_seed(table, method, other)
+    found = {f"compression {c:.3g}": g.tolist() for c, g in groups if low <= c <= high}
+    if not found:
+        raise ValueError(f"no compression of {method!r} and {other!r} from {low:g} to {high:g}")
+    return found
+
+
+def _by_seed(table: pd.DataFrame, method: str, other: str) -> SeriesGroupBy:
+    """Accuracy of one method minus another's by seed, grouped by compression."""
+    for name in (method, other):
+        if name not in set(table["method"]):
+            raise ValueError(f"no rows of {name!r}; the table has {sorted(set(table['method']))}")
+    wide = table.pivot_table(
+        index=["compression", "seed"], columns="method", values="accuracy", aggfunc="mean"
+    )
+    return (wide[method] - wide[other]).dropna().groupby("compression")
+
+
+def mean_of(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean and the ends of its 95% interval, Student's t; NaN ends with one value.
+
+    >>> [round(end, 2) for end in mean_of([90.0, 91.0, 92.0])]
+    [91.0, 88.52, 93.48]
+    """
+    values = np.asarray(values, dtype=float)
+    spread = values.std(ddof=1) if values.size > 1 else np.nan
+    mean, half = values.mean(), _half_width(spread, values.size)
+    return float(mean), float(mean - half), float(mean + half)
+
+
+def difference_of_means(
+    values: Sequence[float], others: Sequence[float]
+) -> tuple[float, float, float]:
+    """Mean of ``values`` minus mean of ``others``, not paired, and its 95% interval (Welch).
+
+    A single other is taken as exact.
+
+    >>> [round(end, 2) for end in difference_of_means([2.0, 4.0, 6.0], [1.0])]
+    [3.0, -1.97, 7.97]
+    """
+    mean, low, high = mean_of(values)
+    other = float(np.mean(others))
+    if len(values) < 2 or len(others) < 2:
+        return mean - other, low - other, high - other
+    freedoms = np.array([len(values) - 1, len(others) - 1])
+    squares = np.array([np.var(values, ddof=1), np.var(others, ddof=1)]) / (freedoms + 1)
+    half = 0.0
+    if squares.any():
+        freedom = 1 / ((squares / squares.sum()) ** 2 / freedoms).sum()
+        half = float(stdtrit(freedom, 0.975) * np.sqrt(squares.sum()))
+    return mean - other, mean - other - half, mean - other + half
+
+
+def _half_width(spread: pd.Series | float, seeds: pd.Series | int) -> pd.Series | float:
     return stdtrit(np.maximum(seeds - 1, 1), 0.975) * spread / np.sqrt(seeds)

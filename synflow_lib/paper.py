@@ -15,7 +15,7 @@ from importlib import resources
 import numpy as np
 import pandas as pd
 
-from .agreement import Agreement, agreement, agreement_table
+from .agreement import Agreement, agreement, agreement_table, identity
 from .agreement_page import record, write_agreement
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "figure5b",
     "figure6",
     "figure7",
+    "identity",
     "loglog_slope",
     "record",
     "write_agreement",

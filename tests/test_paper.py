@@ -1,16 +1,25 @@
 """The published numbers as published, and verdicts that can fail."""
 
 import dataclasses
+import warnings
 from importlib import resources
 
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synflow_lib import paper
-from synflow_lib.paper import agreement, agreement_table, loglog_slope, record, write_agreement
+from synflow_lib import agreement_page, paper
+from synflow_lib.paper import (
+    agreement,
+    agreement_table,
+    identity,
+    loglog_slope,
+    record,
+    write_agreement,
+)
 
 METHODS = ["random", "magnitude", "snip", "grasp", "synflow"]
 FIGURES = {
@@ -148,79 +157,210 @@ def test_slope_rejects(size, score, message):
         loglog_slope(size, score)
 
 
-# Verdicts.
+# Verdicts. Student's t with 2 degrees of freedom is 4.303, so the 95% interval of three numbers
+# m - d, m, m + d is m +- 4.303 d / sqrt(3) = m +- 2.484 d.
+
+REASON = "a reason"
+
+
+def judge(ours, paper="a claim", margin=1.0, **how):
+    return agreement("1", "q", paper=paper, ours=ours, margin=margin, margin_reason=REASON, **how)
+
+
+def around(mean, half):
+    """Three numbers with this mean and this half width of the interval."""
+    return [mean - half / 2.4843, mean, mean + half / 2.4843]
 
 
 @pytest.mark.parametrize(
-    ("ours", "verdict"),
-    [(0.201, "agrees"), (0.221, "agrees"), (0.181, "agrees"), (0.2211, "differs"), (1, "differs")],
+    ("mean", "half", "side", "margin", "verdict"),
+    [
+        (0.0, 0.9, "within", 1.0, "confirmed"),
+        (0.0, 1.1, "within", 1.0, "undecided"),  # no significant difference: confirms nothing
+        (0.5, 0.4, "within", 1.0, "confirmed"),  # a significant difference, and a small one
+        (0.5, 0.6, "within", 1.0, "undecided"),
+        (2.0, 0.9, "within", 1.0, "not confirmed"),
+        (-2.0, 0.9, "within", 1.0, "not confirmed"),
+        (2.0, 1.1, "within", 1.0, "undecided"),
+        (3.0, 2.9, "above", 0.0, "confirmed"),
+        (3.0, 3.1, "above", 0.0, "undecided"),
+        (3.0, 0.9, "above", 2.0, "confirmed"),
+        (3.0, 1.1, "above", 2.0, "undecided"),  # clear, but of too small an effect
+        (-3.0, 2.9, "above", 0.0, "not confirmed"),
+        (-3.0, 0.9, "above", -4.5, "confirmed"),  # not much worse
+        (0.2, 0.1, "below", 1.0, "confirmed"),
+        (2.0, 0.9, "below", 1.0, "not confirmed"),
+        (2.0, 1.1, "below", 1.0, "undecided"),
+    ],
 )
-def test_verdict_on_numbers(ours, verdict):
-    row = agreement("4", "slope", paper=0.201, ours=ours, tolerance=0.02, spread=5.0)
+def test_three_verdicts_on_claims(mean, half, side, margin, verdict):
+    row = judge(around(mean, half), margin=margin, side=side)
     assert row.verdict == verdict
-    assert row.difference == pytest.approx(ours - 0.201)
+    assert (row.kind, row.paper, row.seeds, row.difference) == ("claim", "a claim", 3, None)
+    assert [row.ours, row.low, row.high] == pytest.approx(
+        [mean, mean - half, mean + half], abs=1e-3
+    )
 
 
-def test_zero_tolerance_asks_for_equality():
-    for ours, verdict in ((14, "agrees"), (15, "differs")):
-        assert agreement(1, "layers", paper=14, ours=ours, tolerance=0).verdict == verdict
+@pytest.mark.parametrize(
+    ("mean", "half", "verdict"),
+    [(5.2, 0.7, "agrees"), (5.2, 0.9, "undecided"), (6.5, 0.4, "differs"), (3.5, 0.4, "differs")],
+)
+def test_three_verdicts_on_numbers(mean, half, verdict):
+    row = judge(around(mean, half), paper=5)
+    assert (row.kind, row.verdict) == ("number", verdict)
+    assert row.difference == pytest.approx(mean - 5)
+    assert [row.low, row.high] == pytest.approx([mean - 5 - half, mean - 5 + half], abs=1e-3)
 
 
-@pytest.mark.parametrize("held", [True, np.True_])
-def test_verdict_on_claims(held):
-    assert agreement(2, "q", paper="never collapses", ours=held).verdict == "confirmed"
-    refuted = agreement(2, "q", paper="never collapses", ours=not held)
-    assert refuted.verdict == "not confirmed"
-    assert refuted.difference is None
+@pytest.mark.parametrize("paper", ["a claim", 5.0, [5.0, 5.0]])
+@pytest.mark.parametrize("ours", [5.0, [5.0], (np.float32(5.0),)])
+def test_one_seed_decides_nothing(ours, paper):
+    row = judge(ours, paper=paper)
+    assert (row.verdict, row.seeds, row.low, row.high) == ("undecided", 1, None, None)
+
+
+def test_runs_of_the_paper_widen_the_interval_as_welch_has_it():
+    ours, theirs = [5.0, 5.1, 5.3, 4.9], [4.6, 5.2, 5.5]
+    row = judge(ours, paper=theirs, margin=2.0)
+    expected = scipy.stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval(0.95)
+    assert [row.low, row.high] == pytest.approx([expected.low, expected.high])
+    assert row.paper == pytest.approx(np.mean(theirs))
+    exact = judge(ours, paper=np.mean(theirs), margin=2.0)
+    assert exact.high - exact.low < row.high - row.low
+    same = judge([5.0, 5.0], paper=[4.0, 4.0])  # no spread at all; ends on the margin
+    assert (same.low, same.high, same.verdict) == (1.0, 1.0, "agrees")
+    assert judge([1.02] * 2, paper=1.0, margin=0.02).verdict == "agrees"  # 1.02 - 1.00 > 0.02
+
+
+def test_a_claim_about_several_places_is_as_good_as_its_weakest():
+    good, better, open_, bad = around(3, 1), around(9, 1), around(0, 1), around(-3, 1)
+    how = {"side": "above", "margin": 0}
+    row = judge({"a": better, "b": good}, **how)
+    assert (row.verdict, row.place, row.ours) == ("confirmed", "b", pytest.approx(3))
+    row = judge({10: better, 100: open_, 1000: good}, **how)
+    assert (row.verdict, row.place) == ("undecided", "100")
+    row = judge({"a": bad, "b": open_, "c": [2.0]}, **how)
+    assert (row.verdict, row.place) == ("not confirmed", "a")
+    assert judge({"a": good, "b": [3.0]}, **how).verdict == "undecided"
 
 
 def test_without_a_published_value_there_is_no_verdict():
-    row = agreement("7", "iterations of the cut schedule", paper=None, ours=54)
-    assert (row.verdict, row.difference) == ("no published value", None)
+    row = agreement("7", "iterations of the cut schedule", paper=None, ours=[54, 56])
+    assert (row.kind, row.verdict, row.difference) == ("unpublished", "no published value", None)
+    assert row.low < 54 < 56 < row.high
+
+
+@pytest.mark.parametrize(("seen", "verdict"), [(True, "holds"), (np.False_, "broken")])
+def test_identities_stand_apart(seen, verdict):
+    row = identity("theorem 3", "never disconnected", seen, reason="a proof")
+    assert (row.kind, row.verdict, row.ours, row.seeds) == ("identity", verdict, None, None)
+
+
+finite = st.floats(-1e6, 1e6)
+
+
+@given(
+    st.lists(finite, min_size=1, max_size=6),
+    st.floats(0, 1e6),
+    st.sampled_from(["within", "above", "below"]),
+)
+def test_what_crosses_the_margin_is_never_confirmed(values, margin, side):
+    """Against scipy's interval, and against the mirror image of the claim."""
+    row = judge(values, margin=margin, side=side)
+    if len(values) == 1:
+        assert row.verdict == "undecided"
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # equal numbers
+        low, high = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    close = 1e-9 * max(abs(low), abs(high), margin) + 1e-9
+    inside = {
+        "within": -margin <= low + close and high - close <= margin,
+        "above": low > margin - close,
+        "below": high < margin + close,
+    }[side]
+    outside = {
+        "within": low > margin - close or high < -margin + close,
+        "above": high <= margin + close,
+        "below": low >= margin - close,
+    }[side]
+    assert row.verdict != "confirmed" or inside
+    assert row.verdict != "not confirmed" or outside
+    mirrored = {"within": "within", "above": "below", "below": "above"}[side]
+    turned = margin if side == "within" else -margin
+    other = judge([-value for value in values], margin=turned, side=mirrored)
+    assert other.verdict == row.verdict
+
+
+@given(st.lists(finite, min_size=2, max_size=5), finite, st.floats(0, 1e3), st.floats(0, 1e3))
+def test_a_wider_margin_never_turns_agreement_into_doubt(ours, paper, margin, more):
+    verdicts = [judge(ours, paper, margin).verdict, judge(ours, paper, margin + more).verdict]
+    order = ["differs", "undecided", "agrees"]
+    assert order.index(verdicts[0]) <= order.index(verdicts[1])
 
 
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"tolerance": None}, ValueError, "tolerance is missing"),
-        ({"tolerance": -1}, ValueError, "tolerance is -1"),
-        ({"ours": float("nan")}, ValueError, "ours is nan"),
+        ({"margin": None}, ValueError, "margin is missing"),
+        ({"margin": -1}, ValueError, "margin is -1"),
+        ({"margin": float("nan")}, ValueError, "margin is nan"),
+        ({"margin_reason": " "}, ValueError, "margin_reason is ' '"),
+        ({"side": "over"}, ValueError, "side is 'over'; expected one of within, above, below"),
+        ({"side": "above"}, ValueError, "paper is a number; it is compared at one place"),
+        ({"ours": {"a": [1.0]} | {"b": [2.0]}}, ValueError, "compared at one place"),
+        ({"ours": {}}, ValueError, "ours is empty"),
+        ({"ours": []}, ValueError, "ours is empty"),
+        ({"ours": [1.0, float("nan")]}, ValueError, "ours is nan"),
         ({"paper": float("inf")}, ValueError, "paper is inf"),
-        ({"spread": -0.1}, ValueError, "spread is -0.1"),
+        ({"paper": []}, ValueError, "paper is empty"),
         ({"ours": "1.0"}, TypeError, "expected a number"),
-        ({"ours": True}, TypeError, "answers a claim"),
-        ({"paper": "a claim"}, TypeError, "True or False"),
-        ({"paper": "a claim", "ours": True}, ValueError, "no two numbers"),
-        ({"paper": " ", "ours": True, "tolerance": None}, ValueError, "empty text"),
-        ({"quantity": ""}, ValueError, "quantity is empty"),
+        ({"ours": True}, TypeError, r"one number a seed.*identity\("),
+        ({"ours": [True]}, TypeError, "expected a number"),
+        ({"paper": "a claim", "ours": True}, TypeError, r"identity\("),
+        ({"paper": None}, ValueError, "nothing to compare"),
+        ({"paper": " "}, ValueError, "paper is ' '"),
+        ({"quantity": ""}, ValueError, "quantity is ''"),
     ],
 )
 def test_agreement_rejects(changes, error, message):
-    good = {"figure": "4", "quantity": "slope", "paper": 1.0, "ours": 1.0, "tolerance": 0.02}
+    good = {"figure": 4, "quantity": "slope", "paper": 1.0, "ours": [1.0], "margin": 0.02}
+    good["margin_reason"] = REASON
     agreement(**good)
     with pytest.raises(error, match=message):
         agreement(**good | changes)
+    with pytest.raises(TypeError, match="holds is 'yes'; expected True or False"):
+        identity(3, "conserved", "yes")
+    with pytest.raises(ValueError, match="statement is ''"):
+        identity(3, "", True)
 
 
 # The table, the records and the page.
 
+CLOSE = {"margin": 0.02, "margin_reason": "as wide as a line"}
 ROWS = [
-    agreement("4", "slope | random", paper=0.001, ours=0.00068, tolerance=0.02, spread=0.0004),
-    agreement(10, "late", paper=2, ours=2.6, tolerance=0.5, reason="one seed\nonly"),
-    agreement("theorem 3", "no layer empty", paper="MCC", ours=True, conditions="20 seeds"),
-    agreement("2", "R", paper=6.3e30, ours=6.2e30, tolerance=1e30),
-]
+    agreement("4", "slope | random", paper=0.001, ours=[0.0003, 0.001], **CLOSE),
+    agreement(10, "late", paper=2, ours=2.6, margin=0.5, margin_reason="half", reason="one\nonly"),
+    identity("theorem 3", "no layer empty", True, conditions="20 seeds"),
+    agreement(
+        "2", "gain", paper="SynFlow gains", ours={"10^2": [5.0, 6.0], "10^3": [9.0, 9.5]},
+        margin=0, side="above", margin_reason="the sign",
+    ),
+    agreement("2", "steps", paper=None, ours=[54, 56]),
+]  # fmt: skip
 
 
-def test_table_rounds_by_tolerance():
+def test_table_shows_two_digits_of_the_interval():
     table = agreement_table(ROWS)
-    assert table["paper"].tolist() == ["0.001", "2.00", "MCC", "6.3e+30"]
-    assert table["ours"].tolist() == ["0.001 ± 0.000", "2.60", "yes", "6.2e+30"]
-    assert table["difference"].tolist() == ["0.000", "+0.60", "", "-1e+29"]
-    assert table["verdict"].tolist() == ["agrees", "differs", "confirmed", "agrees"]
-    plain = agreement_table(ROWS[3:])
-    assert "conditions" not in plain
-    assert "known reasons" not in plain
+    assert table["paper"].tolist() == ["0.0010", "2.00", "", "SynFlow gains", ""]
+    assert table["ours"].tolist() == ["0.0006", "2.60", "", "5.5 (10^2)", "55"]
+    intervals = ["-0.0048 to +0.0041", "one seed", "", "-0.9 to +11.9", "+42 to +68"]
+    assert table["interval"].tolist() == intervals
+    assert table["margin"].tolist() == ["within ±0.02", "within ±0.5", "", "above 0", ""]
+    verdicts = ["agrees", "undecided", "holds", "undecided", "no published value"]
+    assert table["verdict"].tolist() == verdicts
+    assert "known reasons" not in agreement_table(ROWS[3:])
 
 
 def test_page_is_ordered_complete_and_reproducible(figures):
@@ -228,12 +368,15 @@ def test_page_is_ordered_complete_and_reproducible(figures):
     record("01_a", ROWS[2:])
     page = write_agreement(figures)
     first = page.read_bytes()
-    lines = first.decode().splitlines()
-    body = [line for line in lines if line.startswith("| ")][2:]
-    assert [line.split(" | ")[0] for line in body] == ["| 2", "| 4", "| 10", "| theorem 3"]
-    assert "slope \\| random" in body[1]
-    assert "one seed only" in body[2]
-    assert "4 quantities: 2 agrees, 1 differs, 1 confirmed." in lines
+    measured, built_in = first.decode().split("## What the tests of the implementation show")
+    body = [line for line in measured.splitlines() if line.startswith("| ")][2:]
+    assert [line.split(" | ")[0] for line in body] == ["| 2", "| 2", "| 4", "| 10"]
+    assert "above 0 | undecided | the sign |" in body[0]
+    assert "slope \\| random" in body[2]
+    assert "one only" in body[3]
+    assert "4 quantities: 1 agrees, 2 undecided, 1 no published value." in measured
+    assert "1 statements: 1 holds." in built_in
+    assert "| theorem 3 | no layer empty | holds | 20 seeds | 01_a |" in built_in
     record("01_a", ROWS[2:])
     record("02_b", ROWS[:2])
     assert write_agreement().read_bytes() == first
@@ -243,13 +386,21 @@ def test_page_is_ordered_complete_and_reproducible(figures):
         "agreement.md",
     ]
     # A verdict that changes shows on the page.
-    record("02_b", [agreement("4", "slope | random", paper=0.001, ours=0.5, tolerance=0.02)])
+    record("02_b", [agreement("4", "slope | random", paper=0.001, ours=[0.5, 0.501], **CLOSE)])
     assert "differs" in write_agreement(figures).read_text()
     assert write_agreement(figures).read_bytes() != first
 
 
+def test_records_come_back_as_they_were(figures):
+    for row, back in zip(ROWS, agreement_page._read(record("n", ROWS)), strict=True):
+        assert dataclasses.asdict(back) == {
+            name: pytest.approx(value, abs=1e-3) if isinstance(value, float) else value
+            for name, value in dataclasses.asdict(row).items()
+        }
+
+
 def test_noise_below_what_is_shown_changes_no_file(figures):
-    row = agreement("4", "slope", paper=1.0, ours=0.99812, tolerance=0.02)
+    row = agreement("4", "slope", paper=1.0, ours=[0.99, 1.0], **CLOSE)
     before = record("n", [row]).read_bytes()
     assert record("n", [dataclasses.replace(row, ours=row.ours + 1e-9)]).read_bytes() == before
     assert record("n", [dataclasses.replace(row, ours=row.ours + 1e-3)]).read_bytes() != before
