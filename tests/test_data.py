@@ -1,7 +1,6 @@
 """Dataset: splits, normalization, augmentation, batches, scoring batches, subsets."""
 
 import dataclasses
-import operator
 import pickle
 import re
 from fractions import Fraction
@@ -9,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from anything import ANYTHING, moderate
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -534,18 +534,6 @@ def test_statistics_do_not_depend_on_the_order_of_summation(monkeypatch):
 
 # -- anything at all ------------------------------------------------------------------------------
 
-ANYTHING = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-2, 20),
-    st.sampled_from([-(2**70), 2**63, 2**70]),
-    st.floats(),
-    st.text(max_size=3),
-    st.sampled_from([np.int8(3), np.uint64(2), np.float32(0.5), np.bool_(True), np.array([1, 2])]),
-    st.sampled_from([torch.tensor(2), torch.tensor(0.5), torch.zeros(3), object(), b"a", 1j]),
-    st.lists(st.one_of(st.floats(), st.integers(-2, 300), st.text(max_size=2)), max_size=4),
-)
-
 
 @given(
     change=st.dictionaries(
@@ -558,7 +546,7 @@ ANYTHING = st.one_of(
 @settings(max_examples=100, deadline=None)
 def test_any_argument_is_taken_or_refused_by_name(change):
     """A data set that could be made gives finite batches of the promised types."""
-    assume(_moderate(change.get("padding")))
+    assume(moderate(change.get("padding")))
     try:
         dataset = dataclasses.replace(toy(), **change)
     except ValueError as error:
@@ -585,7 +573,7 @@ def test_any_option_is_taken_or_refused_by_name(options, batch_size):
     def given(*names):
         return {name: options[name] for name in names if name in options}
 
-    assume(_moderate(options.get("size")))
+    assume(moderate(options.get("size")))
     dataset = toy()
     calls = [
         lambda: dataset.subset(**given("n_train", "n_test", "seed")).resized(
@@ -602,11 +590,3 @@ def test_any_option_is_taken_or_refused_by_name(options, batch_size):
         else:
             x = found.normalize(found.train_x) if isinstance(found, data.Dataset) else found[0]
             assert x.isfinite().all()
-
-
-def _moderate(value):
-    """No pixels by the billion: that they do not fit into memory, torch says."""
-    try:
-        return not operator.index(value) > 100
-    except TypeError:
-        return True

@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import pickle
+import re
 import shutil
 import struct
 import subprocess
@@ -16,6 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from anything import ANYTHING, moderate
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 import synflow_lib.data as package
@@ -941,3 +945,32 @@ def test_tiny_imagenet_with_a_missing_image(archive, tmp_path):
     (root / tiny.FOLDER / "train" / "n01" / "n01_0.JPEG").unlink()
     with pytest.raises(data.DataError, match="holds 5 4 images .*expected 6 4"):
         data.tiny_imagenet(root, download=False)
+
+
+OPTIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "size": ANYTHING.filter(moderate),
+        "channels": ANYTHING,
+        "mean": ANYTHING,
+        "std": ANYTHING,
+        "padding": ANYTHING.filter(moderate),
+        "flip": ANYTHING,
+    },
+)
+
+
+@given(options=OPTIONS)
+@settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_option_of_a_folder_is_taken_or_refused_by_name(tree, options):
+    try:
+        dataset = data.image_folder(tree, cache=False, **options)
+    except ValueError as error:
+        assert re.search("|".join(options), str(error)), error
+        return
+    assert len(dataset.train_y) == 6
+    x, _ = next(dataset.batches("test", 9))
+    assert x.isfinite().all()
+    assert x.shape[1:] == dataset.input_shape
