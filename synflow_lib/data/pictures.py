@@ -33,7 +33,7 @@ def picture_suffixes() -> frozenset[str]:
     from PIL import Image
 
     known = Image.registered_extensions()  # loads all formats; only then is Image.OPEN complete
-    opened = set(Image.OPEN) - NO_PICTURES
+    opened = {*Image.OPEN, "MPO"} - NO_PICTURES  # MPO is opened as the JPEG that it begins with
     return frozenset(suffix for suffix, kind in known.items() if kind in opened)
 
 
