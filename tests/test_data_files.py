@@ -814,11 +814,13 @@ def test_the_cache_follows_its_contents_and_pillow(tree, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(folder_module, "_decode", None)
         assert same(data.image_folder(tree), first)
-    monkeypatch.setattr("PIL.__version__", "another")  # may decode otherwise
-    with monkeypatch.context() as patch:
-        patch.setattr(folder_module, "_decode", None)
-        with pytest.raises(TypeError):
-            data.image_folder(tree)
+    others = {"PIL.__version__": "another", "PIL.ImageFile.LOAD_TRUNCATED_IMAGES": True}
+    for name, value in others.items():  # which decode otherwise
+        with monkeypatch.context() as patch:
+            patch.setattr(name, value)
+            patch.setattr(folder_module, "_decode", None)
+            with pytest.raises(TypeError):
+                data.image_folder(tree)
 
 
 def test_every_truncation_and_every_flipped_bit_of_the_cache_is_seen(tmp_path):
@@ -886,6 +888,17 @@ def test_mnist_damage_in_the_head_and_in_the_length(tmp_path, file):
         with pytest.raises(data.DataError, match=f"Damaged: {raw / file}"):
             data.mnist(tmp_path, download=False)
     print(f"{len(tried)} damaged files, all refused")
+
+
+def test_mnist_as_an_old_torchvision_kept_it_is_not_read_unchecked(tmp_path):
+    write_mnist(tmp_path, "MNIST")
+    processed = tmp_path / "MNIST" / "processed"
+    processed.mkdir()
+    for file in ("training.pt", "test.pt"):
+        other = torch.zeros(6, 28, 28, dtype=torch.uint8), torch.zeros(6, dtype=torch.int64)
+        torch.save(other, processed / file)
+    with pytest.raises(data.DataError, match=f"{processed} is of an old torchvision"):
+        data.mnist(tmp_path, download=False)
 
 
 def test_mnist_files_of_the_published_size_must_be_the_published_ones(tmp_path, monkeypatch):
