@@ -500,6 +500,16 @@ def test_bits_that_are_not_8_by_hand(tmp_path):
     chunk = (b"tRNS", struct.pack(">3H", 65535, 0, 25700))
     with pytest.raises(data.DataError, match=r"picture\.png .*save it with 8 bits"):
         read(tmp_path, ".png", png(2, 1, 16, 2, [color], chunk))
+    for depth, row in ((4, b"\x5f"), (2, b"\x70")):  # grey of few bits: 1/3 and white
+        found = read(tmp_path, ".png", png(2, 1, depth, 0, [row]), 1)
+        assert found.ravel().tolist() == [85, 255]
+        chunk = (b"tRNS", struct.pack(">H", row[0] >> 8 - depth))
+        with pytest.raises(data.DataError, match="save it with 8 bits"):
+            read(tmp_path, ".png", png(2, 1, depth, 0, [row], chunk))
+    chunk = (b"tRNS", struct.pack(">H", 0))
+    found = read(tmp_path, ".png", png(2, 1, 1, 0, [b"\x40"], chunk), 1)  # one bit: black is clear
+    assert found.ravel().tolist() == [255, 255]
+    assert read(tmp_path, ".png", png(2, 1, 1, 0, [b"\x40"]), 1).ravel().tolist() == [0, 255]
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.float32])
