@@ -193,7 +193,9 @@ def _load(name: str) -> pd.DataFrame:
         table = pd.read_csv(file)
     if "log10_compression" in table:
         after = table.columns.get_loc("log10_compression") + 1
-        table.insert(after, "compression", 10.0 ** table["log10_compression"])
+        # Python's power: numpy's has another last digit on some processors, and there
+        # `compression == 10**1.75` would find nothing.
+        table.insert(after, "compression", [10.0**alpha for alpha in table["log10_compression"]])
     return table
 
 

@@ -1,11 +1,15 @@
 """Dataset: splits, normalization, augmentation, batches, scoring batches, subsets."""
 
 import dataclasses
+import pickle
+import re
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from anything import ANYTHING, moderate
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -13,6 +17,7 @@ from synflow_lib import data
 from synflow_lib.data.tensors import (
     channel_statistics,
     random_crops,
+    resize,
     shuffled_ranks,
     stratified_order,
 )
@@ -285,11 +290,12 @@ def test_labels_on_another_device_give_the_same_order():
     assert there.device.type == "cuda"
     x, y = there.scoring_batch()
     assert x.is_cuda
-    torch.testing.assert_close(x.cpu(), dataset.scoring_batch()[0])
+    assert torch.equal(x.cpu(), dataset.scoring_batch()[0])
     assert torch.equal(y.cpu(), dataset.scoring_batch()[1])
     one = next(there.batches("train", 64, generator(), augment=True))
     two = next(dataset.batches("train", 64, generator(), augment=True))
-    torch.testing.assert_close(one[0].cpu(), two[0])
+    assert torch.equal(one[0].cpu(), two[0])
+    assert same(dataset.to("cuda").resized(28), dataset.resized(28))
     assert torch.equal(there.subset(50).train_x.cpu(), dataset.subset(50).train_x)
     on_device = torch.Generator("cuda").manual_seed(0)
     assert next(there.batches("train", 64, on_device, augment=True))[0].is_cuda
@@ -335,3 +341,252 @@ def test_by_name():
     assert data.by_name("digits", size=16, channels=3).input_shape == (3, 16, 16)
     with pytest.raises(ValueError, match="'imagenet'; expected one of digits, mnist"):
         data.by_name("imagenet")
+
+
+# -- what a data set takes ------------------------------------------------------------------------
+
+WHOLE = (np.int64, np.int32, np.uint8, np.int16, torch.tensor)
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_whole_numbers_of_any_kind(kind, tmp_path):
+    dataset, three, two = toy(), kind(3), kind(2)
+    assert same(dataset.subset(three, two, seed=two), dataset.subset(3, 2, seed=2))
+    assert same(dataset.resized(three, channels=kind(1)), dataset.resized(3, channels=1))
+    assert torch.equal(dataset.scoring_batch(two, seed=three)[0], dataset.scoring_batch(2, 3)[0])
+    assert len(next(dataset.batches(batch_size=three))[1]) == 3
+    changed = dataclasses.replace(dataset, num_classes=three, padding=two)
+    assert (changed.num_classes, changed.padding) == (3, 2)
+    assert type(changed.num_classes) is type(changed.padding) is int
+    assert changed.fingerprint == dataclasses.replace(dataset, padding=2).fingerprint
+    assert same(data.digits(kind(8), kind(1), seed=two), data.digits(seed=2))
+    assert data.by_name("digits", kind(9), three).input_shape == (3, 9, 9)
+
+
+def same(a, b):
+    return a.fingerprint == b.fingerprint and a.input_shape == b.input_shape
+
+
+@pytest.mark.parametrize("value", [True, np.True_, 1.0, np.float64(1), "1", [1], float("nan"), 1j])
+def test_what_is_no_whole_number(value):
+    dataset = toy()
+    calls = {
+        "n_train": lambda: dataset.subset(value),
+        "n_test": lambda: dataset.subset(None, value),
+        "seed": lambda: dataset.subset(1, seed=value),
+        "size": lambda: dataset.resized(value),
+        "channels": lambda: dataset.resized(channels=value),
+        "per_class": lambda: dataset.scoring_batch(value),
+        "batch_size": lambda: dataset.batches(batch_size=value),
+        "padding": lambda: dataclasses.replace(dataset, padding=value),
+        "num_classes": lambda: dataclasses.replace(dataset, num_classes=value),
+    }
+    for name, call in calls.items():
+        with pytest.raises(ValueError, match=f"{name} is .*expected .*integer"):
+            call()
+
+
+@pytest.mark.parametrize("seed", [2**64, -(2**63) - 1, 10**30])
+def test_seeds_that_no_generator_takes(seed):
+    with pytest.raises(ValueError, match=f"seed is {seed}; expected an integer from -92"):
+        toy().scoring_batch(1, seed)
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        *(torch.uint8, torch.int8, torch.int16, torch.int32),
+        *(torch.uint16, torch.uint32, torch.uint64),
+    ],
+)
+def test_labels_of_any_integers_are_taken_as_int64(dtype):
+    dataset = toy()
+    other = dataclasses.replace(
+        dataset, train_y=dataset.train_y.to(dtype), test_y=dataset.test_y.to(dtype)
+    )
+    assert other.train_y.dtype == other.test_y.dtype == torch.int64
+    assert other.fingerprint == dataset.fingerprint
+    torch.nn.functional.cross_entropy(torch.zeros(24, 3), other.train_y)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.bool, torch.complex64])
+def test_other_labels_are_refused(dtype):
+    labels = torch.tensor([0, 1] * 12).to(dtype)
+    with pytest.raises(data.DataError, match=f"train labels are {dtype}"):
+        dataclasses.replace(toy(), train_y=labels)
+
+
+def test_labels_above_int64_are_no_negative_classes():
+    labels = torch.tensor([2**64 - 1] * 6, dtype=torch.uint64)
+    with pytest.raises(data.DataError, match="labels run from -1"):
+        dataclasses.replace(toy(), test_y=labels)
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("mean", (bad, 0.5, 0.5)) for bad in (NAN, INF, -INF, -0.1, 1.1, 125.3, None, "a")),
+        *(("std", (0.5, 0.5, bad)) for bad in (NAN, INF, -INF, -0.1, 0, 1e-46, 1e39, None, 1j)),
+        *((name, value) for name in ("mean", "std") for value in ((), (0.5,), [0.5] * 4, 0.5)),
+        *(("mean", value) for value in ("abc", None, {}, torch.zeros(3, 1, 2), np.float64(0.5))),
+    ],
+)
+def test_statistics_that_are_none(name, value):
+    with pytest.raises(data.DataError, match=f"(?s)toy: {name} is .*expected 3 values"):
+        dataclasses.replace(toy(), **{name: value})
+
+
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor, lambda v: iter(list(v))])
+def test_statistics_of_any_sequence(kind):
+    found = dataclasses.replace(toy(), mean=kind([0.0, 0.5, 1.0]), std=kind([0.5, 1.0, 2.0]))
+    assert found.mean == (0.0, 0.5, 1.0)
+    assert found.std == (0.5, 1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"flip": "False"}, "flip is 'False'; expected True or False"),
+        ({"flip": 1}, "flip is 1"),
+        ({"flip": None}, "flip is None"),
+        ({"padding": -1}, "padding is -1"),
+        ({"num_classes": 0}, "num_classes is 0"),
+        ({"classes": None}, "classes is None"),
+        ({"classes": (1, 2, 3)}, "classes is .1, 2, 3."),
+        ({"classes": "abc"}, "classes is 'abc'; expected 3 names"),
+        ({"classes": ("a", "b")}, "expected 3 names, one a class, or none"),
+        ({"train_x": np.zeros((24, 3, 6, 6), np.uint8)}, "are a ndarray; .*as_tensor.train_x"),
+        ({"test_y": [0] * 6}, "test labels are a list; .*as_tensor.test_y"),
+        ({"train_x": torch.zeros(24, 3, 0, 6, dtype=torch.uint8)}, "expected uint8, 4-d"),
+        ({"train_x": torch.zeros(24, 6, 6, dtype=torch.uint8)}, "expected uint8, 4-d"),
+        ({"train_x": torch.zeros(24, 3, 6, 6, dtype=torch.int8)}, "images are torch.int8"),
+    ],
+)
+def test_other_arguments_that_do_not_fit(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(toy(), **change)
+
+
+def test_what_a_data_set_hands_out_is_a_copy():
+    dataset = toy()
+    before = dataset.fingerprint
+    still = dataclasses.replace(dataset, padding=0, flip=False)
+    handed = [dataset.scoring_batch(2), [dataset.normalize(dataset.train_x)]]
+    handed += [[part.augment(part.test_x, generator())] for part in (dataset, still)]
+    for split in ("train", "test"):
+        handed += dataset.batches(split, 4)
+        handed += dataset.batches(split, 4, generator(), augment=True)
+    for tensors in handed:
+        for tensor in tensors:
+            tensor.fill_(7)
+    assert dataset.fingerprint == before
+
+
+def test_the_fingerprint_notices_what_is_written_into_the_tensors():
+    dataset = toy()
+    before = dataset.fingerprint
+    assert dataset.fingerprint == before
+    dataset.train_x[9, 1, 2, 2] += 1  # not one of the first, which `toy` shares with its tests
+    changed = dataset.fingerprint
+    assert changed != before
+    copy = pickle.loads(pickle.dumps(dataset))  # what a worker process receives
+    assert copy.fingerprint == changed
+    copy.train_x[9, 1, 2, 2] -= 1
+    assert copy.fingerprint == before
+    assert dataset.fingerprint == changed
+
+
+@pytest.mark.parametrize("size", [5, 7, 9, 12, 13, 28, 32])
+@pytest.mark.parametrize("old", [6, 8])
+def test_resized_pixels_are_exact(old, size):
+    """By fractions, so that no rounding of a processor can have a say; a half goes to the even."""
+
+    scale = Fraction(old, size)
+    support = max(scale, Fraction(1))
+    centers = [scale * (place + Fraction(1, 2)) for place in range(size)]
+    matrix = np.array(
+        [[max(1 - abs(k + Fraction(1, 2) - c) / support, 0) for k in range(old)] for c in centers]
+    )
+    matrix = matrix / matrix.sum(1, keepdims=True)
+    x = images(1, channels=1, size=old, seed=size)
+    exact = matrix @ x[0, 0].numpy().astype(object) @ matrix.T
+    expected = [[round(value) for value in row] for row in exact]
+    assert resize(x, (size, size), 1)[0, 0].tolist() == expected
+    color = images(20, size=4, seed=size)
+    grey = [round(Fraction(int(v), 3)) for v in color.sum(1).flatten()]
+    assert resize(color, (4, 4), 1).flatten().tolist() == grey
+
+
+def test_statistics_do_not_depend_on_the_order_of_summation(monkeypatch):
+    x = images(40, size=5)
+    mean, std = channel_statistics(x)
+    for channel in range(3):
+        values = [Fraction(int(v), 255) for v in x[:, channel].flatten()]
+        exact = sum(values) / len(values)
+        variance = sum((v - exact) ** 2 for v in values) / len(values)
+        assert mean[channel] == pytest.approx(float(exact), rel=1e-15)
+        assert std[channel] == pytest.approx(float(variance) ** 0.5, rel=1e-15)
+    assert channel_statistics(x.flip(0)) == (mean, std)
+
+
+# -- anything at all ------------------------------------------------------------------------------
+
+
+@given(
+    change=st.dictionaries(
+        st.sampled_from([f.name for f in dataclasses.fields(data.Dataset) if f.name != "name"]),
+        ANYTHING,
+        min_size=1,
+        max_size=2,
+    )
+)
+@settings(max_examples=100, deadline=None)
+def test_any_argument_is_taken_or_refused_by_name(change):
+    """A data set that could be made gives finite batches of the promised types."""
+    assume(moderate(change.get("padding")))
+    try:
+        dataset = dataclasses.replace(toy(), **change)
+    except ValueError as error:
+        named = "|".join(change).replace("_x", " images").replace("_y", " labels")
+        assert re.search(f"{named}|labels run", str(error)), error
+        return
+    for split in ("train", "test"):
+        for x, y in dataset.batches(split, 10, generator(), augment=True):
+            assert x.dtype == torch.float32
+            assert x.isfinite().all()
+            assert y.dtype == torch.int64
+            assert 0 <= y.min() <= y.max() < dataset.num_classes
+    assert pickle.loads(pickle.dumps(dataset)).fingerprint == dataset.fingerprint
+
+
+@given(
+    options=st.dictionaries(
+        st.sampled_from(["n_train", "n_test", "seed", "size", "channels", "per_class"]), ANYTHING
+    ),
+    batch_size=ANYTHING,
+)
+@settings(max_examples=100, deadline=None)
+def test_any_option_is_taken_or_refused_by_name(options, batch_size):
+    def given(*names):
+        return {name: options[name] for name in names if name in options}
+
+    assume(moderate(options.get("size")))
+    dataset = toy()
+    calls = [
+        lambda: dataset.subset(**given("n_train", "n_test", "seed")).resized(
+            **given("size", "channels")
+        ),
+        lambda: dataset.scoring_batch(**{"per_class": 2, **given("per_class", "seed")}),
+        lambda: next(dataset.batches(batch_size=batch_size)),
+    ]
+    for call in calls:
+        try:
+            found = call()
+        except ValueError as error:
+            assert re.search("|".join([*options, "batch_size"]), str(error)), error
+        else:
+            x = found.normalize(found.train_x) if isinstance(found, data.Dataset) else found[0]
+            assert x.isfinite().all()

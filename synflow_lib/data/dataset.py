@@ -98,12 +98,7 @@ class Dataset:
             )
         for name in ("mean", "std"):  # tuples, so that they can be keys of a cache
             keep(name, self._statistic(name))
-        if isinstance(self.classes, str) or len(self.classes) not in (0, self.num_classes):
-            raise DataError(
-                f"{self.name}: classes is {self.classes!r}; expected {self.num_classes} names, one "
-                "a class, or none."
-            )
-        keep("classes", tuple(self.classes))
+        keep("classes", self._class_names())
 
     def _labels(self, split: str, x: Tensor, y: Tensor) -> Tensor:
         """The labels as int64, if they and the images are what they should be."""
@@ -150,6 +145,19 @@ class Dataset:
                 f"{within}, in units of the full range (divide those of pixels by 255)."
             )
         return values
+
+    def _class_names(self) -> tuple[str, ...]:
+        try:
+            names = () if isinstance(self.classes, str) else tuple(self.classes)
+            fits = not isinstance(self.classes, str) and all(isinstance(n, str) for n in names)
+        except TypeError:  # nothing with members
+            fits = False
+        if not fits or len(names) not in (0, self.num_classes):
+            raise DataError(
+                f"{self.name}: classes is {self.classes!r}; expected {self.num_classes} names, one "
+                "a class, or none."
+            )
+        return names
 
     def _split(self, split: str) -> tuple[Tensor, Tensor]:
         if split not in ("train", "test"):
@@ -288,7 +296,7 @@ class Dataset:
             order = order.to(y.device)
         stop = len(y) - len(y) % batch_size if drop_last else len(y)
         for start in range(0, stop, batch_size):
-            chosen = slice(start, start + batch_size)
+            chosen = slice(start, min(start + batch_size, stop))
             if generator is not None:
                 chosen = order[chosen]
             images = self.augment(x[chosen], generator) if augment else x[chosen]
@@ -320,11 +328,12 @@ class Dataset:
         per_class = whole_number("per_class", per_class)
         order, rank = shuffled_ranks(self.train_y, seed)
         labels = self.train_y.cpu()[order]
-        counts = torch.bincount(labels, minlength=self.num_classes)
-        if counts.min() < per_class:
-            scarce = int(counts.argmin())
+        counts = torch.bincount(labels).tolist()
+        scarce = len(counts) if len(counts) < self.num_classes else counts.index(min(counts))
+        found = sum(counts[scarce : scarce + 1])  # the last classes may be missing
+        if found < per_class:
             raise DataError(
-                f"{self.name}: class {scarce} has {int(counts[scarce])} training images; "
+                f"{self.name}: class {scarce} has {found} training images; "
                 f"scoring with per_class={per_class} needs as many. Use a smaller per_class or a "
                 "larger subset."
             )

@@ -118,8 +118,8 @@ def image_folder(
         name=readable_name(path.name) if name is None else name,
         **tensors,
         num_classes=len(classes),
-        mean=tuple(found_mean if mean is None else mean),
-        std=tuple(found_std if std is None else std),
+        mean=found_mean if mean is None else mean,
+        std=found_std if std is None else std,
         classes=tuple(map(readable_name, classes)),
         padding=padding,
         flip=flip,
@@ -227,8 +227,9 @@ def _decode(files: list[_File], size: int | None, channels: int) -> Tensor:
 
 
 def _fingerprint(files: list[_File], size: int | None, channels: int) -> str:
-    """Of everything that the decoded tensors depend on, the version of Pillow included."""
+    """Of all that the decoded tensors depend on, Pillow and whether it is lenient included."""
     import PIL
+    from PIL import ImageFile
 
     def content(index: int) -> str:
         path = Path(files[index].path)
@@ -241,7 +242,8 @@ def _fingerprint(files: list[_File], size: int | None, channels: int) -> str:
             ) from error
         return json.dumps([*path.parts[-3:], digest])
 
-    facts = [json.dumps([FORMAT, PIL.__version__, size, channels]), *_for_each(content, files)]
+    how = [FORMAT, PIL.__version__, ImageFile.LOAD_TRUNCATED_IMAGES, size, channels]
+    facts = [json.dumps(how), *_for_each(content, files)]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
 

@@ -33,7 +33,7 @@ def picture_suffixes() -> frozenset[str]:
     from PIL import Image
 
     known = Image.registered_extensions()  # loads all formats; only then is Image.OPEN complete
-    opened = set(Image.OPEN) - NO_PICTURES
+    opened = {*Image.OPEN, "MPO"} - NO_PICTURES  # MPO is opened as the JPEG that it begins with
     return frozenset(suffix for suffix, kind in known.items() if kind in opened)
 
 
@@ -107,9 +107,9 @@ def _shown(image: Image.Image) -> Image.Image:
     one_color = image.info.get("transparency")
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return Image.fromarray(_eight_bits(image, kind, tags, one_color))
-    if image.mode == "RGB" and one_color is not None and ";16" in layout:
-        # Pillow keeps 8 of the 16 bits of the pixels and other 8 of the colour.
-        raise ValueError("one of its 16-bit colours is transparent; save it with 8 bits")
+    if image.mode in ("L", "RGB") and one_color is not None and ";" in layout:
+        # Of 2, 4 or 16 bits Pillow makes 8 in the pixels, but not in the transparent colour.
+        raise ValueError("it has one transparent colour, of other than 8 bits; save it with 8 bits")
     if one_color is not None or image.mode in ("P", "PA", "LA", "La", "RGBA", "RGBa"):
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

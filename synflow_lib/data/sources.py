@@ -126,6 +126,8 @@ def _torchvision_dataset(
     root = env.data_dir() if root is None else Path(root).expanduser()
     source = getattr(import_torchvision("torchvision.datasets"), kind)
     try:
+        if (old := root / kind / "processed").is_dir():
+            raise ValueError(f"{old} is of an old torchvision and would be read first; delete it")
         parts = [source(str(root), train=train, download=download) for train in (True, False)]
         if not all(_intact(*file) for file in _expected_files(source, root)[0]):
             raise ValueError("a file is not what its name and its head promise")

@@ -55,7 +55,7 @@ def random_crops(x: Tensor, padding: int, flip: bool, generator: torch.Generator
 def resize(x: Tensor, shape: tuple[int, int], channels: int) -> Tensor:
     """Images at another height and width (bilinear) and channel count (repeated, or averaged).
 
-    The same pixels on every processor and device.
+    On the CPU, in float64, so that the pixels are the same on every processor and device.
 
     Args:
         x: images, uint8, [n, old channels, old height, old width].
@@ -67,7 +67,7 @@ def resize(x: Tensor, shape: tuple[int, int], channels: int) -> Tensor:
     """
     parts = []
     for part in x.split(CHUNK):
-        images = part.double()
+        images = part.cpu().double()
         if channels < images.shape[1]:
             images = images.mean(1, keepdim=True)
         if shape != images.shape[2:]:
@@ -76,7 +76,7 @@ def resize(x: Tensor, shape: tuple[int, int], channels: int) -> Tensor:
         images = images.mul_(2**20).round_().div_(2**20)
         images = images.round_().clamp_(0, 255).to(torch.uint8)
         parts.append(images.expand(-1, channels, -1, -1))
-    return torch.cat(parts)
+    return torch.cat(parts).to(x.device)
 
 
 def channel_statistics(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
