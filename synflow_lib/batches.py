@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 Batch = tuple[Tensor, Tensor]
-_WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32)
 CHUNK = 256  # images per pass, as in the paper; bounds the memory however many images are given
 
 
@@ -18,7 +17,7 @@ def as_batches(
     """All scoring data as a list of chunks of at most 256 images.
 
     A list, so that every pass over it sees the same images: the two passes of GraSP, and every
-    iteration of a run. Images get the floating-point type of the network, whole labels int64.
+    iteration of a run. Images get the floating-point type of the network.
 
     Raises:
         ValueError: no data, wrong device, wrong shapes, or numbers that are not finite.
@@ -50,7 +49,6 @@ def as_batches(
         if x.is_inference():  # made under torch.inference_mode, useless to autograd
             x, y = x.clone(), y.clone()
         x = x.to(dtype) if x.is_floating_point() else x
-        y = y.long() if y.dtype in _WHOLE else y  # as cross-entropy wants them
         parts = -(-len(y) // CHUNK)
         chunks += zip(x.tensor_split(parts), y.tensor_split(parts), strict=True)
     return chunks
@@ -80,23 +78,8 @@ def _check(x: Tensor, y: Tensor, device: torch.device) -> None:
         raise ValueError("batch x holds NaN or infinite values; expected finite numbers")
 
 
-def check_logits(output: object) -> Tensor:
-    """``output`` of a network, if it is one tensor.
-
-    Raises:
-        TypeError: a dict, a tuple, ...; the message says what to do.
-    """
-    if not isinstance(output, Tensor):
-        raise TypeError(
-            f"the network's output is a {type(output).__name__}; expected one tensor of logits"
-            " (batch, classes). Wrap the network in a module whose forward returns the logits only"
-        )
-    return output
-
-
 def check_labels(output: Tensor, y: Tensor) -> None:
     """Raise ValueError unless ``y`` (n,) holds class numbers that ``output`` (n, classes) has."""
-    check_logits(output)
     if output.dim() != 2 or y.dim() != 1 or y.is_floating_point() or y.dtype == torch.bool:
         raise ValueError(
             f"the network's output has shape {tuple(output.shape)} and y shape {tuple(y.shape)} of"

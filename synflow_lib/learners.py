@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from .batches import check_logits
 from .masks import Masks
 from .recipes import Recipe
 
@@ -172,7 +171,7 @@ class One(Learner):
         self.model.train(train)
         if self.channels_last and x.dim() == 4:
             x = x.contiguous(memory_format=torch.channels_last)
-        return check_logits(self.run(x[0] if own else x)).unsqueeze(0)
+        return _one_tensor(self.run(x[0] if own else x)).unsqueeze(0)
 
     def finite(self) -> list[bool]:
         """For each copy whether all that it trains is finite."""
@@ -224,7 +223,7 @@ class Many(Learner):
 
         def one(stacked: dict, buffers: dict, x: Tensor) -> Tensor:
             parameters = {name: stacked[source] for name, source in self.names.items()}
-            return check_logits(
+            return _one_tensor(
                 torch.func.functional_call(self.skeleton, (parameters, buffers), (x,))
             )
 
@@ -247,6 +246,15 @@ class Many(Learner):
         for number, model in enumerate(self.models):
             for name, tensor in (*model.named_parameters(), *model.named_buffers()):
                 tensor.copy_(trained[name][number])
+
+
+def _one_tensor(output: object) -> Tensor:
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            f"the network's output is a {type(output).__name__}; expected one tensor of logits"
+            " (batch, classes). Wrap the network in a module whose forward returns only those"
+        )
+    return output
 
 
 def _kind(model: nn.Module) -> tuple:
