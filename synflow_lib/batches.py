@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 Batch = tuple[Tensor, Tensor]
-_WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32)
 CHUNK = 256  # images per pass, as in the paper; bounds the memory however many images are given
 
 
@@ -18,7 +17,7 @@ def as_batches(
     """All scoring data as a list of chunks of at most 256 images.
 
     A list, so that every pass over it sees the same images: the two passes of GraSP, and every
-    iteration of a run. Images get the floating-point type of the network, whole labels int64.
+    iteration of a run. Images get the floating-point type of the network.
 
     Raises:
         ValueError: no data, wrong device, wrong shapes, or numbers that are not finite.
@@ -50,7 +49,6 @@ def as_batches(
         if x.is_inference():  # made under torch.inference_mode, useless to autograd
             x, y = x.clone(), y.clone()
         x = x.to(dtype) if x.is_floating_point() else x
-        y = y.long() if y.dtype in _WHOLE else y  # as cross-entropy wants them
         parts = -(-len(y) // CHUNK)
         chunks += zip(x.tensor_split(parts), y.tensor_split(parts), strict=True)
     return chunks
@@ -87,15 +85,23 @@ def _check(x: Tensor, y: Tensor, device: torch.device) -> None:
         raise ValueError("batch x holds NaN or infinite values; expected finite numbers")
 
 
-def check_output(output) -> Tensor:
-    """``output``, or a ValueError if a network gave several tensors where one is needed."""
+def check_output(output: object) -> Tensor:
+    """``output`` of a network, if it is one tensor.
+
+    Raises:
+        TypeError: a dict, a tuple, ...; the message says what to do.
+    """
     if isinstance(output, Tensor):
         return output
-    names = f" with {[*output]}" if isinstance(output, dict) else ""
-    raise ValueError(
-        f"the network's output is a {type(output).__name__}{names}, no tensor. Wrap the network in"
-        " a module whose forward returns the one that counts, for instance"
-        " self.net(x)['logits'] or self.net(x)[0], or pass loss= that takes such an output"
+    kind = type(output).__name__
+    raise TypeError(
+        f"the network's output is a {kind}; expected one tensor of logits (batch, classes). Wrap"
+        " the network in a module whose forward returns the tensor that counts, for instance"
+        + (
+            f" self.net(x)[{next(iter(output))!r}]"
+            if isinstance(output, dict) and output
+            else " self.net(x)[0]"
+        )
     )
 
 

@@ -59,9 +59,12 @@ class Checkpoint:
 
         Raises:
             ForeignCheckpointError: the file is of another run; it stays as it is.
+            ValueError: a folder or a device lies there.
         """
         if self.path is None or not self.path.exists():
             return None
+        if not self.path.is_file():
+            raise ValueError(f"the checkpoint {self.path} is no file; name another place")
         content = _read(self.path.read_bytes(), device)
         if content is None:
             aside = self.path.with_name(f"{self.path.name}.damaged")
@@ -109,7 +112,7 @@ class Checkpoint:
     def _try(self, what: str, act: Callable[[], object]) -> None:
         try:
             act()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             if not self.complained:
                 warnings.warn(
                     f"the checkpoint {self.path} cannot be {what} ({error}); training goes on, but"

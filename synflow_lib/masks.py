@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .files import replacing
 from .graph import prunable
+from .values import whole
 
 _FORMAT = "synflow_lib.masks.2"
 _WITHOUT_CHECKSUM = "synflow_lib.masks.1"
@@ -143,10 +144,14 @@ class Masks(Mapping):
         """
         if within not in ("layer", "network"):
             raise ValueError(f"within={within!r}; expected 'layer' or 'network'")
-        if isinstance(generator, int) and not isinstance(generator, bool):
-            generator = torch.Generator().manual_seed(generator)
         if not isinstance(generator, torch.Generator):
-            raise TypeError(f"generator={generator!r}; expected a torch.Generator or a seed")
+            try:
+                seed = whole(generator, "generator")
+            except ValueError:
+                raise TypeError(
+                    f"generator={generator!r}; expected a torch.Generator or a seed"
+                ) from None
+            generator = torch.Generator().manual_seed(seed)
 
         def shuffle(flat: Tensor) -> Tensor:
             order = torch.randperm(flat.numel(), generator=generator, device=generator.device)

@@ -290,6 +290,12 @@ def test_a_write_that_fails_keeps_the_former_checkpoint(tmp_path, monkeypatch):
     assert train(perceptron(), None, DIGITS, recipe, checkpoint=file).resumed == 2
 
 
+def test_a_folder_or_a_device_is_left_alone(tmp_path):
+    for path in (tmp_path, "/dev/null"):
+        with pytest.raises(ValueError, match="is no file; name another"):
+            train(perceptron(), None, DIGITS, Recipe(1, 0.1), checkpoint=path)
+
+
 def test_a_file_that_cannot_be_deleted_costs_no_result(tmp_path, monkeypatch):
     def refuse(self, missing_ok=False):
         raise PermissionError(errno.EACCES, "Permission denied")

@@ -9,6 +9,7 @@ import torch
 import synflow_lib as sf
 from synflow_lib import iterative
 from synflow_lib.iterative import imp, imp_many, smallest_pruned
+from synflow_lib.learners import Learner
 from synflow_lib.recipes import Recipe
 from synflow_lib.training import Loop, train
 
@@ -148,6 +149,16 @@ def test_weights_and_optimizer_obey_the_masks_in_every_round(
         assert (
             left.kept == rounds[-1].masks.kept == round(left.total / (9 if net is nets[0] else 4))
         )
+
+
+def test_a_rewind_that_forgets_the_optimizer_would_be_seen(monkeypatch):
+    """A control: only weights are cleared after a load, as it once was."""
+    monkeypatch.setattr(iterative, "Loop", Watched)
+    apply = Learner.apply_masks
+    forgetful = torch.optim.SGD([torch.zeros(1)])
+    monkeypatch.setattr(Learner, "apply_masks", lambda self, _: apply(self, forgetful))
+    with pytest.raises(AssertionError):
+        imp(perceptron(), DIGITS, RECIPE, 9, rounds=1, rewind=4)
 
 
 @pytest.mark.parametrize("rewind", [1, 4, 6])

@@ -1,8 +1,10 @@
 """Masks: counts, tables, files that are whole or refused, torch's own pruning and back."""
 
+import copy
 import os
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -102,6 +104,60 @@ def test_masks_of_another_model_are_refused_before_anything_is_written():
     renamed = sf.Masks({"0.weight": torch.zeros(6, 5).bool(), "x": torch.zeros(1).bool()})
     with unchanged(net), pytest.raises(ValueError, match="no parameter 'x'; these masks are not"):
         renamed.apply_(net)
+
+
+class Compiled(nn.Module):
+    """Names as ``torch.compile`` gives them, without the seconds that it takes to import."""
+
+    def __init__(self, net):
+        super().__init__()
+        self._orig_mod = net
+
+
+def wrapped(net):
+    """The same network in what puts its own name in front of, or into, the parameters'."""
+    inside = copy.deepcopy(net)
+    inside[0] = Compiled(inside[0])
+    return [
+        nn.DataParallel(net),
+        Compiled(net),
+        torch.optim.swa_utils.AveragedModel(net),
+        nn.DataParallel(Compiled(net)),
+        inside,
+    ]
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_masks_find_their_parameters_through_wrappers(number):
+    net = mlp(5, 6, 4)
+    masks = sf.prune(net, "magnitude", 4)
+    outside = wrapped(mlp(5, 6, 4))[number]
+    masks.apply_(outside)
+    zeros = [bool((parameter == 0).any()) for parameter in outside.parameters()]
+    assert zeros == [True, True]
+    names = [name for name, _ in outside.named_parameters()]
+    assert names != list(masks)
+    named = sf.Masks(dict(zip(names, masks.values(), strict=True)))
+    named.apply_(net)  # and the other way round, as from a file
+    assert sf.Masks.from_model(net) == masks
+
+
+def test_a_layer_called_module_is_not_taken_for_a_wrapper():
+    net = nn.Sequential()
+    net.add_module("module", nn.Linear(3, 2))
+    net.add_module("other", nn.Linear(3, 2))
+    masks = sf.Masks({"module.weight": torch.zeros(2, 3, dtype=torch.bool)})
+    masks.apply_(net)
+    assert sf.Masks.from_model(net).table()["kept"].tolist() == [0, 6]
+    with pytest.raises(ValueError, match="no parameter 'third.weight'"):
+        sf.Masks({"third.weight": torch.zeros(2, 3, dtype=torch.bool)}).apply_(net)
+
+
+def test_shuffled_takes_numpys_seeds(masks):
+    assert masks.shuffled(np.int64(3)) == masks.shuffled(3)
+    for wrong in (True, 1.0, "0", None):
+        with pytest.raises(TypeError, match="expected a torch.Generator or a seed"):
+            masks.shuffled(wrong)
 
 
 def test_ones_keeps_everything():
@@ -207,6 +263,78 @@ def test_damaged_files_are_refused_by_name(kind, tmp_path, masks):
     damaged(kind, path, masks)
     with pytest.raises(ValueError, match=r"broken.safetensors is not a readable.*masks.save\(path"):
         sf.Masks.load(path)
+
+
+def test_every_truncation_and_every_flipped_bit_is_refused_by_name(tmp_path):
+    path = tmp_path / "m.safetensors"
+    sf.Masks({"b": torch.tensor([True, False, True]), "a": torch.tensor([[False]])}).save(path)
+    whole = path.read_bytes()
+    variants = [whole[:length] for length in range(len(whole))]
+    for place in range(len(whole)):
+        for bit in range(8):
+            flipped = bytearray(whole)
+            flipped[place] ^= 1 << bit
+            variants.append(bytes(flipped))
+    refused = 0
+    for content in variants:
+        path.write_bytes(content)
+        try:
+            sf.Masks.load(path)
+        except ValueError as error:  # anything else fails the test
+            refused += "m.safetensors" in str(error)
+    print(f"{len(whole)} truncations and {8 * len(whole)} flipped bits: {refused} refused")
+    assert refused == len(variants)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t, "does not match its checksum"),
+        (lambda t: t + 1, "other values than 0 and 1"),
+        (lambda t: t.bool(), r"torch.bool \(3,\) or holds"),
+        (lambda t: t.float() * torch.nan, "torch.float32"),
+        (lambda t: t[:0], "does not match its checksum"),
+    ],
+)
+def test_contents_that_do_not_match_the_checksum_are_refused(change, message, tmp_path):
+    path = tmp_path / "m"
+    tensor = torch.tensor([1, 0, 1], dtype=torch.uint8)
+    digest = sf.Masks({"w": torch.tensor([True, True, True])}).digest
+    metadata = {"format": "synflow_lib.masks.2", "order": "w", "sha256": digest}
+    save_file({"w": change(tensor)}, path, metadata=metadata)
+    with pytest.raises(ValueError, match=f"{path} is damaged: .*{message}"):
+        sf.Masks.load(path)
+
+
+def test_files_of_the_first_format_are_read_and_their_values_verified(tmp_path, masks):
+    path = tmp_path / "old"
+
+    def write(**changed):
+        tensors = {name: mask.to(torch.uint8) for name, mask in masks.items()} | changed
+        metadata = {"format": "synflow_lib.masks.1", "order": "\n".join(masks)}
+        save_file(tensors, path, metadata=metadata)
+
+    write()
+    assert sf.Masks.load(path) == masks
+    for wrong in (
+        torch.tensor([2], dtype=torch.uint8), torch.tensor([1.0]), torch.tensor([torch.nan]),
+        torch.tensor([True]), torch.zeros(0, dtype=torch.uint8), torch.tensor([1]),
+    ):  # fmt: skip
+        write(c=wrong)
+        with pytest.raises(ValueError, match="old is damaged: 'c' is"):
+            sf.Masks.load(path)
+
+
+def test_the_digest_is_of_names_shapes_values_and_order(masks):
+    others = [
+        {name: masks[name] for name in ("a", "b", "c")},
+        {**masks, "c": torch.tensor([False])},
+        {**masks, "b": masks["b"].view(3, 2)},
+        {**masks, "d": torch.tensor([True])},
+    ]
+    assert masks.digest == sf.Masks({name: mask.clone() for name, mask in masks.items()}).digest
+    assert masks.digest == sf.Masks({**masks, "b": masks["b"].T.contiguous().T}).digest
+    assert len({masks.digest, *(sf.Masks(other).digest for other in others)}) == 5
 
 
 class Evil:
