@@ -163,7 +163,8 @@ def own_device() -> torch.device:
     """The device of a worker: on a machine with several GPUs one that no other worker has.
 
     A process keeps the first GPU whose lock in the temporary folder is free; where there are more
-    workers than GPUs, the rest share. `SYNFLOW_DEVICE` is obeyed as by `device`.
+    workers than GPUs, the rest share. Where a lock is another user's and cannot be asked, only the
+    workers of this user keep apart. `SYNFLOW_DEVICE` is obeyed as by `device`.
 
     >>> own_device().type in ("cpu", "cuda", "mps")
     True
@@ -172,14 +173,26 @@ def own_device() -> torch.device:
     if count < 2 or os.environ.get("SYNFLOW_DEVICE"):
         return device()
     for number in () if _held else range(count):
-        lock = filelock.FileLock(Path(tempfile.gettempdir()) / f"synflow_lib-cuda{number}.lock")
+        lock = _lock(f"synflow_lib-cuda{number}")
+        if lock is not None:
+            _held.append((lock, torch.device("cuda", number)))
+            break
+    return _held[0][1] if _held else torch.device("cuda", os.getpid() % count)
+
+
+def _lock(name: str) -> filelock.FileLock | None:
+    """A lock of all users, or, where it is closed to this one, of this user; None if it is held."""
+    user = getattr(os, "getuid", lambda: "user")()
+    for each in (name, f"{name}-{user}"):
+        lock = filelock.FileLock(Path(tempfile.gettempdir()) / f"{each}.lock", mode=0o666)
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
+            return None
+        except OSError:
             continue
-        _held.append((lock, torch.device("cuda", number)))
-        break
-    return _held[0][1] if _held else torch.device("cuda", os.getpid() % count)
+        return lock
+    return None
 
 
 def figures_dir() -> Path:

@@ -174,7 +174,8 @@ class _Digest:
         if isinstance(thing, functools.partial):
             return "partial", [self.describe(e) for e in (thing.func, thing.args, thing.keywords)]
         if isinstance(thing, (staticmethod, classmethod, types.MethodType)):
-            return "method", self.describe(thing.__func__)
+            owner = getattr(thing, "__self__", None)
+            return "method", self.describe(owner), self.describe(thing.__func__)
         if isinstance(thing, property):
             return "property", [self.describe(e) for e in (thing.fget, thing.fset) if e]
         if isinstance(thing, _CALLED):

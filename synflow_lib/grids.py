@@ -92,7 +92,8 @@ class Grid:
         Returns:
             dataset, model, method (the label), compression, seed, accuracy (top-1 after the last
             epoch, percent), best (over epochs, as the paper's figure 6), before (before training),
-            disconnected, empty_layers, kept. Runs that failed are left out.
+            disconnected (bool; 0, 1 and NaN where the paths of some network cannot be asked),
+            empty_layers, kept. Runs that failed are left out.
         """
         by_key = results[results["status"] == "done"].set_index("key")
         rows = [
@@ -102,13 +103,16 @@ class Grid:
             for label, run in panel.runs(self.seeds)
             if run.key in by_key.index
         ]  # fmt: skip
-        return pd.DataFrame(rows)
+        table = pd.DataFrame(rows)
+        if rows and table["disconnected"].isna().any():  # bool(NaN) would be True
+            table["disconnected"] = table["disconnected"].astype(float)
+        return table
 
 
 def _outcome(row: pd.Series) -> dict:
     return {
         "accuracy": row["top1"], "best": row["best_top1"], "before": row["top1_before"],
-        "disconnected": bool(row["disconnected"]), "empty_layers": int(row["empty_layers"]),
+        "disconnected": row["disconnected"], "empty_layers": int(row["empty_layers"]),
         "kept": int(row["kept"]),
     }  # fmt: skip
 

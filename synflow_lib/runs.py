@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import inspect
 import json
@@ -71,6 +70,8 @@ class Run:
     (True, 16)
     """
 
+    __slots__ = ("__dict__", "__weakref__", "_key")  # the key is remembered, and is no field
+
     dataset: str
     model: str
     method: str
@@ -131,12 +132,17 @@ class Run:
         """The run as JSON: one text for one run."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values["recipe"] = dataclasses.asdict(self.recipe)
-        return as_text(values)
+        return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
-    @functools.cached_property
+    @property
     def key(self) -> str:
         """16 hexadecimal digits of a hash of `canonical`."""
-        return key_of(self.canonical())
+        if not hasattr(self, "_key"):
+            object.__setattr__(self, "_key", key_of(self.canonical()))
+        return self._key
+
+    def __getstate__(self) -> dict:
+        return self.__dict__
 
     @classmethod
     def from_dict(cls, values: dict) -> Run:
@@ -180,11 +186,6 @@ class Run:
         size = {"input_shape": shape} if "input_shape" in takes else {"input_size": shape[1]}
         arguments = {**size, "num_classes": dataset.num_classes, "seed": self.seed, **options}
         return networks.by_name(self.model, **arguments)
-
-
-def as_text(values: object) -> str:
-    """JSON with sorted names and no blanks; ValueError for what JSON does not have, as NaN."""
-    return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def key_of(canonical: str) -> str:

@@ -26,10 +26,10 @@ from pathlib import Path
 import filelock
 
 from .files import remove_left_behind, replacing
-from .runs import Run, as_text, key_of
+from .runs import Run, key_of
+from .training import COLUMNS
 
 FORMAT = "synflow_lib.run.2"
-_NAME = re.compile(r"[0-9a-f]{16}\.json")
 _OLD = "synflow_lib.run.1"  # one JSON object, without checksum and fingerprint
 _NEWER = re.compile(rb'"synflow_lib\.run\.([1-9]\d*)"')
 _UNKNOWN_TO_JSON = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -220,16 +220,21 @@ def _head(body: bytes) -> bytes:
 
 def _read(file: Path, history: bool) -> dict:
     """The record in a file; ValueError or OSError says why there is none."""
-    content = file.read_bytes()
+    found = parse(file.read_bytes(), history)
+    if f"{found['key']}.json" != file.name:
+        raise ValueError(f"holds the run {found['key']}")
+    return found
+
+
+def parse(content: bytes, history: bool = True) -> dict:
+    """The record that is the content of a file; ValueError says why there is none."""
     head, _, body = content.partition(b"\n")
     if head + b"\n" != _head(body):
         if _is_newer(content):
             raise ValueError("written by a newer version of the library; update this one")
-        return _read_old(file, content)
+        return _parse_old(content)
     record, _, rest = body.partition(b"\n")
     found = json.loads(record[len(b'"record":') : -1])
-    if found["key"] != file.stem or not _NAME.fullmatch(file.name):
-        raise ValueError(f"holds the run {found['key']}")
     if "result" in found:
         found["result"] = _restored(found["result"])
         if history:
@@ -238,7 +243,7 @@ def _read(file: Path, history: bool) -> dict:
     return found
 
 
-def _read_old(file: Path, content: bytes) -> dict:
+def _parse_old(content: bytes) -> dict:
     """A record of the first format, which only its key protects."""
     try:
         found = json.loads(content)
@@ -250,16 +255,14 @@ def _read_old(file: Path, content: bytes) -> dict:
             found["status"] in ("done", "failed")
             and {"recipe", "data_options", "model_options"} <= found["run"].keys()
             and isinstance(result, dict)
-            and isinstance(result.get("history", []), list)
+            and all(len(row) == len(COLUMNS) for row in result.get("history", []))
             and ("top1" in result or found["status"] == "failed")
             and isinstance(found.get("machine", {}), dict)
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError("damaged, or no record of this library") from error
-    if key != file.stem or not _NAME.fullmatch(file.name):
-        raise ValueError(f"holds the run {key}")
     if not whole:
-        raise ValueError("damaged")
+        raise ValueError("damaged, or no record of this library")
     return {**found, "key": key, "fingerprint": {"version": 1}}
 
 
@@ -278,7 +281,7 @@ def _is_failure(file: Path) -> bool:
 
 
 def _text(values: object) -> str:
-    return as_text(_strict(values))
+    return json.dumps(_strict(values), separators=(",", ":"), allow_nan=False)
 
 
 def _strict(value: object) -> object:
@@ -292,7 +295,7 @@ def _strict(value: object) -> object:
 
 def _restored(value: object) -> object:
     if type(value) is str:
-        return _UNKNOWN_TO_JSON.get(value, value)
+        return _UNKNOWN_TO_JSON.get(value, value)  # no text of a result reads like this
     if type(value) is dict:
         return {key: _restored(each) for key, each in value.items()}
     return [_restored(each) for each in value] if type(value) is list else value

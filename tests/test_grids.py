@@ -50,6 +50,16 @@ def test_the_table_of_a_grid(tmp_path):
     assert table["disconnected"].dtype == bool
 
 
+def test_networks_whose_paths_cannot_be_asked_are_neither_connected_nor_disconnected():
+    grid = grids.Grid((PANEL,), seeds=1)
+    keys = [run.key for run in grid.runs()]
+    columns = dict.fromkeys(("top1", "best_top1", "top1_before", "empty_layers", "kept"), 1.0)
+    results = pd.DataFrame({"key": keys, "status": "done", **columns})
+    found = grid.table(results.assign(disconnected=pd.Series([None, True, False], dtype=object)))
+    assert found["disconnected"].isna().tolist() == [True, False, True, False]
+    assert found["disconnected"].dropna().tolist() == [1.0, 0.0]
+
+
 def test_intervals_are_students():
     rng = np.random.default_rng(0)
     a, b = rng.normal(70, 3, 6), rng.normal(60, 3, 6)

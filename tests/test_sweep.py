@@ -492,9 +492,9 @@ def test_bad_stores_runs_and_executors(tmp_path):
 
 # ------------------------------------------------------------------------------- processes that die
 
-# Children of a server that has imported torch once start in milliseconds.
+# Children of a server that has imported everything once start in milliseconds.
 SPAWN = multiprocessing.get_context("forkserver")
-SPAWN.set_forkserver_preload(["synflow_lib"])
+SPAWN.set_forkserver_preload(["synflow_lib", "sklearn.datasets", "torch._dynamo"])
 
 
 def long_grid():
