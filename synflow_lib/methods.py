@@ -33,6 +33,11 @@ class Method:
     zero_scores_zero = False  # whether a weight that is zero always scores zero
     through: Tensor | None = None  # what every cut of the network carries, where that is known
 
+    @classmethod
+    def draws(cls, net: nn.Module, context: Context) -> bool:
+        """Whether scoring may draw from the generators that all of a process's threads share."""
+        return True
+
     def __init__(self, work: Workspace, context: Context) -> None:
         self.work, self.context = work, context
 
@@ -52,6 +57,10 @@ class Method:
 class Random(Method):
     """|N(0, 1)|, drawn anew at every scoring."""
 
+    @classmethod
+    def draws(cls, net: nn.Module, context: Context) -> bool:
+        return False
+
     def __init__(self, work: Workspace, context: Context) -> None:
         super().__init__(work, context)
         self.generator = torch.Generator(work.flat.device).manual_seed(context.seed)
@@ -66,6 +75,10 @@ class Magnitude(Method):
 
     zero_scores_zero = True
 
+    @classmethod
+    def draws(cls, net: nn.Module, context: Context) -> bool:
+        return False
+
     def flat(self) -> Tensor:
         return self.work.flat.abs()
 
@@ -75,6 +88,10 @@ class SynFlow(Method):
 
     iterations = 100
     zero_scores_zero = True
+
+    @classmethod
+    def draws(cls, net: nn.Module, context: Context) -> bool:
+        return False
 
     def __init__(self, work: Workspace, context: Context) -> None:
         super().__init__(work, context)
