@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .files import replacing
-from .graph import prunable, unwrapped
+from .graph import prunable
 
 _FORMAT = "synflow_lib.masks.1"
 
@@ -164,16 +164,13 @@ class Masks(Mapping):
         """
         from torch.nn.utils import prune as torch_prune
 
-        for attention in model.modules():
-            projection = getattr(attention, "out_proj", None)
-            if isinstance(attention, nn.MultiheadAttention) and any(
-                parameter is projection.weight for _, parameter in self._parameters_of(model)
-            ):
-                raise ValueError(
-                    "nn.MultiheadAttention uses its out_proj through the weight alone, where"
-                    " torch.nn.utils.prune does not reach it; write the zeros with"
-                    " masks.apply_(model), or prune with keep= naming the attention"
-                )
+        attention = [n for n, m in model.named_modules() if isinstance(m, nn.MultiheadAttention)]
+        if hidden := [name for name in self if name.removesuffix(".out_proj.weight") in attention]:
+            raise ValueError(
+                f"{hidden[0]!r} is used through the weight alone, where torch.nn.utils.prune does"
+                " not reach it; write the zeros with masks.apply_(model), or prune with keep="
+                " naming the attention"
+            )
         for name, parameter in self._parameters_of(model):
             mask = self[name].to(parameter.device)
             for module in model.modules():  # all that share the weight
@@ -183,7 +180,7 @@ class Masks(Mapping):
         return model
 
     def _parameters_of(self, model: nn.Module) -> list[tuple[str, nn.Parameter]]:
-        named = dict(unwrapped(model).named_parameters(remove_duplicate=False))
+        named = dict(model.named_parameters(remove_duplicate=False))
         for name, mask in self.items():
             if name not in named:
                 raise ValueError(
