@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .batches import Batch
 from .flow import Pipes, Signs
-from .graph import BATCH_NORM, fewest_weights, prunable, skeleton, trace
+from .graph import BATCH_NORM, fewest_weights, prunable, skeleton, trace, unwrapped
 from .graph import input_shape as find_input_shape
 from .masks import Masks
 from .methods import Method
@@ -91,7 +91,15 @@ class PathProbe:
                 if name.rpartition(".")[0] not in norms:
                     buffer.copy_(traced.get_buffer(name))
         self.pipes = Pipes(self.net, sum_pools=True)
-        self.weights = dict(self.net.named_parameters(remove_duplicate=False))
+        own = dict(unwrapped(model).named_parameters(remove_duplicate=False))
+        self.shapes = {name: parameter.shape for name, parameter in own.items()}
+        # The graph holds what runs, under one name each; a shared weight may have more.
+        name_there = {id(p): name for name, p in traced.named_parameters()}
+        self.weights = {
+            name: self.net.get_parameter(name_there[id(parameter)])
+            for name, parameter in own.items()
+            if id(parameter) in name_there
+        }
         self.masked: list[str] = []
         self.inflow = torch.ones(1, *shape)
         self.signs = Signs(self.net)
@@ -102,12 +110,13 @@ class PathProbe:
         self.inflow = self.inflow.to(dtype)
         for name in self.masked:  # by the masks before
             self.weights[name].fill_(1.0)
-        self.masked = [name for name in masks if name in self.weights and name[-4:] != "bias"]
+        # A bias carries nothing from input to output; a layer that never runs is not in the graph.
+        self.masked = [n for n in masks if n in self.weights and not n.endswith("bias")]
         for name, mask in masks.items():
-            if name not in self.weights or self.weights[name].shape != mask.shape:
+            if self.shapes.get(name) != mask.shape:
                 raise ValueError(f"the masks' {name!r} does not fit the model")
-            if not name.endswith("bias"):  # a constant carries nothing from input to output
-                self.weights[name].copy_(mask)
+        for name in self.masked:
+            self.weights[name].copy_(masks[name])
 
     @torch.inference_mode(False)
     def connected(self, masks: Masks) -> bool:
@@ -120,7 +129,7 @@ class PathProbe:
     def on_path(self, masks: Masks) -> Masks:
         """The kept weights that lie on some input-output path."""
         self._set(masks, torch.float64)  # backward, sums of zeros have to be exact
-        names = [name for name in masks if not name.endswith("bias")]
+        names = self.masked
         for name in names:
             self.weights[name].requires_grad_(True)
         with torch.enable_grad():

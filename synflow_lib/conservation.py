@@ -28,6 +28,7 @@ g * g as ``scores.correction`` and the check applies it (``corrected=False`` doe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -37,6 +38,7 @@ import torch
 from torch import Tensor, nn
 
 from .graph import input_shape as find_input_shape
+from .graph import warn
 from .wiring import Layer, Wiring, incoming, outgoing, wiring
 
 LEVELS = ("unit", "layer", "cut")
@@ -51,7 +53,8 @@ class ConservationReport:
         table: tidy; one row a unit (``layer, unit, incoming, outgoing, difference``), a region
             between layers (the same without ``unit``) or a cut (``cut, size, constants, total,
             difference``, against the last cut).
-        max_relative_error: largest |difference| relative to the largest score sum at this level.
+        max_relative_error: largest |difference| relative to the largest score sum at this level;
+            0 where there is no law at all, NaN where all scores are zero.
     """
 
     level: str
@@ -59,10 +62,20 @@ class ConservationReport:
     max_relative_error: float
 
     def holds(self, tolerance: float = 1e-10) -> bool:
-        """Whether the law holds to ``tolerance``, relative to the largest score sum."""
+        """Whether the law holds to ``tolerance``, relative to the largest score sum.
+
+        False, with a warning, where there was nothing to check.
+        """
+        if self.table.empty or math.isnan(self.max_relative_error):
+            warn(f"nothing to check: {self}")
+            return False
         return self.max_relative_error <= tolerance
 
     def __str__(self) -> str:
+        if self.table.empty:
+            return f"{self.level} level: no laws, since no unit lies between two layers"
+        if math.isnan(self.max_relative_error):
+            return f"{self.level} level: {len(self.table)} laws, but all scores are zero"
         return (
             f"{self.level} level: {len(self.table)} laws,"
             f" largest relative error {self.max_relative_error:.1e}"
@@ -220,5 +233,7 @@ class _Ledger:
 
 
 def _relative(difference: pd.Series, sums: pd.DataFrame) -> float:
+    if sums.empty:
+        return 0.0
     largest = float(sums.abs().to_numpy().max(initial=0.0))
-    return float(difference.abs().max()) / largest if largest else 0.0
+    return float(difference.abs().max()) / largest if largest else math.nan

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .batches import as_batches, check_labels
+from .graph import draws
 from .methods import Method
 from .probes import Constants
 from .workspace import Context, Scores, Workspace, clear_errors
@@ -16,6 +17,11 @@ class Saliency(Method):
 
     needs_data = True
     absolute = False
+
+    @classmethod
+    def draws(cls, net: nn.Module, context: Context) -> bool:
+        data = isinstance(context.batch, (tuple, list)) and context.loss is None
+        return not data or ((context.mode or cls.mode) == "train" and draws(net))
 
     def __init__(self, work: Workspace, context: Context) -> None:
         super().__init__(work, context)
@@ -31,12 +37,19 @@ class Saliency(Method):
             parameter.requires_grad_(True)
         self.extras: list[Tensor] = []  # constants to differentiate by, only for `scores`
 
-    def objective(self, x: Tensor, y: Tensor) -> Tensor:
-        """R on one chunk; over chunks it adds up to R on all the data."""
+    def output(self, x: Tensor) -> Tensor:
+        """The network's output, of a copy: some networks write into what they are given."""
         with clear_errors(x.shape):
-            output = self.work.net(x)
+            return self.work.net(x.clone())
+
+    def objective(self, x: Tensor, y: Tensor) -> Tensor:
+        """R on one chunk; over chunks it adds up to R on all the data.
+
+        A ``loss`` is a mean over images: a chunk of fewer images counts for less.
+        """
+        output = self.output(x)
         if self.context.loss is not None:
-            return scalar(self.context.loss(output, y))
+            return scalar(self.context.loss(output, y)) * (len(y) / self.images)
         check_labels(output, y)
         return nn.functional.cross_entropy(output, y, reduction="sum") / self.images
 
@@ -90,8 +103,7 @@ class Grasp(Saliency):
     def objective(self, x: Tensor, y: Tensor) -> Tensor:
         if self.context.loss is not None:
             return super().objective(x, y)
-        with clear_errors(x.shape):
-            output = self.work.net(x)
+        output = self.output(x)
         check_labels(output, y)
         return (
             nn.functional.cross_entropy(output / self.temperature, y, reduction="sum") / self.images

@@ -26,6 +26,17 @@ CONV_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 PRUNABLE = LINEAR + CONV + CONV_TRANSPOSED
 BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
+# Layers whose forward pass draws no random numbers, in any mode.
+_STEADY = frozenset(
+    kind
+    for name, kind in vars(nn).items()
+    if isinstance(kind, type)
+    and name not in ("RReLU", "MultiheadAttention", "FractionalMaxPool2d", "FractionalMaxPool3d")
+    and kind.__module__.rpartition(".")[2]
+    in ("linear", "conv", "batchnorm", "activation", "pooling", "padding", "flatten")
+    + ("normalization", "instancenorm", "pixelshuffle", "upsampling", "sparse")
+)
+
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """The network inside ``DataParallel``, ``torch.compile`` and the like, whose names it keeps.
@@ -93,6 +104,18 @@ def trace(model: nn.Module) -> fx.GraphModule:
             " values, or trace it yourself (torch.fx.Tracer with is_leaf_module) and pass the"
             " GraphModule."
         ) from error
+
+
+def draws(net: nn.Module) -> bool:
+    """Whether a forward pass of ``net`` in train mode may draw random numbers, as dropout does."""
+    memo = own_tensors(net) | {id(parameter): parameter for parameter in net.parameters()}
+    try:
+        traced = graph_of(copy.deepcopy(net, memo).train())
+    except Exception:  # whatever stops torch.fx, nobody knows what is behind it
+        return True
+    module = dict(traced.named_modules())
+    kinds = [type(module[n.target]) for n in traced.graph.nodes if n.op == "call_module"]
+    return traced.meta["drew"] or not all(kind in _STEADY for kind in kinds)
 
 
 def layer_weights(net: nn.Module) -> set[str]:
@@ -216,6 +239,20 @@ def left_out(model: nn.Module, keep: Iterable[str] = ()) -> dict[str, int]:
         and sum(size > 1 for size in parameter.shape) > 1
         and not _within(name, keep)
     }
+
+
+def name_left_out(model: nn.Module, found: dict[str, nn.Parameter], keep: Iterable[str]) -> None:
+    """Warn where a compression speaks of a part of the network only; a hundredth goes unsaid."""
+    others, counted = left_out(model, keep), sum(p.numel() for p in found.values())
+    total = sum(others.values())
+    if 99 * total > counted:
+        names = list(others)
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        warn(
+            f"compression counts the {counted:,} weights of Linear and convolution layers;"
+            f" {total:,} others are never pruned: {', '.join(names[:3])}{more}. Name them in keep="
+            " to say that this is meant"
+        )
 
 
 def _forward_order(model: nn.Module, modules: dict[str, nn.Module]) -> list[str]:

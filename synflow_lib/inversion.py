@@ -69,6 +69,7 @@ def inverted(method: str | Scorer | type[Method]) -> type[Method]:
         (Inverted,),
         {
             "inner": inner, "needs_data": inner.needs_data, "iterations": inner.iterations,
-            "mode": inner.mode, "__doc__": f"{inner.__name__}, its order reversed.",
+            "mode": inner.mode, "draws": inner.draws,
+            "__doc__": f"{inner.__name__}, its order reversed.",
         },
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sys
 from collections.abc import Callable
@@ -51,6 +52,10 @@ class PruningLoop:
         hide = not (sys.stderr.isatty() if self.progress is None else self.progress)
         return tqdm(total=total, desc="pruning", unit=" iterations", disable=hide, delay=2)
 
+    def no_trace(self) -> contextlib.AbstractContextManager[None]:
+        draws = self.method_class.draws(self.work.net, self.context)
+        return no_trace(self.work.flat.device, self.context.seed, draws)
+
     def score(self, method: Method) -> Tensor:
         """Scores of all places of the workspace."""
         flat = method.flat()
@@ -73,7 +78,7 @@ class PruningLoop:
         device = self.work.flat.device
         origin: Tensor | None = None
         looked_at = self.total
-        with no_trace(device, self.context.seed), fixed_order(), self.bar(length) as bar:
+        with self.no_trace(), fixed_order(), self.bar(length) as bar:
             alive = torch.ones(self.total, dtype=torch.bool, device=device)
             stay = torch.empty_like(alive)
             method = self.method_class(self.work, self.context)
@@ -121,8 +126,8 @@ class PruningLoop:
 
     def once(self) -> Trajectory:
         """One scoring, which orders all weights: none has to be removed to know when it goes."""
-        device, known = self.work.flat.device, self.work.flat.dtype
-        with no_trace(device, self.context.seed), fixed_order():
+        known = self.work.flat.dtype
+        with self.no_trace(), fixed_order():
             method = self.method_class(self.work, self.context)
             scores = self.score(method)
             cut = float(method.total) if isinstance(method, SynFlow) else float("nan")

@@ -186,6 +186,13 @@ class Masks(Mapping):
         """
         from torch.nn.utils import prune as torch_prune
 
+        attention = [n for n, m in model.named_modules() if isinstance(m, nn.MultiheadAttention)]
+        if hidden := [name for name in self if name.removesuffix(".out_proj.weight") in attention]:
+            raise ValueError(
+                f"{hidden[0]!r} is used through the weight alone, where torch.nn.utils.prune does"
+                " not reach it; write the zeros with masks.apply_(model), or prune with keep="
+                " naming the attention"
+            )
         for name, parameter in self.parameters_of(model):
             mask = self[name].to(parameter.device)
             for module in model.modules():  # all that share the weight

@@ -35,6 +35,11 @@ class Method:
     rounds = True  # whether its scores carry errors of rounding, so that ties come out uneven
     through: Tensor | None = None  # what every cut of the network carries, where that is known
 
+    @classmethod
+    def draws(cls, net: nn.Module, context: Context) -> bool:
+        """Whether scoring may draw from the generators that all of a process's threads share."""
+        return True
+
     def __init__(self, work: Workspace, context: Context) -> None:
         self.work, self.context = work, context
 
@@ -61,6 +66,10 @@ class Random(Method):
 
     rounds = False
 
+    @classmethod
+    def draws(cls, net: nn.Module, context: Context) -> bool:
+        return False
+
     def __init__(self, work: Workspace, context: Context) -> None:
         super().__init__(work, context)
         self.generator = torch.Generator(work.flat.device).manual_seed(context.seed)
@@ -76,6 +85,10 @@ class Magnitude(Method):
     rounds = False
     zero_scores_zero = True
 
+    @classmethod
+    def draws(cls, net: nn.Module, context: Context) -> bool:
+        return False
+
     def flat(self) -> Tensor:
         return self.work.flat.abs()
 
@@ -85,6 +98,10 @@ class SynFlow(Method):
 
     iterations = 100
     zero_scores_zero = True
+
+    @classmethod
+    def draws(cls, net: nn.Module, context: Context) -> bool:
+        return False
 
     def __init__(self, work: Workspace, context: Context) -> None:
         super().__init__(work, context)

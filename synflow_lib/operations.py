@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 import torch
@@ -27,14 +27,14 @@ PASSED = frozenset(
     " hardsigmoid softmax log_softmax softmin prelu rrelu softsign tanhshrink softshrink hardshrink"
     " logsigmoid threshold clamp clip clamp_min clamp_max normalize local_response_norm dropout"
     " dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout stochastic_depth neg abs"
-    " positive contiguous clone to type type_as float double half bfloat16 cuda cpu detach".split()
+    " positive clone to type type_as float double half bfloat16 cuda cpu detach".split()
 )
 # Numbers that are moved, repeated or left out.
 MOVED = frozenset(
     "view view_as reshape reshape_as flatten unflatten ravel permute transpose t swapaxes swapdims"
     " movedim moveaxis squeeze unsqueeze expand expand_as broadcast_to repeat repeat_interleave"
     " tile getitem index_select select narrow chunk split tensor_split unbind roll flip rot90"
-    " unfold fold diagonal T mT pixel_shuffle pixel_unshuffle channel_shuffle".split()
+    " unfold fold diagonal contiguous T mT pixel_shuffle pixel_unshuffle channel_shuffle".split()
 )
 # Sums with weights that are not negative, and places that the input's order decides.
 SUMMED = frozenset(
@@ -90,6 +90,13 @@ def name_of(node: fx.Node) -> str:
     return _SYNONYMS.get(name.removesuffix("_"), name.removesuffix("_"))
 
 
+def uses(node: fx.Node, of: Container[fx.Node]) -> list[fx.Node]:
+    """The arguments of ``node`` that are in ``of``, in order, each as often as it is used."""
+    found: list[fx.Node] = []
+    fx.node.map_arg((node.args, node.kwargs), lambda n: found.append(n) if n in of else None)
+    return found
+
+
 def reached(graph: fx.Graph) -> set[fx.Node]:
     """The nodes whose numbers depend on those of the input; the others are constants."""
     found: set[fx.Node] = set()
@@ -137,7 +144,7 @@ class Operations:
             elif node.op == "call_module" and f"{node.target}.weight" in weights:
                 self.computed[node] = True
             elif made:
-                moves = node.op != "call_module" and name_of(node) in MOVED | {"contiguous", "to"}
+                moves = node.op != "call_module" and name_of(node) in MOVED | {"to"}
                 self.computed[node] = any(made) or not moves
             elif (
                 self.learned.intersection(node.all_input_nodes)
@@ -155,7 +162,7 @@ class Operations:
         """
         if node.op in ("placeholder", "output"):
             return None
-        flows = [source for source in node.all_input_nodes if source in self.flows]
+        flows = uses(node, self.flows)
         if node.op == "call_module":
             return self._module(node, self.modules[str(node.target)], flows)
         name, plain, one = name_of(node), _plain(node), len(flows) == 1
@@ -164,6 +171,8 @@ class Operations:
         place = next((i for i, arg in enumerate(node.args) if arg in self.flows), None)
         if name in PASSED and one:
             return None
+        if name == "view" and place == 0 and one:
+            return lambda x, *shape: x.reshape(*shape)  # strides are not those of the network
         if place == 0 and (name in MOVED and one or name in SUMMED):
             return plain
         if name in ("add", "sub"):
@@ -301,7 +310,9 @@ def _ones(run: Run, *args, **kwargs):
 
 
 def _absolute(value):
-    return value.abs() if isinstance(value, Tensor) and value.is_floating_point() else value
+    if isinstance(value, Tensor):
+        return value if value.dtype == torch.bool else value.abs()
+    return abs(value) if isinstance(value, (int, float)) else value
 
 
 def _unshifted(place: int, *values, **_) -> Tensor:
@@ -318,8 +329,7 @@ def _sum(left: Tensor, right: Tensor, *, alpha: float = 1) -> Tensor:
 
 
 def _times(operation: Run, place: int, *values, **_) -> Tensor:
-    values = [v if i == place else abs(v) for i, v in enumerate(values[:2])]
-    return operation(*values)
+    return operation(*(v if i == place else _absolute(v) for i, v in enumerate(values[:2])))
 
 
 def _product(plain: Run, name: str, biases: bool, *args, **kwargs) -> Tensor:
@@ -327,7 +337,8 @@ def _product(plain: Run, name: str, biases: bool, *args, **kwargs) -> Tensor:
     if not biases and (name == "linear" or name.startswith("conv")):
         args = [None if i == 2 else arg for i, arg in enumerate(args)]
         kwargs = {key: value for key, value in kwargs.items() if key != "bias"}
-    return plain(*map(_absolute, args), **{k: _absolute(v) for k, v in kwargs.items()})
+    tensors = {k: _absolute(v) if isinstance(v, Tensor) else v for k, v in kwargs.items()}
+    return plain(*(_absolute(a) if isinstance(a, Tensor) else a for a in args), **tensors)
 
 
 def _joined(plain: Run, carry: list[bool] | None, parts, *args, **kwargs) -> Tensor:

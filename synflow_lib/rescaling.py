@@ -74,4 +74,8 @@ class Rescaler:
 def _times(value: Any, factor: float) -> Any:
     if isinstance(value, Tensor):  # nearly always; looking for tensors inside takes longer
         return value * factor
-    return tree_map(lambda t: t * factor if isinstance(t, Tensor) else t, value)
+
+    def one(part: Any) -> Any:  # places of a pooling's largest inputs are no part of the flow
+        return part * factor if isinstance(part, Tensor) and part.is_floating_point() else part
+
+    return tree_map(one, value)

@@ -11,7 +11,7 @@ from .batches import Batch
 from .gradients import Grasp, Saliency, SignedSnip, Snip, scalar
 from .methods import Magnitude, Method, Random, SynFlow
 from .pieces import fixed_order
-from .workspace import Context, Scores, Workspace, clear_errors, no_trace
+from .workspace import Context, Scores, Workspace, no_trace
 
 Scorer = Callable[[nn.Module, "Batch | list[Batch] | None"], dict[str, Tensor]]
 
@@ -140,9 +140,7 @@ def synaptic_saliency(
         raise TypeError(f"objective is a {type(objective).__name__}; expected a function")
 
     def bound(self: Saliency, x: Tensor, y: Tensor) -> Tensor:
-        with clear_errors(x.shape):
-            output = self.work.net(x)
-        return scalar(objective(output, y))
+        return scalar(objective(self.output(x), y))
 
     return type("SynapticSaliency", (Saliency,), {"objective": bound, "mode": mode})
 
@@ -172,7 +170,8 @@ def score(
         mode: BatchNorm while scoring on data: ``"train"`` (batch statistics; the default of SNIP
             and GraSP, as their authors had it) or ``"eval"`` (stored statistics).
         seed: of random scores and of dropout in train mode.
-        loss: ``(output, y) -> scalar`` instead of mean cross-entropy.
+        loss: ``(output, y) -> scalar`` instead of mean cross-entropy, itself a mean over images:
+            over several chunks it is weighted by their numbers of images.
         input_shape: of one input, for SynFlow on networks whose first layer does not tell it.
         bias, batch_norm, keep: which parameters are prunable (see `synflow_lib.prunable`).
 
@@ -192,5 +191,5 @@ def score(
     method = resolve(method)
     context = Context(batch, mode, seed, loss, input_shape)
     work = Workspace(model, bias=bias, batch_norm=batch_norm, keep=keep)
-    with no_trace(work.flat.device, seed), fixed_order():
+    with no_trace(work.flat.device, seed, method.draws(work.net, context)), fixed_order():
         return method(work, context).scores()

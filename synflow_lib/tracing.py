@@ -24,15 +24,19 @@ _one_trace = threading.RLock()
 def graph_of(copy: nn.Module) -> fx.GraphModule:
     """The graph of ``copy``, whose forward runs and whose class is another while it does.
 
+    ``meta["drew"]`` of what is returned says whether the forward drew random numbers.
+
     Raises:
         Exception: whatever the forward raises, and what torch.fx has to say about it.
     """
     tracer = _Tracer()
     # torch.fx.wrap replaces functions in their modules meanwhile: calls without a traced value go
     # through to the original, but two that put things back out of order would leave it replaced.
-    with _one_trace, _no_draws():
+    with _one_trace, _no_draws() as drew:
         graph = tracer.trace(copy)
-    return fx.GraphModule(copy, graph, type(copy).__name__)
+    traced = fx.GraphModule(copy, graph, type(copy).__name__)
+    traced.meta["drew"] = bool(drew)
+    return traced
 
 
 class _Tracer(fx.Tracer):
@@ -102,9 +106,15 @@ _DRAWS = frozenset(
 class _Undrawn(TorchFunctionMode):
     """Puts torch's generator back after every draw; a mode belongs to its thread alone."""
 
+    def __init__(self, drew: list[str]) -> None:
+        super().__init__()
+        self.drew = drew
+
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        if getattr(function, "__name__", "") not in _DRAWS:
+        name = getattr(function, "__name__", "")
+        if name not in _DRAWS:
             return function(*args, **(kwargs or {}))
+        self.drew.append(name)
         state = torch.get_rng_state()
         try:
             return function(*args, **(kwargs or {}))
@@ -113,17 +123,20 @@ class _Undrawn(TorchFunctionMode):
 
 
 @contextlib.contextmanager
-def _no_draws() -> Iterator[None]:
+def _no_draws() -> Iterator[list[str]]:
     """What the forward draws while it is traced, nobody misses.
 
     Generators that were not drawn from are not touched: another thread may be using them.
     """
+    drew: list[str] = []
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
-        with _Undrawn():
-            yield
+        with _Undrawn(drew):
+            yield drew
     finally:
         if random.getstate() != python_state:
+            drew.append("random")
             random.setstate(python_state)
         if np.random.get_state()[2] != numpy_state[2]:  # noqa: NPY002
+            drew.append("numpy")
             np.random.set_state(numpy_state)  # noqa: NPY002

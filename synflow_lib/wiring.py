@@ -16,7 +16,17 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from .graph import BATCH_NORM, CONV, CONV_TRANSPOSED, PRUNABLE, is_addition, skeleton, trace
+from .graph import (
+    BATCH_NORM,
+    CONV,
+    CONV_TRANSPOSED,
+    PRUNABLE,
+    is_addition,
+    is_shape,
+    skeleton,
+    trace,
+)
+from .operations import MAX_POOLS, PASSED, name_of, reached, uses
 
 _PASSING_MODULES = (
     nn.modules.activation.ReLU,
@@ -112,7 +122,7 @@ def wiring(
     Raises:
         ValueError: an operation that conservation has no law for; its name is in the message.
     """
-    net = skeleton(model)
+    net = skeleton(trace(model))
     return _Tracer(net, input_shape, batch_statistics).run()
 
 
@@ -131,6 +141,7 @@ class _Tracer:
         self.module = dict(net.named_modules())
         self.parameters = {name for name, _ in net.named_parameters(remove_duplicate=False)}
         self.graph_module = trace(net)
+        self.flows = reached(self.graph_module.graph)
         self.example = torch.empty(2, *input_shape, device="meta", dtype=_dtype(net))
         self.wiring = Wiring()
         self.unions: list[tuple[np.ndarray, np.ndarray]] = []
@@ -155,10 +166,17 @@ class _Tracer:
         for node in self.graph_module.graph.nodes:
             if node.op == "output":
                 ends = [ids[n] for n in node.all_input_nodes if n in ids]
+                if not ends:
+                    raise ValueError("the network's output does not depend on its input")
                 self.wiring.outputs = np.concatenate(ends)
                 continue
             meta = node.meta.get("tensor_meta")
             if not hasattr(meta, "shape"):
+                if not is_shape(node) and any(n in ids for n in node.all_input_nodes):
+                    raise ValueError(
+                        f"no conservation law for {name_of(node)} (node {node.name!r}), which gives"
+                        " several tensors"
+                    )
                 continue  # a size, a number: nothing flows through it
             value = self.ids_of(node, meta.shape, ids)
             if value is not None:
@@ -167,6 +185,8 @@ class _Tracer:
         return self.merged()
 
     def ids_of(self, node: fx.Node, shape: torch.Size, ids: dict) -> np.ndarray | None:
+        if node.op != "placeholder" and node not in self.flows:
+            return None
         if node.op == "placeholder":
             self.wiring.inputs = self.new(shape[1])
             return self.wiring.inputs
@@ -205,8 +225,8 @@ class _Tracer:
             if (node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)) != 1:
                 raise ValueError("no conservation law for torch.cat outside the channel dimension")
             return np.concatenate(sources)
-        operation = str(getattr(node.target, "__name__", node.target))
-        if len(sources) > 1 or operation in _MIXING:
+        operation = name_of(node) if node.op != "call_module" else str(node.target)
+        if len(uses(node, ids)) > 1 or node.op != "call_module" and operation not in _KEEPING:
             raise ValueError(
                 f"no conservation law for {node.op} {operation}: units must be joined by sums or"
                 " concatenation only"
@@ -243,7 +263,14 @@ class _Tracer:
         return wiring
 
 
-_MIXING = {"mul", "matmul", "bmm", "softmax", "chunk", "split", "permute", "transpose", "getitem"}
+# Functions that keep channels in their places; what else they do to a score, the law shows.
+_KEEPING = (
+    (PASSED - {"softmax", "log_softmax", "softmin", "normalize", "local_response_norm"})
+    | MAX_POOLS
+    | set("amax sum mean pad interpolate upsample mul div sub masked_fill".split())
+    | set("view reshape flatten squeeze unsqueeze".split())
+    | {f"{kind}avg_pool{dims}d" for kind in ("", "adaptive_") for dims in (1, 2, 3)}
+)
 
 
 def _components(count: int, unions: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:

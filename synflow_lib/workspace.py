@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .batches import Batch
-from .graph import prunable, working_copy, working_type
+from .graph import name_left_out, prunable, working_copy, working_type
 from .randomness import own_random_numbers
 
 
@@ -43,6 +43,7 @@ class Workspace:
     @torch.inference_mode(False)  # tensors made under inference mode can have no gradient
     def __init__(self, model: nn.Module, **select) -> None:
         found, dtype = prunable(model, **select), working_type(model)
+        name_left_out(model, found, select.get("keep", ()))
         self.names, weights = list(found), list(found.values())
         self.training = model.training
         self.flat = torch.cat([weight.detach().reshape(-1).to(dtype) for weight in weights])
@@ -105,11 +106,15 @@ class Context:
 
 
 @contextlib.contextmanager
-def no_trace(device: torch.device, seed: int) -> Iterator[None]:
-    """Random numbers fixed by ``seed`` and gradients on inside; all as the caller had it after."""
+def no_trace(device: torch.device, seed: int, draws: bool = True) -> Iterator[None]:
+    """Random numbers fixed by ``seed`` and gradients on inside; all as the caller had it after.
+
+    Where nothing ``draws``, the generators are left alone: another thread may be using them.
+    """
     if device.type == "cuda":
         torch.cuda.init()  # its generators must exist to be put aside
-    with torch.inference_mode(False), torch.enable_grad(), own_random_numbers(seed):
+    numbers = own_random_numbers(seed) if draws else contextlib.nullcontext()
+    with torch.inference_mode(False), torch.enable_grad(), numbers:
         yield
 
 
