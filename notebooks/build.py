@@ -215,6 +215,7 @@ def main(arguments: list[str] | None = None) -> None:
     own = not os.environ.get("SYNFLOW_RUNS")
     runs = ROOT / "runs" / f"figures-{recorded.code()}"
     if own:  # what an interrupted build of the same code has trained is not trained again
+        runs.mkdir(parents=True, exist_ok=True)
         os.environ["SYNFLOW_RUNS"] = str(runs)
     from synflow_lib import env, paper
 

@@ -72,14 +72,14 @@ def export(runs: Path, file: Path = FILE) -> int:
         name = "" if folder == runs else folder.name
         if name == trained.FOLDER:
             known = {path.stem: trained.read(path) for path in folder.glob("[!.]*.json")}
-            lines += [{"masks": key, "top1": top1} for key, top1 in known.items() if top1]
+            lines += [{"trained": k, "value": v} for k, v in known.items() if v is not None]
         elif name not in NOT_STORES:
             lines += [
                 {"store": name, "run": record["run"], **_lasting(record)}
                 for record in Store(folder).records().values()
                 if record["status"] == "done"
             ]
-    lines.sort(key=lambda line: _text([line.get(name) for name in ("masks", "store", "run")]))
+    lines.sort(key=lambda line: _text([line.get(name) for name in ("trained", "store", "run")]))
     file.parent.mkdir(exist_ok=True)
     write_atomically(file, "\n".join([_text({"code": code()}), *map(_text, lines), ""]))
     return len(lines)
@@ -116,8 +116,8 @@ def load(lines: Iterable[dict], runs: Path) -> None:
     from synflow_lib.store import Store
 
     for line in lines:
-        if "masks" in line:
-            trained.write(runs / trained.FOLDER / f"{line['masks']}.json", line["top1"])
+        if "trained" in line:
+            trained.write(runs / trained.FOLDER / f"{line['trained']}.json", line["value"])
             continue
         record = {k: v for k, v in line.items() if k not in ("store", "run")}
         record["result"] |= dict.fromkeys(NOT_KNOWN) | {"history": []}

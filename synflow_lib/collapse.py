@@ -8,6 +8,7 @@ shortcut is empty.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -308,7 +309,8 @@ def fewest_connected(probe: PathProbe, way: Trajectory) -> int:
         return low
     high = way.total
     while high - low > 1:
-        middle = (low + high) // 2
+        # On a logarithmic axis: few weights suffice, and each question costs as much as any other.
+        middle = max(low + 1, math.isqrt(low * high))
         if probe.connected(way.keeping(middle)):
             high = middle
         else:

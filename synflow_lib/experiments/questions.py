@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,11 +163,25 @@ def tickets(
     """
     seeds = list(seeds)
     pairs = [panel.network(seed) for seed in seeds]
-    found = imp_many(
-        [net for net, _ in pairs], pairs[0][1], panel.recipe, [compression] * len(seeds),
-        rounds=rounds, rewind=0, seeds=seeds,
-    )  # fmt: skip
-    return [copies[-1].masks for copies in found]
+    described = [trained.describe(net) for net, _ in pairs]
+    how = pairs[0][1].fingerprint, dataclasses.astuple(panel.recipe), compression, rounds
+    file = env.runs_dir() / trained.FOLDER / f"{trained.key_of(described, seeds, *how)}.json"
+    kept = trained.read(file)
+    if kept is None:
+        found = imp_many(
+            [net for net, _ in pairs], pairs[0][1], panel.recipe, [compression] * len(seeds),
+            rounds=rounds, rewind=0, seeds=seeds,
+        )  # fmt: skip
+        kept = [
+            {name: mask.flatten().nonzero().flatten().tolist() for name, mask in last.items()}
+            for last in (copies[-1].masks for copies in found)
+        ]
+        trained.write(file, kept)
+    masks = [Masks.ones(net) for net, _ in pairs]
+    for each, places in zip(masks, kept, strict=True):
+        for name, mask in each.items():
+            mask.zero_().view(-1)[places[name]] = True
+    return masks
 
 
 def trained_networks(panel: grids.Panel, seeds: Iterable[int]) -> list[nn.Module]:

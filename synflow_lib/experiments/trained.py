@@ -1,4 +1,4 @@
-"""Accuracies of masked networks that no `Run` describes: trained once, then remembered."""
+"""What training gives that no `Run` describes: trained once, then remembered in the store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..recipes import Recipe
 from ..runs import VERSION, batching_pays
 from ..training import train, train_many
 
-FOLDER = "masks"  # inside a store of runs
+FOLDER = "trained"  # inside a store of runs
 _AT_ONCE = 60  # copies trained together: enough to pay, few enough for a laptop's memory
 
 
@@ -54,7 +54,7 @@ def accuracies(
         make: seed -> the network at initialization; one architecture.
         starts: what to train.
         dataset, recipe: as in `train`.
-        store: a folder of runs, default `env.runs_dir()`; these lie in its folder ``masks``.
+        store: a folder of runs, default `env.runs_dir()`; these lie in its folder ``trained``.
 
     >>> import tempfile
     >>> from synflow_lib import data, models
@@ -65,8 +65,9 @@ def accuracies(
     True
     """
     folder = (env.runs_dir() if store is None else Path(store)) / FOLDER
-    described = {seed: _described(make(seed)) for seed in {start.weights for start in starts}}
-    keys = [_key(described[s.weights], s, dataset, recipe) for s in starts]
+    described = {seed: describe(make(seed)) for seed in {start.weights for start in starts}}
+    how = dataset.fingerprint, dataclasses.astuple(recipe)
+    keys = [key_of(described[s.weights], s.seed, *how, masks=s.masks) for s in starts]
     found = {key: read(folder / f"{key}.json") for key in keys}
     # Cut before what is known is left out: a group that was interrupted is trained as a whole.
     for begin in range(0, len(starts), _AT_ONCE):
@@ -96,35 +97,39 @@ def _train(
     return [training.top1 for training in trainings]
 
 
-def _described(net: nn.Module) -> str:
-    """The network at initialization, alike on every machine: its last digits are rounding."""
+def describe(net: nn.Module) -> str:
+    """A network at initialization, alike on every machine: its last digits are rounding.
+
+    >>> describe(nn.Linear(2, 3)).startswith("Linear(in_features=2")
+    True
+    """
     norms = [(n, tuple(p.shape), f"{p.double().norm():.3g}") for n, p in net.named_parameters()]
     return f"{net} {norms}"
 
 
-def _key(network: str, start: Start, dataset: Dataset, recipe: Recipe) -> str:
-    how = (VERSION, network, start.seed, dataset.fingerprint, dataclasses.astuple(recipe))
-    content = hashlib.sha256(repr(how).encode())
-    for name, mask in start.masks.items():
+def key_of(*parts: object, masks: Masks | None = None) -> str:
+    """The name under which something is remembered: a hash of all that it depends on."""
+    content = hashlib.sha256(repr((VERSION, *parts)).encode())
+    for name, mask in (masks or {}).items():
         content.update(name.encode())
         content.update(mask.cpu().numpy().tobytes())
     return content.hexdigest()[:16]
 
 
-def write(file: Path, top1: float) -> None:
-    """Remember an accuracy under the name of its file, with a checksum over both."""
+def write(file: Path, value: object) -> None:
+    """Remember a plain value under the name of its file, with a checksum over both."""
     with replacing(file) as part:
-        part.write_text(json.dumps({"top1": top1, "check": _check(file, top1)}), encoding="utf-8")
+        part.write_text(json.dumps({"value": value, "check": _check(file, value)}), "utf-8")
 
 
-def read(file: Path) -> float | None:
+def read(file: Path) -> object:
     """What `write` wrote there; None where nothing was written, or something else."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return content["top1"] if content["check"] == _check(file, content["top1"]) else None
+        return content["value"] if content["check"] == _check(file, content["value"]) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _check(file: Path, top1: float) -> str:
-    return hashlib.sha256(f"{file.stem} {top1!r}".encode()).hexdigest()[:16]
+def _check(file: Path, value: object) -> str:
+    return hashlib.sha256(f"{file.stem} {json.dumps(value)}".encode()).hexdigest()[:16]
