@@ -53,6 +53,7 @@ from torch import nn
 import synflow_lib as sf
 from synflow_lib import intervals
 from synflow_lib.experiments import dynamics, figure5
+from synflow_lib.experiments.questions import WHY_5
 
 grid, drift, device = figure5.imp_grid(), figure5.drift(), sf.env.device()
 runs = grid.runs()
@@ -276,26 +277,26 @@ print("\npaper, above 50 percent:", {int(n): round(float(v), 1) for n, v in pape
 
 # %%
 # NBVAL_CHECK_OUTPUT
-means = reached.drop(columns="empty at the end")
-for panel, rows in means.groupby("panel"):
-    gain = rows.xs(3, level="rounds") - rows.xs(1, level="rounds")
-    path_gain, half_gain = gain.iloc[0]
-    print(f"{panel.replace(chr(10), ', ')}: 3 iterations instead of 1")
-    print(f"  connected for over 0.75 decades longer: {bool(path_gain > 0.75)}")
-    print(f"  above 50 percent for over 0.5 decades longer: {bool(half_gain > 0.5)}")
+gain = reached.xs(3, level="rounds") - reached.xs(1, level="rounds")
+label = grid.networks[0].label
+print(f"{label}, 3 iterations instead of 1, rewound or not")
+longer = gain[gain.index.str.startswith(label)]
+print(f"connected for over 0.4 decades longer: {bool((longer['connected'] > 0.4).all())}")
+print(f"above 50 percent for over 0.4: {bool((longer['above 50 percent'] > 0.4).all())}")
 
 # %% [markdown]
 # Without BatchNorm the shape is the paper's: from one iteration to three the collapse moves by about a
-# decade, from three to five by no more than our grid can tell. Rewinding hardly matters for *where the
-# network is cut*; it costs accuracy here, where eight epochs are short and unrewound networks have
+# decade, from three to five by no more than our grid can tell. Rewinding changes *where the network is
+# cut* by no more than a step of the grid; it costs accuracy here, where eight epochs are short and unrewound networks have
 # trained longer. The path is cut long before a layer is empty: with one iteration every network is
 # disconnected at $10^{2.5}$, and none has an empty layer up to $10^3$. (The paper counts empty layers: with
 # one iteration the first appears at $10^{1.9}$, where its accuracy drops to chance.)
 #
-# With BatchNorm, on the same digits, more iterations help the path a little and accuracy hardly at
-# all: networks that are connected still fail to train. (We tried this network first, because the
-# paper's has BatchNorm; the one without came second.) So our small network with BatchNorm does *not*
-# show what the paper's VGG-11 shows. Why could that be?
+# With BatchNorm, on the same digits, more iterations help the path a little, and whether they help
+# accuracy at $10^2$ three seeds leave undecided: two networks of three gain, one that is connected fails
+# to train. (We tried this network first, because the paper's has BatchNorm; the one without came second.)
+# So our small network with BatchNorm does *not* show clearly what the paper's VGG-11 shows. Why could
+# that be?
 #
 # ### What BatchNorm does to the law
 #
@@ -375,7 +376,7 @@ by_path = critical.query("criterion == 'path'").pivot_table(
 change = by_path["trained"] - by_path["untrained"]
 print(f"training moves the cut by less than 0.4 decades: {bool((change.abs() < 0.4).all())}")
 three = reached["connected"].xs(3, level="rounds") - reached["connected"].xs(1, level="rounds")
-print(f"three iterations instead of one move it by more than 0.75: {bool((three > 0.75).any())}")
+print(f"three iterations instead of one move it by more than 0.6: {bool((three > 0.6).any())}")
 
 # %% [markdown]
 # Training alone moves the point where one-shot magnitude cuts the network by little, in either
@@ -405,71 +406,58 @@ print(pd.DataFrame(rows, columns=columns).to_string(index=False))
 #
 # ## What the paper shows, what we measured
 #
-# Accuracies on digits and on CIFAR-10 cannot be compared. Compared are positions on the axis of
-# compression, as a fraction of $\rho_{max}$ on the log axis ($\log\rho / \log\rho_{max}$), and directions.
+# Accuracies on digits and on CIFAR-10 cannot be compared, nor can the compressions at which a
+# perceptron and VGG-11 give up. Compared are directions: does iteration help where a single round has
+# failed, do the layers move toward the line, and does the law hold?
 
 # %%
-network = grid.networks[0]
-setting = f"{network.model} on {grid.dataset}, {network.label}, not rewound, {grid.seeds} seeds"
-
-
-def largest(label):
-    """log10 rho_max of a network of the grid."""
-    return np.log10(sf.max_compression(pairs[label, 0][0]))
-
-
-paper_max = np.log10(sf.max_compression(sf.models.vgg11(seed=0)))  # figure 5a: VGG-11, CIFAR-10
+after_one, after_three = (
+    paper5a.query(f"rounds == {n} and log10_compression == 2")["accuracy"].item() for n in (1, 3)
+)
 rows = []
-for rounds in sorted(set(table["rounds"]) & set(paper_half.index)):
-    own = half.xs((f"{network.label}\nnot rewound", rounds), level=["panel", "rounds"])
-    own = own / largest(network.label)
-    if rounds in network.rounds:
-        rows.append(
-            sf.paper.agreement(
-                "5a",
-                f"last compression above 50 percent / rho_max on a log axis, iterations: {rounds}",
-                paper=float(paper_half[rounds] / paper_max),
-                ours=float(own.mean()),
-                spread=float(own.std()) if len(own) > 1 else None,
-                tolerance=0.15,
-                conditions=setting,
-                reason="paper: VGG-11 (BN) on CIFAR-10, one run",
-            )
-        )
 for each in grid.networks:
-    own = half.xs(f"{each.label}\nnot rewound", level="panel").groupby("rounds").mean()
+    own = table[table["panel"] == f"{each.label}\nnot rewound"]
+    own = own.assign(method=own["rounds"].astype(str))
     rows.append(
         sf.paper.agreement(
             "5a",
-            f"what 3 iterations gain over 1, same axis, {each.label}",
-            paper=float((paper_half[3] - paper_half[1]) / paper_max),
-            ours=float((own[3] - own[1]) / largest(each.label)),
-            tolerance=0.15,
-            conditions=f"{each.model} on {grid.dataset}, not rewound, {grid.seeds} seeds",
-            reason="not known: connected networks with BatchNorm fail to train at this scale"
+            f"accuracy of 3 iterations minus 1 at 10^2, {each.label}, percent",
+            paper=f"{after_three:.0f} instead of {after_one:.0f} percent (chance)",
+            ours=list(*intervals.paired_seeds(own, "3", "1", 99, 101).values()),
+            side="above",
+            margin=5,
+            margin_reason=WHY_5,
+            conditions=f"{each.model} on {grid.dataset}, not rewound",
+            reason="not known: a connected network with BatchNorm fails to train at this scale"
             if each.options.get("batch_norm")
             else "",
         )
     )
+setting = f"{drift.model} on {drift.dataset}"
 rows += [
     sf.paper.agreement(
         "5b",
-        f"slope of the layers rises through training, {names[gain]}",
-        paper="rises from 0.43 to 0.59, toward 1",
-        ours=bool((rise[gain] > 0).all()),
-        conditions=f"{drift.model} on {drift.dataset}, {drift.seeds} seeds",
+        f"slope of the layers after training minus before, {names[gain]}",
+        paper=f"rises from {theirs.iloc[0]:.2f} to {theirs.iloc[-1]:.2f}, toward 1",
+        ours=list(rise[gain]),
+        side="above",
+        margin=0,
+        margin_reason="the direction",
+        conditions=setting,
     )
     for gain in drift.gains
 ]
+# What the published weight decay explains by itself: 1 - exp(-2 lambda t).
+decay = round(1 - np.exp(-2 * 1e-4 * 0.001 / (1 - 0.9) * 100 * 391), 2)
 rows.append(
     sf.paper.agreement(
         "5b",
         "squared layer norm after training against before: slope",
         paper=float(a),
-        ours=float(np.mean(ours)),
-        spread=float(np.std(ours)),
-        tolerance=0.05,
-        conditions=f"{drift.model} on {drift.dataset}, {drift.seeds} seeds",
+        ours=ours,
+        margin=float(decay),
+        margin_reason="as much as the published weight decay explains",
+        conditions=setting,
         reason="ours has no weight decay, which shrinks the differences of norms"
         if not drift.recipe.weight_decay
         else "",
@@ -477,9 +465,7 @@ rows.append(
 )
 sf.paper.record("03_imp_dynamics", rows)
 shown = sf.paper.agreement_table(rows)
-print(
-    shown[["figure", "quantity", "paper", "ours", "difference", "verdict"]].to_string(index=False)
-)
+print(shown[["figure", "quantity", "interval", "margin", "verdict"]].to_string(index=False))
 
 # %% [markdown]
 # ## Exercises

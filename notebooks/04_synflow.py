@@ -246,7 +246,12 @@ print(f"100 exponential steps: largest ratio {below['ratio'].max():.2f}\n")
 
 own = pd.DataFrame([(*run, h["ratio"].max()) for run, (h, _) in runs.items()], columns=columns)
 own["bound"] = [bound(14, *run[:3]) for run in own.itertuples(index=False)]
-print("VGG-16, ours")
+held = (own["ratio"] <= own["bound"]).sum()
+print(f"VGG-16, ours: ratio <= bound in {held} of {len(own)} runs;")
+small = own.loc[own["ratio"] < 1, ["schedule", "iterations", "compression"]]
+print("below 1:", *(f"{n} {how} steps to {c:.0f};" for how, n, c in small.itertuples(index=False)))
+
+# %%
 print(own.astype({"compression": int}).round(2).to_string(index=False))
 
 # %% [markdown]
@@ -279,7 +284,7 @@ for name, path in paths.items():
     rows.append(
         {
             "network": name,
-            "iterations": len(path.history),
+            "under 100 iterations": len(path.history) < 100,
             "ratio always < 1": bool((path.history["ratio"] < 1).all()),
             "weights at the end": end.kept,
             "exactly rho_max": path.max_compression == limits[name],
@@ -304,7 +309,6 @@ fig_cut
 # Now the paper's schedule, 100 exponential steps, all the way to $\rho_{max}$ of VGG-16.
 
 # %%
-# NBVAL_CHECK_OUTPUT
 rho_max = limits["VGG-16"]
 fixed, rows = {}, []
 for seed in range(settings.seeds):
@@ -317,8 +321,12 @@ for seed in range(settings.seeds):
 columns = ["seed", "steps above the cut", "largest ratio", "empty layers"]
 fates = pd.DataFrame(rows, columns=columns)
 print(fates.round(2).to_string(index=False))
-losses = int((fates["empty layers"] > 0).sum())
-print(f"\nlost a layer: {losses} of {len(fates)} seeds")
+print(f"lost a layer: {(fates['empty layers'] > 0).sum()} of {len(fates)} seeds")
+
+# %%
+# NBVAL_CHECK_OUTPUT
+above_all = int((fates["largest ratio"] > 1).sum())
+print(f"seeds with a step above the cut: {above_all} of {len(fates)}")
 print(f"bound L (1 - rho^(-1/n)): {14 * (1 - rho_max ** (-1 / settings.iterations)):.2f}")
 print(f"iterations that are always enough: {math.log(rho_max) / -math.log(1 - 1 / 14):.0f}")
 
@@ -345,7 +353,8 @@ figure
 # At small compressions a step takes a tiny part of a cut: most of the 100 iterations are wasted
 # there. At the end survivors score almost alike, a share of 13% of the weights is a share of about
 # 13% of the score, and fourteen layers make that more than one cut. Every seed goes above 1 in its
-# last steps. A step above the cut *may* empty a layer; whether it does is luck.
+# last steps. A step above the cut *may* empty a layer; whether it does is luck, and may change with the
+# rounding of another processor.
 
 # %% [markdown]
 # ## Do both schedules choose the same weights?
@@ -366,10 +375,10 @@ for compression, (steps, cuts) in pairs.items():
             "compression": int(compression),
             "kept": steps.kept,
             "iterations, fixed": 100,
-            "iterations, cut": needed,
-            "overlap": round(experiments.schedules.overlap(steps, cuts), 2),
+            "cut: under 60": needed < 60,
+            "overlap": round(experiments.schedules.overlap(steps, cuts), 1),
             "by chance": steps.density,
-            "density ratio, layers": f"{ratio.min():.2f} to {ratio.max():.2f}",
+            "densities within 10 percent": bool(ratio.between(0.9, 1.1).all()),
         }
     )
 print(pd.DataFrame(rows).to_string(index=False))
@@ -454,51 +463,42 @@ keys = ["schedule", "log10_compression", "iterations"]
 both = sf.paper.figure7().merge(ours, on=keys, suffixes=("", "_ours"))
 one = both.query("iterations == 1 and schedule == 'exponential'")
 rows = [
-    sf.paper.agreement(
+    sf.paper.identity(
         7,
-        f"prune size / cut size at compression 10^{row.log10_compression:g}, one iteration",
-        paper=row.ratio,
-        ours=row.ratio_ours,
-        tolerance=0.02,
-        conditions="VGG-19 (224x224), seed 0",
+        f"prune size / cut size at compression 10^{row.log10_compression:g}, one iteration, within "
+        f"0.02 of the published {row.ratio:.3f}",
+        bool(abs(row.ratio_ours - row.ratio) < 0.02),
+        reason="it follows from the initialization and the sizes of the layers",
+        conditions="VGG-19 (224x224)",
     )
     for row in one.itertuples()
 ]
-more = both.query("iterations > 1")
-if len(more):
-    rows.append(
-        sf.paper.agreement(
-            7,
-            f"prune size / cut size of {len(more)} runs, largest relative difference",
-            paper=0.0,
-            ours=float((more["ratio_ours"] / more["ratio"] - 1).abs().max()),
-            tolerance=0.05,
-            conditions="VGG-19 (224x224), seed 0, recorded results",
-        )
-    )
 rows += [
-    sf.paper.agreement(
+    sf.paper.identity(
         "theorem 3",
-        f"cut schedule ends at rho_max, never disconnected: {name}",
-        paper="conserved scores and small steps reach rho_max",
-        ours=path.max_compression == limits[name] and bool((path.history["ratio"] < 1).all()),
-        conditions="float64, seed 0",
+        f"the cut schedule ends at rho_max and is never disconnected: {name}",
+        path.max_compression == limits[name] and bool((path.history["ratio"] < 1).all()),
+        reason="conserved scores and steps smaller than a cut",
+        conditions="float64",
     )
     for name, path in paths.items()
 ]
 rows.append(
     sf.paper.agreement(
         "theorem 3",
-        f"VGG-16 at rho_max, seeds that lose a layer, of {settings.seeds}",
-        paper=None,
-        ours=losses,
-        conditions="100 exponential iterations, float64",
-        reason="last steps remove more than a cut; theorem 3 asks for less",
+        "largest prune size / cut size of 100 exponential steps to rho_max, VGG-16",
+        paper="figure 2: such a run can lose whole layers (1 of 3 had lost all at 10^6)",
+        ours=list(fates["largest ratio"]),
+        side="above",
+        margin=1,
+        margin_reason="below 1 no layer can be lost (theorem 3)",
+        conditions="float64",
+        reason="the last steps remove more than a cut; whether a layer is lost then is luck",
     )
 )
 sf.paper.record("04_synflow", rows)
 shown = sf.paper.agreement_table(rows)
-print(shown[["figure", "quantity", "ours", "difference", "verdict"]].to_string(index=False))
+print(shown[["figure", "quantity", "margin", "verdict"]].to_string(index=False))
 
 # %% [markdown]
 # ## Exercises

@@ -234,27 +234,26 @@ print("in smaller tensors:", sizes[0] < sizes[1])
 # ## What others claim, what we measured
 
 # %%
-setting = f"{study.panel.model} (BN) on {study.panel.dataset}, {study.seeds} seeds"
+setting = f"{study.panel.model} (BN) on {study.panel.dataset}"
 rows = [
-    sf.paper.agreement(
+    sf.paper.identity(
         "later work",
-        "LAMP at initialization keeps a weight in every layer up to rho_max",
-        paper="Lee et al. 2021: layer-collapse cannot happen",
-        ours=bool((lasts["layer"] == 1).all()),
-        reason="by layer; by path it is disconnected long before",
+        "LAMP at initialization keeps a weight in every layer up to rho_max (Lee et al. 2021)",
+        bool((lasts["layer"] == 1).all()),
+        reason="the largest weight of every layer scores 1; by path it is cut long before",
         conditions=setting,
     ),
     sf.paper.agreement(
         "later work",
-        "LAMP at initialization stays connected up to 0.8 of rho_max on a log axis",
-        paper="what keeping every layer alive is meant to do",
-        ours=bool((lasts["path"] >= 0.8).all()),
+        "LAMP at initialization, log critical compression by path / log rho_max",
+        paper=None,
+        ours=list(lasts["path"]),
         reason="a layer-wise score does not know which units the next layer reads",
         conditions=setting,
     ),
 ]
 sf.paper.record("08_your_own_pruner", rows)
-print(sf.paper.agreement_table(rows)[["quantity", "ours", "verdict"]].to_string(index=False))
+print(sf.paper.agreement_table(rows)[["quantity", "interval", "verdict"]].to_string(index=False))
 
 # %% [markdown]
 # ## Exercises

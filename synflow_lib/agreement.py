@@ -204,18 +204,18 @@ def identity(
 
 
 def agreement_table(rows: Iterable[Agreement]) -> pd.DataFrame:
-    """The records as text to show: numbers to two digits of their interval's half width.
+    """The records as text to show: numbers to about two digits of their interval's half width.
 
     Returns:
-        Columns figure, quantity, paper, ours, interval (95%; of ours minus the paper's where that
-        is a number), margin, verdict, and further ones where any record has them: why this margin,
-        conditions, known reasons. In the order given.
+        Columns figure, quantity, paper, ours, interval (95%, and seeds; of ours minus the paper's
+        where that is a number), margin, verdict, and further ones where any record has them: why
+        this margin, conditions, known reasons. In the order given.
 
     >>> how = {"margin": 0.02, "margin_reason": "as wide as a line of the figure"}
     >>> rows = [agreement(4, "slope", paper=1.0, ours=[0.998, 0.999, 1.001], **how)]
-    >>> print(agreement_table(rows).iloc[:, :7].to_string(index=False))
-    figure quantity  paper   ours           interval       margin verdict
-         4    slope 1.0000 0.9993 -0.0045 to +0.0031 within ±0.02  agrees
+    >>> print(agreement_table(rows)[["paper", "ours", "interval", "margin", "verdict"]].to_string())
+        paper    ours                     interval        margin verdict
+    0  1.0000  0.9993  -0.0045 to +0.0031, 3 seeds  within ±0.02  agrees
     """
     table = pd.DataFrame([_shown(row) for row in checked(rows)])
     unused = [name for name in table.columns[7:] if not table[name].any()]
@@ -226,7 +226,8 @@ def _shown(row: Agreement) -> dict[str, str]:
     digits = digits_of(row)
     interval = "" if row.ours is None else "one seed"
     if row.low is not None:
-        interval = f"{_number(row.low, digits, '+')} to {_number(row.high, digits, '+')}"
+        ends = (_number(end, digits, "+") for end in (row.low, row.high))
+        interval = f"{' to '.join(ends)}, {row.seeds} seeds"
     margin = "" if row.margin is None else f"{'±' * (row.side == 'within')}{row.margin:g}"
     return {
         "figure": row.figure,
@@ -259,6 +260,8 @@ def digits_of(row: Agreement) -> int | None:
     scale = width or abs(row.margin or 0.0)
     if not scale:
         return None
+    if row.margin:  # much finer than the margin tells nothing
+        scale = max(scale, abs(row.margin) / 20)
     digits = max(0, 1 - math.floor(math.log10(scale)))
     return digits if digits <= 6 and abs(row.ours) < 1e6 else None
 

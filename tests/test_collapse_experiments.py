@@ -3,8 +3,6 @@
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 
 import synflow_lib as sf
@@ -127,17 +125,6 @@ def test_verdicts_are_those_of_is_collapsed(net, paths):
         collapsed = sf.is_collapsed(net, masks, "path", input_shape=(2, 8, 8))
         assert row.connected != collapsed
     assert table["connected"].nunique() == 2
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(1, 10**6), st.integers(1, 10**6), st.sampled_from([0.25, 0.5, 1.0]))
-def test_first_step_is_the_first_that_keeps_fewer(a, b, step):
-    kept, total = min(a, b), max(a, b)
-    alpha = experiments.first_step(kept, total, step)
-    assert (alpha / step).is_integer()
-    before = 10 ** (alpha - step)
-    assert alpha == 0 or max(1, round(total / before)) >= kept
-    assert 10**alpha > total or max(1, round(total / 10**alpha)) < kept
 
 
 def test_layers_left_draws_a_cell_a_layer_and_hatches_the_empty_ones():

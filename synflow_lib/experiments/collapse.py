@@ -104,27 +104,6 @@ def collapse_points(
     return pd.DataFrame(rows, columns=["method", "criterion", "kept", "critical_compression"])
 
 
-def first_step(kept: int, total: int, step: float = 0.25) -> float:
-    """The first alpha = 0, step, 2 step, ... whose compression 10^alpha keeps fewer than ``kept``.
-
-    It puts an exactly known collapse point on the grid of compressions that the paper tried.
-
-    Args:
-        kept: the fewest weights without collapse, 1 to ``total``.
-        total: N.
-        step: of the grid, above 0.
-
-    >>> first_step(kept=100, total=100_000)  # 10^3 keeps exactly 100 weights, and all is well
-    3.25
-    """
-    number = 0
-    while kept_at(total, min(10 ** (number * step), total)) >= kept:
-        number += 1
-        if 10 ** (number * step) > total:
-            break
-    return number * step
-
-
 def collapse_verdicts(
     model: nn.Module, paths: Mapping[str, Trajectory], compressions: Iterable[float]
 ) -> pd.DataFrame:
