@@ -63,7 +63,7 @@ def flops(
     shape = find_input_shape(model, input_shape)
     found = prunable(model)
     if masks is not None:
-        masks._parameters_of(model)  # a clear error where they do not fit
+        masks.parameters_of(model)  # a clear error where they do not fit
     net = skeleton(model)
     counter = FlopCounterMode(display=False)
     dtype = next(net.parameters()).dtype
