@@ -196,14 +196,14 @@ class Many(Learner):
                 " frozen; expected one architecture"
             )
         self.models = models
-        gone: dict[str, dict[int, Tensor]] = {}  # name, copy -> mask
+        kept: dict[str, dict[int, Tensor]] = {}  # name, copy -> mask
         for number, (model, mask) in enumerate(zip(models, masks, strict=True)):
             if mask is None:
                 continue
             mask.apply_(model)
             names = {id(parameter): name for name, parameter in model.named_parameters()}
             for name, parameter in mask.parameters_of(model):  # tied weights: under one name
-                copies = gone.setdefault(names[id(parameter)], {})
+                copies = kept.setdefault(names[id(parameter)], {})
                 copies[number] = mask[name].to(self.device) & copies.get(number, True)
         self.stacked, self.buffers = torch.func.stack_module_state(list(models))
         self.parameters = [p for p in self.stacked.values() if p.requires_grad]
@@ -213,7 +213,7 @@ class Many(Learner):
         self.names = {
             n: first[id(models[0].get_parameter(n))] for n, _ in self.skeleton.named_parameters()
         }
-        for name, copies in gone.items():
+        for name, copies in kept.items():
             stack = self.stacked[name]
             dense = torch.ones_like(stack[0], dtype=torch.bool)  # copies that keep this layer
             mask = torch.stack([copies.get(number, dense) for number in range(len(models))])
