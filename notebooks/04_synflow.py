@@ -376,14 +376,17 @@ for compression, (steps, cuts) in pairs.items():
             "kept": steps.kept,
             "iterations, fixed": 100,
             "cut: under 60": needed < 60,
-            "overlap": round(experiments.schedules.overlap(steps, cuts), 1),
+            "overlap": experiments.schedules.overlap(steps, cuts),
             "by chance": steps.density,
             "densities within 10 percent": bool(ratio.between(0.9, 1.1).all()),
         }
     )
-print(pd.DataFrame(rows).to_string(index=False))
+masks_shared = pd.DataFrame(rows)
+coarse = masks_shared.assign(overlap=masks_shared["overlap"] > 0.4)
+print(coarse.rename(columns={"overlap": "overlap over 0.4"}).to_string(index=False))
 
 # %%
+print("overlap:", masks_shared["overlap"].round(2).tolist())
 with panels(2, 2, 3.8, share_y=True) as (figure, axes, _):
     for ax, (compression, (steps, cuts)) in zip(axes, pairs.items(), strict=True):
         layer = range(1, len(steps) + 1)

@@ -299,7 +299,7 @@ paper6 = sf.paper.figure6()
 paper6 = paper6[np.isclose(paper6["log10_compression"], 2)]
 paper6 = paper6.pivot_table(index=["dataset", "model"], columns="method", values="accuracy")
 first = (paper6.idxmax(axis=1) == "synflow").sum()
-for model, own in table6.groupby("model"):
+for (dataset, model), own in table6.groupby(["dataset", "model"]):
     ahead = {m: intervals.paired_seeds(own, "synflow", m, 99, 101) for m in one_shot}
     rows.append(
         sf.paper.agreement(
@@ -310,7 +310,7 @@ for model, own in table6.groupby("model"):
             side="above",
             margin=5,
             margin_reason=WHY_5,
-            conditions=grid6.panels[0].dataset,
+            conditions=dataset,
         )
     )
 sf.paper.record("05_accuracy_vs_compression", rows)
