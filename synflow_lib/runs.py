@@ -264,7 +264,7 @@ def perform(
     nets = [run.make(dataset, models).to(device) for run in runs]
     options = {"checkpoint": checkpoint, "save_every": save_every}
     if first.method == "imp":
-        return _perform_imp(runs, nets, dataset)
+        return _perform_imp(runs, nets, dataset, options)
     masks, spent = [], []
     for run, net in zip(runs, nets, strict=True):
         start = time.perf_counter()
@@ -298,9 +298,11 @@ def _prune(
     )  # fmt: skip
 
 
-def _perform_imp(runs: Sequence[Run], nets: list[nn.Module], dataset: Dataset) -> list[dict]:
+def _perform_imp(
+    runs: Sequence[Run], nets: list[nn.Module], dataset: Dataset, options: dict
+) -> list[dict]:
     first = runs[0]
-    options = {"rounds": first.iterations or 3, "rewind": first.rewind}
+    options = {"rounds": first.iterations or 3, "rewind": first.rewind, **options}
     if len(runs) == 1:
         found = [imp(nets[0], dataset, first.recipe, first.compression, seed=first.seed, **options)]
     else:
