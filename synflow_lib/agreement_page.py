@@ -92,7 +92,9 @@ _INTRODUCTION = """\
 Written by the notebooks. The 95% interval over seeds decides: inside the margin, *agrees* (numbers)
 or *confirmed* (claims); outside, *differs* or *not confirmed*; anything else, one seed included,
 *undecided*. The interval is that of ours minus the paper's where the paper has a number, else of
-ours. A claim about several places must hold at each; shown is the place that decides."""
+ours. A claim about several places must hold at each; shown is the place that decides. Margins were
+written down with earlier runs of the same experiments in view, so this page describes and explains;
+it is no preregistered test."""
 
 _IDENTITIES = """\
 These are true by mathematics or by construction. To see them says that the library computes what it
