@@ -627,7 +627,9 @@ def test_workers_that_always_die_end_the_sweep_with_a_message(tmp_path):
 
 
 def test_a_dask_cluster_that_loses_a_worker(tmp_path, uninterrupted, register):
-    distributed = pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
+    dask = pytest.importorskip("dask", reason="the extra 'cluster' is not installed")
+    dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})  # faster
+    distributed = pytest.importorskip("distributed")
     with (
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
