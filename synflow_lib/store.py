@@ -235,6 +235,7 @@ def parse(content: bytes, history: bool = True) -> dict:
         return _parse_old(content)
     record, _, rest = body.partition(b"\n")
     found = json.loads(record[len(b'"record":') : -1])
+    found["fingerprint"] = _restored(found.get("fingerprint", {}))
     if "result" in found:
         found["result"] = _restored(found["result"])
         if history:
