@@ -81,7 +81,8 @@ class Store:
         """
         result = dict(record.get("result", {}))
         history = result.pop("history", [])
-        values = {"key": run.key, "run": json.loads(run.canonical()), **record}
+        own = {"key": run.key, "run": json.loads(run.canonical())}
+        values = own | record | own  # first in order, and last in say: a record may be another's
         if "result" in record:
             values["result"] = result
         body = f'"record":{_text(values)},\n"history":{_text(history)}\n}}\n'.encode()
@@ -235,6 +236,7 @@ def parse(content: bytes, history: bool = True) -> dict:
         return _parse_old(content)
     record, _, rest = body.partition(b"\n")
     found = json.loads(record[len(b'"record":') : -1])
+    found["fingerprint"] = _restored(found.get("fingerprint", {}))
     if "result" in found:
         found["result"] = _restored(found["result"])
         if history:

@@ -73,7 +73,7 @@ def test_everything_that_is_imported_is_declared():
                     continue
                 name = canonicalize_name(IMPORT_NAMES.get(module, module))
                 optional = (path.name, name) in {
-                    ("sweep.py", "dask"), ("sweep.py", "distributed"),
+                    ("executors.py", "dask"),
                     ("colab.py", "google"),  # which only Colab has
                 }  # fmt: skip
                 assert name in names or optional, f"{path.name} imports {module}: not declared"

@@ -14,6 +14,7 @@ import pytest
 
 from synflow_lib import env
 from synflow_lib.files import replacing
+from synflow_lib.fingerprints import changes
 from synflow_lib.recipes import Recipe
 from synflow_lib.runs import Run
 from synflow_lib.store import FORMAT, Store, _is_newer, parse
@@ -54,6 +55,14 @@ def test_a_record_is_strict_json_and_comes_back_as_it_was(store):
     assert repr(found["result"]) == repr(RESULT)  # NaN is not equal to itself
     assert found["run"] == json.loads(RUN.canonical()) and found["key"] == RUN.key
     assert "history" not in store.read(RUN.key, history=False)["result"]
+
+
+def test_a_fingerprint_survives_the_store(store):
+    marks = {"version": 2, "network": {"weights": math.nan, "made by": None}, "method": "built in"}
+    store.write(RUN, {**RECORD, "fingerprint": marks})
+    assert changes(store.read(RUN.key)["fingerprint"], marks) == []
+    store.write(RUN, {name: value for name, value in RECORD.items() if name != "fingerprint"})
+    assert changes(store.read(RUN.key)["fingerprint"], marks) == []
 
 
 def test_a_record_may_be_copied_to_another_store(store, tmp_path):
@@ -267,3 +276,13 @@ def test_locks_of_another_user_leave_the_own_workers_apart(monkeypatch, tmp_path
     assert found == ["cuda:0", "cuda:1"]
     for lock, _ in held:
         lock.release()
+
+
+def test_a_table_reads_no_epochs(store, monkeypatch):
+    record = store.read(RUN.key)
+    record["result"]["history"] = [record["result"]["history"][1]] * 161
+    store.write(Run("digits", "fc", "random", 3, Recipe(160, 0.1)), {**RECORD, **record})
+    read, loads = [], json.loads
+    monkeypatch.setattr(json, "loads", lambda text: read.append(len(text)) or loads(text))
+    assert len(results(store.path)) == 2 and max(read) < 2_000
+    assert len(histories(store.path)) == 163 and max(read) > 4_000  # the check can say no

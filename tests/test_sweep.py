@@ -381,16 +381,14 @@ def test_a_network_whose_paths_cannot_be_asked_is_trained(tmp_path, kind, method
 
 def test_nothing_is_thrown_away_for_trouble_of_the_machine(tmp_path, monkeypatch):
     runs = grid(4)
-    write, full = files.os.fsync, {"left": 1}
+    full = {"left": 1}
 
-    def fsync(descriptor):
-        name = os.readlink(f"/proc/self/fd/{descriptor}")
-        if full["left"] and name.endswith(".json"):
+    def sync(path, how):
+        if full["left"] and path.suffix == ".json":
             full["left"] -= 1
             raise OSError(errno.ENOSPC, "No space left on device")
-        return write(descriptor)
 
-    monkeypatch.setattr(files.os, "fsync", fsync)
+    monkeypatch.setattr(files, "_sync", sync)
     monkeypatch.setattr(MODULE, "_PAUSES", (0, 0))
     table = sweep(runs[:1], tmp_path, progress=False)  # the disk was full for a moment only
     assert (table["status"] == "done").all()
@@ -628,8 +626,10 @@ def test_workers_that_always_die_end_the_sweep_with_a_message(tmp_path):
     assert finished(tmp_path) == 0
 
 
-def test_a_dask_cluster_that_loses_a_worker(tmp_path, uninterrupted):
-    distributed = pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
+def test_a_dask_cluster_that_loses_a_worker(tmp_path, uninterrupted, register):
+    dask = pytest.importorskip("dask", reason="the extra 'cluster' is not installed")
+    dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})  # faster
+    distributed = pytest.importorskip("distributed")
     with (
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
@@ -646,5 +646,9 @@ def test_a_dask_cluster_that_loses_a_worker(tmp_path, uninterrupted):
         killer.start()
         table = sweep(long_grid(), tmp_path, client, together=False, progress=False)
         killer.join()
+        register("mine", scorer(1.0))
+        mine = [Run("digits", "fc", "mine", 4, QUICK, model_options=SMALL)]
+        registered = sweep(mine, tmp_path / "mine", client, progress=False)
     assert len(table) == 12 and (table["status"] == "done").all()
     assert outcome(tmp_path) == uninterrupted
+    assert registered["status"].tolist() == ["done"], registered["error"][0]
