@@ -9,6 +9,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+import synflow_lib as sf
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "notebooks"))
 import build
 import pairs
@@ -223,3 +225,23 @@ def test_choosing_notebooks(tmp_path):
     assert [path.stem for path in build.chosen(["02", "00"], tmp_path)] == ["00_a", "02_c"]
     with pytest.raises(pairs.BuildError, match="starts with '03'; there are 00_a, 01_b, 02_c"):
         build.chosen(["03"], tmp_path)
+
+
+def test_a_whole_build_records_what_it_trained_and_the_next_one_trains_anew(tmp_path, monkeypatch):
+    exported = []
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    monkeypatch.setattr(build, "build_all", lambda *_: iter(()))
+    monkeypatch.setattr(build.recorded, "export", exported.append)
+    monkeypatch.setattr(sf.paper, "write_agreement", lambda folder: None)
+    monkeypatch.setenv("SYNFLOW_FIGURES", str(tmp_path / "figures"))
+
+    def built(*arguments):
+        """What is left of the folder of runs."""
+        monkeypatch.delenv("SYNFLOW_RUNS")
+        build.main([*arguments])
+        return list((tmp_path / "runs").iterdir())
+
+    [runs] = built("--only", "00")
+    assert not exported and runs.name == f"figures-{build.recorded.code()}"
+    (runs / "finished.json").touch()  # and then the build was interrupted
+    assert built() == [] and exported == [runs]

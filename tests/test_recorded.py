@@ -1,10 +1,13 @@
 """results/classroom.jsonl: what the notebooks trained is what training gives today."""
 
 import datetime
+import importlib.util
+import json
 import random
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -150,3 +153,19 @@ def test_only_what_a_run_executes_counts_as_its_code(tmp_path, monkeypatch):
         file.write_text(text.replace(old, new, 1), encoding="utf-8")
         assert (recorded.code(library / "runs.py") != before) == counts, (name, new)
         file.write_text(text, encoding="utf-8")
+
+
+def test_the_longest_notebook_starts_first():
+    spec = importlib.util.spec_from_file_location("own_conftest", recorded.ROOT / "conftest.py")
+    conftest = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(conftest)
+    names = [path.name for path in sorted((recorded.ROOT / "notebooks").glob("[0-9]*.ipynb"))]
+    cells = [SimpleNamespace(path=Path(name), cell=i) for name in names for i in range(3)]
+    conftest.pytest_collection_modifyitems(cells)
+    seconds = json.loads((recorded.ROOT / "figures" / "provenance.json").read_text("utf-8"))
+    taken = [seconds["notebooks"][cell.path.stem]["seconds"] for cell in cells]
+    assert taken == sorted(taken, reverse=True) and len(cells) == 3 * len(names)
+    assert [cell.cell for cell in cells] == [0, 1, 2] * len(names)  # in their own order
+    tests = [SimpleNamespace(path=Path(name)) for name in ("test_b.py", "a.ipynb")]
+    conftest.pytest_collection_modifyitems(tests)
+    assert tests[0].path.name == "test_b.py"
