@@ -5,7 +5,10 @@ Oracles are written out for each network: R is a sum over paths of |W| and of co
 
 import copy
 import warnings
+from decimal import Decimal
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -756,6 +759,70 @@ def test_operations_without_a_law_never_drop_a_layer(operation, named):
     net = seeded(lambda: Between(operation, 2 if named in ("chunk", "topk") else 4))
     with pytest.raises(ValueError, match=f"no conservation law for.*{named}"):
         sf.check_conservation(net, sf.score(net, "magnitude"))
+
+
+class Optional(nn.Module):
+    """One input is enough: what has a default keeps it."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 2)
+
+
+class WithNone(Optional):
+    def forward(self, x, t=None, *, scale=1.0):
+        x = self.a(x) if t is None else self.a(x) * t
+        return self.b(x * scale)
+
+
+class WithMore(Optional):
+    def forward(self, x, *others, **options):
+        return self.b(self.a(x))
+
+
+class WithAny(Optional):
+    def forward(self, *inputs):
+        return self.b(self.a(inputs[0]))
+
+
+class WithTwo(Optional):
+    def forward(self, x, y):
+        return self.b(self.a(x) + y)
+
+
+def test_inputs_that_are_not_needed():
+    plain = seeded(lambda: nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)))
+    wanted = list(sf.score(plain, "synflow").values())
+    for kind in (WithNone, WithMore, WithAny):
+        net = kind().double()
+        net.load_state_dict(dict(zip(net.state_dict(), plain.state_dict().values(), strict=True)))
+        found = list(sf.score(net, "synflow").values())
+        assert all(torch.equal(x, y) for x, y in zip(found, wanted, strict=True))
+        assert not sf.is_collapsed(net, sf.Masks.ones(net), "path")
+        assert sf.check_conservation(net, sf.score(net, "synflow")).holds()
+    for call in (
+        lambda net: sf.score(net, "synflow"),
+        lambda net: sf.is_collapsed(net, sf.Masks.ones(net), "path"),
+    ):
+        with pytest.raises(ValueError, match="takes a second input, 'y'.*single input"):
+            call(WithTwo())
+
+
+@pytest.mark.parametrize(
+    "ten", [Decimal(10), Fraction(10), torch.tensor(10.0), np.float32(10), "10"]
+)
+def test_compressions_of_any_kind_of_number(ten):
+    net = mlp(6, 5, 4)
+    assert sf.prune(net, "magnitude", ten) == sf.prune(net, "magnitude", 10)
+    assert sf.trajectory(net, compression=ten).counts[-1] <= 5
+
+
+def test_a_layer_alone():
+    layer = nn.Linear(4, 3)
+    assert sf.prune(layer, "synflow", 12).kept == 1 and sf.max_compression(layer, "path") == 12
+    assert not sf.is_collapsed(layer, sf.Masks.ones(layer), "path")
+    with pytest.raises(ValueError, match=r"put a layer of its own into torch.nn.Sequential"):
+        sf.trajectory(layer)
 
 
 def test_the_check_of_operations_can_fail():
