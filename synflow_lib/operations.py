@@ -183,6 +183,9 @@ class Operations:
         if name in PRODUCTS and one:
             self._check_weights(node)
             return functools.partial(_product, plain, name, self.biases)
+        if name == "addmm" and place == 1 and one:
+            self._check_weights(node)
+            return lambda bias, x, weight, **_: x @ weight.abs()
         if name in JOINED:
             parts = node.args[0] if node.args else node.kwargs.get("tensors")
             carry = None if isinstance(parts, fx.Node) else [p in self.flows for p in parts]

@@ -84,7 +84,7 @@ def prune(
                 " leave out iterations= and scope="
             )
         return run.by_cuts(kept).keeping(kept)
-    densities = _densities(schedule, run.iterations(iterations), 1 / compression)
+    densities = _densities(schedule, run.iterations(iterations), 1 / float(compression))
     if scope == "local":
         return run.local(densities, compression)
     return run.by_counts([max(kept, round(run.total * d)) for d in densities[:-1]] + [kept])
@@ -147,7 +147,7 @@ def trajectory(
         kept = 1 if count == 1 else len(run.work.names)
     else:
         kept = kept_at(run.total, compression)
-    final = 1 / compression if compression else kept / run.total
+    final = 1 / float(compression) if compression else kept / run.total
     densities = _densities(schedule, count, final)
     if count == 1 and compression is None:
         return run.once()

@@ -8,9 +8,10 @@ modules of the private copy that is traced are watched.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -54,15 +55,26 @@ class _Tracer(fx.Tracer):
             if isinstance(value, Tensor)
         }
         self.graph = fx.Graph(tracer_cls=type(self))
-        function, arguments = self.create_args_for_root(forward, True, None)
+        arguments, named = self._inputs(forward)
         with fx_internals._Patcher() as patcher, self._watching(root, patcher):
             fx_internals._patch_wrapped_functions(patcher)
             self._wrap(patcher, forward.__globals__)
             for module in self._autowrap_search:
                 self._wrap(patcher, vars(module))
-            result = function(*arguments)
+            result = forward(root, *arguments, **named)
             self.create_node("output", "output", (self.create_arg(result),), {})
         return self.graph
+
+    def _inputs(self, forward: Callable) -> tuple[list[fx.Proxy], dict[str, fx.Proxy]]:
+        """What the forward needs; what has a default keeps it, as in a call with one input."""
+        first, *others = list(inspect.signature(forward).parameters.values())[1:]
+        arguments = [self.create_proxy("placeholder", first.name, (), {})]
+        named = {
+            one.name: self.create_proxy("placeholder", one.name, (), {})
+            for one in others
+            if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+        }
+        return arguments, named
 
     def _wrap(self, patcher: fx_internals._Patcher, names: dict) -> None:
         """Let functions such as ``math.sqrt`` take traced values where ``names`` has them."""

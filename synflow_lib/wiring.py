@@ -195,9 +195,12 @@ class _Tracer:
             return None
         for used in node.all_input_nodes:
             if used.op == "get_attr" and str(used.target) in self.parameters:
+                advice = "call the layer instead of its functional form"
+                if "." not in str(used.target):  # a layer that is the whole network
+                    advice = "put a layer of its own into torch.nn.Sequential"
                 raise ValueError(
                     f"{used.target} is an argument of a function ({node.name}); conservation and"
-                    " cuts follow layers only: call the layer instead of its functional form"
+                    f" cuts follow layers only: {advice}"
                 )
         if node.op == "call_module":
             name, module = str(node.target), self.module[str(node.target)]

@@ -1,0 +1,838 @@
+"""Nothing about a network is silently wrong: the right answer, a warning, or a refusal by name.
+
+Oracles are written out for each network: R is a sum over paths of |W| and of constant factors.
+"""
+
+import copy
+import warnings
+from decimal import Decimal
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from networks import mlp, seeded, unchanged
+from torch import nn
+from torch.nn.utils import prune as torch_prune
+
+import synflow_lib as sf
+from synflow_lib import graph
+from synflow_lib.operations import check
+
+ONES = torch.ones(1, 4, dtype=torch.float64)
+
+
+def a(layer):
+    """|W|, transposed: what a row of non-negative numbers is multiplied with."""
+    return layer.weight.detach().abs().flatten(1).T
+
+
+class Between(nn.Module):
+    """Two layers and an operation in between; ``extra`` holds what the operation needs."""
+
+    input_shape = (4,)
+
+    def __init__(self, operation, wide=4, **extra):
+        super().__init__()
+        self.i, self.o = nn.Linear(4, 4), nn.Linear(wide, 3)
+        self.operation = operation
+        for name, value in extra.items():
+            if isinstance(value, nn.Parameter):
+                self.register_parameter(name, value)
+            elif isinstance(value, torch.Tensor):
+                self.register_buffer(name, value)
+            else:
+                setattr(self, name, value)
+
+    def forward(self, x):
+        return self.o(self.operation(self, self.i(x)))
+
+
+def between(operation, wide, extras):
+    """`Between` with random layers and the extras' own numbers."""
+    net = seeded(lambda: Between(operation, wide, **copy.deepcopy(extras)))
+    for name, value in extras.items():
+        if isinstance(value, nn.Module):
+            getattr(net, name).load_state_dict(value.state_dict())
+        elif isinstance(value, torch.Tensor):
+            getattr(net, name).data.copy_(value)
+    return net
+
+
+def total(net):
+    """R, as the score of the last layer adds up to it."""
+    scores = sf.score(net, "synflow")
+    assert all(bool((part >= 0).all()) for part in scores.values())
+    return float(scores["o.weight"].detach().double().sum()) * 2.0**scores.log2_scale
+
+
+def expected(net, middle):
+    return float((middle(ONES @ a(net.i)) @ a(net.o)).sum())
+
+
+P = nn.Parameter
+SCALE = torch.tensor([-2.0, 0.5, 3.0, -1.0], dtype=torch.float64)
+GATE = torch.tensor([1.0, 1.0, 0.0, 1.0], dtype=torch.float64)
+RIGHT = {  # name: (operation, extras, width, what it does to a row of path sums)
+    "layer_norm": (lambda s, x: F.layer_norm(x, (4,)), {}, 4, lambda h: h),
+    "layer_norm, scaled": (
+        lambda s, x: F.layer_norm(x, (4,), s.g, s.b),
+        {"g": P(SCALE), "b": P(SCALE)},
+        4,
+        lambda h: h * SCALE.abs(),
+    ),
+    "group_norm": (
+        lambda s, x: F.group_norm(x, 2, s.g),
+        {"g": P(SCALE)},
+        4,
+        lambda h: h * SCALE.abs(),
+    ),
+    "batch_norm": (
+        lambda s, x: F.batch_norm(x, s.m, s.v),
+        {"m": SCALE, "v": SCALE**2},
+        4,
+        lambda h: h / torch.sqrt(SCALE**2 + 1e-5),
+    ),
+    "instance_norm, module": (
+        lambda s, x: s.n(x[:, :, None])[:, :, 0],
+        {"n": nn.InstanceNorm1d(4, track_running_stats=True)},
+        4,
+        lambda h: h / (1 + 1e-5) ** 0.5,
+    ),
+    "crelu": (
+        lambda s, x: torch.cat([F.relu(x), F.relu(-x)], 1),
+        {},
+        8,
+        lambda h: torch.cat([h, h], 1),
+    ),
+    "negated sum": (lambda s, x: x - F.relu(x), {}, 4, lambda h: 2 * h),
+    "reversed": (lambda s, x: 1.0 - x, {}, 4, lambda h: h),
+    "constant factor": (lambda s, x: -3 * x / -2, {}, 4, lambda h: 1.5 * h),
+    "frozen batch norm": (
+        lambda s, x: x * (s.g * s.v.rsqrt()) + (s.g - s.v),
+        {"g": SCALE, "v": SCALE**2},
+        4,
+        lambda h: h,
+    ),
+    "softmax of a parameter": (
+        lambda s, x: F.softmax(s.p, 0) * x,
+        {"p": P(SCALE)},
+        4,
+        lambda h: h * SCALE.softmax(0),
+    ),
+    "tanh of a parameter": (
+        lambda s, x: x * torch.tanh(s.p),
+        {"p": P(SCALE)},
+        4,
+        lambda h: h * SCALE.tanh().abs(),
+    ),
+    "constant of forward": (lambda s, x: x * (s.g > 0), {"g": GATE}, 4, lambda h: h * GATE),
+    "tensor made in forward": (
+        lambda s, x: x * torch.tensor([1.0, 0, 2, 1]),
+        {},
+        4,
+        lambda h: h * torch.tensor([1.0, 0, 2, 1]),
+    ),
+    "position": (lambda s, x: x + s.p, {"p": P(SCALE)}, 4, lambda h: h),
+    "position, two tokens": (
+        lambda s, x: (x[:, None] + s.p).sum(1),
+        {"p": P(torch.ones(2, 4, dtype=torch.float64))},
+        4,
+        lambda h: 2 * h,
+    ),
+    "class token": (
+        lambda s, x: torch.cat([s.p.expand(x.shape[0], -1), x], 1),
+        {"p": P(torch.ones(1, 4, dtype=torch.float64))},
+        8,
+        lambda h: torch.cat([0 * h, h], 1),
+    ),
+    "masked": (lambda s, x: x.masked_fill(s.g == 0, -1e9), {"g": GATE}, 4, lambda h: h * GATE),
+    "masked, infinite": (
+        lambda s, x: torch.where(s.g > 0, x, float("-inf")),
+        {"g": GATE},
+        4,
+        lambda h: h * GATE,
+    ),
+    "clamp": (lambda s, x: x.clamp(0, 0.01), {}, 4, lambda h: h),
+    "addmm": (
+        lambda s, x: torch.addmm(s.p, x, s.w),
+        {"p": P(SCALE), "w": P(SCALE.diag())},
+        4,
+        lambda h: h * SCALE.abs(),
+    ),
+    "matmul": (lambda s, x: x @ s.w, {"w": P(SCALE.diag())}, 4, lambda h: h * SCALE.abs()),
+    "einsum": (
+        lambda s, x: torch.einsum("bi,ij->bj", x, s.w),
+        {"w": P(SCALE.diag())},
+        4,
+        lambda h: h * SCALE.abs(),
+    ),
+    "linear, bias": (
+        lambda s, x: F.linear(x, s.w, s.p),
+        {"w": P(SCALE.diag()), "p": P(SCALE)},
+        4,
+        lambda h: h * SCALE.abs(),
+    ),
+    "local response norm": (
+        lambda s, x: s.n(x[:, :, None])[:, :, 0],
+        {"n": nn.LocalResponseNorm(2)},
+        4,
+        lambda h: h,
+    ),
+    "in place": (lambda s, x: x.mul_(2.0).add_(1.0).relu_(), {}, 4, lambda h: 2 * h),
+    "padded with ones": (
+        lambda s, x: F.pad(x, (0, 2), value=1.0),
+        {},
+        6,
+        lambda h: F.pad(h, (0, 2)),
+    ),
+    "interpolated": (
+        lambda s, x: F.interpolate(x[:, None], scale_factor=2)[:, 0],
+        {},
+        8,
+        lambda h: h.repeat_interleave(2, 1),
+    ),
+    "largest": (lambda s, x: x.view(-1, 2, 2).amax(2), {}, 2, lambda h: h.view(-1, 2, 2).amax(2)),
+    "chunks": (
+        lambda s, x: x.chunk(2, 1)[0] + x.chunk(2, 1)[1],
+        {},
+        2,
+        lambda h: h[:, :2] + h[:, 2:],
+    ),
+    "default argument": (lambda s, x, t=None: x if t is None else t, {}, 4, lambda h: h),
+}
+
+
+@pytest.mark.filterwarnings("ignore:compression counts")
+@pytest.mark.parametrize("name", RIGHT)
+def test_operations_that_are_understood(name):
+    operation, extras, wide, middle = RIGHT[name]
+    net = between(operation, wide, extras)
+    with unchanged(net):
+        assert total(net) == pytest.approx(expected(net, middle), rel=1e-6)
+    dense = sf.Masks.ones(net)
+    assert not sf.is_collapsed(net, dense, "path")
+    dense["i.weight"].fill_(False)
+    assert sf.is_collapsed(net, dense, "path")  # no constant stands for the input
+    assert sf.effective_compression(net, dense) == float("inf")
+
+
+class Standardized(nn.Linear):
+    def forward(self, x):
+        return F.linear(x, (self.weight - self.weight.mean()) / self.weight.std(), self.bias)
+
+
+REFUSED = {  # name: (operation, extras, width, what the error names)
+    "gate": (lambda s, x: x * x.sigmoid(), {}, 4, "mul of 2 values"),
+    "squeeze and excite": (lambda s, x: x * s.m(x), {"m": nn.Linear(4, 4)}, 4, "mul of 2 values"),
+    "square": (lambda s, x: x * x, {}, 4, "mul of 2 values"),
+    "power": (lambda s, x: x**2, {}, 4, "pow"),
+    "exp": (lambda s, x: x.exp(), {}, 4, "exp"),
+    "ratio": (lambda s, x: x / x.sum(), {}, 4, "div of 2 values"),
+    "reciprocal": (lambda s, x: 1 / x, {}, 4, "div"),
+    "attention": (
+        lambda s, x: (F.softmax(x[:, :, None] @ x[:, None], -1) @ x[:, :, None])[:, :, 0],
+        {},
+        4,
+        "matmul of 2 values",
+    ),
+    "masked attention": (
+        lambda s, x: (x[:, :, None] @ x[:, None]).masked_fill(s.g == 0, -1e9).softmax(-1).sum(-1),
+        {"g": GATE},
+        4,
+        "matmul of 2 values",
+    ),
+    "scaled_dot_product_attention": (
+        lambda s, x: F.scaled_dot_product_attention(x, x, x),
+        {},
+        4,
+        "scaled_dot_product_attention of 3",
+    ),
+    "MultiheadAttention": (
+        lambda s, x: s.m(x[:, None], x[:, None], x[:, None])[0][:, 0],
+        {"m": nn.MultiheadAttention(4, 2, batch_first=True)},
+        4,
+        "m, a MultiheadAttention",
+    ),
+    "GLU": (lambda s, x: s.m(x), {"m": nn.GLU()}, 2, "m, a GLU"),
+    "glu": (lambda s, x: F.glu(x), {}, 2, "glu"),
+    "LSTM": (
+        lambda s, x: s.m(x[:, None])[0][:, 0],
+        {"m": nn.LSTM(4, 4, batch_first=True)},
+        4,
+        "m, a LSTM",
+    ),
+    "Bilinear": (lambda s, x: s.m(x, x), {"m": nn.Bilinear(4, 4, 4)}, 4, "m, a Bilinear"),
+    "standardized": (
+        lambda s, x: s.m(x),
+        {"m": Standardized(4, 4)},
+        4,
+        "a weight that div has changed.* in m, a Standardized",
+    ),
+    "normalized weight": (
+        lambda s, x: F.linear(x, F.normalize(s.i.weight, dim=1)),
+        {},
+        4,
+        "a weight that normalize has changed",
+    ),
+    "own leaky relu": (lambda s, x: torch.where(x > 0, x, 0.1 * x), {}, 4, "gt|where"),
+    "written into": (
+        lambda s, x: s.write(x),
+        {"write": lambda x: (x.mul_(2), x)[1]},
+        4,
+        "mul_, whose",
+    ),
+    "median": (lambda s, x: x.median(1, keepdim=True)[0].expand(-1, 4), {}, 4, "median"),
+    "bicubic": (
+        lambda s, x: F.interpolate(x.view(-1, 1, 2, 2), scale_factor=2, mode="bicubic").flatten(1),
+        {},
+        16,
+        "interpolate with mode='bicubic'",
+    ),
+    "fft": (lambda s, x: torch.fft.fft(x).real, {}, 4, r"torch\._C\._fft\.fft_fft"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_operations_that_are_not_understood_are_named(name):
+    operation, extras, wide, named = REFUSED[name]
+    net = between(operation, wide, extras)
+    net(torch.rand(2, 4, dtype=torch.float64))  # the network itself is in order
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of weights that are left out, below
+        for call in (
+            lambda: sf.prune(net, "synflow", 2),
+            lambda: sf.is_collapsed(net, sf.Masks.ones(net), "path"),
+            lambda: sf.effective_compression(net, sf.Masks.ones(net)),
+            lambda: sf.max_compression(net, "path"),
+        ):
+            with pytest.raises(ValueError, match=f"do not know ({named}).*refused"):
+                call()
+        assert sf.prune(net, "magnitude", 2).compression == 2
+        assert not sf.is_collapsed(net, sf.Masks.ones(net), "layer")
+
+
+def test_tokens_are_told_what_to_pass():
+    net = nn.Sequential(nn.Embedding(20, 8), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(ValueError, match=r"0, an? Embedding.*input_shape=\(tokens, features\)"):
+            sf.prune(net, "synflow", 4, input_shape=(5,))
+    assert sf.prune(net[1:], "synflow", 4, input_shape=(5, 8)).kept == 20
+
+
+def test_batch_norm_over_tokens_is_no_factor_of_features():
+    class Net(nn.Module):
+        input_shape = (6, 4)
+
+        def __init__(self, wide):
+            super().__init__()
+            self.l, self.n, self.o = nn.Linear(4, wide), nn.BatchNorm1d(6), nn.Linear(6 * wide, 3)
+
+        def forward(self, x):
+            return self.o(F.relu(self.n(self.l(x))).flatten(1))
+
+    for wide in (6, 8):  # as many features as tokens, and others
+        net = seeded(lambda wide=wide: Net(wide))
+        net.n.running_var.copy_(torch.arange(1.0, 7))
+        weight = net.l.weight.detach().abs().requires_grad_()
+        h = ONES.expand(1, 6, 4) @ weight.T * torch.rsqrt(net.n.running_var + 1e-5)[:, None]
+        h = h * net.n.weight.detach().abs()[:, None]
+        (h.flatten(1) @ a(net.o)).sum().backward()
+        assert torch.allclose(sf.score(net, "synflow")["l.weight"], weight * weight.grad)
+
+
+class Unpool(nn.Module):
+    input_shape = (1, 8, 8)
+
+    def __init__(self):
+        super().__init__()
+        self.c, self.d = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 2, 3, padding=1)
+        self.p, self.u = nn.MaxPool2d(2, return_indices=True), nn.MaxUnpool2d(2)
+
+    def forward(self, x):
+        x, where = self.p(F.relu(self.c(x)))
+        return self.d(self.u(x, where))
+
+
+def test_pooling_that_is_undone():
+    net = seeded(Unpool)
+    masks = sf.Masks.ones(net)
+    assert sf.score(net, "synflow")["c.weight"].min() >= 0
+    assert sf.effective_compression(net, masks) == 1
+    masks["d.weight"].fill_(False)
+    assert sf.is_collapsed(net, masks, "path")
+
+
+@pytest.mark.parametrize("size", [9, 10])
+@pytest.mark.parametrize("ceil", [False, True])
+@pytest.mark.parametrize("how", [(2, 2, 0, 2), (3, 1, 1, 2), ((2, 3), (2, 1), (1, 0), (1, 2))])
+def test_pooling_with_gaps_is_positive_where_its_window_is(how, ceil, size):
+    pool = nn.MaxPool2d(*how, ceil_mode=ceil)
+    net = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), pool, nn.Flatten())
+    from synflow_lib.operations import _every_window
+
+    x = (torch.rand(1, 1, size, size, dtype=torch.float64) < 0.1).double()
+    assert torch.equal(_every_window(pool, x) > 0, pool(x) > 0)
+    assert not sf.is_collapsed(net, sf.Masks.ones(net), "path", input_shape=(1, size, size))
+
+
+class Branchy(nn.Module):
+    """Cannot be traced; ``activation`` decides whether its own forward is a sum over paths."""
+
+    input_shape = (4,)
+
+    def __init__(self, activation):
+        super().__init__()
+        self.a, self.b, self.activation = nn.Linear(4, 4), nn.Linear(4, 2), activation
+
+    def forward(self, x):
+        return self.b(self.activation(self.a(x))) if x.sum() > -1e9 else x
+
+
+def test_a_network_that_cannot_be_traced_warns_and_is_watched():
+    net = Branchy(F.relu).double()
+    with pytest.warns(UserWarning, match="Branchy cannot be traced.*runs the forward itself"):
+        scores = sf.score(net, "synflow")
+    assert float(scores["b.weight"].sum()) == pytest.approx(
+        float((ONES @ a(net.a) @ a(net.b)).sum())
+    )
+    for activation in (
+        torch.tanh,
+        lambda x: F.layer_norm(x, (4,)),
+        lambda x: x * x,
+        lambda x: x + 1,
+    ):
+        with pytest.warns(UserWarning), pytest.raises(ValueError, match="is no sum over paths"):
+            sf.score(Branchy(activation).double(), "synflow")
+
+
+class Drop(nn.Module):
+    """Stochastic depth, an auxiliary head and dropout, in train mode only."""
+
+    input_shape = (8,)
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.f, self.g, self.o = (nn.Linear(8, n, bias=False) for n in (8, 8, 8, 3))
+        self.aux = nn.Linear(8, 3, bias=False)
+
+    def forward(self, x):
+        x = F.relu(self.a(x))
+        if self.training:
+            x = x * torch.bernoulli(torch.full((x.shape[0], 1), 0.5))
+        x = F.dropout(x + F.relu(self.f(x)), 0.5, self.training)
+        return (self.o(x + self.g(x)), self.aux(x)) if self.training else self.o(x + self.g(x))
+
+
+@pytest.mark.parametrize("schedule", ["exponential", "cut"])
+def test_masks_do_not_depend_on_the_mode(schedule):
+    net = seeded(Drop)
+    found = [sf.prune(net.train(mode), "synflow", 6, schedule=schedule) for mode in (True, False)]
+    assert found[0] == found[1] and net.train().training
+    assert sf.max_compression(net, "path") == sf.max_compression(net.eval(), "path")
+    masks = found[0]
+    values = [
+        (sf.is_collapsed(net.train(mode), masks, "path"), sf.effective_compression(net, masks))
+        for mode in (True, False)
+    ]
+    assert values[0] == values[1]
+
+
+# --------------------------------------------------------------------------------------- batches
+
+
+class InPlace(nn.Module):
+    input_shape = (4,)
+
+    def __init__(self, write):
+        super().__init__()
+        self.a, self.b, self.write = nn.Linear(4, 6), nn.Linear(6, 3), write
+
+    def forward(self, x):
+        return self.b(F.relu(self.a(self.write(x))))
+
+
+@pytest.mark.parametrize(
+    "write", [lambda x: x.div_(255.0), lambda x: x.mul_(2).sub_(1), lambda x: x.clamp_(0, 1)]
+)
+@pytest.mark.parametrize("method", ["snip", "grasp", "signed_snip", "synflow"])
+def test_a_network_that_writes_into_its_input(write, method):
+    x, y = torch.rand(8, 4, dtype=torch.float64), torch.arange(8) % 3
+    before, net = x.clone(), seeded(lambda: InPlace(write))
+    plain = seeded(lambda: InPlace(lambda x: write(x.clone())))
+    assert sf.prune(net, method, 3, (x, y), iterations=2) == sf.prune(
+        plain, method, 3, (before, y), iterations=2
+    )
+    assert torch.equal(x, before)
+
+
+class Many(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.fc, self.kind = nn.Linear(4, 3), kind
+
+    def forward(self, x):
+        return self.kind(self.fc(x))
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [
+        (lambda y: {"logits": y, "aux": y}, r"a dict with \['logits', 'aux'\], no tensor"),
+        (lambda y: (y, y), "a tuple, no tensor"),
+        (lambda y: [y], "a list, no tensor"),
+        (lambda y: None, "a NoneType, no tensor"),
+    ],
+)
+def test_outputs_that_are_no_tensor(kind, named):
+    net, batch = Many(kind), (torch.randn(6, 4), torch.arange(6) % 3)
+    for method in ("snip", "grasp"):
+        with pytest.raises(ValueError, match=f"{named}.*Wrap the network"):
+            sf.score(net, method, batch)
+    if kind(0) is None:
+        with pytest.raises(ValueError, match="returns None.* without any tensor|returns NoneType"):
+            sf.score(net, "synflow")
+    else:
+        first = torch.nn.functional.cross_entropy
+        loss = lambda out, y: first(out["logits"] if isinstance(out, dict) else out[0], y)  # noqa: E731
+        assert sf.prune(net, "snip", 2, batch, loss=loss).kept == 6
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64])
+def test_labels_of_any_whole_type(dtype):
+    net, x, y = mlp(4, 5, 3), torch.randn(9, 4).double(), torch.arange(9) % 3
+    for method in ("snip", "grasp"):
+        wanted = sf.prune(net, method, 3, (x, y))
+        assert sf.prune(net, method, 3, (x, y.to(dtype))) == wanted
+
+
+@pytest.mark.parametrize("sizes", [(128, 4), (3, 1), (1, 6, 2), (300,)])
+def test_a_mean_loss_is_weighted_by_images(sizes):
+    net, count = mlp(6, 8, 5), sum(sizes)
+    x, y = torch.randn(count, 6).double(), torch.randint(5, (count,))
+    parts = list(zip(x.split(sizes), y.split(sizes), strict=True))
+    for method in ("snip", "grasp"):
+        whole = sf.score(net, method, (x, y), loss=F.cross_entropy, mode="eval")
+        pieces = sf.score(net, method, parts, loss=F.cross_entropy, mode="eval")
+        for name in whole:
+            assert torch.allclose(whole[name], pieces[name], rtol=1e-9, atol=1e-12)
+
+
+def test_no_batch_at_all():
+    net = mlp(4, 3, 2)
+    for empty in ([], (), iter([])):
+        with pytest.raises(ValueError, match="batch is empty"):
+            sf.prune(net, "snip", 2, empty)
+    wanted = sf.prune(net, "synflow", 2)
+    for ignored in ([], (), iter([]), [()]):
+        assert sf.prune(net, "synflow", 2, ignored) == wanted
+        assert sf.trajectory(net, batch=ignored).total == 18
+
+
+# ----------------------------------------------------------------------------- weights and copies
+
+
+def pruned_by_torch(layer):
+    return torch_prune.l1_unstructured(layer, "weight", 0.5)
+
+
+REMEDIES = {
+    "weight_norm": (nn.utils.weight_norm, "torch.nn.utils.remove_weight_norm"),
+    "spectral_norm": (nn.utils.spectral_norm, "torch.nn.utils.remove_spectral_norm"),
+    "parametrizations.weight_norm": (
+        nn.utils.parametrizations.weight_norm,
+        "torch.nn.utils.parametrize.remove_parametrizations",
+    ),
+    "parametrizations.spectral_norm": (
+        nn.utils.parametrizations.spectral_norm,
+        "torch.nn.utils.parametrize.remove_parametrizations",
+    ),
+    "parametrizations.orthogonal": (
+        nn.utils.parametrizations.orthogonal,
+        "torch.nn.utils.parametrize.remove_parametrizations",
+    ),
+    "prune": (pruned_by_torch, "torch.nn.utils.prune.remove"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("name", REMEDIES)
+@pytest.mark.parametrize("make", [lambda: nn.Linear(4, 4), lambda: nn.Conv2d(4, 4, 1)])
+def test_the_advice_about_computed_weights_works(name, make):
+    change, remedy = REMEDIES[name]
+    model = nn.Sequential(nn.Sequential(change(make())), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2))
+    model.input_shape = (4,) if isinstance(model[0][0], nn.Linear) else (4, 1, 1)
+    model(torch.randn(2, *model.input_shape))  # leaves a computed weight behind
+    with pytest.raises(ValueError, match=r"0.0.weight is computed.*torch\.nn\.utils") as refused:
+        sf.prune(model, "magnitude", 2)
+    advice = str(refused.value).split("first: ")[1]
+    assert advice.startswith(remedy)
+    assert sf.prune(model, "magnitude", 2, keep="0").kept == 4
+    exec(advice, {"torch": torch, "model": model})
+    assert sf.prune(model, "magnitude", 2).kept == 12
+
+
+REMEMBERS = {
+    "tensor": lambda net, y: setattr(net, "features", y),
+    "list": lambda net, y: setattr(net, "features", [y, {"deep": (y, 1)}]),
+    "buffer": lambda net, y: net.register_buffer("features", y, persistent=False),
+    "attribute of a layer": lambda net, y: setattr(net.a, "last", y),
+}
+
+
+@pytest.mark.parametrize("how", REMEMBERS)
+def test_features_that_a_module_remembers(how):
+    class Net(nn.Module):
+        input_shape = (8,)
+
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(8, 8), nn.Linear(8, 4)
+
+        def forward(self, x):
+            x = F.relu(self.a(x))
+            REMEMBERS[how](self, x)
+            return self.b(x)
+
+    net, batch = seeded(Net), (torch.randn(4, 8).double(), torch.arange(4))
+    wanted = [sf.prune(net, method, 4, batch) for method in ("synflow", "snip", "magnitude")]
+    net(batch[0])
+    found = [sf.prune(net, method, 4, batch) for method in ("synflow", "snip", "magnitude")]
+    assert found == wanted
+    assert not sf.is_collapsed(net, found[0], "path")
+    assert (net.a.last if "layer" in how else True) is not None
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        nn.DataParallel,
+        torch.optim.swa_utils.AveragedModel,
+        lambda net: torch.compile(net, backend="eager"),
+        lambda net: nn.DataParallel(torch.compile(net, backend="eager")),
+    ],
+)
+def test_wrapped_networks_have_the_names_of_what_they_wrap(wrap):
+    net = mlp(6, 5, 4)
+    net.input_shape = (6,)
+    batch, wrapped = (torch.randn(8, 6).double(), torch.arange(8) % 4), wrap(net)
+    assert list(sf.prunable(wrapped)) == list(sf.prunable(net))
+    for method in ("synflow", "snip", "magnitude"):
+        masks = sf.prune(wrapped, method, 3, batch)
+        assert masks == sf.prune(net, method, 3, batch)
+        assert sf.is_collapsed(wrapped, masks, "path") == sf.is_collapsed(net, masks, "path")
+    assert sf.effective_compression(wrapped, masks) == sf.effective_compression(net, masks)
+    assert sf.check_conservation(wrapped, sf.score(wrapped, "synflow")).holds()
+
+
+def test_attention_is_not_handed_to_torchs_own_pruning():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.i, self.att = nn.Linear(16, 16), nn.MultiheadAttention(16, 2, batch_first=True)
+
+        def forward(self, x):
+            x = self.i(x)
+            return self.att(x, x, x)[0]
+
+    net = Net()
+    with pytest.warns(UserWarning, match="768 others are never pruned: att.in_proj_weight"):
+        masks = sf.prune(net, "magnitude", 4)
+    with pytest.raises(ValueError, match=r"'att.out_proj.weight' is used through.*masks.apply_"):
+        masks.to_torch_prune(net)
+    assert not torch_prune.is_pruned(net)
+    sf.prune(net, "magnitude", 4, keep="att").to_torch_prune(net)
+    for _ in range(2):
+        net(torch.randn(2, 5, 16)).sum().backward()
+
+
+PARTIAL = {
+    "LSTM": (lambda: nn.LSTM(16, 64), "rnn.weight_ih_l0, rnn.weight_hh_l0"),
+    "GRU": (lambda: nn.GRU(16, 8, num_layers=2), "rnn.weight_ih_l0.* and 1 more"),
+    "Embedding": (lambda: nn.Embedding(500, 8), "rnn.weight"),
+    "Bilinear": (lambda: nn.Bilinear(8, 8, 8), "rnn.weight"),
+    "own": (lambda: nn.ParameterList([torch.zeros(9, 9)]), "rnn.0"),
+}
+
+
+@pytest.mark.parametrize("name", PARTIAL)
+def test_weights_that_are_never_counted_are_named(name):
+    make, named = PARTIAL[name]
+    net = nn.Module()
+    net.rnn, net.o = make(), nn.Linear(16, 10)
+    for call in (sf.prune, lambda *a, **k: sf.score(*a[:2], **k)):
+        with pytest.warns(UserWarning, match=f"never pruned: {named}") as seen:
+            call(net, "magnitude", 10)
+        assert seen[0].filename == __file__  # it points at the caller's line
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            call(net, "magnitude", 10, keep="rnn")
+
+
+def test_ordinary_networks_do_not_warn():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for net in (
+            sf.models.resnet20(seed=0),
+            sf.models.vgg11(seed=0),
+            mlp(5, 4, 3, batch_norm=True),
+        ):
+            assert sf.prunable(net) and not graph.left_out(net)
+        sf.prune(mlp(5, 4, 3, batch_norm=True), "magnitude", 2)
+
+
+def test_keep_takes_what_holds_layers():
+    net = nn.Sequential(
+        nn.Linear(3, 4), nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), nn.Linear(4, 2)
+    )
+    assert list(sf.prunable(net, keep="1")) == ["0.weight", "2.weight"]
+    assert list(sf.prunable(net, keep=["1", "0.weight"], bias=True)) == [
+        "0.bias",
+        "2.weight",
+        "2.bias",
+    ]
+    with pytest.raises(ValueError, match="outside keep"):
+        sf.prunable(net, keep=["0", "1", "2"])
+    ten = nn.Sequential(*[nn.Linear(2, 2) for _ in range(11)])
+    assert "10.weight" in sf.prunable(ten, keep="1")  # a name, not how a name begins
+
+
+# ------------------------------------------------------------------------------ paths and the law
+
+
+def test_a_probe_forgets_the_masks_before():
+    net = mlp(4, 3, 2)
+    probe, empty = sf.PathProbe(net), torch.zeros(3, 4, dtype=torch.bool)
+    first, second = sf.Masks({"0.weight": empty}), sf.Masks({"1.weight": ~empty[:2, :3]})
+    second = sf.Masks({list(sf.prunable(net))[1]: torch.ones(2, 3, dtype=torch.bool)})
+    assert not probe.connected(first) and probe.connected(second)
+    assert probe.on_path(first).kept == 0 and probe.on_path(second).kept == 6
+    with pytest.raises(ValueError, match="does not fit"):
+        probe.connected(sf.Masks({"0.weight": empty.T}))
+    assert probe.connected(second)
+
+
+def test_layers_that_never_run_lie_on_no_path():
+    net = mlp(4, 3, 2)
+
+    class Net(nn.Module):
+        input_shape = (4,)
+
+        def __init__(self):
+            super().__init__()
+            self.net, self.unused = net, nn.Linear(5, 5).double()
+
+        def forward(self, x):
+            return self.net[1](self.net[0](x))
+
+    masks = sf.Masks.ones(Net())
+    assert sf.PathProbe(Net()).on_path(masks)["unused.weight"].sum() == 0
+
+
+def test_a_law_that_says_nothing_does_not_hold():
+    net = mlp(3, 2)
+    report = sf.check_conservation(net, sf.score(net, "synflow"))
+    with pytest.warns(UserWarning, match="no laws"):
+        assert not report.holds()
+    net = mlp(3, 4, 2)
+    for level in ("unit", "layer", "cut"):
+        zeros = {name: torch.zeros_like(p) for name, p in sf.prunable(net).items()}
+        report = sf.check_conservation(net, zeros, level)
+        assert report.max_relative_error != report.max_relative_error  # NaN
+        with pytest.warns(UserWarning, match="all scores are zero"):
+            assert not report.holds(1.0)
+
+
+@pytest.mark.parametrize(
+    ("operation", "named"),
+    [
+        (lambda s, x: x.chunk(2, 1)[0], "chunk"),
+        (lambda s, x: x.topk(2, 1)[0], "topk"),
+        (lambda s, x: x.roll(1, 1), "roll"),
+        (lambda s, x: x.flip(1), "flip"),
+        (lambda s, x: x * x.sigmoid(), "mul"),
+    ],
+)
+def test_operations_without_a_law_never_drop_a_layer(operation, named):
+    net = seeded(lambda: Between(operation, 2 if named in ("chunk", "topk") else 4))
+    with pytest.raises(ValueError, match=f"no conservation law for.*{named}"):
+        sf.check_conservation(net, sf.score(net, "magnitude"))
+
+
+class Optional(nn.Module):
+    """One input is enough: what has a default keeps it."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 2)
+
+
+class WithNone(Optional):
+    def forward(self, x, t=None, *, scale=1.0):
+        x = self.a(x) if t is None else self.a(x) * t
+        return self.b(x * scale)
+
+
+class WithMore(Optional):
+    def forward(self, x, *others, **options):
+        return self.b(self.a(x))
+
+
+class WithAny(Optional):
+    def forward(self, *inputs):
+        return self.b(self.a(inputs[0]))
+
+
+class WithTwo(Optional):
+    def forward(self, x, y):
+        return self.b(self.a(x) + y)
+
+
+def test_inputs_that_are_not_needed():
+    plain = seeded(lambda: nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)))
+    wanted = list(sf.score(plain, "synflow").values())
+    for kind in (WithNone, WithMore, WithAny):
+        net = kind().double()
+        net.load_state_dict(dict(zip(net.state_dict(), plain.state_dict().values(), strict=True)))
+        found = list(sf.score(net, "synflow").values())
+        assert all(torch.equal(x, y) for x, y in zip(found, wanted, strict=True))
+        assert not sf.is_collapsed(net, sf.Masks.ones(net), "path")
+        assert sf.check_conservation(net, sf.score(net, "synflow")).holds()
+    for call in (
+        lambda net: sf.score(net, "synflow"),
+        lambda net: sf.is_collapsed(net, sf.Masks.ones(net), "path"),
+    ):
+        with pytest.raises(ValueError, match="takes a second input, 'y'.*single input"):
+            call(WithTwo())
+
+
+@pytest.mark.parametrize(
+    "ten", [Decimal(10), Fraction(10), torch.tensor(10.0), np.float32(10), "10"]
+)
+def test_compressions_of_any_kind_of_number(ten):
+    net = mlp(6, 5, 4)
+    assert sf.prune(net, "magnitude", ten) == sf.prune(net, "magnitude", 10)
+    assert sf.trajectory(net, compression=ten).counts[-1] <= 5
+
+
+def test_a_layer_alone():
+    layer = nn.Linear(4, 3)
+    assert sf.prune(layer, "synflow", 12).kept == 1 and sf.max_compression(layer, "path") == 12
+    assert not sf.is_collapsed(layer, sf.Masks.ones(layer), "path")
+    with pytest.raises(ValueError, match=r"put a layer of its own into torch.nn.Sequential"):
+        sf.trajectory(layer)
+
+
+def test_the_check_of_operations_can_fail():
+    """The control: what is refused above is refused by `check` and by nothing else."""
+    known, unknown = (Between(op) for op in (lambda s, x: x, lambda s, x: x**2))
+    for net, fails in ((known, False), (unknown, True)):
+        traced = graph.trace(net)
+        try:
+            check(traced.graph, dict(traced.named_modules()))
+        except ValueError:
+            assert fails
+        else:
+            assert not fails
