@@ -17,7 +17,7 @@ def as_batches(
     """All scoring data as a list of chunks of at most 256 images.
 
     A list, so that every pass over it sees the same images: the two passes of GraSP, and every
-    iteration of a run. Images get the floating-point type of the network.
+    iteration of a run. Images, and labels that are no integers, get the network's type.
 
     Raises:
         ValueError: no data, wrong device, wrong shapes, or numbers that are not finite.
@@ -48,7 +48,7 @@ def as_batches(
         _check(x, y, device)
         if x.is_inference():  # made under torch.inference_mode, useless to autograd
             x, y = x.clone(), y.clone()
-        x = x.to(dtype) if x.is_floating_point() else x
+        x, y = (t.to(dtype) if t.is_floating_point() else t for t in (x, y))
         parts = -(-len(y) // CHUNK)
         chunks += zip(x.tensor_split(parts), y.tensor_split(parts), strict=True)
     return chunks

@@ -226,6 +226,7 @@ def critical_compression(
     seed: int = 0,
     loss: Callable[[Tensor, Tensor], Tensor] | None = None,
     input_shape: tuple[int, ...] | None = None,
+    dtype: torch.dtype | None = None,
 ) -> CriticalCompression:
     """The largest compression a method reaches without layer-collapse (rho_cr, section 3).
 
@@ -250,6 +251,7 @@ def critical_compression(
     if schedule is None and iterations is None and method_class.iterations > 1:
         schedule = "cut"
     shared = {"keep": keep, "mode": mode, "seed": seed, "loss": loss, "input_shape": input_shape}
+    shared["dtype"] = dtype
     limit = max_compression(model, criterion, keep=keep)
     count = method_class.iterations if iterations is None else iterations
     if batch is not None and not isinstance(batch, (tuple, list)):

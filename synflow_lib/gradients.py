@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -9,7 +11,7 @@ from .batches import as_batches, check_labels
 from .graph import draws
 from .methods import Method
 from .probes import Constants
-from .workspace import Context, Scores, Workspace, clear_errors
+from .workspace import Context, Scores, Workspace, clear_errors, clear_types
 
 
 class Saliency(Method):
@@ -32,6 +34,9 @@ class Saliency(Method):
             )
         self.batches = as_batches(context.batch, work.flat.device, work.flat.dtype)
         self.images = sum(len(y) for _, y in self.batches)
+        self.loss = context.loss
+        if isinstance(self.loss, nn.Module):  # its class weights go with the scores' type
+            self.loss = copy.deepcopy(self.loss).to(work.flat.dtype)
         work.net.train((context.mode or self.mode) == "train")
         for parameter in work.parameters:
             parameter.requires_grad_(True)
@@ -48,8 +53,9 @@ class Saliency(Method):
         A ``loss`` is a mean over images: a chunk of fewer images counts for less.
         """
         output = self.output(x)
-        if self.context.loss is not None:
-            return scalar(self.context.loss(output, y)) * (len(y) / self.images)
+        if self.loss is not None:
+            with clear_types():
+                return scalar(self.loss(output, y)) * (len(y) / self.images)
         check_labels(output, y)
         return nn.functional.cross_entropy(output, y, reduction="sum") / self.images
 
@@ -101,7 +107,7 @@ class Grasp(Saliency):
     temperature = 200.0
 
     def objective(self, x: Tensor, y: Tensor) -> Tensor:
-        if self.context.loss is not None:
+        if self.loss is not None:
             return super().objective(x, y)
         output = self.output(x)
         check_labels(output, y)

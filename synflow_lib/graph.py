@@ -294,17 +294,22 @@ def working_type(model: nn.Module) -> torch.dtype:
     return dtype
 
 
-def working_copy(model: nn.Module, instead: dict[int, nn.Parameter] | None = None) -> nn.Module:
-    """A private deep copy, in `working_type`, on which scorers may do as they like.
+def working_copy(
+    model: nn.Module,
+    instead: dict[int, nn.Parameter] | None = None,
+    dtype: torch.dtype | None = None,
+) -> nn.Module:
+    """A private deep copy on which scorers may do as they like.
 
     Args:
         instead: id of a parameter -> what stands for it in the copy.
+        dtype: of its numbers; None is `working_type`.
 
     Raises:
         ValueError: the model cannot be copied, or has no `working_type`.
     """
     model = unwrapped(model)
-    dtype = working_type(model)
+    dtype = dtype or working_type(model)
     try:
         net = copy.deepcopy(model, own_tensors(model) | dict(instead or {}))
     except Exception as error:

@@ -13,15 +13,16 @@ from tqdm.auto import tqdm
 
 from .batches import first_input
 from .graph import input_shape as find_input_shape
+from .guards import refuse_unfit, warn_of_silence
 from .masks import Masks
 from .methods import Method, SynFlow
 from .pieces import fixed_order
 from .record import Record
-from .saliency import resolve
-from .selection import count, erase, finite, keep_cut, keep_largest, places
+from .saliency import precision, resolve
+from .selection import count, erase, keep_cut, keep_largest, places
 from .trajectory import Trajectory, kept_at
 from .wiring import wiring
-from .workspace import Context, Workspace, no_trace
+from .workspace import Context, Workspace, no_trace, whole_number
 
 # (step, scores, alive, stay, method) -> how many of those alive stay; ``stay`` is where it says
 # which. None ends the run.
@@ -34,18 +35,24 @@ class PruningLoop:
 
     def __init__(self, model, method, context: Context, progress: bool | None, **select) -> None:
         self.method_class = resolve(method)
-        self.work = Workspace(model, **select)
+        self.work = Workspace(model, precision(model, self.method_class, context), **select)
         self.model, self.context, self.progress = model, context, progress
         self.total = self.work.flat.numel()
         self.layout = dict(zip(self.work.names, self.work.shapes, strict=True))
         self.sizes = list(self.work.sizes)
+        # What is zero was pruned before, or might as well be: it goes first. A bias starts at zero.
+        views = self.work.views(self.work.flat)
+        self.alive = {name: bool(view.any()) for name, view in views.items()}
+        start = [(view != 0) | name.endswith("bias") for name, view in views.items()]
+        self.start = torch.cat([part.flatten() for part in start])
+        if not bool(self.start.any()):
+            self.start.fill_(True)
+        self.left = count(self.start)
 
     def iterations(self, given: int | None) -> int:
         if given is None:
             return self.method_class.iterations
-        if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-            raise ValueError(f"iterations={given!r}; expected a whole number from 1")
-        return given
+        return whole_number("iterations", given, least=1)
 
     def bar(self, total: int | None = None) -> tqdm:
         # Only a terminal sees a bar unasked: in a notebook it would become part of the outputs.
@@ -59,15 +66,15 @@ class PruningLoop:
     def score(self, method: Method) -> Tensor:
         """Scores of all places of the workspace."""
         flat = method.flat()
-        if not finite(flat):
-            raise ValueError(
-                f"{self.method_class.__name__} gave scores that are NaN or infinite; check the"
-                " weights and the data, or use model.double()"
-            )
+        refuse_unfit(method, flat)
         return flat
 
     def loop(
-        self, decide: Decide, length: int | None = None, record: Record | None = None
+        self,
+        decide: Decide,
+        length: int | None = None,
+        record: Record | None = None,
+        start: Tensor | None = None,
     ) -> Tensor:
         """Score, and keep what ``decide`` marks, ``length`` times or until it ends the run.
 
@@ -77,15 +84,20 @@ class PruningLoop:
         """
         device = self.work.flat.device
         origin: Tensor | None = None
-        looked_at = self.total
         with self.no_trace(), fixed_order(), self.bar(length) as bar:
-            alive = torch.ones(self.total, dtype=torch.bool, device=device)
+            alive = (self.start if start is None else start).clone()
             stay = torch.empty_like(alive)
+            if record and self.left < self.total:
+                everything = torch.ones_like(alive)
+                record.add(torch.zeros_like(self.work.flat), everything, alive, self.left)
+            looked_at = count(alive)
             method = self.method_class(self.work, self.context)
             if record:
                 record.within = method.within
             for step in itertools.count() if length is None else range(length):
                 scores = self.score(method)
+                if step == 0:
+                    warn_of_silence(self.work.views(scores), self.alive)
                 left = decide(step, scores, alive, stay, method)
                 if left is None:
                     break
@@ -114,7 +126,9 @@ class PruningLoop:
 
     def by_counts(self, counts: list[int], record: Record | None = None) -> Masks:
         """Keep ``counts[t]`` weights after iteration t; iterations that remove nothing are free."""
-        counts = [b for a, b in zip([self.total, *counts], counts, strict=False) if b < a]
+        kept = counts[-1]
+        counts = [count for count in counts if count < self.left]
+        counts = [b for a, b in zip([self.left, *counts], counts, strict=False) if b < a]
 
         def decide(step: int, scores: Tensor, alive: Tensor, stay: Tensor, method: Method) -> int:
             if record and isinstance(method, SynFlow):
@@ -122,7 +136,10 @@ class PruningLoop:
             keep_largest(scores, counts[step], alive, within=method.within, out=stay)
             return counts[step]
 
-        return self.masks(self.loop(decide, len(counts), record))
+        flat = self.loop(decide, len(counts), record)
+        if kept > self.left:  # fill up with what is zero
+            flat[places(~flat)[: kept - self.left]] = True
+        return self.masks(flat)
 
     def once(self) -> Trajectory:
         """One scoring, which orders all weights: none has to be removed to know when it goes."""
@@ -133,7 +150,8 @@ class PruningLoop:
             cut = float(method.total) if isinstance(method, SynFlow) else float("nan")
             # A scorer of the user's may be less precise than the weights, or more.
             scores = scores.to(torch.promote_types(known, scores.dtype))
-            return Trajectory.ranked(self.layout, scores, cut, method.within)
+            warn_of_silence(self.work.views(scores), self.alive)
+            return Trajectory.ranked(self.layout, scores, cut, method.within, start=self.start)
 
     def local(self, densities: list[float], compression: float) -> Masks:
         """The same within every layer, at least one weight each."""
@@ -144,6 +162,8 @@ class PruningLoop:
             if step == len(densities) - 1:
                 counts = goal
             kept = [max(a, b) for a, b in zip(counts, goal, strict=True)]
+            if self.left < self.total:
+                scores = scores.masked_fill(~self.start, -torch.inf)
             views = [self.work.views(t).values() for t in (scores, alive, stay)]
             for part, on, out, k in zip(*views, kept, strict=True):
                 keep_largest(
@@ -151,7 +171,9 @@ class PruningLoop:
                 )
             return sum(kept)
 
-        return self.masks(self.loop(decide, len(densities)))
+        # What is zero can be asked for here, so nothing is known to be dead.
+        self.context.fast &= self.left == self.total
+        return self.masks(self.loop(decide, len(densities), start=torch.ones_like(self.start)))
 
     def by_cuts(self, stop: int) -> Trajectory:
         """Theorem 3 as the schedule, until ``stop`` weights are left or no more can go."""

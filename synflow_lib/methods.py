@@ -20,6 +20,7 @@ from .flow import Pipes
 from .fused import fused
 from .graph import input_shape, trace
 from .linear import fold_norms_, linearize_
+from .normal import normal
 from .rescaling import Rescaler
 from .selection import TIES
 from .workspace import Context, Scores, Workspace, clear_errors
@@ -31,6 +32,8 @@ class Method:
     needs_data = False
     iterations = 1  # the paper's default
     mode = "eval"
+    own_type = False  # whether it sees the network in its own type, instead of in float64
+    positive = False  # whether a negative score is a sign of something not understood
     zero_scores_zero = False  # whether a weight that is zero always scores zero
     rounds = True  # whether its scores carry errors of rounding, so that ties come out uneven
     through: Tensor | None = None  # what every cut of the network carries, where that is known
@@ -72,11 +75,10 @@ class Random(Method):
 
     def __init__(self, work: Workspace, context: Context) -> None:
         super().__init__(work, context)
-        self.generator = torch.Generator(work.flat.device).manual_seed(context.seed)
+        self.generator = torch.Generator().manual_seed(context.seed)
 
     def flat(self) -> Tensor:
-        flat = self.work.flat
-        return torch.empty_like(flat).normal_(generator=self.generator).abs_()
+        return normal(self.work.flat.numel(), self.generator).abs_().to(self.work.flat)
 
 
 class Magnitude(Method):
@@ -97,6 +99,7 @@ class SynFlow(Method):
     """R = 1^T (prod |W|) 1: the sum over all paths of the product of their weights (section 6)."""
 
     iterations = 100
+    positive = True
     zero_scores_zero = True
 
     @classmethod
@@ -116,7 +119,8 @@ class SynFlow(Method):
             ):
                 parameter.data = view
         with contextlib.suppress(ValueError):  # its own forward runs where it cannot be traced
-            work.net = trace(work.net)  # once, for all that reads the graph
+            # Once, for all that reads the graph, in the mode that counts: it would keep dropout.
+            work.net = trace(work.net.eval())
         linearize_(work.net, constants=constants)
         folded = [] if constants else fold_norms_(work.net, shape, keep=work.names)
         fast = context.fast and not constants

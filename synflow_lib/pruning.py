@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import torch
 from torch import Tensor, nn
 
 from .batches import Batch
+from .guards import warn
 from .loop import PruningLoop
 from .masks import Masks
 from .methods import Method
@@ -39,6 +41,7 @@ def prune(
     seed: int = 0,
     loss: Callable[[Tensor, Tensor], Tensor] | None = None,
     input_shape: tuple[int, ...] | None = None,
+    dtype: torch.dtype | None = None,
     progress: bool | None = None,
 ) -> Masks:
     """Choose which weights stay, at an exact compression; the model is left as it is.
@@ -55,7 +58,7 @@ def prune(
             Theorem 3 asks for (see `trajectory`).
         scope: ``"global"`` compares all weights, ``"local"`` prunes every layer alike.
         keep, bias, batch_norm: which parameters take part (see `synflow_lib.prunable`).
-        mode, seed, loss, input_shape: as in `score`.
+        mode, seed, loss, input_shape, dtype: as in `score`.
         progress: True shows a bar, False never; None shows one on a terminal after two seconds.
 
     Returns:
@@ -72,9 +75,14 @@ def prune(
     >>> prune(net, "synflow", compression=450)
     Masks(2 layers, kept 2 of 900, compression 450)
     """
-    run = PruningLoop(model, method, Context(batch, mode, seed, loss, input_shape), progress,
+    run = PruningLoop(model, method, Context(batch, mode, seed, loss, input_shape, dtype), progress,
                keep=keep, bias=bias, batch_norm=batch_norm)  # fmt: skip
     kept = kept_at(run.total, compression)
+    if kept > run.left and kept < run.total:
+        warn(
+            f"{run.left} of the {run.total} weights are not zero and {kept} are to stay: the masks"
+            " keep some that are zero. Prune further, or apply the masks of the first time again"
+        )
     if scope not in ("global", "local"):
         raise ValueError(f"scope={scope!r}; expected 'global' or 'local'")
     if schedule == "cut":
@@ -105,6 +113,7 @@ def trajectory(
     seed: int = 0,
     loss: Callable[[Tensor, Tensor], Tensor] | None = None,
     input_shape: tuple[int, ...] | None = None,
+    dtype: torch.dtype | None = None,
     progress: bool | None = None,
 ) -> Trajectory:
     r"""One nested family of masks through every compression.
@@ -134,7 +143,7 @@ def trajectory(
     >>> path.max_compression, path.at(100)
     (450.0, Masks(2 layers, kept 9 of 900, compression 100))
     """
-    run = PruningLoop(model, method, Context(batch, mode, seed, loss, input_shape), progress,
+    run = PruningLoop(model, method, Context(batch, mode, seed, loss, input_shape, dtype), progress,
                keep=keep, bias=bias, batch_norm=batch_norm)  # fmt: skip
     if schedule is None:
         schedule = "cut" if run.iterations(iterations) > 1 and iterations is None else "exponential"

@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable
 
+import torch
 from torch import Tensor, nn
 
 from .batches import Batch
 from .gradients import Grasp, Saliency, SignedSnip, Snip, scalar
+from .guards import refuse_unfit, warn_of_silence
 from .methods import Magnitude, Method, Random, SynFlow
 from .pieces import fixed_order
+from .selection import TIES
 from .workspace import Context, Scores, Workspace, no_trace
 
 Scorer = Callable[[nn.Module, "Batch | list[Batch] | None"], dict[str, Tensor]]
@@ -20,6 +23,7 @@ class Custom(Method):
     """A user's function ``(model, batch) -> {parameter name: scores}``."""
 
     function: Scorer
+    own_type = True
 
     def __init__(self, work: Workspace, context: Context) -> None:
         super().__init__(work, context)
@@ -29,14 +33,20 @@ class Custom(Method):
             context.batch = list(context.batch)  # a generator would be empty in the second pass
 
     def flat(self) -> Tensor:
-        # A copy each time: whatever the function does to it, the next call sees the weights.
-        found = type(self).function(copy.deepcopy(self.work.net), self.context.batch)
-        return self.work.flatten(check_scores(found, self.work.views(self.work.flat)))
+        found = self.scores()
+        # Ranks and counts carry no errors of rounding, however large they are.
+        self.rounds = any(score.is_floating_point() for score in found.values())
+        return self.work.flatten({name: _exact(name, score) for name, score in found.items()})
+
+    @property
+    def within(self) -> float:
+        return TIES if self.rounds else 0.0
 
     def scores(self) -> Scores:
+        # A copy each time: whatever the function does to it, the next call sees the weights.
         found = type(self).function(copy.deepcopy(self.work.net), self.context.batch)
-        check_scores(found, self.work.views(self.work.flat))
-        return found if isinstance(found, Scores) else Scores(found)
+        notes = vars(found) if isinstance(found, Scores) else {}
+        return Scores(check_scores(found, self.work.views(self.work.flat)), **notes)
 
 
 def check_scores(scores, like: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -56,11 +66,22 @@ def check_scores(scores, like: dict[str, Tensor]) -> dict[str, Tensor]:
                 f"the scorer's {name!r} is {tuple(getattr(score, 'shape', ()))} of type"
                 f" {type(score).__name__}; expected a tensor of shape {tuple(parameter.shape)}"
             )
-        score = score.detach().to(parameter.device)
-        if not score.is_floating_point():
-            score = score.to(parameter.dtype)
-        checked[name] = score
+        checked[name] = score.detach().to(parameter.device)
     return checked
+
+
+def _exact(name: str, score: Tensor) -> Tensor:
+    """The same numbers in a type that scores of all kinds can be compared in, float64."""
+    if score.is_complex():
+        raise ValueError(f"the scorer's {name!r} is {score.dtype}; expected real numbers")
+    if not score.is_floating_point() and score.numel():
+        low, high = (int(end) for end in score.aminmax())
+        if max(abs(low), abs(high)) > 2**53:
+            raise ValueError(
+                f"the scorer's {name!r} holds integers from {low} to {high}; beyond 2**53 float64"
+                " cannot tell them apart. Return ranks"
+            )
+    return score if score.device.type == "mps" else score.double()
 
 
 METHODS: dict[str, type[Method]] = {
@@ -114,6 +135,18 @@ def resolve(method: str | Scorer | type[Method]) -> type[Method]:
     )
 
 
+def precision(model: nn.Module, method: type[Method], context: Context) -> torch.dtype | None:
+    """The type to score in: what was asked for, else float64; None leaves it to the model.
+
+    In float32 rounding decides which weights stay, and differs by processor. A function of the
+    user's may hold float32 tensors of its own, so it sees the network as it is.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    no_float64 = any(parameter.device.type == "mps" for parameter in model.parameters())
+    return context.dtype or (None if method.own_type or no_float64 else torch.float64)
+
+
 def synaptic_saliency(
     objective: Callable[[Tensor, Tensor], Tensor], *, mode: str = "eval"
 ) -> type[Method]:
@@ -133,8 +166,8 @@ def synaptic_saliency(
     >>> _ = nn.init.constant_(layer.weight, 3.0)
     >>> total = synaptic_saliency(lambda output, y: output.sum())
     >>> batch = torch.tensor([[1.0, 2.0]]), torch.tensor([0])
-    >>> score(layer, total, batch)["weight"]
-    tensor([[3., 6.]])
+    >>> score(layer, total, batch)["weight"].tolist()
+    [[3.0, 6.0]]
     """
     if not callable(objective):
         raise TypeError(f"objective is a {type(objective).__name__}; expected a function")
@@ -157,6 +190,7 @@ def score(
     bias: bool = False,
     batch_norm: bool = False,
     keep: Iterable[str] = (),
+    dtype: torch.dtype | None = None,
 ) -> Scores:
     """Score every prunable parameter of a network; nothing of the network changes.
 
@@ -174,6 +208,9 @@ def score(
             over several chunks it is weighted by their numbers of images.
         input_shape: of one input, for SynFlow on networks whose first layer does not tell it.
         bias, batch_norm, keep: which parameters are prunable (see `synflow_lib.prunable`).
+        dtype: the type to compute in, and of the scores. None is float64 whatever the model's: the
+            same masks on every machine. ``torch.float32`` is faster on data and takes half the
+            memory. A function of your own sees the network in its own type unless this is given.
 
     Returns:
         Parameter name -> scores of the parameter's shape, in forward order (`Scores`, a dict).
@@ -185,11 +222,19 @@ def score(
 
     >>> net = nn.Sequential(nn.Linear(2, 1, bias=False), nn.Linear(1, 1, bias=False))
     >>> _ = nn.init.constant_(net[0].weight, -2.0), nn.init.constant_(net[1].weight, 5.0)
-    >>> score(net, "synflow")
-    {'0.weight': tensor([[10., 10.]]), '1.weight': tensor([[20.]])}
+    >>> {name: scores.tolist() for name, scores in score(net, "synflow").items()}
+    {'0.weight': [[10.0, 10.0]], '1.weight': [[20.0]]}
     """
     method = resolve(method)
-    context = Context(batch, mode, seed, loss, input_shape)
-    work = Workspace(model, bias=bias, batch_norm=batch_norm, keep=keep)
-    with no_trace(work.flat.device, seed, method.draws(work.net, context)), fixed_order():
-        return method(work, context).scores()
+    context = Context(batch, mode, seed, loss, input_shape, dtype)
+    select = {"bias": bias, "batch_norm": batch_norm, "keep": keep}
+    work = Workspace(model, precision(model, method, context), **select)
+    draws = method.draws(work.net, context)
+    with no_trace(work.flat.device, context.seed, draws), fixed_order():
+        weights = {name: bool(view.any()) for name, view in work.views(work.flat).items()}
+        bound = method(work, context)
+        scores = bound.scores()
+        if not issubclass(method, Custom):  # what a user's function gives is the user's
+            refuse_unfit(bound, torch.cat([part.flatten() for part in scores.values()]))
+        warn_of_silence(scores, weights)
+        return scores

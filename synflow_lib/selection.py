@@ -335,10 +335,11 @@ def _numpy_knows(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu" and tensor.dtype != torch.bfloat16
 
 
-def finite(scores: Tensor) -> bool:
-    """Whether no score is NaN or infinite; a sum shows it, unless the sum itself overflows."""
-    sums = in_pieces(lambda piece: scores[piece].sum(), spans(scores.numel(), 1 << 20))
-    return bool(torch.isfinite(torch.stack(sums)).all()) or bool(torch.isfinite(scores).all())
+def extremes(scores: Tensor) -> tuple[float, float]:
+    """The least and the largest score; NaN if any is."""
+    ends = in_pieces(lambda piece: torch.stack(scores[piece].aminmax()), spans(scores.numel()))
+    low, high = torch.stack(ends).unbind(1)
+    return float(low.amin()), float(high.amax())
 
 
 def pick(tensor: Tensor, mask: Tensor) -> Tensor:

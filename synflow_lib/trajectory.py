@@ -67,17 +67,25 @@ class Trajectory:
         score: Tensor,
         cut: float = float("nan"),
         within: float = 0.0,
+        start: Tensor | None = None,
     ) -> Trajectory:
         """What a single scoring makes: one iteration that removes everything, in its order.
 
         Args:
             cut: the score of the smallest cut, where it is known.
+            start: bool (N,); what it does not mark goes in an iteration before.
         """
         total, size = score.numel(), float(score.sum(dtype=torch.float64))
         iteration = torch.ones((), dtype=torch.int32, device=score.device).expand(total)
-        row = (1, 0, float(total), size, cut, size / cut if cut else float("nan"))
-        history = pd.DataFrame([row], columns=COLUMNS)
-        return cls(layout, iteration, score, [total, 0], history, within)
+        rows, counts = [], [total]
+        if start is not None and not bool(start.all()):
+            iteration = iteration + start
+            counts.append(int(start.sum()))
+            rows.append((1, counts[-1], total / counts[-1], 0.0, float("nan"), float("nan")))
+        ratio = size / cut if cut else float("nan")
+        rows.append((len(counts), 0, float(total), size, cut, ratio))
+        history = pd.DataFrame(rows, columns=COLUMNS)
+        return cls(layout, iteration, score, [*counts, 0], history, within)
 
     @property
     def total(self) -> int:

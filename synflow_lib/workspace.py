@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -41,8 +43,9 @@ class Workspace:
     """
 
     @torch.inference_mode(False)  # tensors made under inference mode can have no gradient
-    def __init__(self, model: nn.Module, **select) -> None:
-        found, dtype = prunable(model, **select), working_type(model)
+    def __init__(self, model: nn.Module, dtype: torch.dtype | None = None, **select) -> None:
+        found, own_type = prunable(model, **select), working_type(model)
+        dtype = dtype or own_type
         name_left_out(model, found, select.get("keep", ()))
         self.names, weights = list(found), list(found.values())
         self.training = model.training
@@ -53,7 +56,7 @@ class Workspace:
             for part, weight in zip(parts, weights, strict=True)
         ]
         own = zip(map(id, weights), self.parameters, strict=True)
-        self.net = working_copy(model, dict(own)).requires_grad_(False)
+        self.net = working_copy(model, dict(own), dtype).requires_grad_(False)
         self._describe()
 
     def _describe(self) -> None:
@@ -98,24 +101,50 @@ class Context:
     seed: int = 0
     loss: Callable[[Tensor, Tensor], Tensor] | None = None
     input_shape: tuple[int, ...] | None = None
+    dtype: torch.dtype | None = None
     fast: bool = True  # False: the plain path, which the tests compare with
 
     def __post_init__(self) -> None:
         if self.mode not in (None, "train", "eval"):
             raise ValueError(f"mode={self.mode!r}; expected 'train', 'eval' or None")
+        if self.dtype not in (None, torch.float32, torch.float64):
+            raise ValueError(
+                f"dtype={self.dtype!r}; expected torch.float32, torch.float64 or None (float64)"
+            )
+        self.seed = whole_number("seed", self.seed)
+
+
+def whole_number(name: str, value: SupportsIndex, least: int | None = None) -> int:
+    """``value``, of Python, numpy or torch, as an int; ValueError if it is none from ``least``."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or (least is not None and number < least):
+        more = "" if least is None else f" from {least}"
+        raise ValueError(f"{name}={value!r}; expected a whole number{more}")
+    return number
 
 
 @contextlib.contextmanager
 def no_trace(device: torch.device, seed: int, draws: bool = True) -> Iterator[None]:
-    """Random numbers fixed by ``seed`` and gradients on inside; all as the caller had it after.
+    """Random numbers fixed by ``seed``, gradients on, autocast off inside; all as before after.
 
     Where nothing ``draws``, the generators are left alone: another thread may be using them.
     """
     if device.type == "cuda":
         torch.cuda.init()  # its generators must exist to be put aside
     numbers = own_random_numbers(seed) if draws else contextlib.nullcontext()
-    with torch.inference_mode(False), torch.enable_grad(), numbers:
+    full_precision = torch.autocast(device.type, enabled=False)
+    with torch.inference_mode(False), torch.enable_grad(), full_precision, numbers:
         yield
+
+
+_SHAPES = " Check the batch, or pass input_shape= (without the batch dimension)"
+_TYPES = (
+    " Scores are computed in float64: if something in the network or in the loss asks for float32,"
+    " pass dtype=torch.float32"
+)
 
 
 @contextlib.contextmanager
@@ -126,5 +155,16 @@ def clear_errors(shape: Iterable[int]) -> Iterator[None]:
     except (RuntimeError, IndexError, AssertionError) as error:
         raise ValueError(
             f"the network cannot run on an input of shape {tuple(shape)}: {error}."
-            " Check the batch, or pass input_shape= (without the batch dimension)"
+            + (_TYPES if "type" in str(error) else _SHAPES)
         ) from error
+
+
+@contextlib.contextmanager
+def clear_types() -> Iterator[None]:
+    """Says what to do where a function of the user's does not go with float64."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "dtype" not in str(error) and "scalar type" not in str(error):
+            raise
+        raise ValueError(f"the loss failed: {error}.{_TYPES}") from error

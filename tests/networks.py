@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
+import math
 import operator
 import random
 from collections import OrderedDict, defaultdict
@@ -447,6 +449,18 @@ def plain_synflow(net, compression, iterations, shape):
                 weight.mul_(part.view_as(weight))
     shapes = [weight.shape for weight in found.values()]
     return {n: p.view(s) for n, p, s in zip(found, parts, shapes, strict=True)}, certain
+
+
+def grouped(scores, kept, within):
+    """The oracle of ties by rounding: neighbours in order closer than ``within`` share a group."""
+    order = sorted(range(len(scores)), key=lambda place: scores[place])
+    group = {order[0]: 0} if order else {}
+    for before, place in itertools.pairwise(order):
+        a, b = scores[before], scores[place]
+        near = a == b or (b - a <= within * min(abs(a), abs(b)) and not math.isinf(b - a))
+        group[place] = group[before] + (not near)
+    best = sorted(range(len(scores)), key=lambda place: (-group[place], place))[:kept]
+    return torch.tensor([place in best for place in range(len(scores))])
 
 
 class Paths(fx.Interpreter):

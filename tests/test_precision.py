@@ -46,14 +46,14 @@ def assert_finite(scores):
 )
 def test_deep_residual_networks_in_float32(make, log10):
     net = make()
-    found = sf.score(net, "synflow")
+    found = sf.score(net, "synflow", dtype=torch.float32)
     expected = plain_scores(net, net.input_shape)
     total = float(expected["fc.weight"].sum())
     assert abs(math.log10(total) - log10) < 3  # far above the 38 that float32 reaches
     assert {tensor.dtype for tensor in found.values()} == {torch.float32}
     assert_finite(found)
     assert relative_error(found, expected) < 1e-4
-    masks = sf.prune(net, "synflow", 1e3, iterations=2)
+    masks = sf.prune(net, "synflow", 1e3, iterations=2, dtype=torch.float32)
     assert masks.kept == round(masks.total / 1e3)
 
 
@@ -61,12 +61,12 @@ def test_deep_residual_networks_in_float32(make, log10):
 def test_vgg19_at_224_in_float32():
     """N = 143,652,544; also exact counts and the memory of an iteration at that size."""
     net = sf.models.vgg19(num_classes=1000, input_size=224, batch_norm=False, seed=0)
-    found = sf.score(net, "synflow")
+    found = sf.score(net, "synflow", dtype=torch.float32)
     expected = plain_scores(net, net.input_shape)
     assert_finite(found)
     assert relative_error(found, expected) < 1e-4
     del expected, found
-    masks = sf.prune(net, "synflow", 10**2.5, iterations=1)
+    masks = sf.prune(net, "synflow", 10**2.5, iterations=1, dtype=torch.float32)
     assert (masks.kept, masks.total) == (round(143_652_544 / 10**2.5), 143_652_544)
 
 
@@ -90,7 +90,7 @@ def deep(depth, gain, dtype=torch.float32):
 def test_scores_neither_overflow_nor_vanish(gain):
     """R from 1e-360 to 1e+360; scaling all weights must not change the order of the scores."""
     net = deep(60, gain)
-    found = sf.score(net, "synflow")
+    found = sf.score(net, "synflow", dtype=torch.float32)
     assert_finite(found)
     assert all((scores > 0).all() for scores in found.values())
     reference = sf.score(deep(60, 1.0, torch.float64), "synflow")
@@ -117,7 +117,7 @@ def test_layers_of_very_different_size_of_weights(sizes):
     with torch.no_grad():
         for weight, size in zip(net.parameters(), sizes, strict=True):
             weight.mul_(size)
-    found = sf.score(net, "synflow")
+    found = sf.score(net, "synflow", dtype=torch.float32)
     assert_finite(found)
     assert relative_error(found, plain_scores(net, (6,))) < 1e-4
 
@@ -149,8 +149,7 @@ def test_one_iteration_in_float32_agrees_with_float64_but_for_ties_by_rounding()
     net = sf.models.resnet20(seed=0)
     for kept in (100, 5_000, 100_000):
         compression = 270_896 / kept
-        one = sf.prune(net, "synflow", compression, iterations=1)
-        two = sf.prune(net.double(), "synflow", compression, iterations=1)
-        net.float()
+        one = sf.prune(net, "synflow", compression, iterations=1, dtype=torch.float32)
+        two = sf.prune(net, "synflow", compression, iterations=1)
         differ = sum(int((one[name] ^ two[name]).sum()) for name in one)
         assert differ <= 2 + kept // 10_000

@@ -530,8 +530,9 @@ def test_every_type_of_number(method, dtype):
     x, y = images(mlp(4, 6, 3))
     found = sf.score(net, method, (x, y))
     assert all(torch.isfinite(scores).all() for scores in found.values())
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
-    assert {scores.dtype for scores in found.values()} == {wide}
+    assert {scores.dtype for scores in found.values()} == {torch.float64}
+    single = sf.score(net, method, (x, y), dtype=torch.float32)
+    assert {scores.dtype for scores in single.values()} == {torch.float32}
     assert sf.prune(net, method, 3, (x, y)).kept == 14
 
 

@@ -1,12 +1,12 @@
 """Exact thresholds: against sorting, on few scores with ties and on so many that sampling runs."""
 
-import itertools
 import math
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from networks import grouped
 
 from synflow_lib import selection
 from synflow_lib.selection import TIES, keep_cut, keep_largest, kth_smallest, tied
@@ -54,18 +54,6 @@ def test_keep_largest_is_a_stable_sort(values, data):
     mask = keep_largest(scores, kept)
     assert int(mask.sum()) == kept
     assert torch.equal(mask, stable(scores, kept))
-
-
-def grouped(scores, kept, within):
-    """The oracle of ties by rounding: neighbours in order closer than ``within`` share a group."""
-    order = sorted(range(len(scores)), key=lambda place: scores[place])
-    group = {order[0]: 0} if order else {}
-    for before, place in itertools.pairwise(order):
-        a, b = scores[before], scores[place]
-        near = a == b or (b - a <= within * min(abs(a), abs(b)) and not math.isinf(b - a))
-        group[place] = group[before] + (not near)
-    best = sorted(range(len(scores)), key=lambda place: (-group[place], place))[:kept]
-    return torch.tensor([place in best for place in range(len(scores))])
 
 
 # Neighbours a third of ``within`` apart, at several sizes and of both signs, and gaps beyond it.

@@ -253,6 +253,9 @@ def rounding_overlap(settings: Checks, compression: float = 100.0) -> list[float
     shares = []
     for seed in range(settings.seeds):
         single, double = (settings.panel.network(seed)[0] for _ in range(2))
-        masks, again = (prune(n, "synflow", compression) for n in (single, double.double()))
+        masks, again = (
+            prune(n, "synflow", compression, dtype=dtype)
+            for n, dtype in ((single, torch.float32), (double, torch.float64))
+        )
         shares.append(overlap(masks, again))
     return shares

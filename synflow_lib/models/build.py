@@ -8,10 +8,13 @@ without being allocated, under `with torch.device("meta")`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from ..normal import normal
 
 __all__ = ["build", "check_choice", "check_count", "check_shape", "initialize_"]
 
@@ -67,19 +70,31 @@ def initialize_(
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(
-                module.weight, mode=conv_fan, nonlinearity="relu", generator=generator
-            )
+            _normal_(module.weight, _kaiming(module.weight, conv_fan), generator)
         elif isinstance(module, nn.Linear):
-            if linear_std is None:
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
-            else:
-                nn.init.normal_(module.weight, 0.0, linear_std, generator=generator)
+            std = _kaiming(module.weight, "fan_in") if linear_std is None else linear_std
+            _normal_(module.weight, std, generator)
         elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
             nn.init.ones_(module.weight)
             module.reset_running_stats()
         if getattr(module, "bias", None) is not None:
             nn.init.zeros_(module.bias)
+
+
+def _kaiming(weight: Tensor, fan: str) -> float:
+    """Standard deviation of Kaiming's normal initialization in front of ReLU: sqrt(2 / fan)."""
+    inputs, outputs = weight.shape[1], weight.shape[0]
+    return math.sqrt(2.0) / math.sqrt(
+        (inputs if fan == "fan_in" else outputs) * weight[0, 0].numel()
+    )
+
+
+def _normal_(weight: Tensor, std: float, generator: torch.Generator | None) -> None:
+    """N(0, std^2), the same on every processor where the numbers come from the CPU's generator."""
+    if weight.device.type == "cpu" and weight.dtype == torch.float32:
+        weight.copy_(normal(weight.numel(), generator).mul_(std).view_as(weight))
+    else:
+        weight.normal_(0.0, std, generator=generator)
 
 
 def check_count(name: str, value: int, minimum: int = 1) -> int:
