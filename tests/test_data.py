@@ -558,7 +558,7 @@ def test_any_argument_is_taken_or_refused_by_name(change):
             assert x.dtype == torch.float32
             assert x.isfinite().all()
             assert y.dtype == torch.int64
-            assert 0 <= y.min() <= y.max() < dataset.num_classes
+            assert 0 <= int(y.min()) <= int(y.max()) < dataset.num_classes
     assert pickle.loads(pickle.dumps(dataset)).fingerprint == dataset.fingerprint
 
 
