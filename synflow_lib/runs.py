@@ -52,6 +52,7 @@ class Run:
         data_options: for the data set: ``size``, ``channels`` (`Dataset.resized`), ``n_train``,
             ``n_test`` (`Dataset.subset`).
         model_options: for the network's function, beside what the data set decides.
+        amp: train in mixed precision, as in `train`; None where the device is a GPU.
 
     Raises:
         ValueError: a value outside its range.
@@ -74,6 +75,7 @@ class Run:
     rewind: int | None = 0
     data_options: tuple[tuple[str, int], ...] = ()
     model_options: tuple[tuple[str, object], ...] = ()
+    amp: bool | None = None
 
     def __post_init__(self) -> None:
         for name in ("data_options", "model_options"):  # hashable, and in one order
@@ -94,6 +96,8 @@ class Run:
             raise ValueError(
                 f"run: unknown schedule {self.schedule!r}; expected one of {list(SCHEDULE_NAMES)}"
             )
+        if self.amp not in (True, False, None):
+            raise ValueError(f"run: amp={self.amp!r}; expected True, False or None")
         unknown = {name for name, _ in self.data_options} - {
             "size",
             "channels",
@@ -107,7 +111,10 @@ class Run:
 
     def canonical(self) -> str:
         """The run as JSON: one text for one run."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+        values = dataclasses.asdict(self)
+        if self.amp is None:  # as if there were no such choice, as in older stores
+            del values["amp"]
+        return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     @property
     def key(self) -> str:
@@ -177,7 +184,7 @@ def perform(
         start = time.perf_counter()
         masks.append(_prune(run, net, dataset))
         spent.append(time.perf_counter() - start)
-    options = {"checkpoint": checkpoint, "save_every": save_every}
+    options = {"checkpoint": checkpoint, "save_every": save_every, "amp": first.amp}
     if len(runs) == 1:
         results = [train(nets[0], masks[0], dataset, first.recipe, seed=first.seed, **options)]
     else:
@@ -206,7 +213,7 @@ def _prune(run: Run, net: nn.Module, dataset: Dataset) -> Masks:
 
 def _perform_imp(runs: Sequence[Run], nets: list[nn.Module], dataset: Dataset) -> list[dict]:
     first = runs[0]
-    options = {"rounds": first.iterations or 3, "rewind": first.rewind}
+    options = {"rounds": first.iterations or 3, "rewind": first.rewind, "amp": first.amp}
     if len(runs) == 1:
         found = [imp(nets[0], dataset, first.recipe, first.compression, seed=first.seed, **options)]
     else:

@@ -194,7 +194,7 @@ def _groups(
             apart.append([run])
             continue
         imp = (run.iterations, run.rewind) if run.method == "imp" else None
-        groups.setdefault((*network, run.recipe, imp), []).append(run)
+        groups.setdefault((*network, run.recipe, run.amp, imp), []).append(run)
     cut = [
         group[start : start + _AT_ONCE]
         for group in groups.values()
