@@ -28,13 +28,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .data import Dataset
+from .graph import PRUNABLE, skeleton
 from .learners import Learner, One
 from .masks import Masks
 from .randomness import own_random_numbers
 from .recipes import Recipe
-from .surgery import NORM_TENSORS, cut_out, flops, separable, spare_one
+from .surgery import NORM_TENSORS, cut_out, separable, spare_one
 from .wiring import Wiring
 
+_LITTLE = 0.05  # of the multiply-adds: a smaller saving is none
 _SAVED = 1e12  # multiply-adds in all of training: about what a core does while parts are found
 _ASIDE = "kept_off_path"  # name of the vector of weights that no path reaches
 _TOLERANCE = 1e-9  # of gradients in float64, relative to the largest
@@ -59,25 +61,39 @@ def learner_for(
     if compact is not None and not isinstance(compact, bool):
         raise TypeError(f"compact={compact!r}; expected True, False or None (where it pays)")
     options, shape = {"amp": amp, "compile": compile}, dataset.input_shape
-    if masks is not None and compact is not False:
+    passes = 3.0 * len(dataset.train_y) * recipe.epochs  # forward, and twice as much back
+    if compact or (
+        compact is None and masks is not None and passes * _bound(model, shape) > _SAVED
+    ):
         try:
-            enough = math.inf  # multiply-adds for one image that may be left
-            if compact is None:
-                passes = 3.0 * len(dataset.train_y) * recipe.epochs  # forward, and twice back
-                enough = _work(model, shape) - max(_SAVED / passes, 0.05 * _work(model, shape))
-            if enough > 0:
-                parts = living_parts(model, masks, shape)
-                if compact or _work(parts.net, shape) <= enough:
-                    return Alive(model, parts, **options)
+            parts = living_parts(model, Masks.ones(model) if masks is None else masks, shape)
+            before, after = (_work(net, shape) for net in (model, parts.net))
+            if compact or before - after > max(_SAVED / passes, _LITTLE * before):
+                return Alive(model, parts, **options)
         except ValueError:
             if compact:
                 raise
     return One(model, None if masks is None else [masks], **options)
 
 
-def _work(net: nn.Module, shape: tuple[int, ...]) -> float:
-    """Multiply-adds of a network for one input."""
-    return float(flops(net, input_shape=shape)["dense"].sum())
+def _bound(model: nn.Module, shape: tuple[int, ...]) -> int:
+    """More multiply-adds than an image takes: as if every map were as large as the image."""
+    places = math.prod(shape[1:])
+    weights = [m.weight for m in model.modules() if isinstance(m, PRUNABLE)]
+    return sum(weight.numel() * (places if weight.dim() > 2 else 1) for weight in weights)
+
+
+@torch.no_grad()
+def _work(model: nn.Module, shape: tuple[int, ...]) -> int:
+    """Multiply-adds for one image."""
+    net, counts = skeleton(model), []
+    for module in net.modules():
+        if isinstance(module, PRUNABLE):
+            module.register_forward_hook(
+                lambda m, _, y: counts.append(m.weight.numel() * y.numel() // len(m.weight))
+            )
+    net(torch.empty(1, *shape, device="meta", dtype=next(net.parameters()).dtype))
+    return sum(counts)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ from networks import seeded
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib.alive import living_parts
+from synflow_lib import alive
+from synflow_lib.alive import Alive, living_parts
+from synflow_lib.learners import One
 from synflow_lib.recipes import Recipe
 
 SHAPE = (1, 8, 8)
@@ -134,3 +136,162 @@ def test_what_no_path_reaches_shrinks_as_under_any_optimizer(optimizer, decay):
     after = net.get_parameter(name)[where]
     assert bool((after.abs() < before.abs()).any()) is (decay > 0)
     assert torch.equal(after, before) is (decay == 0)
+
+
+def test_a_constant_that_learns_stays_and_a_silent_one_goes():
+    """Three units without inputs, drawn by hand: bias above zero, zero, and below."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.ReLU(), nn.Linear(4, 10)).double()
+    with torch.no_grad():
+        net[1].bias.copy_(torch.tensor([0.0, 0.5, 0.0, -0.5]))
+    first = torch.zeros(4, 64, dtype=torch.bool)
+    first[0] = True
+    masks = sf.Masks({"1.weight": first, "3.weight": torch.ones(10, 4, dtype=torch.bool)})
+    small = living_parts(copy.deepcopy(net), masks, SHAPE).net
+    assert small[1].bias.tolist() == [0.0, 0.5]
+    assert_same_training(net, masks, RECIPE)
+    leaky = copy.deepcopy(net)
+    leaky[2] = nn.LeakyReLU()  # lets the gradient of a bias of zero through
+    assert living_parts(copy.deepcopy(leaky), masks, SHAPE).net[1].out_features == 4
+    assert_same_training(leaky, masks, RECIPE)
+
+
+def test_statistics_from_before_fade_as_in_masked_training():
+    net, masks = pruned("VGG", "random", 30)
+    sf.train(net, None, DIGITS, Recipe(1, 0.05, 20))  # beta and running mean no longer zero
+    assert_same_training(net, masks, RECIPE)
+    net, masks = pruned("VGG", "random", 30)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # plain averages
+            module.running_var.fill_(2.0)
+    parts = living_parts(copy.deepcopy(net), masks, SHAPE)
+    assert sum(int(rows.sum()) for rows in parts.fading.values()) > 3
+    assert_same_training(net, masks, RECIPE)
+
+
+def test_the_whole_network_is_seen_after_each_epoch_and_left_in_its_mode():
+    net, masks = pruned("VGG", "synflow", 20)
+    net.eval()
+    seen = {True: [], False: []}
+    for compact, states in seen.items():
+        sf.train(
+            copy.deepcopy(net), masks, DIGITS, RECIPE, compact=compact,
+            after_epoch=lambda epoch, model, states=states: states.append(
+                (epoch, model.training, model[0].weight.detach().clone())
+            ),
+        )  # fmt: skip
+    for (epoch, mode, weight), (same_epoch, same_mode, other) in zip(*seen.values(), strict=True):
+        assert (epoch, mode) == (same_epoch, same_mode)
+        assert torch.allclose(weight, other, rtol=1e-8, atol=1e-10)
+    sf.train(net, masks, DIGITS, RECIPE, compact=True)
+    assert not net.training
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint(tmp_path):
+    net, masks = pruned("VGG", "synflow", 20)
+    whole, first, second = (copy.deepcopy(net) for _ in range(3))
+    options = {"compact": True, "checkpoint": tmp_path / "run.pt", "save_every": 0.0}
+    wanted = sf.train(whole, masks, DIGITS, RECIPE, compact=True)
+
+    def kill(epoch, model):
+        if epoch == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        sf.train(first, masks, DIGITS, RECIPE, after_epoch=kill, **options)
+    assert not torch.equal(first[0].weight, net[0].weight)  # what it has reached is kept
+    got = sf.train(second, masks, DIGITS, RECIPE, **options)
+    assert got.resumed == 1
+    np.testing.assert_array_equal(got.history, wanted.history)
+    for a, b in zip(whole.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def dropout():
+    return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 9), nn.Linear(9, 10))
+
+
+def hooked():
+    net = mlp_with(nn.ReLU())
+    net[1].register_forward_hook(lambda *_: None)
+    return net
+
+
+def mlp_with(activation):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 9), activation, nn.Linear(9, 10))
+
+
+class Sized(nn.Module):
+    """Spells the number of its units out."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(64, 9), nn.Linear(9, 10)
+
+    def forward(self, x):
+        return self.b(self.a(x.flatten(1)).relu().view(-1, 9))
+
+
+class Counting(nn.Module):
+    """Divides by the number of its units, which nothing in its graph shows."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(64, 9), nn.Linear(9, 10)
+
+    def forward(self, x):
+        return self.b(self.a(x.flatten(1)).relu() / self.a.out_features)
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (dropout, "dropout"),
+        (hooked, "hooks"),
+        (lambda: mlp_with(nn.LayerNorm(9)), "LayerNorm"),
+        (lambda: mlp_with(nn.Softmax(1)), "Softmax"),
+        (Sized, "fewer units"),
+        (Counting, "train otherwise"),
+    ],
+)
+def test_what_cannot_be_taken_apart_is_named_and_trained_whole(make, why, monkeypatch):
+    net = seeded(make)
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+    masks = sf.prune(net, "random", 100, input_shape=SHAPE)
+    with pytest.raises(ValueError, match=why):
+        sf.train(copy.deepcopy(net), masks, DIGITS, RECIPE, compact=True)
+    monkeypatch.setattr(alive, "_SAVED", 0.0)
+    results = [
+        sf.train(copy.deepcopy(net), masks, DIGITS, RECIPE, compact=c) for c in (None, False)
+    ]
+    np.testing.assert_array_equal(*(result.history for result in results))
+
+
+def test_by_default_only_long_trainings_are_compact(monkeypatch):
+    net, masks = pruned("VGG", "synflow", 20)
+
+    def chosen(compact=None, masks=masks):
+        return type(alive.learner_for(copy.deepcopy(net), masks, DIGITS, RECIPE, compact=compact))
+
+    assert chosen() is One and chosen(True) is Alive and chosen(False) is One
+    monkeypatch.setattr(alive, "_SAVED", 1e6)
+    assert chosen() is Alive
+    assert chosen(masks=None) is One
+    assert chosen(masks=sf.Masks.ones(net)) is One  # nothing saved
+    with pytest.raises(TypeError, match="compact='yes'"):
+        chosen("yes")
+
+
+def test_masks_of_another_network_are_an_error_as_ever():
+    net, _ = pruned("VGG", "random", 2)
+    other = sf.Masks({"0.weight": torch.ones(1, 1, 3, 3, dtype=torch.bool)})
+    for compact in (True, False):
+        with pytest.raises(ValueError, match=r"'0\.weight' has shape"):
+            sf.train(net, other, DIGITS, RECIPE, compact=compact)
