@@ -38,6 +38,12 @@ def recorded(name: str, source: str | os.PathLike | None = None) -> pd.DataFrame
     Raises:
         ValueError: another name; a file that is damaged, with its line.
         FileNotFoundError: no recorded runs in that place.
+
+    >>> import tempfile
+    >>> recorded("figure6", tempfile.mkdtemp())
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: no recorded runs of figure6 in ...
     """
     if name not in FIGURES:
         raise ValueError(f"nothing is recorded as {name!r}; expected one of {', '.join(FIGURES)}")
