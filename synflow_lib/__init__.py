@@ -25,6 +25,7 @@ from .iterative import imp, imp_many
 from .masks import Masks
 from .pruning import prune, trajectory
 from .recipes import Recipe, paper_recipe
+from .recorded import recorded
 from .runs import Run
 from .saliency import METHODS, Scores, register, score, synaptic_saliency
 from .sweep import histories, results, sweep
@@ -64,6 +65,7 @@ __all__ = [
     "prunable",
     "prune",
     "quotas",
+    "recorded",
     "register",
     "results",
     "saliency",

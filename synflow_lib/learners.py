@@ -156,10 +156,13 @@ class One(Learner):
         *,
         amp: bool | None = None,
         compile: bool = False,
+        channels_last: bool = False,
     ) -> None:
         super().__init__(model, amp)
         self.model = model
-        self.channels_last = self.device.type == "cuda"
+        maps = any(parameter.dim() == 4 for parameter in model.parameters())
+        # On a CPU measured: VGG-11 a tenth faster in bfloat16, in float32 hardly.
+        self.channels_last = self.device.type == "cuda" or (maps and (self.amp or channels_last))
         if self.channels_last:
             model.to(memory_format=torch.channels_last)
         self.parameters = [p for p in model.parameters() if p.requires_grad]

@@ -58,6 +58,7 @@ class Run:
         data_options: for the data set: ``size``, ``channels`` (`Dataset.resized`), ``n_train``,
             ``n_test`` (`Dataset.subset`).
         model_options: for the network's function, beside what the data set decides.
+        amp: train in mixed precision, as in `train`; None where the device is a GPU.
 
     Numbers may be numpy's. Two networks, data sets or methods that take turns under one name are
     told apart by the fingerprints in a store's records (`fingerprints`).
@@ -85,6 +86,7 @@ class Run:
     rewind: int | None = 0
     data_options: tuple[tuple[str, int], ...] = ()
     model_options: tuple[tuple[str, object], ...] = ()
+    amp: bool | None = None
 
     def __post_init__(self) -> None:
         for name in ("data_options", "model_options"):  # hashable, and in one order
@@ -111,6 +113,8 @@ class Run:
             raise ValueError(
                 f"run: unknown schedule {self.schedule!r}; expected one of {list(SCHEDULE_NAMES)}"
             )
+        if self.amp not in (True, False, None):
+            raise ValueError(f"run: amp={self.amp!r}; expected True, False or None")
         expected = ("size", "channels", "n_train", "n_test")
         unknown = {name for name, _ in self.data_options} - {*expected}
         if unknown:
@@ -132,6 +136,8 @@ class Run:
         """The run as JSON: one text for one run."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values["recipe"] = dataclasses.asdict(self.recipe)
+        if self.amp is None:  # as if there were no such choice, as in older stores
+            del values["amp"]
         return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     @property
@@ -262,7 +268,7 @@ def perform(
     first = runs[0]
     dataset = first.load_data(datasets).to(device)
     nets = [run.make(dataset, models).to(device) for run in runs]
-    options = {"checkpoint": checkpoint, "save_every": save_every}
+    options = {"checkpoint": checkpoint, "save_every": save_every, "amp": first.amp}
     if first.method == "imp":
         return _perform_imp(runs, nets, dataset, options)
     masks, spent = [], []

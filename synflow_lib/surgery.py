@@ -25,9 +25,10 @@ from .graph import (
 )
 from .graph import input_shape as find_input_shape
 from .masks import Masks
-from .wiring import Layer, wiring
+from .wiring import Layer, Wiring, wiring
 
 _ROUNDING = 1e-13  # of sums in float64, relative
+NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")  # one number a unit
 _ACROSS_CHANNELS = (nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin, nn.MultiheadAttention)
 _SUPPORTED = (
     "supported are networks of Linear, convolution (groups=1) and BatchNorm layers, each used once,"
@@ -137,12 +138,8 @@ class _Surgeon:
     """Decides which units stay, and takes the others out of a copy of the masked network."""
 
     def __init__(self, net: nn.Module, masks: Masks, shape: tuple[int, ...]) -> None:
-        _check(net)
-        try:
-            wires = wiring(net, shape)
-        except ValueError as error:
-            raise ValueError(f"units cannot be removed here ({error}); {_SUPPORTED}") from error
-        self.net, self.layers, self.norms = net, wires.layers, wires.norms
+        self.wires = wires = separable(net, shape)
+        self.net, self.layers = net, wires.layers
         on_path = PathProbe(net, shape).on_path(Masks({**Masks.ones(net), **masks.to("cpu")}))
         self.stays = np.zeros(wires.units, bool)
         self.stays[wires.inputs] = self.stays[wires.outputs] = True
@@ -151,10 +148,7 @@ class _Surgeon:
             mask = weight.view(*weight.shape[:2], -1).any(2)  # (outputs, inputs)
             self.stays[layer.writes[mask.any(1).numpy()]] = True
             self.stays[layer.reads[mask.any(0).numpy()]] = True
-        for layer in self.layers:  # an operation needs a channel, if only one of zeros
-            for units in (layer.writes, layer.reads):
-                if not self.stays[units].any():
-                    self.stays[units[0]] = True
+        spare_one(self.stays, wires)
         self.constants = self._layer_inputs(shape)
 
     def _layer_inputs(self, shape: tuple[int, ...]) -> dict[str, Tensor]:
@@ -179,12 +173,7 @@ class _Surgeon:
             for layer in self.layers:
                 folds[layer.name], fits = self._fold(layer)
                 settled &= fits
-        after = copy.deepcopy(self.net)
-        for layer in self.layers:
-            self._cut_layer(after.get_submodule(layer.name), layer, folds[layer.name])
-        for norm in self.norms:
-            self._cut_norm(after.get_submodule(norm.name), self.stays[norm.writes])
-        return after
+        return cut_out(self.net, self.wires, self.stays, folds)
 
     def _fold(self, layer: Layer) -> tuple[Tensor, bool]:
         """What leaving units add to the layer's biases, (outputs,); False if one had to stay."""
@@ -208,26 +197,62 @@ class _Surgeon:
                 added[rows] += value
         return added, fits
 
-    def _cut_layer(self, module: nn.Module, layer: Layer, added: Tensor) -> None:
-        rows, columns = (torch.from_numpy(self.stays[u]) for u in (layer.writes, layer.reads))
-        grad = module.weight.requires_grad
-        if module.bias is not None or added.any():
-            bias = added if module.bias is None else module.bias + added
-            module.bias = nn.Parameter(bias[rows], requires_grad=grad)
-        module.weight = nn.Parameter(module.weight[rows][:, columns], requires_grad=grad)
-        sizes = ("out_features", "in_features")
-        if isinstance(module, CONV):
-            sizes = ("out_channels", "in_channels")
-        for size, count in zip(sizes, (rows, columns), strict=True):
-            setattr(module, size, int(count.sum()))
 
-    def _cut_norm(self, module: nn.Module, stays: np.ndarray) -> None:
-        chosen = torch.from_numpy(np.flatnonzero(stays))
-        for name in ("weight", "bias", "running_mean", "running_var"):
-            tensor = getattr(module, name, None)
-            if tensor is not None:
-                tensor.data = tensor.data[chosen]
-        module.num_features = len(chosen)
+def separable(net: nn.Module, shape: tuple[int, ...]) -> Wiring:
+    """The wiring of a network whose units can be taken out; ValueError for any other."""
+    _check(net)
+    try:
+        return wiring(net, shape)
+    except ValueError as error:
+        raise ValueError(f"units cannot be removed here ({error}); {_SUPPORTED}") from error
+
+
+def spare_one(stays: np.ndarray, wires: Wiring) -> None:
+    """Let a unit of every layer stay: an operation needs a channel, if only one of zeros."""
+    for layer in wires.layers:
+        for units in (layer.writes, layer.reads):
+            if not stays[units].any():
+                stays[units[0]] = True
+
+
+def cut_out(
+    net: nn.Module, wires: Wiring, stays: np.ndarray, added: dict[str, Tensor] | None = None
+) -> nn.Module:
+    """A copy of ``net`` with only the units that stay, bool (units,), and weights between them.
+
+    ``added`` goes into the biases of a layer, name -> (outputs,).
+    """
+    after = copy.deepcopy(net)
+    with torch.no_grad():
+        for layer in wires.layers:
+            sides = [torch.from_numpy(stays[units]) for units in (layer.writes, layer.reads)]
+            _cut_layer(after.get_submodule(layer.name), *sides, (added or {}).get(layer.name))
+        for norm in wires.norms:
+            _cut_norm(after.get_submodule(norm.name), stays[norm.writes])
+    return after
+
+
+def _cut_layer(module: nn.Module, rows: Tensor, columns: Tensor, added: Tensor | None) -> None:
+    weight, bias = module.weight, module.bias
+    if bias is not None or (added is not None and added.any()):
+        grad = (weight if bias is None else bias).requires_grad
+        total = added if bias is None else bias if added is None else bias + added
+        module.bias = nn.Parameter(total[rows], requires_grad=grad)
+    module.weight = nn.Parameter(weight[rows][:, columns], requires_grad=weight.requires_grad)
+    sizes = ("out_features", "in_features")
+    if isinstance(module, CONV):
+        sizes = ("out_channels", "in_channels")
+    for size, count in zip(sizes, (rows, columns), strict=True):
+        setattr(module, size, int(count.sum()))
+
+
+def _cut_norm(module: nn.Module, stays: np.ndarray) -> None:
+    chosen = torch.from_numpy(np.flatnonzero(stays))
+    for name in NORM_TENSORS:
+        tensor = getattr(module, name, None)
+        if tensor is not None:
+            tensor.data = tensor.data[chosen.to(tensor.device)]
+    module.num_features = len(chosen)
 
 
 def _weight(layer: Layer) -> str:

@@ -251,7 +251,7 @@ def _prepare(
                 "version": VERSION, "data": mark, "network": net, "method": methods[run.method],
             }  # fmt: skip
             imp = (run.iterations, run.rewind) if run.method == "imp" else None
-            company = (data, network, run.recipe, imp) if pays else None
+            company = (data, network, run.recipe, run.amp, imp) if pays else None
             prepared[run.key] = _Task(run, fingerprint, company)
     return [prepared[key] for key in dict.fromkeys(run.key for run in runs)]
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from .alive import learner_for
 from .checkpoints import Checkpoint, sketch
 from .data import Dataset
 from .learners import Learner, Many, One, gradients, same_mode
@@ -69,6 +70,7 @@ def train(
     recipe: Recipe,
     *,
     seed: int = 0,
+    compact: bool | None = None,
     amp: bool | None = None,
     compile: bool = False,
     checkpoint: str | Path | None = None,
@@ -89,6 +91,11 @@ def train(
         recipe: how to train.
         seed: of the order of the images, of augmentation and dropout; the caller's random numbers
             are not touched.
+        compact: train a smaller network without dead units, to the same result up to rounding, and
+            give its weights back to ``model`` (before each ``after_epoch``, and at the end). What
+            the masks keep but no path reaches does not learn; weight decay shrinks it as ever.
+            BatchNorm statistics of units that do not reach the output stay as they were. A
+            checkpoint holds the smaller network. None: where training is long and it pays.
         amp: mixed precision (bfloat16, or float16 with scaled gradients where the GPU is too old);
             None: on a GPU.
         compile: run the network through ``torch.compile``.
@@ -109,7 +116,8 @@ def train(
 
     Raises:
         ValueError: masks of another network, a network with fewer outputs than classes or with
-            nothing to train, a checkpoint that belongs to another run.
+            nothing to train, a checkpoint that belongs to another run; with ``compact=True`` a
+            network whose dead units cannot be taken out.
         TypeError: a network whose output is not one tensor.
 
     Paper: appendix, hyper-parameters; figures 1 and 6.
@@ -122,10 +130,20 @@ def train(
     True
     """
     with same_mode(model), gradients(model):
-        learner = One(model, None if masks is None else [masks], amp=amp, compile=compile)
+        learner = learner_for(
+            model, masks, dataset, recipe, compact=compact, amp=amp, compile=compile
+        )
         loop = Loop(learner, dataset, recipe, [whole(seed, "seed")])
-        loop.after_epoch = after_epoch and (lambda epoch: after_epoch(epoch, model))
-        return _fit(loop, [masks], checkpoint, save_every, progress)[0]
+
+        def call(epoch: int) -> None:
+            learner.write_back()
+            after_epoch(epoch, model)
+
+        loop.after_epoch = after_epoch and call
+        try:
+            return _fit(loop, [masks], checkpoint, save_every, progress)[0]
+        finally:  # also of what an interrupted training has reached
+            learner.write_back()
 
 
 def train_many(

@@ -1,0 +1,97 @@
+"""The grid on real images: its order, a small run of it to the end, and its records read back."""
+
+import functools
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+import synflow_lib as sf
+from synflow_lib.experiments import real
+from synflow_lib.recipes import Recipe
+from synflow_lib.recorded import recorded
+from synflow_lib.runs import Run
+
+
+def test_keys_differ_and_an_early_stop_leaves_whole_seeds():
+    found = real.points(3)
+    keys = [point.run.key for point in found]
+    assert len(set(keys)) == len(keys)
+    assert [point.run.seed for point in found] == sorted(point.run.seed for point in found)
+    assert found[0].part == "a" and found[0].run.method == "dense"
+    sizes = {part: sum(p.part == part for p in real.points(1)) for part in real.PARTS}
+    assert sizes == {"a": 43, "b": 47, "c": 10, "d": 40}
+    first = real.points(1, "a")[1:8]
+    assert {p.label for p in first} == {*real.EVAL, *real.TRAIN}
+    assert all(p.run.compression == 100 for p in first)
+
+
+def test_scoring_modes_and_precision_are_in_the_key():
+    runs = [point.run for point in real.part_a(0)]
+    assert all(run.amp for run in runs)
+    assert {run.mode for run in runs if run.method in ("snip", "grasp")} == {"eval", "train"}
+    plain = Run("digits", "fc", "snip", 10, Recipe(1, 0.1))
+    assert "amp" not in plain.canonical()
+    exact = Run("digits", "fc", "snip", 10, Recipe(1, 0.1), amp=False)
+    assert exact.key != plain.key and Run.from_dict(json.loads(exact.canonical())) == exact
+
+
+@pytest.fixture
+def folder(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    for split, count in (("train", 6), ("test", 3)):
+        for label in range(10):
+            place = tmp_path / "images" / split / f"class{label}"
+            place.mkdir(parents=True)
+            for number in range(count):
+                pixels = torch.randint(0, 256, (8, 8, 3), generator=generator, dtype=torch.uint8)
+                Image.fromarray(pixels.numpy()).save(place / f"{number}.jpg")
+    return tmp_path / "images"
+
+
+def small_part(seed):
+    make = functools.partial(
+        Run, real.DATASET, "conv", recipe=Recipe(2, 0.05, 20), seed=seed, amp=True,
+        model_options={"depth": 3, "width": 6, "batch_norm": True},
+    )  # fmt: skip
+    yield real.Point("a", "dense", make("dense", 1.0))
+    yield real.Point("a", "synflow", make("synflow", 10.0, iterations=3))
+    yield real.Point("a", "snip (train mode)", make("snip", 10.0, mode="train", per_class=2))
+
+
+def test_the_command_runs_resumes_and_exports(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(real, "PARTS", {"a": small_part})
+    monkeypatch.setattr(real, "measured_rate", lambda: 1e9)
+    monkeypatch.setattr(real, "_work", lambda model: 1e5)
+    store, out = tmp_path / "store", tmp_path / "results"
+    common = ["--folder", str(folder), "--store", str(store), "--processes", "1", "--parts", "a"]
+    threads = torch.get_num_threads()
+    try:
+        real.main([*common, "--seeds", "1", "--limit", "2"])
+        assert "2 runs done, 0 failed" in capsys.readouterr().out
+        real.main([*common, "--seeds", "2"])
+        assert "4 runs done, 0 failed" in capsys.readouterr().out
+        real.main([*common, "--seeds", "2"])
+        assert "0 runs to do" in capsys.readouterr().out
+    finally:
+        torch.set_num_threads(threads)
+    real.main(["--store", str(store), "--export", str(out), "--seeds", "2"])
+    table = recorded("figure6", out)
+    assert table["method"].tolist() == ["dense", "synflow", "snip (train mode)"] * 2
+    assert table["seed"].tolist() == [0, 0, 0, 1, 1, 1]
+    assert all(len(each) == 3 for each in table["accuracies"])
+    assert (table["accuracy"] == table["accuracies"].str[-1]).all()
+    assert [Run.from_dict(run).key for run in table["run"]] == table["key"].tolist()
+    results = sf.results(store).set_index("key").loc[table["key"]]
+    assert table["kept"].tolist() == results["kept"].tolist()
+
+
+def test_recorded_says_what_is_wrong(tmp_path):
+    with pytest.raises(ValueError, match="figure6"):
+        recorded("figure 6", tmp_path)
+    with pytest.raises(FileNotFoundError, match="--export"):
+        recorded("figure1", tmp_path)
+    (tmp_path / "b.jsonl").write_text("{}\n")
+    with pytest.raises(ValueError, match=r"line 1 of .*b\.jsonl"):
+        recorded("figure1", tmp_path)
