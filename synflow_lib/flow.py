@@ -152,7 +152,7 @@ class Pipes(nn.Module):
                     raise ValueError(
                         f"{type(self.net).__name__} cannot be traced by torch.fx, and its own"
                         f" forward on |W| is no sum over paths: inputs of 1 give"
-                        f" {float(total):.4g}, inputs of 2 give {float(twice):.4g}. It has"
+                        f" {float(total.detach()):.4g}, inputs of 2 give {float(twice):.4g}. It has"
                         " activations other than ReLU, norms, gates or constants; write its"
                         " forward so that torch.fx can trace it, or use another method"
                     )

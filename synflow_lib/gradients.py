@@ -23,7 +23,7 @@ class Saliency(Method):
     @classmethod
     def draws(cls, net: nn.Module, context: Context) -> bool:
         data = isinstance(context.batch, (tuple, list)) and context.loss is None
-        return not data or ((context.mode or cls.mode) == "train" and draws(net))
+        return not data or draws(net, training=(context.mode or cls.mode) == "train")
 
     def __init__(self, work: Workspace, context: Context) -> None:
         super().__init__(work, context)

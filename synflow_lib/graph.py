@@ -106,16 +106,19 @@ def trace(model: nn.Module) -> fx.GraphModule:
         ) from error
 
 
-def draws(net: nn.Module) -> bool:
-    """Whether a forward pass of ``net`` in train mode may draw random numbers, as dropout does."""
+def draws(net: nn.Module, training: bool) -> bool:
+    """Whether a forward pass of ``net`` may draw random numbers, as dropout does in train mode."""
     memo = own_tensors(net) | {id(parameter): parameter for parameter in net.parameters()}
     try:
-        traced = graph_of(copy.deepcopy(net, memo).train())
+        traced = graph_of(copy.deepcopy(net, memo).train(training))
     except Exception:  # whatever stops torch.fx, nobody knows what is behind it
         return True
-    module = dict(traced.named_modules())
-    kinds = [type(module[n.target]) for n in traced.graph.nodes if n.op == "call_module"]
-    return traced.meta["drew"] or not all(kind in _STEADY for kind in kinds)
+    modules = [traced.get_submodule(n.target) for n in traced.graph.nodes if n.op == "call_module"]
+    return traced.meta["drew"] or not all(
+        type(module) in _STEADY
+        or (not training and isinstance(module, nn.modules.dropout._DropoutNd))
+        for module in modules
+    )
 
 
 def layer_weights(net: nn.Module) -> set[str]:
@@ -290,7 +293,13 @@ def working_type(model: nn.Module) -> torch.dtype:
         )
     dtype = torch.float32
     for parameter in model.parameters():
-        dtype = torch.promote_types(dtype, parameter.dtype)
+        try:
+            dtype = torch.promote_types(dtype, parameter.dtype)
+        except RuntimeError as error:  # float8
+            raise ValueError(
+                f"the model has parameters of {parameter.dtype}, in which nothing can be computed;"
+                " convert it first, for instance with model.float()"
+            ) from error
     return dtype
 
 
@@ -426,7 +435,7 @@ def _first_names(model: nn.Module | None) -> dict[str, str]:
 
 _SHAPES = frozenset(
     "size dim numel ndimension nelement stride is_floating_point is_complex get_device __len__"
-    " zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full"
+    " zeros_like ones_like full_like empty_like new_zeros new_ones new_full"
     " new_empty new_tensor".split()
 )
 _SHAPE_ATTRIBUTES = frozenset("shape ndim device dtype layout is_cuda requires_grad".split())

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from .graph import BATCH_NORM, PRUNABLE, is_shape, layer_weights, warn
+from .tracing import DRAWS
 
 Run = Callable[..., Any]
 
@@ -271,7 +272,9 @@ class Operations:
         elif node.op == "call_module":
             run = self.modules[str(node.target)]
         else:
-            run = _plain(node)
+            if name_of(node) in DRAWS and "dropout" not in name_of(node):
+                raise _refusal(node, f"{name_of(node)}, random numbers that differ in every pass,")
+            run = _plain(node) if "dropout" not in name_of(node) else _first
         return functools.partial(_ones, run) if self.every and node in self.learned else run
 
 
@@ -281,6 +284,8 @@ def check(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
     for node in graph.nodes:
         if node in known.flows:
             known.run(node)
+        else:
+            known.constant(node, modules[""])
 
 
 def _refusal(node: fx.Node, what: str) -> ValueError:
@@ -304,6 +309,10 @@ def _plain(node: fx.Node) -> Run:
 
 def _is_activation(module: nn.Module) -> bool:
     return type(module).__module__ == "torch.nn.modules.activation"
+
+
+def _first(x, *_, **__):
+    return x
 
 
 def _ones(run: Run, *args, **kwargs):

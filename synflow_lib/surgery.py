@@ -19,6 +19,7 @@ from .graph import (
     CONV_TRANSPOSED,
     LINEAR,
     PRUNABLE,
+    own_tensors,
     prunable,
     skeleton,
     trace,
@@ -124,7 +125,7 @@ def without_dead_units(
     """
     shape, device = find_input_shape(model, input_shape), next(model.parameters()).device
     dtypes = {name: tensor.dtype for name, tensor in model.state_dict().items()}
-    before = masks.apply_(copy.deepcopy(model)).to("cpu", torch.float64).eval()
+    before = masks.apply_(copy.deepcopy(model, own_tensors(model))).to("cpu", torch.float64).eval()
     with torch.no_grad():
         after = _Surgeon(before, masks, shape).operate()
         _compare(before, after, shape)

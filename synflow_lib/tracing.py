@@ -108,7 +108,7 @@ class _Tracer(fx.Tracer):
         return type(kind.__name__, (kind,), own | {"__qualname__": kind.__qualname__})
 
 
-_DRAWS = frozenset(
+DRAWS = frozenset(
     "rand randn randint randperm rand_like randn_like randint_like bernoulli bernoulli_ normal"
     " normal_ uniform_ multinomial poisson exponential_ geometric_ cauchy_ log_normal_ random_"
     " dropout alpha_dropout feature_dropout feature_alpha_dropout rrelu gumbel_softmax".split()
@@ -124,7 +124,7 @@ class _Undrawn(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         name = getattr(function, "__name__", "")
-        if name not in _DRAWS:
+        if name not in DRAWS:
             return function(*args, **(kwargs or {}))
         self.drew.append(name)
         state = torch.get_rng_state()

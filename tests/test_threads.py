@@ -200,11 +200,31 @@ def test_networks_that_draw_leave_no_trace(name):
     batch = torch.randn(6, 4), torch.arange(6) % 3
     before = everything(net)
     graph.trace(net)
-    masks = [sf.prune(net, "snip", 2, batch, seed=1) for _ in range(2)]
-    assert_same(before, everything(net))
-    assert masks[0] == masks[1] and graph.draws(net)
+    for mode in ("train", "eval"):
+        masks = [sf.prune(net, "snip", 2, batch, seed=1, mode=mode) for _ in range(2)]
+        assert_same(before, everything(net))
+        assert masks[0] == masks[1] and graph.draws(net, training=mode == "train")
 
 
 def test_networks_that_draw_nothing_are_known():
-    assert not graph.draws(narrow_resnet()) and not graph.draws(mlp(3, 4, 2, batch_norm=True))
-    assert graph.draws(with_dropout())
+    for net in (narrow_resnet(), mlp(3, 4, 2, batch_norm=True)):
+        assert not graph.draws(net, training=True) and not graph.draws(net, training=False)
+    assert graph.draws(with_dropout(), training=True)
+    assert not graph.draws(with_dropout(), training=False)
+
+
+def test_networks_that_draw_in_every_pass_have_no_paths():
+    for draw in (
+        lambda x: torch.rand_like(x)[:, :3],
+        lambda x: torch.zeros_like(x[:, :3]).normal_(),
+    ):
+        net = Draws(draw)
+        net.input_shape = (4,)
+        before = everything(net)
+        for call in (
+            lambda net=net: sf.score(net, "synflow"),
+            lambda net=net: sf.is_collapsed(net, sf.Masks.ones(net), "path"),
+        ):
+            with pytest.raises(ValueError, match="do not know (rand|normal)"):
+                call()
+            assert_same(before, everything(net))
