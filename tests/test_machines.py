@@ -24,7 +24,7 @@ NAMES = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
 
 
 def networks():
-    """Name -> (network, what is done to it), about twenty, all of float32 but a few."""
+    """Name -> (network, what is done to it), twenty, all of float32 but one."""
     import networks as zoo
     import torch
 
@@ -76,7 +76,7 @@ def masks_of(name, net, **options):
         yield sf.prune(net, "synflow", 1e3, iterations=5, **options)
         return
     if name == "resnet20":
-        yield sf.prune(net, "synflow", 10.0, iterations=30, **options)
+        yield sf.prune(net, "synflow", 10.0, iterations=15, **options)
         yield sf.prune(net, "snip", 10.0, images(net, 10, 10), **options)
         return
     total = sum(p.numel() for p in sf.prunable(net).values())
@@ -97,7 +97,7 @@ def digest(tensors):
 
 
 def report(path, threads):
-    """What one machine finds, as JSON on stdout: digests, and those of the negative controls."""
+    """What one machine finds, as JSON on stdout: digests, and those of the negative control."""
     import functools
 
     import torch
@@ -119,7 +119,6 @@ def report(path, threads):
 
     found = {"weights": {name: digest(net.parameters()) for name, net in zoo.items()}}
     found["masks"] = digests(zoo)
-    found["float32"] = digests(["resnet20"], dtype=torch.float32)
     Method.within = 0.0
     found["ulps decide"] = digests(["narrow chain"])
     print(json.dumps(found))
@@ -158,10 +157,9 @@ def test_weights_and_masks_are_the_same_on_every_machine(machines):
     assert differing(machines, "masks") == []
 
 
-@pytest.mark.parametrize("kind", ["float32", "ulps decide"])
-def test_the_machines_do_differ(machines, kind):
-    """The negative control: in float32, or without the rule of ties, some masks are others."""
-    assert differing(machines, kind) != []
+def test_without_the_rule_of_ties_the_machines_differ(machines):
+    """The negative control: where an ulp decides, some masks are others."""
+    assert differing(machines, "ulps decide") != []
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ without being allocated, under `with torch.device("meta")`.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 
 import torch
@@ -105,9 +106,18 @@ def check_count(name: str, value: int, minimum: int = 1) -> int:
     ...
     ValueError: num_classes is 0; expected an integer of at least 1.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+    number = _integer(value)
+    if number is None or number < minimum:
         raise ValueError(f"{name} is {value!r}; expected an integer of at least {minimum}.")
-    return value
+    return number
+
+
+def _integer(value: object) -> int | None:
+    """An integer of Python, numpy or torch as an int; None for anything else."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
 
 
 def check_choice(name: str, value: object, choices: tuple) -> None:
@@ -139,6 +149,7 @@ def check_shape(input_shape: tuple[int, ...], dimensions: int | None = None) -> 
 
 def check_seed(seed: int) -> int:
     """`seed`, or ValueError if torch cannot seed a generator with it."""
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+    number = _integer(seed)
+    if number is None or not 0 <= number < 2**63:
         raise ValueError(f"seed is {seed!r}; expected None or an integer of at least 0.")
-    return seed
+    return number
