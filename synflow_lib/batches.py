@@ -49,6 +49,8 @@ def as_batches(
         if x.is_inference():  # made under torch.inference_mode, useless to autograd
             x, y = x.clone(), y.clone()
         x, y = (t.to(dtype) if t.is_floating_point() else t for t in (x, y))
+        if not y.is_floating_point() and y.dtype != torch.bool:
+            y = y.long()  # cross-entropy knows no other whole numbers
         parts = -(-len(y) // CHUNK)
         chunks += zip(x.tensor_split(parts), y.tensor_split(parts), strict=True)
     return chunks
@@ -93,15 +95,12 @@ def check_output(output: object) -> Tensor:
     """
     if isinstance(output, Tensor):
         return output
-    kind = type(output).__name__
+    keys = [*output] if isinstance(output, dict) else []
+    names, key = (f" with {keys}", repr(keys[0])) if keys else ("", "0")
     raise TypeError(
-        f"the network's output is a {kind}; expected one tensor of logits (batch, classes). Wrap"
-        " the network in a module whose forward returns the tensor that counts, for instance"
-        + (
-            f" self.net(x)[{next(iter(output))!r}]"
-            if isinstance(output, dict) and output
-            else " self.net(x)[0]"
-        )
+        f"the network's output is a {type(output).__name__}{names}, no tensor; expected one tensor"
+        " of logits (batch, classes). Wrap the network in a module whose forward returns the one"
+        f" that counts, for instance self.net(x)[{key}]; in scoring loss= may take such an output"
     )
 
 

@@ -489,7 +489,7 @@ class Many(nn.Module):
 def test_outputs_that_are_no_tensor(kind, named):
     net, batch = Many(kind), (torch.randn(6, 4), torch.arange(6) % 3)
     for method in ("snip", "grasp"):
-        with pytest.raises(ValueError, match=f"{named}.*Wrap the network"):
+        with pytest.raises(TypeError, match=f"{named}.*Wrap the network"):
             sf.score(net, method, batch)
     if kind(0) is None:
         with pytest.raises(ValueError, match="returns None.* without any tensor|returns NoneType"):

@@ -7,7 +7,9 @@ import os
 import pickle
 import shutil
 import stat
+import tempfile
 import warnings
+from pathlib import Path
 
 import filelock
 import pytest
@@ -207,8 +209,10 @@ def as_user(number, act):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as two users")
 def test_two_users_share_a_store(tmp_path):
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    outer = tmp_path
+    while outer != Path(tempfile.gettempdir()):
+        outer.chmod(0o755)
+        outer = outer.parent
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(0o777)

@@ -397,9 +397,12 @@ class Answers(nn.Module):
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (lambda y: {"logits": y}, "output is a dict; expected one tensor of logits"),
-        (lambda y: (y, y), "output is a tuple; expected one tensor of logits"),
-        (lambda y: [y], "output is a list; .* Wrap the network"),
+        (
+            lambda y: {"logits": y},
+            "output is a dict with .*, no tensor; expected one tensor of logits",
+        ),
+        (lambda y: (y, y), "output is a tuple, no tensor; expected one tensor of logits"),
+        (lambda y: [y], "output is a list, no tensor; .* Wrap the network"),
     ],
 )
 def test_outputs_that_are_no_tensor_say_what_to_do(answer, message):
