@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from .alive import learner_for
 from .checkpoints import Checkpoint
 from .data import Dataset
-from .graph import prunable
 from .learners import Learner, Many, One, gradients, same_mode
 from .masks import Masks
 from .pruning import prune
 from .recipes import Recipe
+from .selection import keep_largest
 from .training import COLUMNS, Loop, Training
+from .trajectory import kept_at
 from .values import real, seeds_of, whole
 
 
@@ -353,13 +354,12 @@ def smallest_pruned(model: nn.Module, masks: Masks, compression: float) -> Masks
     >>> smallest_pruned(layer, masks, 4 / 3)["weight"]
     tensor([[False,  True,  True,  True]])
     """
-    dense = set(prunable(model)) - set(masks)
-
-    def surviving(net: nn.Module, _) -> dict[str, torch.Tensor]:
-        named = dict(net.named_parameters(remove_duplicate=False))
-        return {
-            name: named[name].detach().abs().masked_fill(~mask.to(named[name].device), -1)
-            for name, mask in masks.items()
-        }
-
-    return prune(model, surviving, compression, keep=dense)
+    named = dict(model.named_parameters(remove_duplicate=False))
+    # Not by `prune`: for that what is zero was pruned before, and here it may be a survivor.
+    sizes = [
+        named[name].detach().abs().masked_fill(~m.to(named[name].device), -1).flatten()
+        for name, m in masks.items()
+    ]
+    flat = keep_largest(torch.cat(sizes), kept_at(masks.total, compression))
+    named_parts = zip(masks.items(), flat.split([m.numel() for m in masks.values()]), strict=True)
+    return Masks({n: part.view_as(m).clone() for (n, m), part in named_parts})
