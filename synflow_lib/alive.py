@@ -8,7 +8,8 @@ A unit may go only where training cannot tell, which is the case for two kinds:
 * no kept path leads from it to the output, so it gets no gradient;
 * no input reaches it, *and* it is silent: what it sends on is exactly zero, and so is the gradient
   of all that could change this. With ReLU behind it and no bias yet, a unit without inputs is
-  silent; with LeakyReLU, or with a bias above zero, it is a constant that learns, and stays.
+  silent; with LeakyReLU, or with a bias above zero, it is a constant that learns, and stays. So
+  does one of which weight decay alone could make such a constant.
 
 Weights that the masks keep but that lie on no path do not learn. Weight decay shrinks them all the
 same, and an optimizer that works number by number need not know where a weight stands: they form
@@ -18,6 +19,7 @@ one vector, with a gradient of zero, beside the smaller network.
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -66,7 +68,8 @@ def learner_for(
         compact is None and masks is not None and passes * _bound(model, shape) > _SAVED
     ):
         try:
-            parts = living_parts(model, Masks.ones(model) if masks is None else masks, shape)
+            kept = Masks.ones(model) if masks is None else masks
+            parts = living_parts(model, kept, shape, flips=_flips(recipe))
             before, after = (_work(net, shape) for net in (model, parts.net))
             if compact or before - after > max(_SAVED / passes, _LITTLE * before):
                 return Alive(model, parts, **options)
@@ -74,6 +77,18 @@ def learner_for(
             if compact:
                 raise
     return One(model, None if masks is None else [masks], **options)
+
+
+def _flips(recipe: Recipe) -> bool:
+    """Whether weight decay can carry a number, which has no other gradient, past zero.
+
+    SGD without too much momentum only shrinks it. By induction: if no step h of decay takes more
+    than a part d of the number, momentum m adds up to h / (1 - m / (1 - d)) of it, which is
+    at most d if h <= (1 - sqrt(m))^2 and d = 1 - sqrt(m). Steps of Adam are as large near zero as
+    anywhere.
+    """
+    step = recipe.learning_rate * recipe.weight_decay  # the rate is never above that
+    return step > (0.0 if recipe.optimizer == "adam" else (1 - math.sqrt(recipe.momentum)) ** 2)
 
 
 def _bound(model: nn.Module, shape: tuple[int, ...]) -> int:
@@ -169,13 +184,16 @@ class Alive(One):
             getattr(norm, name)[rows] = start[name][rows] * factor
 
 
-def living_parts(model: nn.Module, masks: Masks, input_shape: Iterable[int]) -> Parts:
+def living_parts(
+    model: nn.Module, masks: Masks, input_shape: Iterable[int], *, flips: bool = False
+) -> Parts:
     """Take a masked network apart in what training changes and what it does not.
 
     Args:
         model: as for `surgery.without_dead_units`; the zeros of the masks are written into it.
         masks: what stays.
         input_shape: of one input.
+        flips: whether weight decay may carry a number past zero.
 
     Raises:
         ValueError: a network whose units cannot be taken out, dropout (which would draw other
@@ -195,7 +213,7 @@ def living_parts(model: nn.Module, masks: Masks, input_shape: Iterable[int]) -> 
     wires = separable(exact, shape)
     kept = {layer.name: _kept(layer.name, layer.module, masks) for layer in wires.layers}
     try:  # the user's forward runs
-        stays, reached, silent_norms = _what_stays(exact, wires, kept, shape)
+        stays, reached, silent_norms = _what_stays(exact, wires, kept, shape, flips)
     except RuntimeError as error:
         raise ValueError(f"the network cannot run in float64 ({error})") from error
     index = _indices(model, wires, stays)
@@ -254,7 +272,11 @@ def _kept(name: str, module: nn.Module, masks: Masks) -> np.ndarray:
 
 
 def _what_stays(
-    net: nn.Module, wires: Wiring, kept: dict[str, np.ndarray], shape: tuple[int, ...]
+    net: nn.Module,
+    wires: Wiring,
+    kept: dict[str, np.ndarray],
+    shape: tuple[int, ...],
+    flips: bool,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Units that stay; units that anything but zero reaches; BatchNorm channels without bias."""
     ends = np.zeros(wires.units, bool)
@@ -262,7 +284,7 @@ def _what_stays(
     reaches = _spread(
         ends, [(layer.writes, layer.reads, kept[layer.name].T) for layer in wires.layers[::-1]]
     )
-    sounding, silent_norms = _constants(net, wires, shape)
+    sounding, silent_norms = _constants(net, wires, shape, flips)
     sources = sounding.copy()
     sources[wires.inputs] = True
     reached = _spread(
@@ -286,18 +308,20 @@ def _spread(
 
 
 def _constants(
-    net: nn.Module, wires: Wiring, shape: tuple[int, ...]
+    net: nn.Module, wires: Wiring, shape: tuple[int, ...], flips: bool
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Which units are more than silence when nothing flows into them.
 
     With all weights zero each unit is on its own: what the layers read is what biases, BatchNorm
-    and activations make of nothing, and gradients tell whether they could change it.
+    and activations make of nothing, and gradients tell whether they could change it. Weight decay
+    can: it takes biases to zero, where Hardswish of -4 is no longer silent, or past it (``flips``).
     """
     net = copy.deepcopy(net)
     parameters = {name: p.requires_grad_(True) for name, p in net.named_parameters()}
     with torch.no_grad():
         for layer in wires.layers:
             net.get_submodule(layer.name).weight.zero_()
+    start = {name: p.detach().clone() for name, p in parameters.items()}
     seen: dict[str, Tensor] = {}
     for part in [*wires.layers, *wires.norms]:
         net.get_submodule(part.name).register_forward_pre_hook(
@@ -306,7 +330,11 @@ def _constants(
     sounding = np.zeros(wires.units, bool)
     silent = {norm.name: np.ones(len(norm.reads), bool) for norm in wires.norms}
     generator = torch.Generator().manual_seed(0)
-    for train in (True, False):
+    factors = (1.0, 0.0, -1.0) if flips else (1.0, 0.0)
+    for factor, train in itertools.product(factors, (True, False)):
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(start[name] * factor)
         net.train(train)
         net(torch.rand(2, *shape, dtype=torch.float64, generator=generator))
         total = 0.0

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from .alive import learner_for
 from .checkpoints import Checkpoint
 from .data import Dataset
-from .graph import prunable
 from .learners import Learner, Many, One, gradients, same_mode
 from .masks import Masks
 from .pruning import prune
 from .recipes import Recipe
+from .selection import keep_largest
 from .training import COLUMNS, Loop, Training
+from .trajectory import kept_at
 from .values import real, seeds_of, whole
 
 
@@ -46,6 +50,7 @@ def imp(
     rewind: int | None = 0,
     seed: int = 0,
     keep: Sequence[str] = (),
+    compact: bool | None = None,
     amp: bool | None = None,
     checkpoint: str | Path | None = None,
     save_every: float = 60.0,
@@ -68,6 +73,8 @@ def imp(
             next round goes on from the trained weights with a new optimizer and the whole schedule
             of learning rates, as the paper's figure 5a was made.
         keep: layers to leave dense.
+        compact: as in `train`, for the pruned rounds; with a ``rewind`` from 1 they are trained
+            whole, for the optimizer remembers gradients of units that are dead by now.
         checkpoint, save_every: as in `train`, for all rounds together.
         after_epoch: called with (round, epoch, model).
 
@@ -76,7 +83,8 @@ def imp(
         is then the last one and has a ``training.reason``.
 
     Raises:
-        ValueError: as in `prune` and `train`; rounds below 1; a rewind step outside the training.
+        ValueError: as in `prune` and `train`; rounds below 1; a rewind step outside the training;
+            ``compact=True`` with a rewind step from 1.
 
     Paper: section 5, figure 5.
 
@@ -91,10 +99,17 @@ def imp(
         if after_epoch is not None:
             after_epoch(number, epoch, model)
 
+    def living(_, masks: list[Masks]) -> Learner:
+        return learner_for(model, masks[0], dataset, recipe, compact=compact, amp=amp)
+
+    if compact and rewind:
+        raise ValueError(
+            f"compact=True with rewind={rewind!r}; expected rewind=0 or None, or compact=None"
+        )
     with same_mode(model), gradients(model):
         return _run(
-            lambda masks: One(model, masks, amp=amp), [model], dataset, recipe, [compression],
-            rounds=rounds, rewind=rewind, seeds=[whole(seed, "seed")], keep=keep,
+            lambda _, masks: One(model, masks, amp=amp), [model], dataset, recipe, [compression],
+            rounds=rounds, rewind=rewind, seeds=[whole(seed, "seed")], keep=keep, living=living,
             checkpoint=checkpoint, save_every=save_every, after_epoch=call,
         )[0]  # fmt: skip
 
@@ -115,6 +130,9 @@ def imp_many(
 ) -> list[list[Round]]:
     """IMP of many copies at once, each to its own compression (see `train_many`).
 
+    Copies of one seed with equal weights, such as one network on its way to many compressions,
+    begin with the same dense training, which is done once for all of them.
+
     Returns:
         For each copy the ``rounds + 1`` records that `imp` gives. A copy that diverges ends alone.
 
@@ -133,14 +151,14 @@ def imp_many(
         )
     with gradients(*models):
         return _run(
-            lambda masks: Many(models, masks, amp=amp), models, dataset, recipe, compressions,
-            rounds=rounds, rewind=rewind, seeds=seeds, keep=keep,
+            lambda models, masks: Many(models, masks, amp=amp), models, dataset, recipe,
+            compressions, rounds=rounds, rewind=rewind, seeds=seeds, keep=keep,
             checkpoint=checkpoint, save_every=save_every,
         )  # fmt: skip
 
 
 def _run(
-    learner: Callable[[list[Masks]], Learner],
+    learner: Callable[[list[nn.Module], list[Masks]], Learner],
     models: list[nn.Module],
     dataset: Dataset,
     recipe: Recipe,
@@ -152,15 +170,17 @@ def _run(
     keep: Iterable[str],
     checkpoint: str | Path | None,
     save_every: float,
+    living: Callable[[list[nn.Module], list[Masks]], Learner] | None = None,
     after_epoch: Callable[[int, int], None] | None = None,
 ) -> list[list[Round]]:
+    """The rounds; ``learner`` trains whole networks, ``living`` pruned ones from their step 0."""
     rounds = whole(rounds, "rounds", 1)
     compressions = [real(compression, "compression") for compression in compressions]
     masks = [Masks.ones(model, keep=keep) for model in models]
     # The final counts are checked before hours of training, by pruning once.
     for model, compression in zip(models, compressions, strict=True):
         prune(model, "magnitude", compression, keep=keep)
-    loop = Loop(learner(masks), dataset, recipe, seeds)
+    loop = Loop(learner(models, masks), dataset, recipe, seeds)
     if rewind is not None:
         last = loop.steps * recipe.epochs - 1
         try:
@@ -172,26 +192,41 @@ def _run(
     identity = {"rounds": rounds, "rewind": rewind, "compressions": compressions}
     file = Checkpoint(checkpoint, checkpoint and identity | loop.identity(masks), save_every)
     content = file.load(loop.learner.device)
-    first, found, rewound = 0, [[] for _ in models], None
+    first, found, start = 0, [[] for _ in models], None
+    like = _alike(models, seeds)
     if content is not None:
-        first, rewound = content["round"], content["rewound"]
+        first, start, like = content["round"], content["start"], content["like"]
         masks = [Masks(each) for each in content["masks"]]
         found = [[_unpacked(each) for each in copies] for copies in content["found"]]
 
     for number in range(first, rounds + 1):
-        loop = Loop(learner(masks), dataset, recipe, seeds)
-        loop.snapshot_at, loop.snapshot = (None if number else rewind), rewound
+        # The dense round of equal copies is done by the first of them.
+        trainers = sorted(set(like)) if number == 0 else range(len(models))
+
+        nets, kept, own_seeds = ([each[t] for t in trainers] for each in (models, masks, seeds))
+        loop = Loop(learner(nets, kept), dataset, recipe, own_seeds)
+        if number == 0:
+            loop.snapshot_at, loop.snapshot = rewind, start
+        else:
+            small = living is not None and not rewind
+            if small and start is None:  # a resumed run takes the same network apart
+                start = loop.state()
+            if start is not None:
+                loop.load_state(start)
+            if small:
+                loop = Loop(living(nets, kept), dataset, recipe, own_seeds)
         if content is not None:
             loop.resume(content.pop("loop"))
-        elif rewound is not None:
-            loop.load_state(rewound)
         content = None
 
-        def save(inner: Callable[[], dict], number=number, loop=loop, masks=masks) -> None:
+        def save(
+            inner: Callable[[], dict], number=number, loop=loop, masks=masks, start=start
+        ) -> None:
             def outer() -> dict:
                 return {
                     "round": number,
-                    "rewound": loop.snapshot,
+                    "start": start if number else loop.snapshot,
+                    "like": like,
                     "masks": [dict(each) for each in masks],
                     "found": [[_packed(each) for each in copies] for copies in found],
                     "loop": inner(),
@@ -201,10 +236,21 @@ def _run(
 
         loop.save = save
         if after_epoch is not None:
-            loop.after_epoch = lambda epoch, number=number: after_epoch(number, epoch)
-        trainings = loop.run()
-        loop.learner.write_back()
-        rewound = loop.snapshot
+
+            def call(epoch: int, number=number, loop=loop) -> None:
+                loop.learner.write_back()
+                after_epoch(number, epoch)
+
+            loop.after_epoch = call
+        try:
+            trainings = loop.run()
+        finally:  # also of what an interrupted training has reached
+            loop.learner.write_back()
+        if number == 0:
+            trainings = _spread(trainings, models, like)
+            start = loop.snapshot and _spread_state(loop.snapshot, like)
+        if rewind is None:
+            start = None
         # Copies train in step, also with one that has diverged; that one is done all the same.
         well = [not copies or copies[-1].training.reason is None for copies in found]
         for copies, *each, going in zip(found, masks, trainings, well, strict=True):
@@ -221,6 +267,69 @@ def _run(
         ]
     file.remove()
     return found
+
+
+def _alike(models: Sequence[nn.Module], seeds: Sequence[int]) -> list[int]:
+    """For each copy the first one of its seed, parameters and statistics, perhaps itself.
+
+    >>> layer, other = nn.Linear(2, 1), nn.Linear(2, 1)
+    >>> _alike([layer, other, layer, layer], [0, 0, 0, 1])
+    [0, 1, 0, 3]
+    """
+    states = [_tensors(model) for model in models]
+
+    def same(a: int, b: int) -> bool:
+        pairs = zip(states[a], states[b], strict=True)
+        return seeds[a] == seeds[b] and all(torch.equal(x, y) for x, y in pairs)
+
+    first: list[int] = []
+    for copy in range(len(models)):
+        first.append(next((one for one in sorted(set(first)) if same(one, copy)), copy))
+    return first
+
+
+def _tensors(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]
+
+
+@torch.no_grad()
+def _spread(
+    trainings: list[Training], models: Sequence[nn.Module], like: list[int]
+) -> list[Training]:
+    """Each copy's weights and record, from those of the copies that trained; time is shared."""
+    for model, one in zip(models, like, strict=True):
+        for mine, trained in zip(_tensors(model), _tensors(models[one]), strict=True):
+            mine.copy_(trained)
+    copies, records = Counter(like), dict(zip(sorted(set(like)), trainings, strict=True))
+    return [
+        dataclasses.replace(
+            records[one],
+            history=records[one].history.copy(),
+            seconds=records[one].seconds / copies[one],
+        )
+        for one in like
+    ]
+
+
+def _spread_state(state: dict, like: list[int]) -> dict:
+    """A `Loop.state` of the copies that trained, for all copies."""
+    trainers = sorted(set(like))
+    if len(trainers) == len(like):
+        return state
+    index = torch.tensor([trainers.index(one) for one in like])
+
+    def all_copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {  # Adam's count of steps is one for all
+            name: t[index.to(t.device)] if isinstance(t, Tensor) and t.dim() else t
+            for name, t in tensors.items()
+        }
+
+    memory = {number: all_copies(each) for number, each in state["optimizer"]["state"].items()}
+    return {
+        "learner": all_copies(state["learner"]),
+        "optimizer": {**state["optimizer"], "state": memory},
+        "step": state["step"],
+    }
 
 
 def _packed(done: Round) -> dict:
@@ -245,13 +354,12 @@ def smallest_pruned(model: nn.Module, masks: Masks, compression: float) -> Masks
     >>> smallest_pruned(layer, masks, 4 / 3)["weight"]
     tensor([[False,  True,  True,  True]])
     """
-    dense = set(prunable(model)) - set(masks)
-
-    def surviving(net: nn.Module, _) -> dict[str, torch.Tensor]:
-        named = dict(net.named_parameters(remove_duplicate=False))
-        return {
-            name: named[name].detach().abs().masked_fill(~mask.to(named[name].device), -1)
-            for name, mask in masks.items()
-        }
-
-    return prune(model, surviving, compression, keep=dense)
+    named = dict(model.named_parameters(remove_duplicate=False))
+    # Not by `prune`: for that what is zero was pruned before, and here it may be a survivor.
+    sizes = [
+        named[name].detach().abs().masked_fill(~m.to(named[name].device), -1).flatten()
+        for name, m in masks.items()
+    ]
+    flat = keep_largest(torch.cat(sizes), kept_at(masks.total, compression))
+    named_parts = zip(masks.items(), flat.split([m.numel() for m in masks.values()]), strict=True)
+    return Masks({n: part.view_as(m).clone() for (n, m), part in named_parts})

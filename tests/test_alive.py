@@ -155,6 +155,57 @@ def test_a_constant_that_learns_stays_and_a_silent_one_goes():
     assert_same_training(leaky, masks, RECIPE)
 
 
+@pytest.mark.parametrize(
+    ("activation", "bias", "recipe", "leaves"),
+    [
+        (nn.ReLU, -0.002, Recipe(3, 0.05, 20, weight_decay=5e-3), True),
+        (nn.ReLU, -0.002, Recipe(3, 0.01, 20, "adam"), True),
+        (nn.ReLU, -0.002, Recipe(3, 0.01, 20, "adam", weight_decay=5e-3), False),  # steps past 0
+        (nn.ReLU, -0.002, Recipe(5, 0.9, 20, weight_decay=0.9), False),  # as a pendulum does
+        (nn.ReLU, -0.002, Recipe(5, 0.9, 20, momentum=0.0, weight_decay=0.9), True),
+        (nn.Hardswish, -3.02, Recipe(3, 0.05, 20, weight_decay=0.04), False),  # silent below -3
+    ],
+)
+def test_weight_decay_may_wake_a_silent_unit(activation, bias, recipe, leaves):
+    net = seeded(
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 4), activation(), nn.Linear(4, 10))
+    ).double()
+    masks = sf.Masks.ones(net)
+    masks["1.weight"][2] = False
+    with torch.no_grad():
+        net[1].bias[2] = bias
+    assert_same_training(net, masks, recipe)
+    learner = alive.learner_for(copy.deepcopy(net), masks, DIGITS, recipe, compact=True)
+    assert learner.parts.net[1].out_features == (3 if leaves else 4)
+    biases = []  # a control: those that stay do wake
+    sf.train(
+        net, masks, DIGITS, recipe, compact=False,
+        after_epoch=lambda _, model: biases.append(model[1].bias[2].item()),
+    )  # fmt: skip
+    assert (activation()(torch.tensor(biases)) != 0).any().item() is not leaves
+
+
+def test_how_much_decay_only_shrinks():
+    """By hand: a number with no gradient but its own decay, at rates that rise and fall."""
+    generator = torch.Generator().manual_seed(0)
+    crossed = {True: 0, False: 0}
+    for trial in range(200):
+        momentum, share = (float(v) for v in torch.rand(2, generator=generator))
+        decay = 3 * share * (1 - momentum**0.5) ** 2
+        recipe = Recipe(1, 1.0, momentum=momentum, weight_decay=decay)
+        number = nn.Parameter(torch.ones(1, dtype=torch.float64))
+        optimizer = recipe.build_optimizer([number])
+        lowest = 1.0
+        for _ in range(60):
+            rate = 1.0 if trial % 2 else float(torch.rand((), generator=generator))
+            optimizer.param_groups[0]["lr"] = rate
+            number.grad = torch.zeros(1, dtype=torch.float64)
+            optimizer.step()
+            lowest = min(lowest, float(number.detach()))
+        crossed[alive._flips(recipe)] += lowest < 0
+    assert crossed[False] == 0 and crossed[True] > 10
+
+
 def test_statistics_from_before_fade_as_in_masked_training():
     net, masks = pruned("VGG", "random", 30)
     sf.train(net, None, DIGITS, Recipe(1, 0.05, 20))  # beta and running mean no longer zero
@@ -264,7 +315,9 @@ def test_what_cannot_be_taken_apart_is_named_and_trained_whole(make, why, monkey
         for name, parameter in net.named_parameters():
             if name.endswith("bias"):
                 parameter.zero_()
-    masks = sf.prune(net, "random", 100, input_shape=SHAPE)
+    masks = sf.Masks.ones(net)
+    for mask in masks.values():  # of every layer one unit lives; the others go
+        mask.zero_()[0, 0] = True
     with pytest.raises(ValueError, match=why):
         sf.train(copy.deepcopy(net), masks, DIGITS, RECIPE, compact=True)
     monkeypatch.setattr(alive, "_SAVED", 0.0)

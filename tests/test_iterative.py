@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import synflow_lib as sf
-from synflow_lib import iterative
+from synflow_lib import alive, iterative
 from synflow_lib.iterative import imp, imp_many, smallest_pruned
 from synflow_lib.learners import Learner
 from synflow_lib.recipes import Recipe
@@ -99,6 +99,114 @@ def test_many_copies_are_each_as_if_alone():
         for a, b in zip(one, many, strict=True):
             assert a.masks == b.masks
             assert a.training.top1 == b.training.top1
+
+
+class Counted(Loop):
+    """Notes how many copies every loop trains, epoch by epoch; dies when told to."""
+
+    copies: list[int] = []
+    last = None
+
+    def _epoch(self, epoch):
+        if len(self.copies) == self.last:
+            raise Killed
+        self.copies.append(len(self.seeds))
+        return super()._epoch(epoch)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("rewind", [0, 3, None])
+def test_equal_copies_share_the_dense_round(rewind, optimizer, monkeypatch):
+    monkeypatch.setattr(iterative, "Loop", Counted)
+    monkeypatch.setattr(Counted, "copies", [])
+    recipe = Recipe(1, 0.05 if optimizer == "sgd" else 0.003, 64, optimizer)
+    which, seeds, goals = (1, 0, 1, 1, 0), (0, 0, 0, 1, 0), (4, 9, 30, 4, 1)
+    nets = [perceptron(each).double() for each in which]
+    found = imp_many(nets, DIGITS, recipe, goals, rounds=2, rewind=rewind, seeds=seeds)
+    assert Counted.copies == [3, 5, 5]  # (1, 0), (0, 0), (1, 1); epochs of three rounds
+    for net, each, seed, goal, copies in zip(nets, which, seeds, goals, found, strict=True):
+        alone = perceptron(each).double()
+        options = {"rounds": 2, "rewind": rewind, "seed": seed}
+        for a, b in zip(imp(alone, DIGITS, recipe, goal, **options), copies, strict=True):
+            assert (a.number, a.masks) == (b.number, b.masks)
+            np.testing.assert_allclose(a.training.history, b.training.history, rtol=1e-9)
+        for mine, other in zip(net.parameters(), alone.parameters(), strict=True):
+            torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-12)
+    histories = [copies[0].training.history for copies in found]
+    assert histories[0].equals(histories[2]) and histories[0] is not histories[2]
+
+
+def test_what_is_alike():
+    nets = [perceptron(0) for _ in range(6)]
+    with torch.no_grad():
+        weight = nets[1][1].weight
+        weight[0, 0] = torch.nextafter(weight[0, 0], weight[0, 1])
+    nets[3], nets[4] = network(0), network(0)
+    nets[4][1].running_mean[0] = 1.0
+    assert iterative._alike(nets[:3] + nets[5:], [0, 0, 0, 1]) == [0, 1, 0, 3]
+    assert iterative._alike(nets[3:5], [0, 0]) == [0, 1]
+
+
+# ------------------------------------------------------------------------- living units only
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("rewind", [0, None])
+@pytest.mark.parametrize("make", [lambda: perceptron(), lambda: network()])
+def test_rounds_without_dead_units_are_those_with_them(make, rewind, optimizer, monkeypatch):
+    sizes = []
+
+    class Noted(alive.Alive):
+        def __init__(self, model, parts, **options):
+            super().__init__(model, parts, **options)
+            sizes.append(sum(p.numel() for p in parts.net.parameters()) < 0.9 * total)
+
+    monkeypatch.setattr(alive, "Alive", Noted)
+    rate = 0.05 if optimizer == "sgd" else 0.003
+    recipe = Recipe(2, rate, 64, optimizer, weight_decay=1e-3)
+    options = {"rounds": 3, "rewind": rewind, "seed": 2}
+    net = make().double()
+    with torch.no_grad():  # or classes that nothing reaches tie, and rounding ranks them
+        list(net.parameters())[-1].add_(torch.linspace(0, 0.01, 10))
+    small = copy.deepcopy(net)
+    total = sum(p.numel() for p in net.parameters())
+    wanted = imp(net, DIGITS, recipe, 60, compact=False, **options)
+    assert not sizes
+    seen = []
+
+    def look(number, epoch, model):
+        assert model is small
+        seen.append(sf.Masks.from_model(model).kept)
+
+    got = imp(small, DIGITS, recipe, 60, compact=True, after_epoch=look, **options)
+    assert len(sizes) == 3 and sizes[-1]
+    for a, b in zip(wanted, got, strict=True):
+        assert a.masks == b.masks
+        np.testing.assert_allclose(a.training.history, b.training.history, rtol=1e-8, atol=1e-8)
+    assert seen == [each.masks.kept for each in wanted for _ in range(3)]
+    for mine, other in zip(small.parameters(), net.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=0, atol=1e-8)
+
+
+def test_by_default_long_rounds_are_compact_and_short_ones_are_not(monkeypatch):
+    made = []
+
+    class Noted(alive.Alive):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            made.append(self)
+
+    monkeypatch.setattr(alive, "Alive", Noted)
+    recipe = Recipe(1, 0.05, 64)
+    imp(perceptron(), DIGITS, recipe, 60, rounds=1)
+    assert not made
+    monkeypatch.setattr(alive, "_SAVED", 1e3)
+    imp(perceptron(), DIGITS, recipe, 60, rounds=1, rewind=2)
+    assert not made  # momentum of units that died since
+    imp(perceptron(), DIGITS, recipe, 60, rounds=1)
+    assert len(made) == 1
+    with pytest.raises(ValueError, match="compact=True with rewind=2; expected"):
+        imp(perceptron(), DIGITS, recipe, 60, rounds=1, rewind=2, compact=True)
 
 
 # ------------------------------------------------------------------------- zeros after a rewind
@@ -258,15 +366,24 @@ def assert_same_round(a, b):
 
 
 @pytest.mark.parametrize(
-    ("make", "optimizer", "rewind"),
-    [(network, "sgd", 3), (perceptron, "sgd", None), (perceptron, "adam", 0), (network, "adam", 7)],
+    ("make", "optimizer", "rewind", "compact"),
+    [
+        (network, "sgd", 3, None),
+        (perceptron, "sgd", None, None),
+        (perceptron, "adam", 0, None),
+        (network, "adam", 7, None),
+        (network, "sgd", None, True),
+        (perceptron, "adam", 0, True),
+    ],
 )
-def test_killed_at_any_epoch_it_ends_as_if_never_stopped(tmp_path, make, optimizer, rewind):
+def test_killed_at_any_epoch_it_ends_as_if_never_stopped(
+    tmp_path, make, optimizer, rewind, compact
+):
     file, recipe = tmp_path / "imp.pt", Recipe(2, 0.01, 64, optimizer)
 
     def run(net, look, **options):
         return imp(
-            net, DIGITS, recipe, 9, rounds=2, rewind=rewind, seed=5,
+            net, DIGITS, recipe, 9, rounds=2, rewind=rewind, seed=5, compact=compact,
             after_epoch=lambda number, epoch, _: look((number, epoch)), **options,
         )  # fmt: skip
 
@@ -325,6 +442,36 @@ def test_many_copies_resume(tmp_path, monkeypatch):
     for name, tensor in straight[1].state_dict().items():
         assert torch.equal(resumed[1].state_dict()[name], tensor), name
     assert not file.exists()
+
+
+@pytest.mark.parametrize("rewind", [0, 7, None])
+def test_copies_that_share_a_round_resume_after_any_epoch(tmp_path, rewind, monkeypatch):
+    monkeypatch.setattr(iterative, "Loop", Counted)
+    file, recipe = tmp_path / "imp.pt", Recipe(2, 0.01, 64, "adam")
+
+    def run(**options):
+        monkeypatch.setattr(Counted, "copies", [])
+        nets = [perceptron(seed) for seed in (1, 0, 1)]
+        found = imp_many(nets, DIGITS, recipe, [4, 9, 30], rounds=2, rewind=rewind, **options)
+        return nets, found
+
+    nets, expected = run()
+    epochs = Counted.copies
+    assert epochs == ([2, 2, 3, 3] if rewind == 7 else [2, 2, 3, 3, 3, 3])
+    for last in range(len(epochs)):
+        monkeypatch.setattr(Counted, "last", last)
+        with pytest.raises(Killed):
+            run(checkpoint=file, save_every=0)
+        monkeypatch.setattr(Counted, "last", None)
+        resumed, found = run(checkpoint=file)
+        assert Counted.copies == epochs[last:]
+        for a, b in zip(expected, found, strict=True):
+            for one, other in zip(a, b, strict=True):
+                assert_same_round(one, other)
+        for net, other in zip(nets, resumed, strict=True):
+            assert all(map(torch.equal, net.parameters(), other.parameters()))
+        assert not file.exists()
+    print(f"{len(epochs)} kills")
 
 
 def test_a_checkpoint_of_another_imp_is_refused(tmp_path):
