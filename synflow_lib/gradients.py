@@ -11,6 +11,7 @@ from .batches import as_batches, check_labels
 from .graph import draws
 from .methods import Method
 from .probes import Constants
+from .unfolded import unfold_small_maps_
 from .workspace import Context, Scores, Workspace, clear_errors, clear_types
 
 
@@ -37,6 +38,7 @@ class Saliency(Method):
         self.loss = context.loss
         if isinstance(self.loss, nn.Module):  # its class weights go with the scores' type
             self.loss = copy.deepcopy(self.loss).to(work.flat.dtype)
+        unfold_small_maps_(work.net)
         work.net.train((context.mode or self.mode) == "train")
         for parameter in work.parameters:
             parameter.requires_grad_(True)
