@@ -66,7 +66,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             uri = f"notebooks/{path.stem}_files/{name}"
             files.append(File.generated(config, uri, content=data))
         files.append(_file(config, path))
-    for path in (ROOT / "figures").iterdir():
+    for path in [*(ROOT / "figures").iterdir(), *(ROOT / "docs").iterdir()]:
         if path.suffix in (".png", ".svg", ".csv", ".json"):
             files.append(_file(config, path))
     inside = api.modules(ROOT)
