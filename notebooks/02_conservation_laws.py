@@ -180,12 +180,12 @@ note("random", sf.score(vgg19, "random", bias=True))
 note("magnitude", sf.score(vgg19, "magnitude", bias=True))
 note("synflow", sf.score(vgg19, "synflow"))  # its score of a zero bias is zero
 
-found = sf.score(vgg19, "signed_snip", two, mode="eval")
+found = sf.score(vgg19, "signed_snip", two, mode="eval", dtype=torch.float32)
 note("signed SNIP", found)
 note("snip", {name: score.abs_() for name, score in found.items()})
 found = None  # half a gigabyte that the next line needs
 
-found = sf.score(vgg19, "grasp", two, mode="eval")
+found = sf.score(vgg19, "grasp", two, mode="eval", dtype=torch.float32)
 note("grasp", found)
 note("GraSP + g*g", {name: score.add_(found.correction[name]) for name, score in found.items()})
 parameters = sum(parameter.numel() for parameter in sf.prunable(vgg19).values())

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 _PIECE = 1 << 15  # a multiple of 16 that fits a cache
+_HALF_STEP = 2.0**-25  # torch's uniform float32 numbers are multiples of 2**-24
 # Taylor series, as long as float32 asks for.
 _SINE = [(-1) ** k / math.factorial(2 * k + 1) for k in range(7)]
 _COSINE = [(-1) ** k / math.factorial(2 * k) for k in range(7)]
@@ -46,8 +47,9 @@ def _box_muller(uniform: Tensor) -> Tensor:
     found = []
     for piece in uniform.split(_PIECE):
         radius, angle = piece.double().view(-1, 2, 8).unbind(1)
-        radius = (-2.0 * _log(1.0 - radius)).sqrt()
-        cosine, sine = _turn(angle)
+        # Half a step of the uniform numbers aside: a weight of exactly zero would count as pruned.
+        radius = (-2.0 * _log((1.0 - radius).clamp(max=1.0 - _HALF_STEP))).sqrt()
+        cosine, sine = _turn(angle + _HALF_STEP)
         found.append(torch.stack([radius * cosine, radius * sine], 1).flatten().float())
     return torch.cat(found)
 

@@ -76,7 +76,14 @@ def test_the_command_runs_resumes_and_exports(folder, tmp_path, monkeypatch, cap
         assert "0 runs to do" in capsys.readouterr().out
     finally:
         torch.set_num_threads(threads)
-    real.main(["--store", str(store), "--export", str(out), "--seeds", "2"])
+    export = ["--export", "--results", str(out), "--seeds", "2"]
+    real.main(["--store", str(store), *export])
+    lines = (out / "a.jsonl").read_bytes()
+    # Another machine, with another store: what is recorded is neither done again nor forgotten.
+    real.main([*export[1:], "--store", str(tmp_path / "new"), "--parts", "a"])
+    assert "0 runs to do" in capsys.readouterr().out
+    real.main(["--store", str(tmp_path / "new"), *export])
+    assert (out / "a.jsonl").read_bytes() == lines
     table = recorded("figure6", out)
     assert table["method"].tolist() == ["dense", "synflow", "snip (train mode)"] * 2
     assert table["seed"].tolist() == [0, 0, 0, 1, 1, 1]

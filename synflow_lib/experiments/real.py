@@ -1,7 +1,7 @@
 """The grid "real": figures 1, 5a and 6 on 50,000 real images, made by the library on CPUs.
 
     python -m synflow_lib.experiments.real --folder FOLDER --seeds 3 --parts a b c d
-    python -m synflow_lib.experiments.real --export results/real
+    python -m synflow_lib.experiments.real --export
 
 FOLDER holds ``train/<class>/*.jpg`` and ``test/<class>/*.jpg``: CIFAR-10's images encoded again as
 JPEG, which is said wherever results are shown. The sweep goes on where it stopped, at any time. It
@@ -29,6 +29,7 @@ from torch.utils import benchmark
 from .. import models
 from ..collapse import max_compression
 from ..data import Dataset, image_folder
+from ..files import replacing
 from ..recipes import Recipe
 from ..runs import Run
 from ..store import Store
@@ -227,24 +228,33 @@ def export(store: str | Path, folder: str | Path, seeds: int = 3) -> dict[str, i
     """Write the finished runs of each part to ``folder/<part>.jsonl``, a line a run.
 
     A line holds the run, the label of its curve, its outcome, the test accuracy after each epoch
-    (percent; the first is before training), seconds, and versions and device.
+    (percent; the first is before training), seconds, and versions and device. Lines that are there
+    already, made by another store, stay.
 
     Returns:
         Part -> number of runs; parts without any are left out.
     """
-    records, counts = Store(store).records(), {}
+    records, before, counts = Store(store).records(), exported(folder), {}
     for part in PARTS:
-        lines = [
-            json.dumps(_line(point, records[point.run.key]), separators=(",", ":"))
-            for point in points(seeds, part)
-            if records.get(point.run.key, {}).get("status") == "done"
-        ]
+        lines = []
+        for point in points(seeds, part):
+            key = point.run.key
+            if records.get(key, {}).get("status") == "done":
+                lines.append(json.dumps(_line(point, records[key]), separators=(",", ":")))
+            elif key in before:
+                lines.append(before[key])
         if lines:
             counts[part] = len(lines)
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            file = Path(folder) / f"{part}.jsonl"
-            file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            with replacing(Path(folder) / f"{part}.jsonl") as file:
+                file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return counts
+
+
+def exported(folder: str | Path) -> dict[str, str]:
+    """The lines that `export` wrote, by the key of their run."""
+    files = [Path(folder) / f"{part}.jsonl" for part in PARTS]
+    texts = [file.read_text(encoding="utf-8") for file in files if file.exists()]
+    return {json.loads(line)["key"]: line for text in texts for line in text.splitlines()}
 
 
 def _line(point: Point, record: dict) -> dict:
@@ -288,20 +298,23 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--limit", type=int, help="do only the first so many that are left")
     parser.add_argument("--retry-failed", action="store_true")
     parser.add_argument("--plan", action="store_true", help="print the plan and stop")
-    parser.add_argument("--export", type=Path, metavar="RESULTS", help="write records, run nothing")
+    parser.add_argument(
+        "--results", type=Path, default=Path("results") / "real", help="records; not done again"
+    )
+    parser.add_argument("--export", action="store_true", help="write RESULTS, run nothing")
     args = parser.parse_args(arguments)
-    if args.export is not None:
-        print(export(args.store, args.export, args.seeds))
+    if args.export:
+        print(export(args.store, args.results, args.seeds))
         return
     # One thread a process; workers read the variable when they start.
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
-    records = Store(args.store).records()
+    records, elsewhere = Store(args.store).records(), exported(args.results)
     todo = [
         point
         for point in points(args.seeds, args.parts)
-        if point.run.key not in records
-        or (args.retry_failed and records[point.run.key]["status"] == "failed")
+        if point.run.key not in {*records, *elsewhere}
+        or (args.retry_failed and records.get(point.run.key, {}).get("status") == "failed")
     ][: args.limit]
     seconds = estimates([point.run for point in todo], records, measured_rate())
     for point in todo:

@@ -116,6 +116,8 @@ def cut_trajectory(
     """
     columns = ["iteration", "kept", "compression", "prune_size", "cut_size"]
     require(history, columns, "cut_trajectory")
+    # Weights that were zero from the start go without any scoring, and so without a cut.
+    history = history.dropna(subset="cut_size")
     if not (history["cut_size"] > 0).all():
         raise ValueError("cut_trajectory: a cut_size is not positive; the network has collapsed.")
     if "network" not in history:
