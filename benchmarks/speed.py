@@ -39,6 +39,11 @@ NETWORKS = {
 TYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
+def own(net: torch.nn.Module) -> dict:
+    """Scores in the type of the network, as the obvious implementation has them."""
+    return {"dtype": next(net.parameters()).dtype}
+
+
 def network(name: str, dtype: str = "float32") -> torch.nn.Module:
     """The network of a row, in its type."""
     return sf.models.by_name(name, seed=0, **NETWORKS[name]).to(TYPES[dtype])
@@ -98,9 +103,9 @@ def _peak(kind: str, name: str, dtype: str, compression: float, queue) -> None:
     if kind == "obvious":
         obvious.synflow(net, compression, 100, net.input_shape, steps=2)
     elif kind == "ours":
-        sf.prune(net, "synflow", compression, iterations=2)
+        sf.prune(net, "synflow", compression, iterations=2, **own(net))
     else:
-        sf.prune(net, kind, compression, (x, torch.arange(len(x)) % 10))
+        sf.prune(net, kind, compression, (x, torch.arange(len(x)) % 10), **own(net))
     queue.put(_status("VmHWM") - before)
 
 
@@ -134,7 +139,9 @@ def iterations(args) -> list[str]:
                 repeats = 1 if name == "vgg19" else args.repeats
                 theirs, ours = in_turn(
                     plain(net, compression, steps),
-                    lambda net=net, c=compression: sf.prune(net, "synflow", c, progress=False),
+                    lambda net=net, c=compression: sf.prune(
+                        net, "synflow", c, progress=False, **own(net)
+                    ),
                     repeats,
                 )
                 theirs, ours = theirs / steps, ours / 100
@@ -160,7 +167,9 @@ def trajectories(args) -> list[str]:
         found = []
         theirs, ours = in_turn(
             plain(net, 1e2, steps),
-            lambda net=net, found=found: found.append(sf.trajectory(net, progress=False)),
+            lambda net=net, found=found: found.append(
+                sf.trajectory(net, progress=False, **own(net))
+            ),
             1 if name == "vgg19" else args.repeats,
         )
         theirs *= 100 / steps
@@ -215,7 +224,7 @@ def figure2(args) -> list[str]:
     points = [10 ** (i * 6 / 24) for i in range(25)]
 
     def ours():
-        path = sf.trajectory(net, progress=False)
+        path = sf.trajectory(net, progress=False, **own(net))
         return [path.at(point).table() for point in points]
 
     theirs, mine = in_turn(plain(net, 1e2, args.steps), ours, args.repeats)
@@ -231,7 +240,7 @@ def parity(args) -> list[str]:
     rows = ["| network | compression | kept | differing weights |", "|---|---|---|---|"]
     for name in [name for name in args.networks if name != "vgg19"]:
         net, compression = network(name, "float64"), 1e2
-        ours = sf.prune(net, "synflow", compression, progress=False)
+        ours = sf.prune(net, "synflow", compression, progress=False, **own(net))
         theirs = obvious.synflow(copy.deepcopy(net), compression, 100, net.input_shape)
         differing = sum(
             int((mine != mask.bool()).sum())
@@ -260,13 +269,17 @@ def why(args) -> list[str]:
     times = {part: [] for part in parts}
     for name in names:
         net, runs = network(name), {part: [] for part in parts}
-        sf.prune(net, "synflow", 1e2, iterations=3)  # the first call in a process imports
+        sf.prune(
+            net, "synflow", 1e2, iterations=3, **own(net)
+        )  # the first call in a process imports
         for _ in range(args.repeats):
             for part, patches in parts.items():
                 with contextlib.ExitStack() as stack:
                     for patch in patches:
                         stack.enter_context(patch)
-                    runs[part].append(seconds(lambda net=net: sf.prune(net, "synflow", 1e2)))
+                    runs[part].append(
+                        seconds(lambda net=net: sf.prune(net, "synflow", 1e2, **own(net)))
+                    )
         for part, found in runs.items():
             times[part].append(statistics.median(found))
     whole = times["all of it"]
