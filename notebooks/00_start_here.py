@@ -26,8 +26,8 @@
 # - Say why one threshold for all layers is unfair to large layers, and why scoring again helps.
 # - Write a pruning method of your own.
 #
-# You need PyTorch, and nothing about pruning. Ten minutes to read; less than a minute to run on two
-# CPU cores.
+# You need PyTorch, and nothing about pruning. Ten minutes to read; about a minute to run on two CPU
+# cores.
 
 # %% [markdown]
 # ## Setup
@@ -104,10 +104,10 @@ print(masks.table().round(5).to_string(index=False))
 # | SynFlow | $\partial\mathcal R/\partial\theta \cdot \theta$, $\mathcal R$ the sum over all paths of the product of their $\lvert\theta\rvert$ | all weights, no data |
 #
 # The first four score once, and that order of the weights holds for every compression. SynFlow
-# removes a few weights, scores again, and goes on. Both kinds are a `trajectory`, one nested family
-# of masks from dense to empty: `path.at(100)` gives the masks at compression 100. (`mode="eval"`:
-# BatchNorm uses its stored statistics while SNIP and GraSP score. That matters; notebook 01 shows how
-# much.)
+# removes some weights, scores the rest again, and goes on. Both kinds are a `trajectory`, one
+# nested family of masks from dense to empty: `path.at(100)` gives the masks at compression 100.
+# (`mode="eval"`: BatchNorm uses its stored statistics while SNIP and GraSP score. That matters;
+# notebook 01 shows how much.)
 
 # %%
 data = sf.data.by_name(settings.scoring_data, size=32, channels=3).to(device)
@@ -161,9 +161,9 @@ print(table[list(paths)].to_string())
 # %% [markdown]
 # ## The race
 #
-# Five methods prune the same small network together; a cross marks the first to lose a whole layer.
-# With a running kernel the slider below moves the compression. The picture after it needs no kernel,
-# and the animation plays anywhere.
+# Five methods prune the same small network together; a cross marks where a method has lost a whole
+# layer. With a running kernel the slider below moves the compression. The picture after it needs no
+# kernel, and the animation plays anywhere.
 
 # %%
 sf.explore.race()
@@ -203,8 +203,8 @@ for method, rows in means.groupby("method", sort=False):
 # Random scores are flat. With all others large layers have small averages, and with SynFlow most of
 # all: its slope is 1, the average is proportional to one over the size of the layer (notebook 02
 # proves it). Under one threshold the large layers lose their weights first: look at the picture of
-# the layers above, magnitude, SNIP and GraSP have emptied just those. With random scores it is the
-# smallest layer that has the fewest chances to keep a weight.
+# the layers above, magnitude, SNIP and GraSP have emptied only such layers. With random scores it
+# is the smallest layer that has the fewest chances to keep a weight.
 #
 # But then SynFlow should fail first of all! It does, if it scores only once:
 

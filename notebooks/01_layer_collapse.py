@@ -172,8 +172,8 @@ print(
 print(f"and are cut before a layer is empty: {bool((others['path'] < others['layer']).all())}")
 
 # %% [markdown]
-# The two criteria disagree for every method but SynFlow, by a factor of 1.5 (GraSP) to 8 (random).
-# Between the two points the network is **disconnected with no layer empty**.
+# The two criteria disagree for every method but SynFlow, by a factor of about 1.5 (GraSP) to 8
+# (random), on average. Between the two points the network is **disconnected with no layer empty**.
 #
 # ## Disconnected with no layer empty
 #
@@ -210,10 +210,11 @@ figure
 
 # %% [markdown]
 # Lines: the paper's VGG-16 on CIFAR-100, mean of three runs with its 95% interval. Chance is 1
-# percent. The one-shot methods reach chance close to where our networks fall apart, and long before
-# a layer is empty. No method shows it better than magnitude: at $10^{2.5}$ all three published runs
-# are at chance, and no layer of theirs was empty. The reverse does not hold: SynFlow is connected up
-# to the last line, but long before that too little is left to tell 100 classes apart.
+# percent. The one-shot methods reach chance within 0.4 decades of where our networks fall apart,
+# and half a decade or more before a layer of theirs is empty. No method shows it better than
+# magnitude: at $10^{2.5}$ all three published runs are at chance, and no layer of theirs was empty.
+# The reverse does not hold: SynFlow is connected up to the last line, but long before that too
+# little is left to tell 100 classes apart.
 
 # %% [markdown]
 # See it on a network small enough to draw: 280 weights in four layers. Filled dots lie on a path from
@@ -237,7 +238,8 @@ sf.explore.collapse_picture("small", "magnitude", compression=10)
 # \approx 1 - \prod_l \left[1 - e^{-N_l/\rho}\right].$$
 #
 # When $\rho$ passes the size of the smallest layer this goes to 1. In VGG-16 that is the first
-# convolution, which reads only three colour channels. A handful of runs scatters around the curve:
+# convolution, which reads only three colour channels. A handful of runs scatters widely (ours
+# happen to lie below the curve):
 
 # %%
 sizes = np.array([weight.numel() for weight in sf.prunable(net).values()])
@@ -293,7 +295,7 @@ print(
 # The paper uses a fixed schedule instead: 100 steps, each leaving the same fraction of the weights.
 # Its steps do not know the cut size. Near $\rho_{max}$ some remove more score than a whole layer
 # carries, and from there on luck decides. In the paper's runs one of three had lost every weight at
-# $10^6$. Two of ours, in float64, at $10^6$ and at $\rho_{max}$:
+# $10^6$. Two networks of ours, in float64, to $10^6$ and to $\rho_{max}$:
 
 # %%
 rows = []
@@ -317,9 +319,9 @@ above = int((fixed["largest prune / cut"] > 1).sum())
 print(f"runs in which some step removes more than a cut: {above} of {len(fixed)}")
 
 # %% [markdown]
-# Every run breaks the condition of the theorem (a ratio above 1 somewhere), and some runs pay for it.
-# Which ones is chaotic: they change with the seed, and with the rounding of the arithmetic. Note that
-# one more weight does not help: what counts is whether a step takes too much.
+# Every run breaks the condition of the theorem (a ratio above 1 somewhere). The condition is
+# sufficient, not necessary: a run that breaks it may lose a layer, or end connected all the same.
+# Which it will be is chaotic: it changes with the seed, and with the rounding of the arithmetic.
 #
 # ## What the score of SNIP depends on
 #
@@ -345,17 +347,19 @@ print("log10 of the compression at which the first layer is empty (paper: in ste
 print(modes.round(2).to_string(index=False))
 
 # %% [markdown]
-# SNIP collapses more than a decade earlier with batch statistics, and only `eval` agrees with the
-# published runs. "SNIP collapses at $10^{3.9}$" is a statement about SNIP *and* the mode in which it
-# was scored. GraSP hardly moves, and its first layer is empty earlier than in the paper in both.
+# SNIP collapses more than a decade earlier with batch statistics, and only `eval` lies where the
+# published runs do. "SNIP collapses at $10^{3.9}$" is a statement about SNIP *and* the mode in
+# which it was scored. GraSP hardly moves, and its first layer is empty earlier than in the paper in
+# both.
 #
 # ## What the paper shows, what we measured
 #
 # The paper's runs lie on a grid, $10^0, 10^{0.25}, \\dots, 10^6$: what happens between two of its
-# compressions shows at the second. So we take the middle of the step for it, and compare with our exact
-# points. From its files: the first compression with an empty layer, and the first from which on
-# accuracy stays at chance (1 percent), beside the point at which our untrained network is cut. Three
-# runs a method are few; where their spread does not allow a verdict, none is given.
+# compressions shows at the second. So we take the middle of the step for it, and compare with our
+# exact points. From its files: the first compression with an empty layer, and the first from which
+# on accuracy stays at chance (1 percent), beside the point at which our untrained network is cut.
+# Three runs a method are few; where the spread of the runs does not allow a verdict, it is
+# *undecided*.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -635,8 +639,8 @@ print(check_protect(protect))
 # ## Takeaways
 #
 # - The critical compression of a one-shot score is a rank; no search is needed to find it.
-# - Always say which criterion. By path the one-shot methods collapse earlier than by layer, and it is
-#   the path that the published accuracies follow.
+# - Always say which criterion. By path the one-shot methods collapse earlier than by layer, and the
+#   published accuracies reach chance near the path, before a layer of theirs is empty.
 # - Random pruning loses the smallest layer, the others lose the largest.
 # - SynFlow reaches $\rho_{max}$ if its steps respect the cut size. A hundred fixed steps do not
 #   guarantee it.

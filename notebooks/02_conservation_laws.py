@@ -27,7 +27,7 @@
 # - Say what biases and BatchNorm add to it, and which popular scores break it.
 # - Explain why a conserved score makes large layers look worthless one weight at a time.
 #
-# Reproduces figures 3 and 4 of the paper. About 1 minute on two CPU cores; 7 GB of memory.
+# Reproduces figures 3 and 4 of the paper. About 2 minutes on one CPU core; 7 GB of memory.
 
 # %% [markdown]
 # ## Setup
@@ -565,9 +565,10 @@ table = sf.paper.agreement_table(rows)
 print(table[["figure", "quantity", "margin", "verdict"]].to_string(index=False))
 
 # %% [markdown]
+# Two lines are *undecided*: a single network has no spread to judge by, however close its slope.
 # One line is *not confirmed*, and the notebook says why: GraSP's own score misses the law by a
-# share $G_l/G$ a layer, which is small, and which the log-log axes of figure 3 hide. The published slope
-# of 1.022 in figure 4 is the same effect, seen in a number.
+# share $G_l/G$ a layer, which is small, and which the log-log axes of figure 3 hide. The published
+# slope of 1.022 in figure 4 is the same effect, seen in a number.
 
 # %% [markdown]
 # ## Exercises

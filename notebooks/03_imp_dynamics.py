@@ -18,7 +18,7 @@
 #
 # ![Accuracy and number of empty layers against compression for iterative magnitude pruning with 1, 3 and 5 iterations: without BatchNorm three iterations reach much further than one; the paper's VGG-11 beside it](../figures/fig5a_imp.png)
 #
-# *Lines are means over seeds, bands their 95% intervals; a cross is a network that is cut in two.*
+# *Lines are means over seeds, bands their 95% intervals; a cross says that all networks are cut in two.*
 #
 # **Learning goals**
 #
@@ -285,18 +285,19 @@ print(f"connected for over 0.4 decades longer: {bool((longer['connected'] > 0.4)
 print(f"above 50 percent for over 0.4: {bool((longer['above 50 percent'] > 0.4).all())}")
 
 # %% [markdown]
-# Without BatchNorm the shape is the paper's: from one iteration to three the collapse moves by about a
-# decade, from three to five by no more than our grid can tell. Rewinding changes *where the network is
-# cut* by no more than a step of the grid; it costs accuracy here, where eight epochs are short and unrewound networks have
-# trained longer. The path is cut long before a layer is empty: with one iteration every network is
-# disconnected at $10^{2.5}$, and none has an empty layer up to $10^3$. (The paper counts empty layers: with
-# one iteration the first appears at $10^{1.9}$, where its accuracy drops to chance.)
+# Without BatchNorm the shape is the paper's: from one iteration to three the collapse moves by 0.8
+# decades or more, from three to five by less than a step of our grid. Rewinding changes *where the
+# network is cut* by no more than a step of the grid; it costs accuracy here, where eight epochs are
+# short and unrewound networks have trained longer. The path is cut long before a layer is empty:
+# with one iteration every network is disconnected at $10^{2.5}$, and none has an empty layer up to
+# $10^3$. (The paper counts empty layers: with one iteration the first appears at $10^{1.9}$, where
+# its accuracy drops to chance.)
 #
-# With BatchNorm, on the same digits, more iterations help the path a little, and whether they help
-# accuracy at $10^2$ three seeds leave undecided: two networks of three gain, one that is connected fails
-# to train. (We tried this network first, because the paper's has BatchNorm; the one without came second.)
-# So our small network with BatchNorm does *not* show clearly what the paper's VGG-11 shows. Why could
-# that be?
+# With BatchNorm, on the same digits, three iterations instead of one lengthen the path on one seed
+# of three, by one step of the grid. Whether they help accuracy at $10^2$ the seeds leave undecided:
+# there both leave all networks connected, and most of them fail to train all the same. (We tried
+# this network first, because the paper's has BatchNorm; the one without came second.) So our small
+# network with BatchNorm does *not* show clearly what the paper's VGG-11 shows. Why could that be?
 #
 # ### What BatchNorm does to the law
 #
@@ -379,11 +380,11 @@ three = reached["connected"].xs(3, level="rounds") - reached["connected"].xs(1, 
 print(f"three iterations instead of one move it by more than 0.6: {bool((three > 0.6).any())}")
 
 # %% [markdown]
-# Training alone moves the point where one-shot magnitude cuts the network by little, in either
-# direction; the change is of the size of the spread over seeds. That is what notebook 00 found for
-# SynFlow: a conserved score that is given *once* still collapses. What helps is to score again,
-# and for magnitude "again" needs training in between, because only training can move the weights of
-# a thinned layer up.
+# Training alone moves the point where one-shot magnitude cuts the network by little: less than 0.4
+# decades on every seed, on average later in the two networks of figure 5a, earlier in that of
+# figure 5b. That is what notebook 00 found for SynFlow: a conserved score that is given *once*
+# still collapses. What helps is to score again, and for magnitude "again" needs training in
+# between, because only training can move the weights of a thinned layer up.
 #
 # For accuracy it is different. Pruned once at the same compression and trained with the same recipe,
 # paired by seed. Where IMP is rewound it restarts from the same initial weights, so that only the mask
@@ -401,8 +402,9 @@ columns = ["network", "compression", "trained - untrained, percent"]
 print(pd.DataFrame(rows, columns=columns).to_string(index=False))
 
 # %% [markdown]
-# Masks from trained weights are better masks, as long as the network is connected. With three seeds
-# the intervals are wide; only those that exclude zero count.
+# All differences are positive, but with three seeds the intervals are wide, and only those that
+# exclude zero count. Where only the mask differs, none does: whether trained weights give *better
+# masks* is not shown here. With BatchNorm the gain is clear, but there IMP has also trained longer.
 #
 # ## What the paper shows, what we measured
 #
@@ -635,7 +637,7 @@ print(check_shrinking(shrinking))
 # - So training moves mean squared weights toward $1 / N_l$, further the smaller the initial weights
 #   were. From Xavier's initialization neither the paper's network nor ours comes close to slope 1.
 # - Prune-train iterations push the collapse to higher compression, from one to three by much, from
-#   three to five by little, rewound or not; in our network with BatchNorm by much less than the paper's.
+#   three to five by little, rewound or not; in our network with BatchNorm by much less than in the paper's.
 # - Training alone hardly moves the collapse of one-shot magnitude. It is scoring again that does, as
 #   with SynFlow, which needs no training for it.
 # - BatchNorm changes the law: each layer's norm is conserved by itself.

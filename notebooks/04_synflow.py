@@ -17,7 +17,7 @@
 #
 # ![Left: compression against iteration of the cut schedule on VGG-16 and ResNet-20, both rising to their largest possible compression. Right: prune size over cut size of the same runs, always below 1](../figures/fig7_cut_schedule.png)
 #
-# *Each step removes just less score than a layer carries, until nothing more can go.*
+# *Each step removes as much score as it can below what a layer carries, until nothing more can go.*
 #
 # **Learning goals**
 #
@@ -129,8 +129,8 @@ for compression in (10, 100, 1000):
 
 # %% [markdown]
 # Float32 could not be compared like this: there rounding decides between weights that score almost
-# alike, and every later step builds on that choice. So wherever masks are compared here, the networks
-# are in float64.
+# alike, and every later step builds on that choice. So the library scores in float64 whatever the
+# network's type, and wherever masks are compared here, the networks are in float64 as well.
 #
 # ## Theorem 3
 #
@@ -300,9 +300,10 @@ sf.figures.save(fig_cut, "fig7_cut_schedule", history)
 fig_cut
 
 # %% [markdown]
-# The first steps are huge, since a fresh network holds many weights that carry next to nothing. Near
-# the end every weight carries a good part of $\mathcal R$, and the steps become small by themselves.
-# Theorem 3 looks at the network; a fixed schedule looks at the clock.
+# The first steps are huge, since a fresh network holds many weights that carry next to nothing.
+# Near the end of VGG-16 every weight carries a good part of $\mathcal R$, and the steps become
+# small by themselves. (In ResNet-20 what is left at last off the shortest path carries little, and
+# goes at once.) Theorem 3 looks at the network; a fixed schedule looks at the clock.
 #
 # ## The fixed schedule at its limit
 #
@@ -350,10 +351,11 @@ sf.figures.save(figure, "fig7_fixed_schedule", pd.concat(fixed, names=["seed"]).
 figure
 
 # %% [markdown]
-# At small compressions a step takes a tiny part of a cut: most of the 100 iterations are wasted
-# there. At the end survivors score almost alike, a share of 13% of the weights is a share of about
-# 13% of the score, and fourteen layers make that more than one cut. Every seed goes above 1 in its
-# last steps. A step above the cut *may* empty a layer; whether it does is luck, and may change with the
+# The very first steps take a small part of a cut. From a compression of about 30 to $10^4$ they
+# take most of one, without knowing it. At the end survivors score almost alike, a share of 13% of
+# the weights is a share of about 13% of the score, and fourteen layers make that more than one cut.
+# Every seed goes above 1 among its last 25 steps. A step above the cut *may* empty a layer, but
+# need not: the theorem promises nothing there. Whether it does is luck, and may change with the
 # rounding of another processor.
 
 # %% [markdown]
@@ -453,9 +455,10 @@ for name, model in deep.items():
 print(pd.DataFrame(rows).to_string(index=False))
 
 # %% [markdown]
-# `sf.score` is finite everywhere, and its float32 scores of one iteration agree with float64 to better
-# than one part in ten thousand. Where the true scores would not fit their type they are stored divided by
-# `2 ** scores.log2_scale`; otherwise `log2_scale` is 0 and they are the true ones.
+# `sf.score` is finite everywhere. It computes in float64 also where the network is in float32, and
+# gives the scores of the float64 network (the last column). Where the true scores would not fit
+# their type, as with 300 layers, they are stored divided by `2 ** scores.log2_scale`; otherwise
+# `log2_scale` is 0 and they are the true ones.
 
 # %% [markdown]
 # ## What the paper shows, what we measured
