@@ -15,10 +15,10 @@
 # drew new initial weights, turned scores upside down, and found that little changed. A third asked how
 # many of the kept weights do anything at all. Here SynFlow, SNIP and magnitude go through these checks.
 #
-# ![Test accuracy against compression for SynFlow's masks and changed ones: with the same units joined at random, or with other initial weights, accuracy stays; with weights at random places in each layer it falls to chance beyond 30. Against effective compression all lie near one curve](../figures/sanity_masks.png)
+# ![Test accuracy against compression for SynFlow's masks and changed ones: with the same units joined at random, or with other initial weights, accuracy stays up to 100; with weights at random places in each layer it falls beyond 30 and is at chance at 300. Against effective compression all lie near one curve](../figures/sanity_masks.png)
 #
-# *Left: some changes of SynFlow's masks cost nothing, others all. Right: the same networks, counting
-# only the weights that lie on some path from input to output.*
+# *Left: up to 100 some changes of SynFlow's masks cost nothing that we can see, others nearly all.
+# Right: the same networks, counting only the weights that lie on some path from input to output.*
 #
 # **Learning goals**
 #
@@ -28,7 +28,7 @@
 # - Judge whether two pruning schedules differ: by their masks, and by what they train to.
 #
 # Everything trained here is the perceptron on digits of notebook 05, which is small; what needs no
-# training uses VGG-16. About 2½ minutes on one CPU core.
+# training uses VGG-16. About 3 minutes on one CPU core.
 
 # %% [markdown]
 # ## Setup
@@ -164,9 +164,10 @@ print(good.rename(columns="{:g}".format).to_string())
 # - **Nor do other initial values, up to 100.** A mask found on other weights trains as well. SynFlow's
 #   scores are made of initial weights, and still we see nothing that the mask knows about them. (At
 #   300 the interval is too wide to say.)
-# - **Nor do other weights**, as long as the units are the same: rewired masks keep up. (With some
-#   thirty intervals, one or two exclude zero by chance.)
-# - **From 30 on the shuffled masks fall**, down to chance. Layer quotas alone are *not* what SynFlow knows.
+# - **Nor do other weights, up to 100**, as long as the units are the same: rewired masks keep up. (At
+#   300 it is undecided. With some thirty intervals, one or two exclude zero by chance.)
+# - **From 30 on the shuffled masks fall**, and are at chance at 300. Layer quotas alone are *not* what
+#   SynFlow knows.
 #
 # So SynFlow's knowledge is quotas *and* units: it puts its weights on few units in each layer. (Which
 # hidden units is arbitrary, since before training all are alike; what counts is how few.) Why does that
@@ -200,7 +201,7 @@ print(f"of it remains less than a half at equal effective compression: {bool(lef
 
 # %% [markdown]
 # At equal effective compression most of the loss is gone. Whether anything is left five seeds do not
-# tell: at 100, near chance, the interval is more than 20 percent wide. Shuffling hurts because it takes
+# tell: at 100, near chance, the interval is some 20 percent wide. Shuffling hurts because it takes
 # weights off the paths; we have no evidence that it also moves them to worse places. What SynFlow
 # knows is how to keep *every* weight at work.
 #
@@ -239,9 +240,9 @@ for (method, change), label in zip(order, mild.index, strict=True):
 # %% [markdown]
 # Upside down, SynFlow is cut apart at once: it now removes the widest paths first, and scores again
 # and again until nothing flows. Magnitude at initialization upside down is as good as magnitude at
-# 10: the size of an initial weight says nothing. For SNIP upside down five seeds leave it undecided.
-# (At compression 100 magnitude and SNIP are near chance before any change, so there is nothing left to
-# lose.)
+# 10: the size of an initial weight says nothing there that is worth 5 percent. For SNIP upside down
+# five seeds leave it undecided. (At compression 100 magnitude and SNIP are near chance before any
+# change, so there is nothing left to lose.)
 #
 # ## Direct and effective compression
 #
@@ -371,8 +372,8 @@ print(f"up to compression 30 accuracy is the same within 5 percent: {same}")
 
 # %% [markdown]
 # Two different masks, and up to compression 30 the same accuracy within 5 percent. This is no longer a
-# surprise: which weights SynFlow takes does not matter there. At 100 and 300 the intervals are wider
-# than that, and whether the schedules differ is undecided.
+# surprise: which weights SynFlow takes does not matter there. At 100 and 300 the intervals reach
+# beyond 5, and whether the schedules differ is undecided.
 #
 # ## What the papers say, what we measured
 #
