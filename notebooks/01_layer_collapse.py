@@ -75,7 +75,7 @@ def network(seed):
 def trajectories(net, seed):
     """Method -> the order in which it removes the weights of `net`."""
     batch = data.scoring_batch(settings.scoring_per_class, seed=seed)
-    # On data float32 takes a third of the time, and the last weight of a layer has the same rank.
+    # On data float32 takes a third of the time, and the last weight of a layer has nearly the same rank.
     types = {"snip": torch.float32, "grasp": torch.float32}
     how = {"mode": "eval", "seed": seed}
     return {m: sf.trajectory(net, m, batch, dtype=types.get(m), **how) for m in METHODS}

@@ -440,7 +440,8 @@ for name, model in deep.items():
     R32, plain = flow(absolute(model))
     R64, _ = flow(absolute(double))
     finite = sum(int(torch.isfinite(score).sum()) for score in plain.values())
-    single, reference = sf.score(model, "synflow"), sf.score(double, "synflow")
+    single = sf.score(model, "synflow", dtype=torch.float32)
+    reference = sf.score(double, "synflow")
     rows.append(
         {
             "network": name,
@@ -455,10 +456,9 @@ for name, model in deep.items():
 print(pd.DataFrame(rows).to_string(index=False))
 
 # %% [markdown]
-# `sf.score` is finite everywhere. It computes in float64 also where the network is in float32, and
-# gives the scores of the float64 network (the last column). Where the true scores would not fit
-# their type, as with 300 layers, they are stored divided by `2 ** scores.log2_scale`; otherwise
-# `log2_scale` is 0 and they are the true ones.
+# `sf.score` is finite everywhere, here in float32, and gives the scores of the float64 network (the last
+# column). Its default computes in float64. Where the true scores would not fit their type they are
+# stored divided by `2 ** scores.log2_scale`; otherwise `log2_scale` is 0 and they are the true ones.
 
 # %% [markdown]
 # ## What the paper shows, what we measured
