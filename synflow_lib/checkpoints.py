@@ -135,11 +135,11 @@ def _read(whole: bytes, device: torch.device | str) -> dict | None:
 
 
 @torch.no_grad()
-def sketch(tensors: Mapping[str, Tensor]) -> dict[str, list]:
+def sketch(tensors: Mapping[str, Tensor], alike: float = _ALIKE) -> dict[str, list]:
     """Names, shapes and two projections of each tensor: what initial weights are known by.
 
     No digest: another processor draws the same random numbers only to within rounding, and a run
-    may move there. Compared to one part in ten thousand of the tensor's norm.
+    may move there. Compared to one part in ten thousand of the tensor's norm, or to ``alike``.
 
     >>> found = sketch({"w": torch.tensor([3.0, 4.0])})
     >>> found["w"][:2]
@@ -150,7 +150,7 @@ def sketch(tensors: Mapping[str, Tensor]) -> dict[str, list]:
         flat = tensor.detach().to("cpu", torch.float64).flatten().nan_to_num(0, 0, 0)
         places = torch.arange(1, len(flat) + 1, dtype=torch.float64)
         parts = float(flat.norm()), float(flat @ places.cos()), float(flat @ places.sin())
-        found[name] = [list(tensor.shape), *parts]
+        found[name] = [list(tensor.shape), *parts, alike]
     return found
 
 
@@ -162,7 +162,8 @@ def _agree(a: object, b: object) -> bool:
     return all(
         a[name][0] == b[name][0]
         and all(
-            abs(x - y) <= _ALIKE * b[name][1] for x, y in zip(a[name][1:], b[name][1:], strict=True)
+            abs(x - y) <= b[name][-1] * b[name][1]
+            for x, y in zip(a[name][1:], b[name][1:], strict=True)
         )
         for name in a
     )

@@ -132,6 +132,9 @@ class Learner(ABC):
         full = {f"float32 {number}": t for number, t in enumerate(self.full.values())}
         return {name: tensor.detach() for name, tensor in (self._tensors() | full).items()}
 
+    def check_copies(self, x: Tensor, found: Tensor) -> None:  # noqa: B027, one has no company
+        """Whether the copies say of images ``x`` what their models say, ``found``."""
+
     def write_back(self) -> None:  # noqa: B027, only copies have something to give back
         """Give every model its trained weights and statistics."""
 
@@ -236,6 +239,23 @@ class Many(Learner):
 
     def _tensors(self) -> dict[str, Tensor]:
         return self.stacked | self.buffers
+
+    @torch.no_grad()
+    def check_copies(self, x: Tensor, found: Tensor) -> None:
+        """ValueError where more than parameters and buffers tells the models apart."""
+        room = 0.01 * float(found.abs().nan_to_num(0, 0, 0).max())  # mixed precision rounds
+        for number, (model, mine) in enumerate(zip(self.models, found, strict=True)):
+            with (
+                same_mode(model),
+                torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp),
+            ):
+                own = model.eval()(x.clone().to(self.dtype))
+            if not torch.allclose(own.float(), mine.float(), 0.01, room, equal_nan=True):
+                raise ValueError(
+                    f"model {number} computes something else than the first one with its weights:"
+                    " they differ in an attribute that is no parameter and no buffer. Make it a"
+                    " buffer (register_buffer), or train the models one by one"
+                )
 
     def finite(self) -> list[bool]:
         """For each copy whether all that it trains is finite."""

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from .batches import first_input
 from .graph import input_shape as find_input_shape
+from .graph import warn
 from .guards import refuse_unfit, warn_of_silence
 from .masks import Masks
 from .methods import Method, SynFlow
@@ -43,7 +44,14 @@ class PruningLoop:
         # What is zero was pruned before, or might as well be: it goes first. A bias starts at zero.
         views = self.work.views(self.work.flat)
         self.alive = {name: bool(view.any()) for name, view in views.items()}
-        start = [(view != 0) | name.endswith("bias") for name, view in views.items()]
+        # A layer of zeros alone is one that starts at zero, such as a head, and not a pruned one.
+        zero = [n for n, alive in self.alive.items() if not alive and not n.endswith("bias")]
+        if zero:
+            warn(
+                f"{zero} hold zeros only: taken as zero-initialized, not as pruned before. What"
+                " scores weights by their values or paths sees nothing there and prunes them first"
+            )
+        start = [(view != 0) | (n in zero) | n.endswith("bias") for n, view in views.items()]
         self.start = torch.cat([part.flatten() for part in start])
         if not bool(self.start.any()):
             self.start.fill_(True)

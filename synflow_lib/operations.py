@@ -22,6 +22,8 @@ from .tracing import DRAWS
 
 Run = Callable[..., Any]
 
+# The second value gives a shape, a type or a device, and none of its numbers.
+_LIKE = frozenset("view_as reshape_as expand_as type_as to".split())
 # What comes out is what came in: paths do not depend on the shape of an activation.
 PASSED = frozenset(
     "relu relu6 leaky_relu elu selu celu gelu silu mish hardswish hardtanh softplus tanh sigmoid"
@@ -167,6 +169,8 @@ class Operations:
         if node.op == "call_module":
             return self._module(node, self.modules[str(node.target)], flows)
         name, plain, one = name_of(node), _plain(node), len(flows) == 1
+        if name in _LIKE and node.args and node.args[0] in self.flows:
+            one = True  # of the second value only its shape or type is used
         if str(node.target).endswith("_") and not node.users:
             raise _refusal(node, f"{node.target}, whose result is read from its argument later")
         place = next((i for i, arg in enumerate(node.args) if arg in self.flows), None)

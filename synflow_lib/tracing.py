@@ -35,16 +35,28 @@ def graph_of(copy: nn.Module) -> fx.GraphModule:
     # through to the original, but two that put things back out of order would leave it replaced.
     with _one_trace, _no_draws() as drew:
         graph = tracer.trace(copy)
+    for node in graph.nodes:
+        _by_position(node)
     traced = fx.GraphModule(copy, graph, type(copy).__name__)
     traced.meta["drew"] = bool(drew)
     return traced
+
+
+def _by_position(node: fx.Node) -> None:
+    """The spelling ``torch.add(input=x, other=y)`` as ``torch.add(x, y)``."""
+    if node.op != "call_function" or node.args or "input" not in node.kwargs:
+        return
+    named = dict(node.kwargs)
+    node.args = tuple(named.pop(name) for name in ("input", "other") if name in named)
+    node.kwargs = named
 
 
 class _Tracer(fx.Tracer):
     """``torch.fx.Tracer``, except for how it learns of calls and of reads of parameters."""
 
     def trace(self, root: nn.Module, concrete_args=None) -> fx.Graph:
-        forward = type(root).forward
+        forward = vars(root).get("forward", type(root).forward)
+        forward = getattr(forward, "__func__", forward)
         self.root = root
         self.root_module_name = root._get_name()
         self.submodule_paths = {module: name for name, module in root.named_modules()}

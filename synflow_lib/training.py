@@ -268,12 +268,18 @@ class Loop:
         self.rows: list[list[list[float]]] = []  # epoch, copy, column
         self.step = 0
         self.past, self.resumed = 0.0, 0  # seconds and epochs of former sessions
-        self._check_classes()
+        self.first = self._first_outputs()
 
-    def _check_classes(self) -> None:
+    def _first_outputs(self) -> Tensor:
+        """What each copy says of two images before training, (copies, 2, classes), checked."""
+        x, _ = next(self.dataset.batches("test", 2))
         with torch.no_grad():
-            x, _ = next(self.dataset.batches("test", 2))
-            outputs = self.learner.forward(x, train=False).shape[-1]
+            found = self.learner.forward(x.clone(), train=False)
+        self._check_classes(found.shape[-1])
+        self.learner.check_copies(x, found)
+        return found
+
+    def _check_classes(self, outputs: int) -> None:
         if outputs < self.dataset.num_classes:
             raise ValueError(
                 f"the network has {outputs} outputs, {self.dataset.name} has"
@@ -406,6 +412,8 @@ class Loop:
             "data": self.dataset.fingerprint,
             "masks": [None if each is None else each.digest[:16] for each in masks],
             "weights": sketch(self.learner.state()),
+            # Equal weights in another network; other devices round, and in mixed precision.
+            "outputs": sketch({"logits": self.first}, alike=0.05),
         }
 
 
