@@ -418,6 +418,8 @@ after_one, after_three = (
 )
 rows = []
 for each in grid.networks:
+    if each.options.get("batch_norm"):
+        continue  # whether these train at 10^2 changes with the seed and the processor: no verdict
     own = table[table["panel"] == f"{each.label}\nnot rewound"]
     own = own.assign(method=own["rounds"].astype(str))
     rows.append(
@@ -430,9 +432,6 @@ for each in grid.networks:
             margin=5,
             margin_reason=WHY_5,
             conditions=f"{each.model} on {grid.dataset}, not rewound",
-            reason="not known: a connected network with BatchNorm fails to train at this scale"
-            if each.options.get("batch_norm")
-            else "",
         )
     )
 setting = f"{drift.model} on {drift.dataset}"
