@@ -38,7 +38,7 @@ class Saliency(Method):
         self.loss = context.loss
         if isinstance(self.loss, nn.Module):  # its class weights go with the scores' type
             self.loss = copy.deepcopy(self.loss).to(work.flat.dtype)
-        unfold_small_maps_(work.net)
+        unfold_small_maps_(work.net, work.flat.dtype)
         work.net.train((context.mode or self.mode) == "train")
         for parameter in work.parameters:
             parameter.requires_grad_(True)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .batches import check_output
 from .masks import Masks
 from .recipes import Recipe
+from .unfolded import unfolded
 
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes of a number -> as integers
 
@@ -178,7 +179,9 @@ class One(Learner):
         self.model.train(train)
         if self.channels_last and x.dim() == 4:
             x = x.contiguous(memory_format=torch.channels_last)
-        return check_output(self.run(x[0] if own else x)).unsqueeze(0)
+        half = self.amp_dtype if self.amp and self.run is self.model else torch.float32
+        with unfolded(self.model, half):
+            return check_output(self.run(x[0] if own else x)).unsqueeze(0)
 
     def finite(self) -> list[bool]:
         """For each copy whether all that it trains is finite."""

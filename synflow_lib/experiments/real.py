@@ -19,7 +19,7 @@ import math
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,9 @@ from ..surgery import flops
 from ..sweep import sweep
 
 DATASET = "cifar10_jpeg"
-# One recipe for all methods, chosen on the dense network alone; the paper trains 160 epochs.
+# One recipe for all methods, chosen on dense networks alone (`part_search`); the paper trains 160
+# epochs.
+RATES = (0.1, 0.05, 0.2)
 RECIPE = Recipe(10, 0.1, 128, weight_decay=5e-4, one_cycle=True, augment=True)
 RESNET = RECIPE
 IMP = Recipe(4, 0.1, 128, weight_decay=5e-4, one_cycle=True, augment=True)
@@ -78,6 +80,18 @@ class Point:
     run: Run
 
 
+def part_search(seed: int) -> Iterator[Point]:
+    """Dense networks, 4 epochs, at each of `RATES`; with one seed.
+
+    >>> [(point.run.model, point.label) for point in part_search(0)][:2]
+    [('vgg11', 'rate 0.1'), ('vgg11', 'rate 0.05')]
+    """
+    for model, rate in itertools.product(("vgg11", "resnet20"), RATES if seed == 0 else ()):
+        recipe = replace(RECIPE, epochs=4, learning_rate=rate)
+        run = Run(DATASET, model, "dense", 1.0, recipe=recipe, seed=seed, amp=True)
+        yield Point("search", f"rate {rate}", run)
+
+
 def part_a(seed: int) -> Iterator[Point]:
     """VGG-11 (BN), seven curves from 10^0 to 10^3 in half decades: figure 6.
 
@@ -86,9 +100,10 @@ def part_a(seed: int) -> Iterator[Point]:
     """
     make = functools.partial(Run, DATASET, "vgg11", recipe=RECIPE, seed=seed, amp=True)
     yield Point("a", "dense", make("dense", 1.0))
-    for alpha in (2.0, 3.0, 1.0, 2.5, 1.5, 0.5):
-        for label, variant in (EVAL | TRAIN).items():
-            yield Point("a", label, make(compression=10.0**alpha, **variant))
+    for alphas in ((2.0, 3.0, 2.5), (1.0, 1.5, 0.5)):
+        for variants, alpha in itertools.product((EVAL, TRAIN), alphas):
+            for label, variant in variants.items():
+                yield Point("a", label, make(compression=10.0**alpha, **variant))
 
 
 def part_b(seed: int) -> Iterator[Point]:
@@ -121,7 +136,7 @@ def part_d(seed: int) -> Iterator[Point]:
             yield Point("d", label, make(10.0**alpha, iterations=rounds, rewind=rewind))
 
 
-PARTS = {"a": part_a, "b": part_b, "c": part_c, "d": part_d}
+PARTS = {"search": part_search, "a": part_a, "b": part_b, "c": part_c, "d": part_d}
 
 
 def points(seeds: int, parts: Iterable[str] = tuple(PARTS)) -> list[Point]:
