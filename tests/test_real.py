@@ -103,3 +103,9 @@ def test_recorded_says_what_is_wrong(tmp_path):
     (tmp_path / "b.jsonl").write_text("{}\n")
     with pytest.raises(ValueError, match=r"line 1 of .*b\.jsonl"):
         recorded("figure1", tmp_path)
+
+
+def test_the_search_is_exported_too(tmp_path):
+    """A part with a name of several letters."""
+    assert real.export(tmp_path / "store", tmp_path / "results", 1) == {}
+    assert len(real.points(1, ["search"])) == 6

@@ -40,9 +40,9 @@ DATASET = "cifar10_jpeg"
 # One recipe for all methods, chosen on dense networks alone (`part_search`); the paper trains 160
 # epochs.
 RATES = (0.1, 0.05, 0.2)
-RECIPE = Recipe(10, 0.1, 128, weight_decay=5e-4, one_cycle=True, augment=True)
+RECIPE = Recipe(10, 0.2, 128, weight_decay=5e-4, one_cycle=True, augment=True)
 RESNET = RECIPE
-IMP = Recipe(4, 0.1, 128, weight_decay=5e-4, one_cycle=True, augment=True)
+IMP = Recipe(4, 0.2, 128, weight_decay=5e-4, one_cycle=True, augment=True)
 IMP_DATA: dict[str, int] = {}  # images of part d, all of them
 
 # As the paper scored, and as SNIP's and GraSP's authors did.
@@ -252,7 +252,7 @@ def export(store: str | Path, folder: str | Path, seeds: int = 3) -> dict[str, i
     records, before, counts = Store(store).records(), exported(folder), {}
     for part in PARTS:
         lines = []
-        for point in points(seeds, part):
+        for point in points(seeds, [part]):
             key = point.run.key
             if records.get(key, {}).get("status") == "done":
                 lines.append(json.dumps(_line(point, records[key]), separators=(",", ":")))
