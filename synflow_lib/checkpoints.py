@@ -77,7 +77,7 @@ class Checkpoint:
             return None
         theirs = content.pop("identity")
         for key in self.identity | theirs:
-            if not _agree(theirs.get(key), self.identity.get(key)):
+            if not agree(theirs.get(key), self.identity.get(key)):
                 raise ForeignCheckpointError(
                     f"the checkpoint {self.path} belongs to another run: {key} is"
                     f" {_short(theirs.get(key))} there and {_short(self.identity.get(key))} here."
@@ -154,7 +154,12 @@ def sketch(tensors: Mapping[str, Tensor], alike: float = _ALIKE) -> dict[str, li
     return found
 
 
-def _agree(a: object, b: object) -> bool:
+def agree(a: object, b: object) -> bool:
+    """Whether two values are equal, or two `sketch` of the same tensors up to rounding.
+
+    >>> agree(sketch({"w": torch.ones(2)}), sketch({"w": torch.ones(2) + 1e-7}))
+    True
+    """
     if not isinstance(a, dict) or not isinstance(b, dict):
         return a == b
     if list(a) != list(b):

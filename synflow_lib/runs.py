@@ -216,10 +216,11 @@ def _whole(name: str, value: object, least: float) -> int:
 def network_fingerprint(
     run: Run, dataset: Dataset, models: Mapping[str, Make]
 ) -> tuple[nn.Module, dict]:
-    """A run's network for seed 0, and its fingerprint: its code, its layers, its weights."""
+    """A run's network for seed 0, and its fingerprint: its code, layers, weights and outputs."""
     given = models.get(run.model)
     net = dataclasses.replace(run, seed=0).make(dataset, models)
-    return net, {"made by": None if given is None else of_code(given), **of_network(net)}
+    made_by = None if given is None else of_code(given)
+    return net, {"made by": made_by, **of_network(net, dataset.input_shape)}
 
 
 def method_fingerprint(name: str) -> dict | str:

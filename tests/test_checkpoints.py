@@ -187,9 +187,9 @@ def test_sketches_tell_weights_apart():
         "one": weight.clone().index_put_((torch.tensor(3), torch.tensor(4)), torch.tensor(5.0)),
     }  # fmt: skip
     mine = sketch({"w": weight})
-    assert all(checkpoints._agree(mine, sketch({"w": each})) for each in same.values())
-    assert not any(checkpoints._agree(mine, sketch({"w": each})) for each in others.values())
-    assert not checkpoints._agree(mine, sketch({"v": weight}))
+    assert all(checkpoints.agree(mine, sketch({"w": each})) for each in same.values())
+    assert not any(checkpoints.agree(mine, sketch({"w": each})) for each in others.values())
+    assert not checkpoints.agree(mine, sketch({"v": weight}))
 
 
 # ------------------------------------------------------------------------- damage
