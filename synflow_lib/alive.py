@@ -51,10 +51,14 @@ def learner_for(
     recipe: Recipe,
     *,
     compact: bool | None,
+    watched: bool = False,
     amp: bool | None = None,
     compile: bool = False,
 ) -> Learner:
     """The learner of one network: `Alive` if ``compact``, or if None and it pays; else `One`.
+
+    ``watched`` says that a callback will see the network: where not asked for, no smaller one is
+    trained in its place, into which what the callback writes could not be carried.
 
     Raises:
         ValueError: with ``compact=True``, a network whose dead units cannot be told or taken out.
@@ -65,7 +69,10 @@ def learner_for(
     options, shape = {"amp": amp, "compile": compile}, dataset.input_shape
     passes = 3.0 * len(dataset.train_y) * recipe.epochs  # forward, and twice as much back
     if compact or (
-        compact is None and masks is not None and passes * _bound(model, shape) > _SAVED
+        compact is None
+        and not watched
+        and masks is not None
+        and passes * _bound(model, shape) > _SAVED
     ):
         try:
             kept = Masks.ones(model) if masks is None else masks
@@ -170,6 +177,29 @@ class Alive(One):
         for name, rows in self.parts.fading.items():
             self._fade(self.whole.get_submodule(name), self.start[name], rows)
         self.whole.train(self.model.training)
+        self.given = self._seen()
+
+    def read_back(self, optimizer: torch.optim.Optimizer) -> None:
+        """ValueError where the whole network is not what was given back.
+
+        A bias written into a unit that is silent could wake it, and it is not here.
+        """
+        now = self._seen()
+        changed = [name for name in now | self.given if not _equal(now, self.given, name)]
+        if changed:
+            raise ValueError(
+                f"after_epoch changed {changed[0] or 'the network'}, of which a smaller copy is"
+                " trained; use compact=False, or only look at the network there"
+            )
+
+    def _seen(self) -> dict[str, Tensor | str]:
+        """What training depends on: tensors by name, and layers with their settings as text."""
+        tensors = {name: tensor.clone() for name, tensor in self.whole.state_dict().items()}
+        frozen = {
+            f"requires_grad of {name}": str(parameter.requires_grad)
+            for name, parameter in self.whole.named_parameters()
+        }
+        return tensors | frozen | {"": repr(self.whole)}
 
     @staticmethod
     def _fade(norm: nn.Module, start: dict[str, Tensor], rows: Tensor) -> None:
@@ -182,6 +212,13 @@ class Alive(One):
             factor = (1.0 - norm.momentum) ** batches
         for name in ("running_mean", "running_var"):
             getattr(norm, name)[rows] = start[name][rows] * factor
+
+
+def _equal(a: dict, b: dict, name: str) -> bool:
+    mine, theirs = a.get(name), b.get(name)
+    if not isinstance(mine, Tensor) or not isinstance(theirs, Tensor):
+        return mine is theirs or (type(mine) is type(theirs) and mine == theirs)
+    return mine.shape == theirs.shape and torch.allclose(mine, theirs, 0, 0, equal_nan=True)
 
 
 def living_parts(
@@ -239,6 +276,7 @@ def living_parts(
         small_exact = cut_out(exact, wires, stays)
         x = torch.randn(4, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         with own_random_numbers(0):
+            _refuse_constants(exact, wires, x)
             _compare_training(exact, small_exact, masks, index, aside, x)
     except RuntimeError as error:  # a size that is written into the forward pass
         raise ValueError(f"the network cannot run with fewer units ({error})") from error
@@ -375,6 +413,30 @@ def _indices(model: nn.Module, wires: Wiring, stays: np.ndarray) -> dict[str, tu
             two = tensor.dim() > 1
             index[owner + kind] = (rows[:, None], chosen(part.reads)) if two else (rows,)
     return index
+
+
+@torch.no_grad()
+def _refuse_constants(net: nn.Module, wires: Wiring, x: Tensor) -> None:
+    """ValueError where BatchNorm sees a constant: what it makes of it is rounding, and may learn.
+
+    Nothing but the bias of a layer reaches such a channel. Its mean rounds otherwise among fewer
+    channels, and ReLU behind a beta of zero lets the gradient through or not by that.
+    """
+    net = copy.deepcopy(net).train()
+    for norm in wires.norms:
+
+        def look(_, inputs: tuple[Tensor, ...], name: str = norm.name) -> None:
+            values = inputs[0].transpose(0, 1).flatten(1)
+            size, room = values.abs().amax(1), values.amax(1) - values.amin(1)
+            if bool(((size > 0) & (room <= _TOLERANCE * size)).any()):
+                raise ValueError(
+                    "without its dead units the network would train otherwise: in train mode the"
+                    f" BatchNorm {name} makes rounding errors of a channel that is constant (it"
+                    " has a bias and no inputs); use compact=False, or bias=False before BatchNorm"
+                )
+
+        net.get_submodule(norm.name).register_forward_pre_hook(look)
+    net(x)
 
 
 def _compare_training(
