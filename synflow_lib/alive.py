@@ -42,6 +42,7 @@ _LITTLE = 0.05  # of the multiply-adds: a smaller saving is none
 _SAVED = 1e12  # multiply-adds in all of training: about what a core does while parts are found
 _ASIDE = "kept_off_path"  # name of the vector of weights that no path reaches
 _TOLERANCE = 1e-9  # of gradients in float64, relative to the largest
+_CHANCE = 1e-6  # of gradients, between two disturbances of the size of rounding
 
 
 def learner_for(
@@ -276,7 +277,7 @@ def living_parts(
         small_exact = cut_out(exact, wires, stays)
         x = torch.randn(4, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         with own_random_numbers(0):
-            _refuse_constants(exact, wires, x)
+            _refuse_chance(exact, wires, x)
             _compare_training(exact, small_exact, masks, index, aside, x)
     except RuntimeError as error:  # a size that is written into the forward pass
         raise ValueError(f"the network cannot run with fewer units ({error})") from error
@@ -384,6 +385,8 @@ def _constants(
         for norm in wires.norms:
             loud = (seen[norm.name] != 0).transpose(0, 1).flatten(1).any(1).numpy()
             silent[norm.name] &= ~loud
+            # Running means lag behind a constant that decays: silence does not last.
+            sounding[norm.reads[loud]] = True
         found = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
         gradients = dict(zip(parameters, found, strict=True))
         for part in [*wires.layers, *wires.norms]:
@@ -415,28 +418,41 @@ def _indices(model: nn.Module, wires: Wiring, stays: np.ndarray) -> dict[str, tu
     return index
 
 
-@torch.no_grad()
-def _refuse_constants(net: nn.Module, wires: Wiring, x: Tensor) -> None:
-    """ValueError where BatchNorm sees a constant: what it makes of it is rounding, and may learn.
+def _refuse_chance(net: nn.Module, wires: Wiring, x: Tensor) -> None:
+    """ValueError where rounding decides which gradients flow.
 
-    Nothing but the bias of a layer reaches such a channel. Its mean rounds otherwise among fewer
-    channels, and ReLU behind a beta of zero lets the gradient through or not by that.
+    What batch statistics make of a constant is rounding, other among fewer channels; ReLU behind a
+    beta of zero lets the gradient through or not by its sign.
     """
-    net = copy.deepcopy(net).train()
-    for norm in wires.norms:
+    net, constant = copy.deepcopy(net), {}
+    generator = torch.Generator().manual_seed(0)
 
-        def look(_, inputs: tuple[Tensor, ...], name: str = norm.name) -> None:
-            values = inputs[0].transpose(0, 1).flatten(1)
-            size, room = values.abs().amax(1), values.amax(1) - values.amin(1)
-            if bool(((size > 0) & (room <= _TOLERANCE * size)).any()):
-                raise ValueError(
-                    "without its dead units the network would train otherwise: in train mode the"
-                    f" BatchNorm {name} makes rounding errors of a channel that is constant (it"
-                    " has a bias and no inputs); use compact=False, or bias=False before BatchNorm"
-                )
+    def disturb(norm: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+        values = inputs[0].detach().transpose(0, 1).flatten(1)
+        size, room = values.abs().amax(1), values.amax(1) - values.amin(1)
+        where = (size > 0) & (room <= _TOLERANCE * size)
+        constant[norm] = bool(where.any()) or constant.get(norm, False)
+        shape = (1, -1, *[1] * (inputs[0].dim() - 2))
+        noise = torch.randn(inputs[0].shape, generator=generator, dtype=x.dtype) * 1e-14
+        return inputs[0] + noise * (size * where).view(shape)
 
-        net.get_submodule(norm.name).register_forward_pre_hook(look)
-    net(x)
+    names = {net.get_submodule(norm.name): norm.name for norm in wires.norms}
+    for norm in names:
+        norm.register_forward_pre_hook(disturb)
+    with torch.no_grad():
+        net.train()(x)
+    at = next((names[norm] for norm, found in constant.items() if found), None)
+    if at is None:
+        return
+    _, wanted = _outputs_and_gradients(net, x)
+    _, got = _outputs_and_gradients(net, x)
+    largest = max(float(gradient.abs().max()) for gradient in wanted.values() if gradient.numel())
+    if any(bool(((got[n] - wanted[n]).abs() > _CHANCE * largest).any()) for n in wanted):
+        raise ValueError(
+            "without its dead units the network would train otherwise: in train mode BatchNorm"
+            f" ({at}) makes rounding errors of a channel that is constant, and gradients depend on"
+            " them; use compact=False, or layers without bias in front of BatchNorm"
+        )
 
 
 def _compare_training(
