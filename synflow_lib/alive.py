@@ -42,6 +42,7 @@ _LITTLE = 0.05  # of the multiply-adds: a smaller saving is none
 _SAVED = 1e12  # multiply-adds in all of training: about what a core does while parts are found
 _ASIDE = "kept_off_path"  # name of the vector of weights that no path reaches
 _TOLERANCE = 1e-9  # of gradients in float64, relative to the largest
+_CHANCE = 1e-6  # of gradients, between two disturbances of the size of rounding
 
 
 def learner_for(
@@ -51,10 +52,14 @@ def learner_for(
     recipe: Recipe,
     *,
     compact: bool | None,
+    watched: bool = False,
     amp: bool | None = None,
     compile: bool = False,
 ) -> Learner:
     """The learner of one network: `Alive` if ``compact``, or if None and it pays; else `One`.
+
+    ``watched`` says that a callback will see the network: where not asked for, no smaller one is
+    trained in its place, into which what the callback writes could not be carried.
 
     Raises:
         ValueError: with ``compact=True``, a network whose dead units cannot be told or taken out.
@@ -65,7 +70,10 @@ def learner_for(
     options, shape = {"amp": amp, "compile": compile}, dataset.input_shape
     passes = 3.0 * len(dataset.train_y) * recipe.epochs  # forward, and twice as much back
     if compact or (
-        compact is None and masks is not None and passes * _bound(model, shape) > _SAVED
+        compact is None
+        and not watched
+        and masks is not None
+        and passes * _bound(model, shape) > _SAVED
     ):
         try:
             kept = Masks.ones(model) if masks is None else masks
@@ -170,6 +178,29 @@ class Alive(One):
         for name, rows in self.parts.fading.items():
             self._fade(self.whole.get_submodule(name), self.start[name], rows)
         self.whole.train(self.model.training)
+        self.given = self._seen()
+
+    def read_back(self, optimizer: torch.optim.Optimizer) -> None:
+        """ValueError where the whole network is not what was given back.
+
+        A bias written into a unit that is silent could wake it, and it is not here.
+        """
+        now = self._seen()
+        changed = [name for name in now | self.given if not _equal(now, self.given, name)]
+        if changed:
+            raise ValueError(
+                f"after_epoch changed {changed[0] or 'the network'}, of which a smaller copy is"
+                " trained; use compact=False, or only look at the network there"
+            )
+
+    def _seen(self) -> dict[str, Tensor | str]:
+        """What training depends on: tensors by name, and layers with their settings as text."""
+        tensors = {name: tensor.clone() for name, tensor in self.whole.state_dict().items()}
+        frozen = {
+            f"requires_grad of {name}": str(parameter.requires_grad)
+            for name, parameter in self.whole.named_parameters()
+        }
+        return tensors | frozen | {"": repr(self.whole)}
 
     @staticmethod
     def _fade(norm: nn.Module, start: dict[str, Tensor], rows: Tensor) -> None:
@@ -182,6 +213,13 @@ class Alive(One):
             factor = (1.0 - norm.momentum) ** batches
         for name in ("running_mean", "running_var"):
             getattr(norm, name)[rows] = start[name][rows] * factor
+
+
+def _equal(a: dict, b: dict, name: str) -> bool:
+    mine, theirs = a.get(name), b.get(name)
+    if not isinstance(mine, Tensor) or not isinstance(theirs, Tensor):
+        return mine is theirs or (type(mine) is type(theirs) and mine == theirs)
+    return mine.shape == theirs.shape and torch.allclose(mine, theirs, 0, 0, equal_nan=True)
 
 
 def living_parts(
@@ -239,6 +277,7 @@ def living_parts(
         small_exact = cut_out(exact, wires, stays)
         x = torch.randn(4, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         with own_random_numbers(0):
+            _refuse_chance(exact, wires, x)
             _compare_training(exact, small_exact, masks, index, aside, x)
     except RuntimeError as error:  # a size that is written into the forward pass
         raise ValueError(f"the network cannot run with fewer units ({error})") from error
@@ -346,6 +385,8 @@ def _constants(
         for norm in wires.norms:
             loud = (seen[norm.name] != 0).transpose(0, 1).flatten(1).any(1).numpy()
             silent[norm.name] &= ~loud
+            # Running means lag behind a constant that decays: silence does not last.
+            sounding[norm.reads[loud]] = True
         found = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
         gradients = dict(zip(parameters, found, strict=True))
         for part in [*wires.layers, *wires.norms]:
@@ -375,6 +416,43 @@ def _indices(model: nn.Module, wires: Wiring, stays: np.ndarray) -> dict[str, tu
             two = tensor.dim() > 1
             index[owner + kind] = (rows[:, None], chosen(part.reads)) if two else (rows,)
     return index
+
+
+def _refuse_chance(net: nn.Module, wires: Wiring, x: Tensor) -> None:
+    """ValueError where rounding decides which gradients flow.
+
+    What batch statistics make of a constant is rounding, other among fewer channels; ReLU behind a
+    beta of zero lets the gradient through or not by its sign.
+    """
+    net, constant = copy.deepcopy(net), {}
+    generator = torch.Generator().manual_seed(0)
+
+    def disturb(norm: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+        values = inputs[0].detach().transpose(0, 1).flatten(1)
+        size, room = values.abs().amax(1), values.amax(1) - values.amin(1)
+        where = (size > 0) & (room <= _TOLERANCE * size)
+        constant[norm] = bool(where.any()) or constant.get(norm, False)
+        shape = (1, -1, *[1] * (inputs[0].dim() - 2))
+        noise = torch.randn(inputs[0].shape, generator=generator, dtype=x.dtype) * 1e-14
+        return inputs[0] + noise * (size * where).view(shape)
+
+    names = {net.get_submodule(norm.name): norm.name for norm in wires.norms}
+    for norm in names:
+        norm.register_forward_pre_hook(disturb)
+    with torch.no_grad():
+        net.train()(x)
+    at = next((names[norm] for norm, found in constant.items() if found), None)
+    if at is None:
+        return
+    _, wanted = _outputs_and_gradients(net, x)
+    _, got = _outputs_and_gradients(net, x)
+    largest = max(float(gradient.abs().max()) for gradient in wanted.values() if gradient.numel())
+    if any(bool(((got[n] - wanted[n]).abs() > _CHANCE * largest).any()) for n in wanted):
+        raise ValueError(
+            "without its dead units the network would train otherwise: in train mode BatchNorm"
+            f" ({at}) makes rounding errors of a channel that is constant, and gradients depend on"
+            " them; use compact=False, or layers without bias in front of BatchNorm"
+        )
 
 
 def _compare_training(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ def imp(
         compact: as in `train`, for the pruned rounds; with a ``rewind`` from 1 they are trained
             whole, for the optimizer remembers gradients of units that are dead by now.
         checkpoint, save_every: as in `train`, for all rounds together.
-        after_epoch: called with (round, epoch, model).
+        after_epoch: called with (round, epoch, model); what it writes counts, as in `train`.
 
     Returns:
         ``rounds + 1`` records, the dense training first; fewer where a training diverges, which
@@ -95,12 +96,15 @@ def imp(
     [1, 2, 4]
     """
 
+    watched = after_epoch is not None
+
     def call(number: int, epoch: int) -> None:
-        if after_epoch is not None:
-            after_epoch(number, epoch, model)
+        after_epoch(number, epoch, model)
 
     def living(_, masks: list[Masks]) -> Learner:
-        return learner_for(model, masks[0], dataset, recipe, compact=compact, amp=amp)
+        return learner_for(
+            model, masks[0], dataset, recipe, compact=compact, watched=watched, amp=amp
+        )
 
     if compact and rewind:
         raise ValueError(
@@ -110,7 +114,8 @@ def imp(
         return _run(
             lambda _, masks: One(model, masks, amp=amp), [model], dataset, recipe, [compression],
             rounds=rounds, rewind=rewind, seeds=[whole(seed, "seed")], keep=keep, living=living,
-            checkpoint=checkpoint, save_every=save_every, after_epoch=call,
+            checkpoint=checkpoint, save_every=save_every,
+            after_epoch=call if watched else None,
         )[0]  # fmt: skip
 
 
@@ -236,12 +241,7 @@ def _run(
 
         loop.save = save
         if after_epoch is not None:
-
-            def call(epoch: int, number=number, loop=loop) -> None:
-                loop.learner.write_back()
-                after_epoch(number, epoch)
-
-            loop.after_epoch = call
+            loop.after_epoch = functools.partial(after_epoch, number)
         try:
             trainings = loop.run()
         finally:  # also of what an interrupted training has reached

@@ -76,7 +76,7 @@ class Learner(ABC):
         step below the last bit would be lost (bfloat16, 15 epochs at rate 0.001: 74 for 86
         percent), and Adam's squares are below the smallest float16.
         """
-        if not self.parameters:
+        if not any(parameter.requires_grad for parameter in self.parameters):
             raise ValueError(
                 f"{self.name} has no parameter that requires a gradient; nothing to train"
             )
@@ -140,6 +140,18 @@ class Learner(ABC):
         """Give every model its trained weights and statistics."""
 
     @torch.no_grad()
+    def read_back(self, optimizer: torch.optim.Optimizer) -> None:
+        """Take over what a callback wrote into the weights, except where nothing stays."""
+        for parameter, full in self.full.items():
+            written = full.to(parameter.dtype) != parameter
+            full.copy_(torch.where(written, parameter.float(), full))
+        if optimizer.state and optimizer.defaults.get("momentum"):
+            for parameter in self.parameters:  # torch's fused SGD wants none or all to have one
+                stepped = self.full.get(parameter, parameter)
+                optimizer.state[stepped].setdefault("momentum_buffer", torch.zeros_like(stepped))
+        self.apply_masks(optimizer)
+
+    @torch.no_grad()
     def load_state(self, state: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
         """Back to an earlier `state`, under the present masks, with what ``optimizer`` remembers.
 
@@ -169,7 +181,7 @@ class One(Learner):
         self.channels_last = self.device.type == "cuda" or (maps and (self.amp or channels_last))
         if self.channels_last:
             model.to(memory_format=torch.channels_last)
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.parameters = list(model.parameters())  # a callback may thaw those that are frozen
         if masks is not None:
             masks[0].apply_(model)
             self.masked = [(p, _bits(masks[0][n], p)) for n, p in masks[0].parameters_of(model)]
@@ -185,7 +197,18 @@ class One(Learner):
 
     def finite(self) -> list[bool]:
         """For each copy whether all that it trains is finite."""
-        return [all(bool(parameter.isfinite().all()) for parameter in self.parameters)]
+        trained = (parameter for parameter in self.parameters if parameter.requires_grad)
+        return [all(bool(parameter.isfinite().all()) for parameter in trained)]
+
+    def read_back(self, optimizer: torch.optim.Optimizer) -> None:
+        """Take over what a callback wrote into the weights, except where nothing stays."""
+        found = map(id, self.model.parameters())
+        if [*found] != [*map(id, self.parameters)]:
+            raise ValueError(
+                f"after_epoch replaced parameters of {self.name}, which the optimizer would not"
+                " see; write into them instead (parameter.data.copy_)"
+            )
+        super().read_back(optimizer)
 
     def _tensors(self) -> dict[str, Tensor]:
         return self.model.state_dict()

@@ -95,7 +95,8 @@ def train(
             give its weights back to ``model`` (before each ``after_epoch``, and at the end). What
             the masks keep but no path reaches does not learn; weight decay shrinks it as ever.
             BatchNorm statistics of units that do not reach the output stay as they were. A
-            checkpoint holds the smaller network. None: where training is long and it pays.
+            checkpoint holds the smaller network. None: where training is long and it pays, and
+            no ``after_epoch`` may write into the model.
         amp: mixed precision (bfloat16, or float16 with scaled gradients where the GPU is too old);
             None: on a GPU.
         compile: run the network through ``torch.compile``.
@@ -105,6 +106,8 @@ def train(
             device). A damaged one is set aside with a warning, and the run starts afresh; a disk
             that is full is a warning too.
         after_epoch: called with (epoch, model) before training, as epoch 0, and after each epoch.
+            What it writes into weights and statistics, or freezes, counts from there on, except
+            that pruned weights stay zero; with ``compact=True`` it may only look.
         progress: show a bar.
 
     Returns:
@@ -116,8 +119,9 @@ def train(
 
     Raises:
         ValueError: masks of another network, a network with fewer outputs than classes or with
-            nothing to train, a checkpoint that belongs to another run; with ``compact=True`` a
-            network whose dead units cannot be taken out.
+            nothing to train, a checkpoint that belongs to another run, an ``after_epoch`` that
+            replaces parameters; with ``compact=True`` a network whose dead units cannot be taken
+            out, or an ``after_epoch`` that changes it.
         TypeError: a network whose output is not one tensor.
 
     Paper: appendix, hyper-parameters; figures 1 and 6.
@@ -131,15 +135,11 @@ def train(
     """
     with same_mode(model), gradients(model):
         learner = learner_for(
-            model, masks, dataset, recipe, compact=compact, amp=amp, compile=compile
-        )
+            model, masks, dataset, recipe, compact=compact, watched=after_epoch is not None,
+            amp=amp, compile=compile,
+        )  # fmt: skip
         loop = Loop(learner, dataset, recipe, [whole(seed, "seed")])
-
-        def call(epoch: int) -> None:
-            learner.write_back()
-            after_epoch(epoch, model)
-
-        loop.after_epoch = after_epoch and call
+        loop.after_epoch = after_epoch and (lambda epoch: after_epoch(epoch, model))
         try:
             return _fit(loop, [masks], checkpoint, save_every, progress)[0]
         finally:  # also of what an interrupted training has reached
@@ -360,7 +360,9 @@ class Loop:
         held_out = _evaluate(self.learner, self.dataset, "test", len(self.seeds))
         self.rows.append([[epoch, rate, *a, *b] for a, b in zip(seen, held_out, strict=True)])
         if self.after_epoch is not None:
+            self.learner.write_back()
             self.after_epoch(epoch)
+            self.learner.read_back(self.optimizer)
 
     def reasons(self) -> list[str | None]:
         """Why each copy ended early; None while it is well."""

@@ -63,7 +63,8 @@ NETWORKS = {
     ),
     "LeakyReLU": lambda: seeded(
         lambda: nn.Sequential(
-            *(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.LeakyReLU(), nn.Conv2d(8, 8, 3)),
+            *(nn.Conv2d(1, 8, 3, bias=False), nn.BatchNorm2d(8), nn.LeakyReLU()),
+            nn.Conv2d(8, 8, 3),
             *(nn.Sigmoid(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(32, 10)),
         )
     ),
@@ -236,6 +237,86 @@ def test_the_whole_network_is_seen_after_each_epoch_and_left_in_its_mode():
         assert torch.allclose(weight, other, rtol=1e-8, atol=1e-10)
     sf.train(net, masks, DIGITS, RECIPE, compact=True)
     assert not net.training
+
+
+def biased(momentum):
+    """Convolutions with a bias in front of BatchNorm: without inputs, constants that it sees."""
+    return seeded(
+        lambda: nn.Sequential(
+            *(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8, momentum=momentum), nn.ReLU()),
+            *(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8, momentum=momentum), nn.ReLU()),
+            *(nn.Flatten(), nn.Linear(128, 10)),
+        )
+    ).double()
+
+
+@pytest.mark.parametrize("momentum", [None, 0.1, 1.0])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_where_rounding_decides_batch_norm_is_named_and_the_whole_is_trained(
+    momentum, optimizer, monkeypatch
+):
+    net = biased(momentum)
+    with torch.no_grad():  # at the kink of ReLU
+        net[1].bias.zero_()
+    masks = sf.Masks.ones(net)
+    masks["0.weight"][:4] = False
+    masks["3.weight"][4:] = False
+    recipe = Recipe(3, 0.01, 20, optimizer, weight_decay=0.01)
+    with pytest.raises(ValueError, match=r"BatchNorm \(1\) makes rounding errors"):
+        sf.train(copy.deepcopy(net), masks, DIGITS, recipe, compact=True)
+    monkeypatch.setattr(alive, "_SAVED", 0.0)
+    histories = [
+        sf.train(copy.deepcopy(net), masks, DIGITS, recipe, compact=compact).history
+        for compact in (None, False)
+    ]
+    np.testing.assert_array_equal(*histories)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_plain_averages_under_any_optimizer(optimizer):
+    net, masks = pruned("VGG", "random", 30)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None
+    assert_same_training(net, masks, Recipe(3, 0.01, 20, optimizer, weight_decay=0.01))
+
+
+def write_weight(model):
+    with torch.no_grad():
+        model[0].weight.mul_(0.5).add_(0.01)
+
+
+def write_statistics(model):
+    next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d)).running_mean.add_(0.5)
+
+
+def freeze(model):
+    model[0].weight.requires_grad_(False)
+
+
+def set_momentum(model):
+    next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d)).momentum = 0.5
+
+
+@pytest.mark.parametrize("change", [write_weight, write_statistics, freeze, set_momentum])
+def test_what_a_callback_changes_counts_or_is_refused(change, monkeypatch):
+    net, masks = pruned("VGG", "synflow", 20)
+    monkeypatch.setattr(alive, "_SAVED", 0.0)
+
+    def trained(compact, act=change):
+        mine = copy.deepcopy(net)
+        call = act and (lambda epoch, model: act(model) if epoch == 1 else None)
+        history = sf.train(mine, masks, DIGITS, RECIPE, compact=compact, after_epoch=call).history
+        assert not mine[0].weight[~masks["0.weight"]].any()
+        return history, mine.state_dict()
+
+    (history, state), (whole, wanted) = trained(None), trained(False)
+    np.testing.assert_array_equal(history, whole)
+    assert all(torch.equal(state[name], wanted[name]) for name in wanted)
+    _, untouched = trained(False, None)
+    assert any(not torch.equal(untouched[name], wanted[name]) for name in wanted)
+    with pytest.raises(ValueError, match="after_epoch changed"):
+        trained(True)
 
 
 class Killed(Exception):

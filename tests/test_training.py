@@ -13,6 +13,7 @@ import synflow_lib as sf
 from synflow_lib.learners import Many, One
 from synflow_lib.recipes import Recipe, paper_recipe
 from synflow_lib.training import Loop, evaluate, train, train_many
+from synflow_lib.unfolded import unfolded
 
 DIGITS = sf.data.digits().subset(300, 100)
 
@@ -367,6 +368,77 @@ def test_frozen_and_unused_layers_may_be_masked(make, optimizer):
             mask = masks.get(name, torch.ones_like(weight))
             assert torch.equal(alone.get_parameter(name), weight * mask)
             assert torch.equal(pair[1].get_parameter(name), weight)
+
+
+def test_a_layer_that_a_callback_thaws_learns_from_there_on():
+    net, seen = frozen(), []
+    weight = next(net.parameters())
+
+    def thaw(epoch, model):
+        seen.append(weight.detach().clone())
+        weight.requires_grad_(epoch >= 1)
+
+    train(net, None, DIGITS, Recipe(2, 0.1), after_epoch=thaw)
+    assert torch.equal(seen[0], seen[1]) and not torch.equal(seen[1], seen[2])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_what_a_callback_writes_stays_except_where_pruned(dtype):
+    net = perceptron().to(dtype)
+    masks = sf.prune(net, "random", 4)
+
+    def write(epoch, model):
+        for parameter in model.parameters():
+            parameter.data.fill_(0.25)
+
+    recipe = Recipe(1, 1e-12, momentum=0.0)
+    train(net, masks, DIGITS, recipe, after_epoch=lambda e, m: write(e, m) if e == 0 else None)
+    for name, mask in masks.items():
+        expected = 0.25 * mask.to(dtype)
+        torch.testing.assert_close(net.get_parameter(name).detach(), expected)
+
+
+def test_a_callback_that_replaces_parameters_is_refused():
+    def replace(epoch, model):
+        model[1].weight = nn.Parameter(model[1].weight.detach().clone())
+
+    with pytest.raises(ValueError, match="after_epoch replaced parameters"):
+        train(perceptron(), None, DIGITS, Recipe(1, 0.1), after_epoch=replace)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(3, 5, 3, padding=1),
+        nn.Conv2d(3, 5, (3, 1), stride=(2, 1), padding=(2, 0), dilation=(2, 1), bias=False),
+        nn.Conv2d(3, 5, 1, stride=2),
+    ],
+)
+def test_products_for_small_maps_are_convolutions_in_bfloat16(layer):
+    x = torch.rand(6, 3, 2, 2, requires_grad=True)
+    found = {}
+    for fast in (False, True):
+        with (
+            torch.autocast("cpu", torch.bfloat16),
+            unfolded(layer, torch.bfloat16 if fast else torch.float32),
+        ):
+            out = layer(x)
+        assert "forward" not in vars(layer)
+        loss = (out.float() * torch.linspace(-1, 1, out.numel()).view(out.shape)).sum()
+        found[fast] = out, *torch.autograd.grad(loss, [x, *layer.parameters()])
+    for mine, theirs in zip(*found.values(), strict=True):
+        assert mine.dtype == theirs.dtype
+        torch.testing.assert_close(mine, theirs, rtol=0.02, atol=0.02)
+
+
+def test_products_leave_a_users_model_as_it_was():
+    own, shared = nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1)
+    own.forward = lambda x: x + 7
+    net, before = nn.Sequential(own, shared, shared), own.forward
+    with pytest.raises(RuntimeError, match="on purpose"), unfolded(net, torch.bfloat16):
+        assert "forward" in vars(shared)
+        raise RuntimeError("on purpose")
+    assert own.forward is before and "forward" not in vars(shared)
 
 
 def test_a_frozen_network_is_evaluated_and_not_trained():
