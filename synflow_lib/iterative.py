@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from .alive import learner_for
 from .checkpoints import Checkpoint
 from .data import Dataset
+from .epochs import COLUMNS, Loop, Training
 from .learners import Learner, Many, One, gradients, same_mode
 from .masks import Masks
 from .pruning import prune
 from .recipes import Recipe
 from .selection import keep_largest
-from .training import COLUMNS, Loop, Training
 from .trajectory import kept_at
 from .values import real, seeds_of, whole
 

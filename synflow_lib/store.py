@@ -25,9 +25,9 @@ from pathlib import Path
 
 import filelock
 
+from .epochs import COLUMNS
 from .files import remove_left_behind, replacing
 from .runs import Run, key_of
-from .training import COLUMNS
 
 FORMAT = "synflow_lib.run.2"
 _OLD = "synflow_lib.run.1"  # one JSON object, without checksum and fingerprint

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from . import env
 from .data import Dataset
+from .epochs import COLUMNS
 from .executors import WorkerDiedError, executor_of
 from .fingerprints import PARTS, changes
 from .methods import Method
@@ -32,7 +33,6 @@ from .runs import (
     registered,
 )
 from .store import Store
-from .training import COLUMNS
 from .trouble import of_machine
 
 Datasets = Mapping[str, "Dataset | Callable[[], Dataset]"]

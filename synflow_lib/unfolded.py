@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import types
 from collections.abc import Iterator
 
 import torch
@@ -28,7 +27,7 @@ def unfolded(net: nn.Module, dtype: torch.dtype) -> Iterator[None]:
         yield
     finally:
         for layer in layers:
-            del layer.forward
+            vars(layer).pop("forward", None)  # another thread may share the layer
 
 
 def unfold_small_maps_(net: nn.Module, dtype: torch.dtype) -> list[nn.Module]:
@@ -56,7 +55,7 @@ def unfold_small_maps_(net: nn.Module, dtype: torch.dtype) -> list[nn.Module]:
         and not isinstance(module.padding, str)
     ]
     for layer in layers:
-        layer.forward = types.MethodType(functools.partial(_forward, _PIXELS[dtype]), layer)
+        layer.forward = functools.partial(_forward, _PIXELS[dtype], layer)
     return layers
 
 
@@ -73,4 +72,4 @@ def _forward(pixels: int, self: nn.Conv2d, x: Tensor) -> Tensor:
     columns = nn.functional.unfold(x, self.kernel_size, self.dilation, self.padding, self.stride)
     columns = columns.transpose(1, 2).flatten(0, 1)  # (images * pixels, inputs * taps)
     out = nn.functional.linear(columns, self.weight.flatten(1), self.bias)
-    return out.view(len(x), height, width, -1).permute(0, 3, 1, 2)
+    return out.view(len(x), height, width, len(self.weight)).permute(0, 3, 1, 2)

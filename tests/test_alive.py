@@ -272,6 +272,20 @@ def test_where_rounding_decides_batch_norm_is_named_and_the_whole_is_trained(
     np.testing.assert_array_equal(*histories)
 
 
+@pytest.mark.parametrize("momentum", [None, 0.1])
+def test_a_constant_that_running_means_follow_stays(momentum):
+    """Decay takes it towards zero, past its running mean: what was silent sounds."""
+    net = biased(momentum)
+    masks = sf.Masks.ones(net)
+    masks["0.weight"][:2] = False
+    with torch.no_grad():
+        net[0].bias.fill_(-0.3)
+        net[1].bias.fill_(-0.01)
+        net[1].running_mean.zero_()
+    net[1].requires_grad_(False)
+    assert_same_training(net, masks, Recipe(12, 0.1, 20, momentum=0.0, weight_decay=0.5))
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_plain_averages_under_any_optimizer(optimizer):
     net, masks = pruned("VGG", "random", 30)

@@ -142,10 +142,10 @@ def test_only_what_a_run_executes_counts_as_its_code(tmp_path, monkeypatch):
     before = recorded.code(library / "runs.py")
     for name, old, new, counts in (
         ("training.py", '"""Training', '"""The training', False),
-        ("training.py", "METRICS", "# a comment\nMETRICS", False),
+        ("epochs.py", "METRICS", "# a comment\nMETRICS", False),
         ("figures/style.py", "import", "import os\nimport", False),
         ("data/dataset.py", "(self.num_classes, self.mean", "(self.mean", True),
-        ("training.py", "METRICS = [", "METRICS = []+[", True),
+        ("epochs.py", "METRICS = [", "METRICS = []+[", True),
     ):
         file = library / name
         text = file.read_text("utf-8")

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ import torch
 from torch import nn
 
 import synflow_lib as sf
+from synflow_lib.epochs import Loop
 from synflow_lib.learners import Many, One
 from synflow_lib.recipes import Recipe, paper_recipe
-from synflow_lib.training import Loop, evaluate, train, train_many
+from synflow_lib.training import evaluate, train, train_many
 from synflow_lib.unfolded import unfolded
 
 DIGITS = sf.data.digits().subset(300, 100)
@@ -435,6 +437,14 @@ def test_products_leave_a_users_model_as_it_was():
     own, shared = nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1)
     own.forward = lambda x: x + 7
     net, before = nn.Sequential(own, shared, shared), own.forward
+    with unfolded(shared, torch.bfloat16):
+        assert shared(torch.rand(0, 1, 2, 2)).shape == (0, 1, 2, 2)
+        copied, read = copy.deepcopy(shared), pickle.loads(pickle.dumps(shared))
+        with torch.no_grad():
+            shared.weight.add_(1.0)
+        x = torch.ones(1, 1, 2, 2)
+        assert torch.equal(copied(x), read(x)) and not torch.equal(copied(x), shared(x))
+        del shared.forward  # as a thread does that shares the layer
     with pytest.raises(RuntimeError, match="on purpose"), unfolded(net, torch.bfloat16):
         assert "forward" in vars(shared)
         raise RuntimeError("on purpose")
