@@ -43,12 +43,13 @@ def unfold_small_maps_(net: nn.Module, dtype: torch.dtype) -> list[nn.Module]:
     >>> torch.allclose(layer(x), expected, rtol=1e-12)
     True
     """
+    if dtype not in _PIXELS:
+        return []
     layers = [
         module
         for module in net.modules()
         if type(module) is nn.Conv2d
         and "forward" not in vars(module)
-        and dtype in _PIXELS
         and module.weight.device.type == "cpu"
         and module.groups == 1
         and module.padding_mode == "zeros"

@@ -42,7 +42,7 @@ DATASET = "cifar10_jpeg"
 RATES = (0.1, 0.05, 0.2)
 RECIPE = Recipe(10, 0.2, 128, weight_decay=5e-4, one_cycle=True, augment=True)
 RESNET = RECIPE
-IMP = Recipe(4, 0.2, 128, weight_decay=5e-4, one_cycle=True, augment=True)
+IMP = replace(RECIPE, epochs=4)
 IMP_DATA: dict[str, int] = {}  # images of part d, all of them
 
 # As the paper scored, and as SNIP's and GraSP's authors did.
