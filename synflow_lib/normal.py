@@ -37,21 +37,22 @@ def normal(size: int, generator: torch.Generator | None = None) -> Tensor:
     uniform = torch.rand(size, generator=generator, dtype=torch.float32, device="cpu")
     if rest := size % 16:  # torch draws the last sixteen anew
         last = torch.rand(16, generator=generator, dtype=torch.float32, device="cpu")
-        whole = _box_muller(uniform[: size - rest])
-        return torch.cat([whole[: size - 16], _box_muller(last)])
-    return _box_muller(uniform)
+        _box_muller_(uniform[: size - rest])
+        uniform[-16:] = _box_muller_(last)
+        return uniform
+    return _box_muller_(uniform)
 
 
-def _box_muller(uniform: Tensor) -> Tensor:
-    """Of each sixteen the first eight give the radius, the last eight the angle."""
-    found = []
+def _box_muller_(uniform: Tensor) -> Tensor:
+    """Of each sixteen the first eight give the radius, the last eight the angle; in place."""
     for piece in uniform.split(_PIECE):
         radius, angle = piece.double().view(-1, 2, 8).unbind(1)
         # Half a step of the uniform numbers aside: a weight of exactly zero would count as pruned.
         radius = (-2.0 * _log((1.0 - radius).clamp(max=1.0 - _HALF_STEP))).sqrt()
         cosine, sine = _turn(angle + _HALF_STEP)
-        found.append(torch.stack([radius * cosine, radius * sine], 1).flatten().float())
-    return torch.cat(found)
+        pairs = piece.view(-1, 2, 8)
+        pairs[:, 0], pairs[:, 1] = radius * cosine, radius * sine
+    return uniform
 
 
 def _series(coefficients: list[float], x: Tensor) -> Tensor:
@@ -76,6 +77,8 @@ def _turn(part: Tensor) -> tuple[Tensor, Tensor]:
     angle = (part - quarter / 4.0) * (2.0 * math.pi)  # an eighth of a turn at most
     square = angle * angle
     cosine, sine = _series(_COSINE, square), angle * _series(_SINE, square)
-    swap, left, down = (quarter % 2) == 1, (quarter == 1) | (quarter == 2), (quarter % 4) >= 2
-    cosine, sine = torch.where(swap, sine, cosine), torch.where(swap, cosine, sine)
-    return torch.where(left, -cosine, cosine), torch.where(down, -sine, sine)
+    first, second, third = ((quarter == number).double() for number in (1, 2, 3))
+    # Products with 0 and 1 are exact, and several times faster than torch.where.
+    swap, stay = first + third, 1.0 - (first + third)
+    cosine, sine = cosine * stay + sine * swap, sine * stay + cosine * swap
+    return cosine * (1.0 - 2.0 * (first + second)), sine * (1.0 - 2.0 * (second + third))
