@@ -234,8 +234,8 @@ def kth_smallest(scores: Tensor, rank: int) -> Tensor:
     sample = _sorted_sample(scores)
     if sample is not None:
         low, high = _bracket(sample, rank / scores.numel(), 0.0)
-        below = count(scores < low)
-        inside = pick(scores, (scores >= low) & (scores <= high))
+        below = scores.numel() - count_above(scores, low, or_equal=True)
+        inside = _between(scores, low, high)
         if below < rank <= below + inside.numel():
             return _kth(inside, rank - below)
     return _kth(scores, rank)
