@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .files import replacing
 from .graph import prunable
+from .selection import count
 from .values import whole
 
 _FORMAT = "synflow_lib.masks.2"
@@ -78,7 +79,7 @@ class Masks(Mapping):
     @property
     def kept(self) -> int:
         """Number of weights that stay."""
-        return sum(int(mask.count_nonzero()) for mask in self.values())
+        return sum(map(count, self.values()))
 
     @property
     def total(self) -> int:
@@ -116,7 +117,7 @@ class Masks(Mapping):
 
     def table(self) -> pd.DataFrame:
         """One row a layer in forward order: ``layer, kept, total, density``."""
-        rows = [(name, int(mask.count_nonzero()), mask.numel()) for name, mask in self.items()]
+        rows = [(name, count(mask), mask.numel()) for name, mask in self.items()]
         table = pd.DataFrame(rows, columns=["layer", "kept", "total"])
         table["density"] = table["kept"] / table["total"]
         return table

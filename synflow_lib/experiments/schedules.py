@@ -10,9 +10,9 @@ from torch import nn
 
 from ..masks import Masks
 from ..methods import SynFlow
-from ..pieces import fixed_order
+from ..pieces import fixed_order, in_pieces, spans
 from ..pruning import SCHEDULES, trajectory
-from ..selection import kth_smallest, pick
+from ..selection import count, kth_smallest, pick, total
 from ..trajectory import kept_at
 from ..workspace import Context, Scores, Workspace, no_trace
 
@@ -39,12 +39,12 @@ def prune_ratio(model: nn.Module, schedule: str, compression: float, iterations:
     True
     """
     work = Workspace(model)
-    total, largest = work.flat.numel(), 0.0
-    goal = kept_at(total, compression)
+    size, largest = work.flat.numel(), 0.0
+    goal = kept_at(size, compression)
     with no_trace(work.flat.device, seed=0), fixed_order():
         method = SynFlow(work, Context())
         for step in range(1, iterations + 1):
-            kept = max(goal, round(total * SCHEDULES[schedule](step, iterations, 1 / compression)))
+            kept = max(goal, round(size * SCHEDULES[schedule](step, iterations, 1 / compression)))
             scores = method.flat()
             removed, limit = _smallest(pick(scores, scores > 0), kept)
             if removed:
@@ -86,8 +86,8 @@ def _smallest(scores: torch.Tensor, kept: int) -> tuple[float, torch.Tensor]:
     if kept >= scores.numel():  # what scores zero goes first, and weighs nothing
         return 0.0, scores.new_zeros(())
     limit = kth_smallest(scores, scores.numel() - kept + 1)
-    pieces = scores.split(1 << 24)  # so that no second tensor of this size is needed
-    return sum(float(p[p < limit].sum(dtype=torch.float64)) for p in pieces), limit
+    sums = in_pieces(lambda p: total(scores[p] * (scores[p] < limit)), spans(scores.numel()))
+    return sum(sums), limit
 
 
 def score_error(scores: Scores, reference: Scores) -> float:
@@ -130,7 +130,7 @@ def overlap(masks: Masks, other: Masks) -> float:
         raise ValueError("the two masks have other parameters or shapes; expected one network's")
     if not masks.kept:
         raise ValueError("the first masks keep nothing; expected at least one weight")
-    return sum(int((mask & other[name]).sum()) for name, mask in masks.items()) / masks.kept
+    return sum(count(mask & other[name]) for name, mask in masks.items()) / masks.kept
 
 
 def cut_history(
