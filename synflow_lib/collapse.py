@@ -109,10 +109,11 @@ class PathProbe:
     def _set(self, masks: Masks, dtype: torch.dtype) -> None:
         self.net.to(dtype)
         self.inflow = self.inflow.to(dtype)
-        for name in self.masked:  # by the masks before
-            self.weights[name].fill_(1.0)
         # A bias carries nothing from input to output; a layer that never runs is not in the graph.
-        self.masked = [n for n in masks if n in self.weights and not n.endswith("bias")]
+        names = [n for n in masks if n in self.weights and not n.endswith("bias")]
+        for name in set(self.masked) - set(names):  # by the masks before
+            self.weights[name].fill_(1.0)
+        self.masked = names
         for name, mask in masks.items():
             if self.shapes.get(name) != mask.shape:
                 raise ValueError(f"the masks' {name!r} does not fit the model")

@@ -14,15 +14,20 @@ from .selection import extremes
 _NOISE = {torch.float64: 1e-12, torch.float32: 1e-5}  # of a positive sum by a fast convolution
 
 
-def refuse_unfit(method: Method, flat: Tensor) -> None:
-    """ValueError for scores (N,) that are NaN or infinite, or negative where none can be."""
-    name, (low, high) = type(method).__name__, extremes(flat)
-    if not (math.isfinite(low) and math.isfinite(high)):
+def refuse_unfit(method: Method, *parts: Tensor) -> None:
+    """ValueError for scores that are NaN or infinite, or negative where none can be.
+
+    Args:
+        parts: flat tensors, together the scores (N,).
+    """
+    name, (lows, highs) = type(method).__name__, zip(*map(extremes, parts), strict=True)
+    if not all(map(math.isfinite, (*lows, *highs))):
         raise ValueError(
             f"{name} gave scores that are NaN or infinite; check the weights and the data"
         )
-    if method.positive and low < -_NOISE.get(flat.dtype, 0.0) * high:
-        layers = [n for n, view in method.work.views(flat).items() if float(view.min()) < 0]
+    if method.positive and min(lows) < -_NOISE.get(parts[0].dtype, 0.0) * max(highs):
+        views = method.work.views(torch.cat(parts))
+        layers = [n for n, view in views.items() if float(view.min()) < 0]
         raise ValueError(
             f"{name} gave negative scores in {layers}, where a sum over paths has none: some"
             " operation of the network passes its input on with a minus sign or computes a weight"

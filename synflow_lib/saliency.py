@@ -235,6 +235,6 @@ def score(
         bound = method(work, context)
         scores = bound.scores()
         if not issubclass(method, Custom):  # what a user's function gives is the user's
-            refuse_unfit(bound, torch.cat([part.flatten() for part in scores.values()]))
+            refuse_unfit(bound, *(part.flatten() for part in scores.values()))
         warn_of_silence(scores, weights)
         return scores
