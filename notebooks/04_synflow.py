@@ -312,7 +312,7 @@ fig_cut
 # %%
 rho_max = limits["VGG-16"]
 fixed, rows = {}, []
-for seed in range(settings.seeds):
+for seed in range(3):
     model = sf.models.vgg16(seed=seed).double().to(device)
     fixed[seed], masks = experiments.schedules.cut_history(
         model, "exponential", settings.iterations, rho_max
