@@ -471,7 +471,7 @@ trials = {
     "VGG-11": (sf.models.vgg11(num_classes=10, input_size=32, seed=0), large, 50_000),
 }
 costs = pd.concat(
-    cost.scoring_costs(net, data, METHODS, images=images).assign(network=name)
+    cost.scoring_costs(net, data, METHODS, images=images, repeats=1).assign(network=name)
     for name, (net, data, images) in trials.items()
 )
 epoch = costs.query("network == 'fc'")["epoch"].iloc[0]
