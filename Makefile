@@ -58,7 +58,7 @@ $(VENV)/.installed-%: $(READY)
 	@touch $@
 
 figures: $(READY) ## run every notebook; figures, agreement and provenance in figures/
-	@$(PY) notebooks/build.py --jobs $(JOBS) --threads 1 $(if $(ONLY),--only $(ONLY))
+	@$(PY) notebooks/tools/build.py --jobs $(JOBS) --threads 1 $(if $(ONLY),--only $(ONLY))
 
 test: test-units test-notebooks ## unit tests, doctests, then the notebooks' checked cells
 
@@ -83,14 +83,14 @@ lab: $(VENV)/.installed-lab ## open the notebooks in JupyterLab
 lint: $(VENV)/.installed-lint ## ruff (format and rules) and the notebook pairs
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
-	@$(PY) notebooks/build.py --check
+	@$(PY) notebooks/tools/build.py --check
 
 format: $(VENV)/.installed-lint ## let ruff format and repair what it can
 	@$(PY) -m ruff format .
 	@$(PY) -m ruff check --fix .
 
 sync: $(READY) ## bring .py and .ipynb of each notebook in step, running nothing
-	@$(PY) notebooks/build.py --sync
+	@$(PY) notebooks/tools/build.py --sync
 
 bench: $(READY) ## the commands behind every claimed speed, memory and seed sweep
 	@set -e; unset OMP_WAIT_POLICY; for file in speed training grid_size seed_sweep explorers; do \
@@ -99,17 +99,17 @@ bench: $(READY) ## the commands behind every claimed speed, memory and seed swee
 	@cat benchmarks/results/*.md > benchmarks/RESULTS.md
 
 site: $(VENV)/.installed-site ## notebooks, guides and API as pages that need no network, in build/site/
-	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict -f pages/mkdocs.yml
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict -f notebooks/tools/site/mkdocs.yml
 	@echo "build/site/index.html"
 
 classroom: $(VENV)/.installed-classroom ## student and instructor notebooks, offline slides
-	@$(PY) notebooks/classroom.py $(if $(ONLY),--only $(ONLY))
+	@$(PY) notebooks/tools/classroom.py $(if $(ONLY),--only $(ONLY))
 
 badges: $(READY) ## write the repository's address into badges and setup cells
-	@$(PY) notebooks/badges.py
+	@$(PY) notebooks/tools/badges.py
 
 colab-test: $(READY) ## run the notebooks with Colab's versions, from a wheel; docs/colab_test.md
-	@$(PY) notebooks/colab_test.py $(if $(ONLY),--only $(ONLY))
+	@$(PY) notebooks/tools/colab_test.py $(if $(ONLY),--only $(ONLY))
 
 clean: ## remove caches and build products (not .venv)
 	@rm -rf build dist .pytest_cache .ruff_cache .hypothesis

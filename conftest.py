@@ -39,7 +39,7 @@ def pytest_configure(config):
 
 def _fill(runs):
     """Puts the recorded runs into the store of the notebooks, unless the code has changed since."""
-    sys.path.insert(0, str(Path(__file__).parent / "notebooks"))
+    sys.path.insert(0, str(Path(__file__).parent / "notebooks/tools"))
     import recorded
 
     code, lines = recorded.records()

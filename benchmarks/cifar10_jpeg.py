@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib import grids
+from synflow_lib.reproduction import grids
 
 RESULTS = Path(__file__).parent / "results"
 RECIPE = sf.Recipe(4, 0.1, 64, weight_decay=5e-4, one_cycle=True, augment=True)

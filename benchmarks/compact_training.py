@@ -17,8 +17,8 @@ import torch
 from torch.nn import functional as F
 
 import synflow_lib as sf
-from synflow_lib.alive import Alive, living_parts
-from synflow_lib.learners import Learner, One
+from synflow_lib.training.alive import Alive, living_parts
+from synflow_lib.training.learners import Learner, One
 
 SHAPE = (3, 32, 32)
 RECIPE = sf.Recipe(1, 0.01, weight_decay=5e-4)

@@ -17,7 +17,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import synflow_lib as sf
-from synflow_lib import grids
+from synflow_lib.reproduction import grids
 
 # Training images and shape; the data sets themselves need not be here.
 SHAPES = {

@@ -26,7 +26,8 @@ import obvious
 import torch
 
 import synflow_lib as sf
-from synflow_lib import methods, selection
+from synflow_lib import methods
+from synflow_lib.fast import selection
 
 RESULTS = Path(__file__).parent / "results"
 NETWORKS = {

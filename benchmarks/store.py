@@ -13,8 +13,8 @@ import time
 
 import synflow_lib as sf
 from synflow_lib import files
-from synflow_lib.runs import Run
-from synflow_lib.store import Store
+from synflow_lib.sweeps.run import Run
+from synflow_lib.sweeps.store import Store
 
 
 def grid(count: int, epochs: int) -> list[Run]:

@@ -48,7 +48,7 @@ import torch
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib import experiments
+from synflow_lib.reproduction import experiments
 
 settings, device = sf.env.settings(), sf.env.device()
 print(

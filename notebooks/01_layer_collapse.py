@@ -49,9 +49,9 @@ import torch
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib import experiments
-from synflow_lib.figures import METHODS
-from synflow_lib.figures.style import COMPRESSION, STYLES, log_axis, panels
+from synflow_lib.reproduction import experiments
+from synflow_lib.reproduction.figures import METHODS
+from synflow_lib.reproduction.figures.style import COMPRESSION, STYLES, log_axis, panels
 
 settings, device = sf.env.settings(), sf.env.device()
 data = sf.data.by_name(settings.scoring_data, size=32, channels=3).to(device)

@@ -51,8 +51,8 @@ import torch
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib.experiments import conservation
-from synflow_lib.figures.style import STYLES, panels
+from synflow_lib.reproduction.experiments import conservation
+from synflow_lib.reproduction.figures.style import STYLES, panels
 
 settings, device = sf.env.settings(), sf.env.device()
 print(f"scale {settings.scale}: scoring on {settings.scoring_data}, on {device}")

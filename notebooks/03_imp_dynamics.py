@@ -51,9 +51,9 @@ import torch
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib import intervals
-from synflow_lib.experiments import dynamics, figure5
-from synflow_lib.experiments.questions import WHY_5
+from synflow_lib.reproduction import intervals
+from synflow_lib.reproduction.experiments import dynamics, figure5
+from synflow_lib.reproduction.experiments.questions import WHY_5
 
 grid, drift, device = figure5.imp_grid(), figure5.drift(), sf.env.device()
 runs = grid.runs()
@@ -165,9 +165,9 @@ sf.figures.save(fig5b, "fig5b_layer_norms", watched)
 fig5b
 
 # %%
-slopes = dynamics.slope_by_epoch(watched, ["gain", "seed"])
+slopes = sf.paper.slope_by_epoch(watched, ["gain", "seed"])
 wide = slopes.pivot_table(index="epoch", columns=["gain", "seed"], values="slope")
-theirs = dynamics.slope_by_epoch(published).set_index("epoch")["slope"]
+theirs = sf.paper.slope_by_epoch(published).set_index("epoch")["slope"]
 shown = [epoch for epoch in (0, 5, 10, 20, 40, 60, 99) if epoch in wide.index]
 print(wide.loc[shown].round(3).to_string())
 print("\npaper:", ", ".join(f"{theirs[e]:.3f} (epoch {e})" for e in (0, 10, 20, 30, 99)))

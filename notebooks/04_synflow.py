@@ -52,8 +52,8 @@ import pandas as pd
 import torch
 
 import synflow_lib as sf
-from synflow_lib import experiments
-from synflow_lib.figures.style import COMPRESSION, STYLES, log_axis, panels
+from synflow_lib.reproduction import experiments
+from synflow_lib.reproduction.figures.style import COMPRESSION, STYLES, log_axis, panels
 
 settings, device = sf.env.settings(), sf.env.device()
 print(f"scale {settings.scale}: {settings.seeds} seeds, {settings.iterations} iterations")

@@ -54,9 +54,9 @@ import torch
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib import experiments, grids, intervals
-from synflow_lib.experiments.questions import WHY_5
-from synflow_lib.figures import METHODS
+from synflow_lib.reproduction import experiments, grids, intervals
+from synflow_lib.reproduction.experiments.questions import WHY_5
+from synflow_lib.reproduction.figures import METHODS
 
 grid1, grid6 = grids.figure1(), grids.figure6()
 for name, grid in (("figure 1", grid1), ("figure 6", grid6)):

@@ -52,9 +52,16 @@ import torch
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib import intervals
-from synflow_lib.experiments import conservation, cost, dead_inputs, layer_laws, questions, scorings
-from synflow_lib.figures import METHODS
+from synflow_lib.reproduction import intervals
+from synflow_lib.reproduction.experiments import (
+    conservation,
+    cost,
+    dead_inputs,
+    layer_laws,
+    questions,
+    scorings,
+)
+from synflow_lib.reproduction.figures import METHODS
 
 study = questions.study()
 panel, seeds = study.panel, range(study.seeds)

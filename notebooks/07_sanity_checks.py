@@ -50,8 +50,8 @@ import torch
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib import intervals
-from synflow_lib.experiments import questions, sanity, widths
+from synflow_lib.reproduction import intervals
+from synflow_lib.reproduction.experiments import questions, sanity, widths
 
 checks, settings = sanity.checks(), sf.env.settings()
 panel = checks.panel

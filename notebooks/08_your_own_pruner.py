@@ -49,8 +49,8 @@ import torch
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib import experiments
-from synflow_lib.figures import METHODS
+from synflow_lib.reproduction import experiments
+from synflow_lib.reproduction.figures import METHODS
 
 study = experiments.questions.study()
 net, data = study.panel.network(0)

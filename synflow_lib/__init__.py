@@ -9,7 +9,9 @@ flow* (Tanaka, Kunin, Yamins, Ganguli, NeurIPS 2020, arXiv 2006.05467).
 (119, [])
 """
 
-from . import data, env, figures, models, paper, quotas, saliency, surgery
+import importlib
+
+from . import data, env, models, quotas, saliency, surgery
 from .collapse import (
     CriticalCompression,
     PathProbe,
@@ -21,15 +23,15 @@ from .collapse import (
 from .conservation import ConservationReport, check_conservation
 from .graph import prunable
 from .inversion import inverted
-from .iterative import imp, imp_many
 from .masks import Masks
 from .pruning import prune, trajectory
-from .recipes import Recipe, paper_recipe
-from .recorded import recorded
-from .runs import Run
+from .reproduction.recorded import recorded
 from .saliency import METHODS, Scores, register, score, synaptic_saliency
-from .sweep import histories, results, sweep
-from .training import Training, evaluate, train, train_many
+from .sweeps.run import Run
+from .sweeps.sweep import histories, results, sweep
+from .training.iterative import imp, imp_many
+from .training.recipes import Recipe, paper_recipe
+from .training.train import Training, evaluate, train, train_many
 from .trajectory import Trajectory
 
 __version__ = "0.1.0"
@@ -53,6 +55,7 @@ __all__ = [
     "evaluate",
     "explore",
     "figures",
+    "grids",
     "histories",
     "imp",
     "imp_many",
@@ -80,8 +83,6 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    if name == "explore":  # not before it is asked for: only notebooks need it
-        import importlib
-
-        return importlib.import_module(".explore", __name__)
+    if name in ("explore", "figures", "grids", "paper"):  # only notebooks need them
+        return importlib.import_module(f".reproduction.{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from .batches import as_batches, check_labels
+from .fast.unfolded import unfold_small_maps_
 from .graph import draws
 from .methods import Method
 from .probes import Constants
-from .unfolded import unfold_small_maps_
 from .workspace import Context, Scores, Workspace, clear_errors, clear_types
 
 

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from .fast.selection import extremes
 from .graph import warn
 from .methods import Method
-from .selection import extremes
 
 _NOISE = {torch.float64: 1e-12, torch.float32: 1e-5}  # of a positive sum by a fast convolution
 

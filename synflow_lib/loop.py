@@ -12,15 +12,15 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .batches import first_input
+from .fast.pieces import fixed_order
+from .fast.selection import count, erase, keep_cut, keep_largest, places
 from .graph import input_shape as find_input_shape
 from .graph import warn
 from .guards import refuse_unfit, warn_of_silence
 from .masks import Masks
 from .methods import Method, SynFlow
-from .pieces import fixed_order
 from .record import Record
 from .saliency import precision, resolve
-from .selection import count, erase, keep_cut, keep_largest, places
 from .trajectory import Trajectory, kept_at
 from .wiring import wiring
 from .workspace import Context, Workspace, no_trace, whole_number

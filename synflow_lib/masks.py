@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from .fast.selection import count
 from .files import replacing
 from .graph import prunable
-from .selection import count
 from .values import whole
 
 _FORMAT = "synflow_lib.masks.2"

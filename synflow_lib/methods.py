@@ -14,15 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from .batches import first_input
-from .borders import narrow
-from .compact import Compactor, Take
+from .fast.borders import narrow
+from .fast.compact import Compactor, Take
+from .fast.fused import fused
+from .fast.selection import TIES
 from .flow import Pipes
-from .fused import fused
 from .graph import input_shape, trace
 from .linear import fold_norms_, linearize_
 from .normal import normal
 from .rescaling import Rescaler
-from .selection import TIES
 from .workspace import Context, Scores, Workspace, clear_errors
 
 
@@ -52,7 +52,7 @@ class Method:
 
     @property
     def within(self) -> float:
-        """Relative distance up to which its scores tie (see `synflow_lib.selection`)."""
+        """Relative distance up to which its scores tie (see `synflow_lib.fast.selection`)."""
         return TIES if self.rounds and self.work.flat.dtype == torch.float64 else 0.0
 
     def compact(self, alive: Tensor) -> tuple[Take, Tensor] | None:

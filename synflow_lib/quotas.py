@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .fast.selection import TIES, keep_largest
 from .graph import prunable
 from .masks import Masks
-from .selection import TIES, keep_largest
 from .trajectory import kept_at
 
 Quotas = dict[str, int]

@@ -6,9 +6,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .compact import Take
-from .pieces import in_pieces, spans
-from .selection import arrays, total
+from .fast.compact import Take
+from .fast.pieces import in_pieces, spans
+from .fast.selection import arrays, total
 from .trajectory import COLUMNS, SURVIVED, Trajectory
 
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from .batches import Batch
+from .fast.pieces import fixed_order
+from .fast.selection import TIES
 from .gradients import Grasp, Saliency, SignedSnip, Snip, scalar
 from .guards import refuse_unfit, warn_of_silence
 from .methods import Magnitude, Method, Random, SynFlow
-from .pieces import fixed_order
-from .selection import TIES
 from .workspace import Context, Scores, Workspace, no_trace
 
 Scorer = Callable[[nn.Module, "Batch | list[Batch] | None"], dict[str, Tensor]]

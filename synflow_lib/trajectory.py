@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from .fast.pieces import fixed_order, in_pieces
+from .fast.selection import count_above, keep_largest, tied
 from .masks import Masks
-from .pieces import fixed_order, in_pieces
-from .selection import count_above, keep_largest, tied
 
 SURVIVED = torch.iinfo(torch.int32).max
 COLUMNS = ["iteration", "kept", "compression", "prune_size", "cut_size", "ratio"]
@@ -50,7 +50,7 @@ class Trajectory:
         layout: parameter name -> shape, in forward order.
         iteration: int32 (N,), the iteration that removed a weight, from 1; `SURVIVED` if none.
         score: (N,), its score at that time, which orders the weights within one iteration.
-        within: relative distance up to which scores tie (see `synflow_lib.selection`).
+        within: relative distance up to which scores tie (see `synflow_lib.fast.selection`).
     """
 
     layout: dict[str, torch.Size]

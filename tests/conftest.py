@@ -22,7 +22,7 @@ def site(tmp_path_factory, worker_id):
         if not folder.is_dir():
             run = subprocess.run(
                 [sys.executable, "-m", "mkdocs", "build", "--strict",
-                 "-f", "pages/mkdocs.yml", "-d", str(folder)],
+                 "-f", "notebooks/tools/site/mkdocs.yml", "-d", str(folder)],
                 cwd=ROOT, capture_output=True, text=True,
             )  # fmt: skip
             if run.returncode:

@@ -10,10 +10,10 @@ from networks import seeded
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib import alive
-from synflow_lib.alive import Alive, living_parts
-from synflow_lib.learners import One
-from synflow_lib.recipes import Recipe
+from synflow_lib.training import alive
+from synflow_lib.training.alive import Alive, living_parts
+from synflow_lib.training.learners import One
+from synflow_lib.training.recipes import Recipe
 
 SHAPE = (1, 8, 8)
 DIGITS = sf.data.digits().subset(60, 20)

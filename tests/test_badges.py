@@ -12,7 +12,7 @@ import pytest
 from synflow_lib import colab, env
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "notebooks"))
+sys.path.insert(0, str(ROOT / "notebooks/tools"))
 
 import badges  # noqa: E402
 from pairs import BuildError, in_step  # noqa: E402

@@ -57,7 +57,7 @@ ERRORS = "[data-mime-type='application/vnd.jupyter.error'], [data-mime-type$='st
 DEAD_SLIDER = """\
 import ipywidgets
 from IPython.display import display
-from synflow_lib.explore.panel import Frame, image
+from synflow_lib.reproduction.explore.panel import Frame, image
 display(ipywidgets.VBox([
     ipywidgets.SelectionSlider(options=["1", "2", "3"]),
     ipywidgets.HTML('<p class="synflow-status">still</p>'),
@@ -377,7 +377,7 @@ def test_a_picture_that_does_not_show_is_found(tmp_path, watched):
 
 
 def test_slides_turn_by_keyboard_and_need_no_network(tmp_path, watched):
-    sys.path.insert(0, str(ROOT / "notebooks"))
+    sys.path.insert(0, str(ROOT / "notebooks/tools"))
     import classroom
     import slides
 

@@ -1,4 +1,4 @@
-"""notebooks/build.py: reproducible, hermetic, and never leaves a half-made notebook."""
+"""notebooks/tools/build.py: reproducible, hermetic, and never leaves a half-made notebook."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 
 import synflow_lib as sf
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "notebooks"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "notebooks/tools"))
 import build
 import pairs
 

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib import checkpoints
-from synflow_lib.checkpoints import Checkpoint, sketch
-from synflow_lib.recipes import Recipe
-from synflow_lib.training import train, train_many
+from synflow_lib.training import checkpoints
+from synflow_lib.training.checkpoints import Checkpoint, sketch
+from synflow_lib.training.recipes import Recipe
+from synflow_lib.training.train import train, train_many
 
 DIGITS = sf.data.digits().subset(300, 100)
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib.experiments import collapse as experiments
+from synflow_lib.reproduction.experiments import collapse as experiments
 
 METHODS = ("random", "magnitude", "synflow", "ties")
 

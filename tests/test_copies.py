@@ -8,7 +8,7 @@ from networks import mlp
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib.checkpoints import ForeignCheckpointError
+from synflow_lib.training.checkpoints import ForeignCheckpointError
 
 DIGITS = sf.data.digits().subset(200, 100)
 RECIPE = sf.Recipe(3, 0.1)

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib import figures
-from synflow_lib.experiments import dynamics, figure5
+from synflow_lib.reproduction import figures
+from synflow_lib.reproduction.experiments import dynamics, figure5
 
 
 def table_5a():
@@ -67,7 +67,7 @@ def test_training_moves_the_slope_up_and_every_layer_gains_alike():
     settings, data = figure5._DRIFT["classroom"], sf.data.digits()
     net = settings.network(data, 0.5, 0)
     _, table = dynamics.train_watching(net, data, sf.Recipe(12, 0.01, 64))
-    slopes = dynamics.slope_by_epoch(table)["slope"]
+    slopes = sf.paper.slope_by_epoch(table)["slope"]
     assert len(slopes) == 13 and slopes.iloc[-1] > slopes.iloc[0] + 0.1
     wide = table.pivot_table(index="epoch", columns="layer", values="squared_norm")
     gain = wide.iloc[-1] - wide.iloc[0]

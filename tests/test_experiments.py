@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib.experiments import conservation, schedules
+from synflow_lib.reproduction.experiments import conservation, schedules
 
 
 def small(seed=0, **options):

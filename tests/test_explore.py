@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 import synflow_lib as sf
-from synflow_lib.explore import collapsing, families, panel, racing, stepping
-from synflow_lib.figures.network import draw_weights, places
+from synflow_lib.reproduction.explore import collapsing, families, panel, racing, stepping
+from synflow_lib.reproduction.figures.network import draw_weights, places
 
 EXPLORERS = {
     "collapse": lambda: sf.explore.collapse(),
@@ -27,7 +27,7 @@ def box(request):
 def test_importing_the_library_imports_no_widgets():
     code = (
         "import sys, synflow_lib as sf\n"
-        "assert not {'ipywidgets', 'synflow_lib.explore'} & set(sys.modules)\n"
+        "assert not {'ipywidgets', 'synflow_lib.reproduction.explore'} & set(sys.modules)\n"
         "sf.explore.steps_picture()\n"
         "assert 'ipywidgets' not in sys.modules\n"
     )

@@ -10,9 +10,9 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from synflow_lib import figures, paper
-from synflow_lib.figures import METHODS, STYLES, save, styles, theme
-from synflow_lib.intervals import mean_interval
+from synflow_lib.reproduction import figures, paper
+from synflow_lib.reproduction.figures import METHODS, STYLES, save, styles, theme
+from synflow_lib.reproduction.intervals import mean_interval
 
 
 def fractions():

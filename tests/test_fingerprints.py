@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib.fingerprints import changes, of_code, of_network, same
 from synflow_lib.saliency import METHODS, resolve
+from synflow_lib.sweeps.fingerprints import changes, of_code, of_network, same
 
 FACTOR = 2
 
@@ -251,7 +251,7 @@ def fresh(tmp_path_factory):
             (folder / f"p_{name.replace(' ', '_')}.py").write_text(HEAD + text)
         code = (
             "import importlib, json, pathlib, sys\n"
-            "from synflow_lib.fingerprints import of_code\n"
+            "from synflow_lib.sweeps.fingerprints import of_code\n"
             "found = {}\n"
             "for path in sorted(pathlib.Path().glob('p_*.py')):\n"
             "    f = importlib.import_module(path.stem).f\n"
@@ -391,7 +391,7 @@ def test_what_is_not_known_is_not_called_changed():
 
 
 def test_the_librarys_own_methods_change_with_its_version_only():
-    from synflow_lib.runs import method_fingerprint, registered
+    from synflow_lib.sweeps.run import method_fingerprint, registered
 
     for name in ("synflow", "imp", "dense"):
         assert method_fingerprint(name) == "built in"

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib import fused, pieces
+from synflow_lib.fast import fused, pieces
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,8 @@ import pytest
 from scipy import stats
 
 import synflow_lib as sf
-from synflow_lib import grids
-from synflow_lib.intervals import mean_interval, paired_difference
+from synflow_lib.reproduction import grids
+from synflow_lib.reproduction.intervals import mean_interval, paired_difference
 
 PANEL = grids.Panel(
     "digits", "fc", sf.Recipe(1, 0.1), (0.0, 1.0), ("random", "iterated snip"),

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 import synflow_lib as sf
-from synflow_lib import alive, iterative
-from synflow_lib.epochs import Loop
-from synflow_lib.iterative import imp, imp_many, smallest_pruned
-from synflow_lib.learners import Learner
-from synflow_lib.recipes import Recipe
-from synflow_lib.training import train
+from synflow_lib.training import alive, iterative
+from synflow_lib.training.epochs import Loop
+from synflow_lib.training.iterative import imp, imp_many, smallest_pruned
+from synflow_lib.training.learners import Learner
+from synflow_lib.training.recipes import Recipe
+from synflow_lib.training.train import train
 
 DIGITS = sf.data.digits().subset(300, 100)
 RECIPE = Recipe(2, 0.05, 64, weight_decay=1e-3)

@@ -13,8 +13,8 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synflow_lib import agreement_page, intervals, paper
-from synflow_lib.paper import (
+from synflow_lib.reproduction import agreement_page, intervals, paper
+from synflow_lib.reproduction.paper import (
     agreement,
     agreement_table,
     identity,

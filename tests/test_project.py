@@ -117,7 +117,7 @@ def test_the_wheel_holds_the_package_its_data_and_nothing_else(built):
         for path in (ROOT / "synflow_lib").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert any(name.startswith("synflow_lib/published/") for name in package)
+    assert any(name.startswith("synflow_lib/reproduction/published/") for name in package)
     assert {name for name in names if ".dist-info/" not in name} == package
 
 

@@ -6,7 +6,7 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from synflow_lib import paper
+from synflow_lib.reproduction import paper
 
 # Of the files as they were read from the authors' results; a number that changes is a fault.
 SHA256 = {

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib import figures, grids
-from synflow_lib.experiments import cost, dead_inputs, layer_laws, questions, scorings
+from synflow_lib.reproduction import figures, grids
+from synflow_lib.reproduction.experiments import cost, dead_inputs, layer_laws, questions, scorings
 
 DIGITS = sf.data.digits()
 SMALL = grids.Panel(

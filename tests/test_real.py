@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 import synflow_lib as sf
-from synflow_lib.experiments import real
-from synflow_lib.recipes import Recipe
-from synflow_lib.recorded import recorded
-from synflow_lib.runs import Run
+from synflow_lib.reproduction.experiments import real
+from synflow_lib.reproduction.recorded import recorded
+from synflow_lib.sweeps.run import Run
+from synflow_lib.training.recipes import Recipe
 
 
 def test_keys_differ_and_an_early_stop_leaves_whole_seeds():

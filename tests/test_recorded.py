@@ -12,11 +12,11 @@ from types import SimpleNamespace
 import numpy as np
 
 import synflow_lib as sf
-from synflow_lib.experiments import sanity, trained
-from synflow_lib.runs import perform
-from synflow_lib.store import Store
+from synflow_lib.reproduction.experiments import sanity, trained
+from synflow_lib.sweeps.run import perform
+from synflow_lib.sweeps.store import Store
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "notebooks"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "notebooks/tools"))
 import recorded
 
 OUTDATED = "results/classroom.jsonl is not of this code: run `make figures`, and commit it"

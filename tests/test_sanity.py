@@ -13,9 +13,10 @@ from networks import mlp, narrow_vgg16
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib import figures, grids, quotas
-from synflow_lib.experiments import sanity, trained, widths
+from synflow_lib import quotas
 from synflow_lib.methods import Magnitude, SynFlow
+from synflow_lib.reproduction import figures, grids
+from synflow_lib.reproduction.experiments import sanity, trained, widths
 
 
 def counts(masks):

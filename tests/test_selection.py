@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import grouped
 
-from synflow_lib import selection
-from synflow_lib.selection import TIES, keep_cut, keep_largest, kth_smallest, tied
+from synflow_lib.fast import selection
+from synflow_lib.fast.selection import TIES, keep_cut, keep_largest, kth_smallest, tied
 
 
 @pytest.fixture(params=["numpy", "another device"], autouse=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "pages"), str(ROOT / "notebooks")]
+sys.path[:0] = [str(ROOT / "notebooks/tools/site"), str(ROOT / "notebooks/tools")]
 
 pytest.importorskip("mkdocs", reason="needs the extra 'site': pip install '.[site]'")
 
@@ -23,7 +23,6 @@ from formulas import typeset  # noqa: E402
 from notebook_page import markdown_cell, notebook_page  # noqa: E402
 from pictures import describe  # noqa: E402
 
-TOOLS = sorted((ROOT / "notebooks").glob("[a-z]*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
 
@@ -110,7 +109,7 @@ def test_a_link_that_leads_nowhere_stops_the_build(link, tmp_path):
     library, notebooks = tmp_path / "synflow_lib", tmp_path / "notebooks"
     for folder in (library, notebooks, tmp_path / "docs", tmp_path / "figures"):
         folder.mkdir()
-    for name in ("pages", "pyproject.toml", *(f"notebooks/{p.name}" for p in TOOLS)):
+    for name in ("notebooks/tools", "pyproject.toml"):
         subprocess.run(["cp", "-r", str(ROOT / name), str(tmp_path / name)], check=True)
     (library / "__init__.py").write_text('"""Small."""\n')
     for name in ("files", "not_in_the_table"):
@@ -119,7 +118,7 @@ def test_a_link_that_leads_nowhere_stops_the_build(link, tmp_path):
     (tmp_path / "figures" / "agreement.md").write_text("# Agreement\n")
     (tmp_path / "README.md").write_text(f"{SMALL}\n## Further\n\n[read on]({link})\n")
     run = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "-f", "pages/mkdocs.yml", "-d",
+        [sys.executable, "-m", "mkdocs", "build", "-f", "notebooks/tools/site/mkdocs.yml", "-d",
          str(tmp_path / "site")], cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert bool(run.returncode) == ("nowhere.md" in run.stderr) == ("nowhere" in link), run.stderr

@@ -19,14 +19,14 @@ from torch import nn
 
 import synflow_lib as sf
 from synflow_lib import files
-from synflow_lib import runs as runs_module
-from synflow_lib.recipes import Recipe
-from synflow_lib.runs import Run, perform
 from synflow_lib.saliency import METHODS
-from synflow_lib.store import Store
-from synflow_lib.sweep import histories, results, sweep
+from synflow_lib.sweeps import run as runs_module
+from synflow_lib.sweeps.run import Run, perform
+from synflow_lib.sweeps.store import Store
+from synflow_lib.sweeps.sweep import histories, results, sweep
+from synflow_lib.training.recipes import Recipe
 
-MODULE = importlib.import_module("synflow_lib.sweep")  # sf.sweep is the function
+MODULE = importlib.import_module("synflow_lib.sweeps.sweep")  # sf.sweep is the function
 QUICK = Recipe(1, 0.1)
 SMALL = {"depth": 2, "width": 10}
 FEW = {"n_train": 200, "n_test": 100}

@@ -11,7 +11,7 @@ from torch import nn
 
 import synflow_lib as sf
 from synflow_lib import graph
-from synflow_lib.pieces import fixed_order
+from synflow_lib.fast.pieces import fixed_order
 from synflow_lib.randomness import own_random_numbers
 
 SECONDS = 60  # a deadlock fails instead of hanging

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib.epochs import Loop
-from synflow_lib.learners import Many, One
-from synflow_lib.recipes import Recipe, paper_recipe
-from synflow_lib.training import evaluate, train, train_many
-from synflow_lib.unfolded import unfolded
+from synflow_lib.fast.unfolded import unfolded
+from synflow_lib.training.epochs import Loop
+from synflow_lib.training.learners import Many, One
+from synflow_lib.training.recipes import Recipe, paper_recipe
+from synflow_lib.training.train import evaluate, train, train_many
 
 DIGITS = sf.data.digits().subset(300, 100)
 

@@ -1,0 +1,125 @@
+"""What the notebooks trained, in one small committed file, so that the tests need not train again.
+
+`build.py` trains everything and writes `results/classroom.jsonl`; `make test` puts its records into
+the store of its notebooks, trains a few of them anew and compares; `make test-all` trains all.
+Times, machines and histories are left out: where nothing changed the file is the same bytes.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pairs import ROOT, write_atomically
+
+FILE = ROOT / "results" / "classroom.jsonl"
+LIBRARY = ROOT / "synflow_lib"
+NOT_STORES = ("locks", "checkpoints", "set_aside", "superseded")
+# Of a record: what the store writes anew, and what differs from one time to the next.
+LEFT_OUT = ("format", "key", "run", "seconds", "finished", "machine")
+NOT_KNOWN = ("prune_seconds", "train_seconds")
+
+
+def code(start: Path = LIBRARY / "sweeps" / "run.py") -> str:
+    """A hash of the code that a run executes: `start` and whatever it imports of its package.
+
+    Comments and docstrings do not count, nor does what draws, explains or compares.
+    """
+    files, waiting = {}, [start]
+    while waiting:
+        file = waiting.pop()
+        if file not in files:
+            files[file] = ast.parse(file.read_text(encoding="utf-8"))
+            waiting += _imported(file, files[file])
+    texts = [ast.dump(_without_docstrings(files[file])) for file in sorted(files)]
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+
+
+def _imported(file: Path, tree: ast.AST) -> Iterator[Path]:
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        # What is not of this package is not found below its folder.
+        base = file.parents[node.level - 1] if node.level else LIBRARY.parent
+        base = base.joinpath(*(node.module or "").split("."))
+        for target in (base, *(base / alias.name for alias in node.names)):
+            for found in (target.with_suffix(".py"), target / "__init__.py"):
+                if found.is_file() and found != LIBRARY / "__init__.py":
+                    yield found
+
+
+def _without_docstrings(tree: ast.AST) -> ast.AST:
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+            text = body[0].value
+            if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                text.value = ""
+    return tree
+
+
+def export(runs: Path, file: Path = FILE) -> int:
+    """Writes what is finished in a folder of runs; returns the number of records."""
+    from synflow_lib.reproduction.experiments import trained
+    from synflow_lib.sweeps.store import Store
+
+    lines = []
+    for folder in (runs, *sorted(path for path in runs.iterdir() if path.is_dir())):
+        name = "" if folder == runs else folder.name
+        if name == trained.FOLDER:
+            known = {path.stem: trained.read(path) for path in folder.glob("[!.]*.json")}
+            lines += [{"trained": k, "value": v} for k, v in known.items() if v is not None]
+        elif name not in NOT_STORES:
+            lines += [
+                {"store": name, "run": record["run"], **_lasting(record)}
+                for record in Store(folder).records().values()
+                if record["status"] == "done"
+            ]
+    lines.sort(key=lambda line: _text([line.get(name) for name in ("trained", "store", "run")]))
+    file.parent.mkdir(exist_ok=True)
+    write_atomically(file, "\n".join([_text({"code": code()}), *map(_text, lines), ""]))
+    return len(lines)
+
+
+def _lasting(record: dict) -> dict:
+    result = {k: v for k, v in record["result"].items() if k not in ("history", *NOT_KNOWN)}
+    return {
+        **{k: v for k, v in record.items() if k not in LEFT_OUT},
+        "result": {k: v if _strict(v) else None for k, v in result.items()},
+    }
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, sort_keys=True, allow_nan=False)
+
+
+def _strict(value: object) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def records(file: Path = FILE) -> tuple[str, list[dict]]:
+    """The `code` that trained them, and what `export` wrote; nothing where there is no file."""
+    if not file.exists():
+        return "", []
+    first, *lines = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+    return first["code"], lines
+
+
+def load(lines: Iterable[dict], runs: Path) -> None:
+    """Puts what `records` read into a folder of runs."""
+    from synflow_lib.reproduction.experiments import trained
+    from synflow_lib.sweeps.run import Run
+    from synflow_lib.sweeps.store import Store
+
+    for line in lines:
+        if "trained" in line:
+            trained.write(runs / trained.FOLDER / f"{line['trained']}.json", line["value"])
+            continue
+        record = {k: v for k, v in line.items() if k not in ("store", "run")}
+        record["result"] |= dict.fromkeys(NOT_KNOWN) | {"history": []}
+        unknown = {"seconds": None, "finished": None, "machine": {}}
+        Store(runs / line["store"]).write(Run.from_dict(line["run"]), record | unknown)

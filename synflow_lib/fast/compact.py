@@ -1,0 +1,162 @@
+"""The fast path of iterative SynFlow: leave out the units that no path runs through any more.
+
+After a few iterations most units of a network carry no flow: their scores are exactly zero and
+stay zero. `Compactor` rebuilds the private network without them, so that scoring costs what is
+still alive, and says where each remaining weight now lies. Nothing else changes: the same sums
+without zero terms. The plain path is the same loop without a compactor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..graph import CONV_TRANSPOSED, PRUNABLE
+from ..wiring import Layer, Wiring, wiring
+from ..workspace import Workspace
+from .pieces import PIECE, in_pieces, spans
+from .selection import count
+
+_WORTH_IT = 0.65  # rebuild when at most this share of the weights would be left
+
+
+class Compactor:
+    """Shrinks the network of a workspace; `shrink` after any scoring pass.
+
+    Its ``net``, ``parameters``, ``shapes`` and ``flat`` are replaced by smaller ones.
+    """
+
+    def __init__(self, work: Workspace, wires: Wiring) -> None:
+        self.work = work
+        self.modules = dict(work.net.named_modules())
+        by_name = {f"{layer.name}.weight": layer for layer in wires.layers}
+        self.layers: list[Layer] = [by_name[name] for name in work.names]
+        self.norms = wires.norms
+        self.fixed = np.zeros(wires.units, bool)
+        self.fixed[wires.inputs] = self.fixed[wires.outputs] = True
+
+    @classmethod
+    def of(cls, work: Workspace, input_shape: tuple[int, ...]) -> Compactor | None:
+        """A compactor for this network, or None where it would not be exact.
+
+        Grouped and transposed convolutions tie units to positions in a weight, and weights shared
+        by two modules or left dense tie layers to each other; such networks run uncompacted.
+        """
+        layers = [m for m in work.net.modules() if isinstance(m, PRUNABLE)]
+        plain = all(
+            getattr(m, "groups", 1) == 1 and not isinstance(m, CONV_TRANSPOSED) for m in layers
+        )
+        own = {id(parameter) for parameter in work.parameters}
+        if not plain or len(layers) != len(own) or own != {id(m.weight) for m in layers}:
+            return None
+        try:
+            wires = wiring(work.net, input_shape)
+        except ValueError:  # an operation that does not keep channels apart
+            return None
+        if {f"{layer.name}.weight" for layer in wires.layers} != set(work.names):
+            return None
+        return cls(work, wires)
+
+    def shrink(self, scores: Tensor, alive: Tensor) -> tuple[Take, Tensor] | None:
+        """Drop dead units, judged by the scores just computed; None where too few are dead.
+
+        Args:
+            scores, alive: flat tensors; what of each weight is known, and which are not pruned. A
+                survivor is never dropped: one whose score is zero keeps everything as it is.
+
+        Returns:
+            What takes the rest of any tensor laid out like ``work.flat``, and of ``alive``.
+        """
+        views = list(self.work.views(scores).values())
+        units = self.fixed.copy()
+        for layer, view in zip(self.layers, views, strict=True):
+            units[layer.writes[(view.flatten(1).sum(1) > 0).cpu().numpy()]] = True
+        for layer in self.layers:  # an operation needs a channel, if only one of zeros
+            for ends in (layer.writes, layer.reads):
+                if not units[ends].any():
+                    units[ends[0]] = True
+        rows = [units[layer.writes] for layer in self.layers]
+        columns = [units[layer.reads] for layer in self.layers]
+        sizes = [
+            int(r.sum() * c.sum()) * view[0, 0].numel()
+            for r, c, view in zip(rows, columns, views, strict=True)
+        ]
+        if sum(sizes) > _WORTH_IT * sum(self.work.sizes):
+            return None
+        inner = [
+            [torch.from_numpy(np.flatnonzero(side)).to(scores.device) for side in pair]
+            for pair in zip(rows, columns, strict=True)
+        ]
+        shapes = [
+            (len(r), len(c), *shape[2:])
+            for (r, c), shape in zip(inner, self.work.shapes, strict=True)
+        ]
+        take = Take(self.work.cutter(), self.work.shapes, shapes, inner)
+        left = take(alive)
+        if count(left) != count(alive):
+            return None
+        self.work.rebind(take(self.work.flat), shapes)
+        for layer, r, c in zip(self.layers, rows, columns, strict=True):
+            layer.writes, layer.reads = layer.writes[r], layer.reads[c]
+            self._pick(self.modules[layer.name], ["bias"], r)
+        for norm in self.norms:
+            kept = units[norm.writes]
+            norm.reads, norm.writes = norm.reads[kept], norm.writes[kept]
+            names = ["weight", "bias", "running_mean", "running_var"]
+            self._pick(self.modules[norm.name], names, kept)
+        return take, left
+
+    @staticmethod
+    def _pick(module: nn.Module, names: list[str], kept: np.ndarray) -> None:
+        chosen = torch.from_numpy(np.flatnonzero(kept))
+        for name in names:
+            tensor = getattr(module, name, None)
+            if tensor is not None:
+                tensor.data = tensor.data.index_select(0, chosen.to(tensor.device))
+
+
+class Take:
+    """What makes of a tensor laid out like the old ``work.flat`` one laid out like the new."""
+
+    def __init__(
+        self,
+        cut: Callable[[Tensor], dict[str, Tensor]],
+        old: list[torch.Size],
+        new: list[tuple[int, ...]],
+        inner: list[list[Tensor]],
+    ) -> None:
+        self.cut, self.old, self.new, self.inner = cut, old, new, inner
+        self.sizes = [math.prod(shape) for shape in new]
+
+    def __call__(self, flat: Tensor) -> Tensor:
+        found = flat.new_empty(sum(self.sizes))
+        layers = zip(
+            self.cut(flat).values(), found.split(self.sizes), self.new, self.inner, strict=True
+        )
+        jobs = [
+            (old, new.view(shape), rows, columns, piece)
+            for old, new, shape, (rows, columns) in layers
+            for piece in spans(len(rows), max(1, PIECE // old[0].numel()))
+        ]
+
+        def one(job: tuple) -> None:
+            old, new, rows, columns, piece = job
+            torch.index_select(old.index_select(0, rows[piece]), 1, columns, out=new[piece])
+
+        in_pieces(one, jobs)
+        return found
+
+    def places(self) -> Tensor:
+        """Where all that it takes stood, int32."""
+        found, start = [], 0
+        for shape, (rows, columns) in zip(self.old, self.inner, strict=True):
+            taps = math.prod(shape[2:])
+            rows, columns = rows.int() * (shape[1] * taps) + start, columns.int() * taps
+            tap = torch.arange(taps, dtype=torch.int32, device=rows.device)
+            found.append((rows[:, None, None] + columns[:, None] + tap).flatten())
+            start += shape.numel()
+        return torch.cat(found)

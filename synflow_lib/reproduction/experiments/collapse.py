@@ -1,0 +1,134 @@
+"""Where layers go empty and where a network falls apart, from trajectories: notebooks 00 and 01."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import pandas as pd
+from torch import nn
+
+from ...collapse import PathProbe, fewest_connected
+from ...trajectory import Trajectory, kept_at
+
+
+def layer_densities(paths: Mapping[str, Trajectory], compressions: Iterable[float]) -> pd.DataFrame:
+    """The fraction of weights left in each layer at many compressions: figure 2.
+
+    Args:
+        paths: method -> its trajectory, from `trajectory`.
+        compressions: N / kept, each from 1 to N; those beyond the end of a trajectory are left
+            out of its rows.
+
+    Returns:
+        One row a method, compression (rising) and layer: method, compression, layer (number, 1 at
+        the input), name, kept, total, density; the input of `figures.layer_fractions`.
+
+    Raises:
+        ValueError: a compression out of range.
+
+    >>> from synflow_lib import models, trajectory
+    >>> path = trajectory(models.fc(seed=0), "magnitude")
+    >>> layer_densities({"magnitude": path}, [1, 1000]).groupby("compression")["kept"].sum()
+    compression
+    1       119400
+    1000       119
+    Name: kept, dtype: int64
+    """
+    wanted = sorted(compressions)
+    tables = []
+    for method, path in paths.items():
+        inside = [c for c in wanted if kept_at(path.total, c) >= path.counts[-1]]
+        for compression in inside:
+            found = path.at(compression).table().rename(columns={"layer": "name"})
+            found.insert(0, "layer", range(1, len(found) + 1))
+            found.insert(0, "compression", compression)
+            found.insert(0, "method", method)
+            tables.append(found)
+    return pd.concat(tables, ignore_index=True)
+
+
+def layer_lifetimes(paths: Mapping[str, Trajectory]) -> pd.DataFrame:
+    """How far the whole network can be pruned before each layer is empty, counted exactly.
+
+    Args:
+        paths: method -> its trajectory.
+
+    Returns:
+        One row a method and layer: method, layer (number, 1 at the input), name, size, kept (the
+        smallest number of weights kept in the whole network with one of them in this layer),
+        compression (N / kept). A layer that outlives the trajectory has the trajectory's end.
+
+    >>> from synflow_lib import models, trajectory
+    >>> path = trajectory(models.fc(seed=0), "magnitude")
+    >>> lives = layer_lifetimes({"magnitude": path})
+    >>> bool(lives["kept"].max() == path.last_of_each_layer())
+    True
+    """
+    rows = []
+    for method, path in paths.items():
+        layers = zip(path.layout.items(), path.lasts(), strict=True)
+        for number, ((name, shape), last) in enumerate(layers, start=1):
+            kept = path.rank(last)
+            rows.append((method, number, name, shape.numel(), kept, path.total / max(kept, 1)))
+    columns = ["method", "layer", "name", "size", "kept", "compression"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def collapse_points(
+    model: nn.Module, paths: Mapping[str, Trajectory], lifetimes: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """The critical compression of each method by both criteria, exactly, from its trajectory.
+
+    Args:
+        model: the network that was pruned; chains and networks with branches.
+        paths: method -> its trajectory on this network.
+        lifetimes: their `layer_lifetimes`, if they are known already.
+
+    Returns:
+        One row a method and criterion ("layer", then "path"): method, criterion, kept (the fewest
+        weights without collapse), critical_compression (N / kept).
+
+    >>> from synflow_lib import models, trajectory
+    >>> net = models.fc(seed=0)
+    >>> points = collapse_points(net, {"synflow": trajectory(net, "synflow")})
+    >>> points["kept"].tolist()
+    [6, 6]
+    """
+    lifetimes = layer_lifetimes(paths) if lifetimes is None else lifetimes
+    probe = PathProbe(model)
+    rows = []
+    for method, path in paths.items():
+        by_layer = int(lifetimes.loc[lifetimes["method"] == method, "kept"].max())
+        for criterion, kept in (("layer", by_layer), ("path", fewest_connected(probe, path))):
+            rows.append((method, criterion, kept, path.total / kept))
+    return pd.DataFrame(rows, columns=["method", "criterion", "kept", "critical_compression"])
+
+
+def collapse_verdicts(
+    model: nn.Module, paths: Mapping[str, Trajectory], compressions: Iterable[float]
+) -> pd.DataFrame:
+    """Which methods have collapsed at which compression, by both criteria.
+
+    Args:
+        model: the network that was pruned.
+        paths: method -> its trajectory on this network.
+        compressions: N / kept, each from 1 to N, and not beyond the end of a trajectory.
+
+    Returns:
+        One row a method and compression (rising): method, compression, kept, empty_layers (their
+        number), connected (whether kept weights join input to output).
+
+    >>> from synflow_lib import models, trajectory
+    >>> net = models.fc(seed=0)
+    >>> collapse_verdicts(net, {"synflow": trajectory(net)}, [19_900])
+        method  compression  kept  empty_layers  connected
+    0  synflow        19900     6             0       True
+    """
+    probe, wanted, rows = PathProbe(model), sorted(compressions), []
+    for method, path in paths.items():
+        for compression in wanted:
+            masks = path.at(compression)
+            empty, connected = len(masks.empty_layers()), probe.connected(masks)
+            rows.append((method, compression, masks.kept, empty, connected))
+    columns = ["method", "compression", "kept", "empty_layers", "connected"]
+    return pd.DataFrame(rows, columns=columns)

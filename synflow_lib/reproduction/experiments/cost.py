@@ -1,0 +1,250 @@
+"""Notebook 06: what pruning costs, and what a pruned network saves, in seconds and bytes."""
+
+from __future__ import annotations
+
+import statistics
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from ...data import Dataset
+from ...masks import Masks
+from ...pruning import prune
+from ...saliency import METHODS
+from ...surgery import flops, without_dead_units
+
+_LONG, _LONG_COUNTED = 0.5, 3.0  # seconds from which a call is not repeated
+
+
+def seconds_of(call: Callable[[], object], repeats: int = 3) -> float:
+    """Wall-clock seconds of a call: the first one if it is long, else the median of further ones.
+
+    A call of half a second or more needs no warming up and is not repeated.
+
+    Args:
+        call: what is timed; on a GPU it has to wait for its own results.
+        repeats: timed calls of a short one, at least 1.
+
+    Raises:
+        ValueError: repeats below 1.
+
+    >>> seconds_of(lambda: time.sleep(0.01), repeats=1) >= 0.01
+    True
+    """
+    if repeats < 1:
+        raise ValueError(f"repeats={repeats!r}; expected a whole number from 1")
+    spent: list[float] = []
+    while len(spent) <= repeats:
+        spent.append(_time(call))
+        if spent[0] >= _LONG:
+            return spent[0]
+    return statistics.median(spent[1:])
+
+
+def peak_bytes(call: Callable[[], object]) -> int:
+    """The most memory that tensors on the CPU hold at once during a call, beyond those before it.
+
+    Adds up what operations make, without what an operation uses inside.
+
+    >>> peak_bytes(lambda: torch.zeros(1000, dtype=torch.float64)) >= 8000
+    True
+    """
+    with _Storages() as held:
+        call()
+    return held.most
+
+
+def seconds_and_bytes(call: Callable[[], object], repeats: int = 3) -> tuple[float, int]:
+    """`seconds_of` and `peak_bytes`, of one and the same call where it is long.
+
+    Counting storages takes some microseconds an operation, little beside three seconds.
+
+    >>> seconds, peak = seconds_and_bytes(lambda: torch.zeros(1000), repeats=1)
+    >>> seconds < 0.5, peak
+    (True, 4000)
+    """
+    with _Storages() as held:
+        spent = _time(call)
+    return spent if spent >= _LONG_COUNTED else seconds_of(call, repeats), held.most
+
+
+def _time(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+class _Storages(TorchDispatchMode):
+    """Adds up the storages that operations make, and takes off those that are let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        old = {_address(t) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        for tensor in tree_leaves(found):
+            if not isinstance(tensor, Tensor) or _address(tensor) in old | self.known:
+                continue
+            storage, address = tensor.untyped_storage(), _address(tensor)
+            self.known.add(address)
+            self.now += storage.nbytes()
+            self.most = max(self.most, self.now)
+            weakref.finalize(storage, self._let_go, address, storage.nbytes())
+        return found
+
+    def _let_go(self, address: int, size: int) -> None:
+        self.known.discard(address)
+        self.now -= size
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def training_step(net: nn.Module, dataset: Dataset, batch_size: int) -> Callable[[], None]:
+    """One step of SGD on the first training images, as a call that can be timed.
+
+    >>> from synflow_lib import data, models
+    >>> training_step(models.fc((1, 8, 8), seed=0), data.digits(), 16)()
+    """
+    x, y = next(dataset.batches("train", batch_size))
+    optimizer = torch.optim.SGD(net.parameters(), 0.0, momentum=0.9)  # rate 0: nothing moves
+
+    def step() -> None:
+        net.train()
+        optimizer.zero_grad()
+        F.cross_entropy(net(x), y).backward()
+        optimizer.step()
+
+    return step
+
+
+def scoring_costs(
+    net: nn.Module,
+    dataset: Dataset,
+    methods: Iterable[str],
+    compression: float = 100.0,
+    *,
+    batch_size: int = 64,
+    images: int | None = None,
+    repeats: int = 3,
+) -> pd.DataFrame:
+    """Seconds and memory of pruning by each method, against one epoch of training.
+
+    An epoch is one timed step times the steps of an epoch.
+
+    Args:
+        net: the network; its weights do not change, BatchNorm's running statistics do.
+        dataset: scoring images (10 a class) and training images.
+        methods: names of `METHODS`, each with the paper's number of iterations.
+        compression: to prune to, N / kept.
+        batch_size: images of a training step.
+        images: of an epoch, default the data set's (50,000 for CIFAR).
+        repeats: as in `seconds_of`.
+
+    Returns:
+        One row a method: method, weights (N), iterations, seconds (of pruning), epoch (seconds),
+        epochs (their quotient), prune_mb (peak memory of tensors), step_mb (of one step).
+
+    >>> from synflow_lib import data, models
+    >>> table = scoring_costs(models.fc((1, 8, 8), seed=0), data.digits(), ["magnitude"])
+    >>> table[["weights", "iterations"]].values.tolist()
+    [[47400, 1]]
+    """
+    batch = dataset.scoring_batch()
+    images = len(dataset.train_y) if images is None else images
+    step = training_step(net, dataset, batch_size)
+    seconds, step_bytes = seconds_and_bytes(step, repeats)
+    epoch = seconds * images / batch_size
+    net.zero_grad(set_to_none=True)
+    rows = []
+    for method in methods:
+        spent, peak = seconds_and_bytes(
+            lambda method=method: prune(net, method, compression, batch, progress=False), repeats
+        )
+        weights, iterations = Masks.ones(net).total, METHODS[method].iterations
+        memory = peak / 1e6, step_bytes / 1e6
+        rows.append((method, weights, iterations, spent, epoch, spent / epoch, *memory))
+    columns = ["method", "weights", "iterations", "seconds", "epoch", "epochs"]
+    return pd.DataFrame(rows, columns=[*columns, "prune_mb", "step_mb"])
+
+
+def matrix_latencies(
+    densities: Iterable[float], *, size: int = 1024, batch: int = 64, repeats: int = 15
+) -> pd.DataFrame:
+    """Time of one Linear layer with random zeros: dense kernel against sparse (CSR) kernel.
+
+    Args:
+        densities: kept / all weights, each in (0, 1].
+        size: inputs and outputs of the layer.
+        batch: inputs at once.
+        repeats: as in `seconds_of`.
+
+    Returns:
+        One row a density and kernel ("dense", "CSR"): compression, kernel, milliseconds, ratio
+        (dense time / this time: above 1 it is faster than dense).
+
+    >>> matrix_latencies([0.5], size=64, repeats=1)["kernel"].tolist()
+    ['dense', 'CSR']
+    """
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(size, batch, generator=generator)
+    weight = torch.randn(size, size, generator=generator)
+    dense = seconds_of(lambda: weight @ x, repeats)
+    rows = []
+    for density in densities:
+        kept = torch.rand(size, size, generator=generator) < density
+        with warnings.catch_warnings():  # that CSR is in beta state
+            warnings.simplefilter("ignore", UserWarning)
+            sparse = (weight * kept).to_sparse_csr()
+        times = {"dense": dense, "CSR": seconds_of(lambda s=sparse: s @ x, repeats)}
+        rows += [(1 / density, k, 1e3 * s, dense / s) for k, s in times.items()]
+    return pd.DataFrame(rows, columns=["compression", "kernel", "milliseconds", "ratio"])
+
+
+def savings(
+    net: nn.Module,
+    masks: Mapping[tuple[str, float], Masks],
+    images: Tensor,
+    repeats: int = 3,
+) -> pd.DataFrame:
+    """What is left of a network: weights, multiply-adds, and time with its dead units cut out.
+
+    Args:
+        net: the network, in evaluation mode; it is left as it is.
+        masks: (method, compression asked for) -> masks.
+        images: [n, channels, height, width], run in one forward pass.
+        repeats: as in `seconds_of`.
+
+    Returns:
+        One row a mask: method, compression, kept, multiply_adds (share of the dense network's, if
+        only kept weights are multiplied), smaller (share of the weights that the tensors still hold
+        once units on no path are cut out), speedup (dense time / time of the smaller network).
+
+    >>> from synflow_lib import models
+    >>> net = models.fc((1, 8, 8), seed=0).eval()
+    >>> savings(net, {("all", 1.0): Masks.ones(net)}, torch.ones(2, 1, 8, 8))["smaller"].tolist()
+    [1.0]
+    """
+    with torch.no_grad():
+        dense, rows = seconds_of(lambda: net(images), repeats), []
+        for (method, compression), each in masks.items():
+            operations = flops(net, each)
+            small = without_dead_units(net, each)
+            spent = seconds_of(lambda small=small: small(images), repeats)
+            share = operations["pruned"].sum() / operations["dense"].sum()
+            left = Masks.ones(small).total / each.total
+            rows.append((method, compression, each.kept, share, left, dense / spent))
+    columns = ["method", "compression", "kept", "multiply_adds", "smaller", "speedup"]
+    return pd.DataFrame(rows, columns=columns)

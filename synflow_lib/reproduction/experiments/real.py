@@ -1,0 +1,363 @@
+"""The grid "real": figures 1, 5a and 6 on 50,000 real images, made by the library on CPUs.
+
+    python -m synflow_lib.reproduction.experiments.real --folder FOLDER --seeds 3 --parts a b c d
+    python -m synflow_lib.reproduction.experiments.real --export
+
+FOLDER holds ``train/<class>/*.jpg`` and ``test/<class>/*.jpg``: CIFAR-10's images encoded again as
+JPEG, which is said wherever results are shown. The sweep goes on where it stopped, at any time. It
+runs seed by seed, and within a seed part by part, the points that tell most first: what is finished
+when it is stopped is a whole, smaller grid.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import itertools
+import json
+import math
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils import benchmark
+
+from ... import models
+from ...collapse import max_compression
+from ...data import Dataset, image_folder
+from ...files import replacing
+from ...surgery import flops
+from ...sweeps.run import Run
+from ...sweeps.store import Store
+from ...sweeps.sweep import sweep
+from ...training.recipes import Recipe
+
+DATASET = "cifar10_jpeg"
+# One recipe for all methods, chosen on dense networks alone (`part_search`); the paper trains 160
+# epochs.
+RATES = (0.1, 0.05, 0.2)
+RECIPE = Recipe(10, 0.2, 128, weight_decay=5e-4, one_cycle=True, augment=True)
+RESNET = RECIPE
+IMP = replace(RECIPE, epochs=4)
+IMP_DATA: dict[str, int] = {}  # images of part d, all of them
+
+# As the paper scored, and as SNIP's and GraSP's authors did.
+EVAL = {
+    "random": {"method": "random"},
+    "magnitude": {"method": "magnitude"},
+    "snip": {"method": "snip", "mode": "eval"},
+    "grasp": {"method": "grasp", "mode": "eval"},
+    "synflow": {"method": "synflow"},
+}
+TRAIN = {
+    "snip (train mode)": {"method": "snip", "mode": "train"},
+    "grasp (train mode)": {"method": "grasp", "mode": "train"},
+}
+# Share of VGG-11's multiply-adds that is alive at 10^0.5, 10^1, ..., 10^3; for estimates of time.
+_ALPHAS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
+_ALIVE = {
+    "random": (0.999, 0.964, 0.898, 0.823, 0.556, 0.007),
+    "magnitude": (1.0, 1.0, 0.999, 0.979, 0.21, 0.0),
+    "snip": (0.931, 0.758, 0.526, 0.289, 0.116, 0.041),
+    "grasp": (0.985, 0.918, 0.735, 0.457, 0.196, 0.0),
+    "synflow": (1.0, 0.891, 0.57, 0.286, 0.119, 0.047),
+    "snip (train mode)": (1.0, 1.0, 0.992, 0.788, 0.0, 0.0),
+    "grasp (train mode)": (1.0, 1.0, 1.0, 0.934, 0.516, 0.0),
+}
+_OVERHEAD = 0.03  # of a dense step, that remains of a step however small the network
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run, the part it belongs to, and the label of its curve."""
+
+    part: str
+    label: str
+    run: Run
+
+
+def part_search(seed: int) -> Iterator[Point]:
+    """Dense networks, 4 epochs, at each of `RATES`; with one seed.
+
+    >>> [(point.run.model, point.label) for point in part_search(0)][:2]
+    [('vgg11', 'rate 0.1'), ('vgg11', 'rate 0.05')]
+    """
+    for model, rate in itertools.product(("vgg11", "resnet20"), RATES if seed == 0 else ()):
+        recipe = replace(RECIPE, epochs=4, learning_rate=rate)
+        run = Run(DATASET, model, "dense", 1.0, recipe=recipe, seed=seed, amp=True)
+        yield Point("search", f"rate {rate}", run)
+
+
+def part_a(seed: int) -> Iterator[Point]:
+    """VGG-11 (BN), seven curves from 10^0 to 10^3 in half decades: figure 6.
+
+    >>> len(list(part_a(0)))
+    43
+    """
+    make = functools.partial(Run, DATASET, "vgg11", recipe=RECIPE, seed=seed, amp=True)
+    yield Point("a", "dense", make("dense", 1.0))
+    for alphas in ((2.0, 3.0, 2.5), (1.0, 1.5, 0.5)):
+        for variants, alpha in itertools.product((EVAL, TRAIN), alphas):
+            for label, variant in variants.items():
+                yield Point("a", label, make(compression=10.0**alpha, **variant))
+
+
+def part_b(seed: int) -> Iterator[Point]:
+    """VGG-16 (BN), five curves from 10^2 to rho_max: figure 1's right half."""
+    make = functools.partial(Run, DATASET, "vgg16", recipe=RECIPE, seed=seed, amp=True)
+    for compression in (1e2, 1e4, 1e3, 1e5, 1e6, *(10.0**a for a in (2.5, 3.5, 4.5, 5.5))):
+        for label, variant in EVAL.items():
+            yield Point("b", label, make(compression=compression, **variant))
+    most = _rho_max("vgg16")
+    yield Point("b", "synflow", make("synflow", most))
+    yield Point("b", "synflow (cut)", make("synflow", most, schedule="cut"))
+
+
+def part_c(seed: int) -> Iterator[Point]:
+    """ResNet-20: SynFlow, SNIP and magnitude at 10^1, 10^2, 10^3."""
+    make = functools.partial(Run, DATASET, "resnet20", recipe=RESNET, seed=seed, amp=True)
+    yield Point("c", "dense", make("dense", 1.0))
+    for alpha, label in itertools.product((2.0, 1.0, 3.0), ("synflow", "snip", "magnitude")):
+        yield Point("c", label, make(compression=10.0**alpha, **EVAL[label]))
+
+
+def part_d(seed: int) -> Iterator[Point]:
+    """VGG-11 (BN) by iterative magnitude pruning, rewound and not: figure 5a."""
+    make = functools.partial(
+        Run, DATASET, "vgg11", "imp", recipe=IMP, seed=seed, amp=True, data_options=IMP_DATA
+    )
+    for alpha in (2.5, 3.5, 1.5, 3.0, 2.0):
+        for rounds, rewind in itertools.product((1, 3, 2, 5), (None, 0)):
+            label = f"{rounds} iterations" + (", rewound" if rewind == 0 else "")
+            yield Point("d", label, make(10.0**alpha, iterations=rounds, rewind=rewind))
+
+
+PARTS = {"search": part_search, "a": part_a, "b": part_b, "c": part_c, "d": part_d}
+
+
+def points(seeds: int, parts: Iterable[str] = tuple(PARTS)) -> list[Point]:
+    """All runs in the order in which they are done: seed by seed, part by part.
+
+    >>> found = points(2, "ac")
+    >>> [(point.part, point.run.seed) for point in (found[0], found[43], found[53])]
+    [('a', 0), ('c', 0), ('a', 1)]
+    """
+    return [point for seed in range(seeds) for part in parts for point in PARTS[part](seed)]
+
+
+@functools.cache
+def _rho_max(model: str) -> float:
+    with torch.device("meta"):
+        net = models.by_name(model, num_classes=10, input_size=32)
+    return max_compression(net)
+
+
+# ------------------------------------------------------------------------------------ how long
+
+
+def alive(run: Run) -> float:
+    """Which share of a dense training's multiply-adds a run needs, about: as on VGG-11.
+
+    Iterative magnitude pruning trains several times, the first time densely.
+
+    >>> run = next(point.run for point in part_a(0) if point.label == "synflow")
+    >>> run.compression, round(alive(run), 3)
+    (100.0, 0.286)
+    """
+    label = f"{run.method} (train mode)" if run.mode == "train" else run.method
+    shares = _ALIVE.get("magnitude" if run.method == "imp" else label)
+    if shares is None:
+        return 1.0
+    last = float(np.interp(math.log10(run.compression), (0.0, *_ALPHAS), (1.0, *shares)))
+    if run.method != "imp":
+        return last
+    rounds = run.iterations or 3
+    steps = (math.log10(run.compression) * k / rounds for k in range(rounds + 1))
+    return float(sum(np.interp(a, (0.0, *_ALPHAS), (1.0, *shares)) for a in steps))
+
+
+def estimates(runs: Iterable[Run], records: Mapping[str, dict], rate: float) -> dict[str, float]:
+    """Seconds of each run, by key.
+
+    From finished runs that differ in the seed alone; else from the living multiply-adds.
+
+    Args:
+        runs: which to estimate.
+        records: of a `Store`.
+        rate: multiply-adds of training a second, of `measured_rate`.
+    """
+    known: dict[str, list[float]] = {}
+    for record in records.values():
+        if record["status"] == "done":
+            known.setdefault(_seedless(record["run"]), []).append(record["seconds"])
+    found = {}
+    for run in runs:
+        past = known.get(_seedless(json.loads(run.canonical())))
+        if past:
+            found[run.key] = float(np.median(past))
+            continue
+        images = dict(run.data_options).get("n_train", 50_000) * 3 + 10_000  # and test images
+        dense = images * run.recipe.epochs * _work(run.model) / rate
+        found[run.key] = dense * (alive(run) + _OVERHEAD)
+    return found
+
+
+def _seedless(run: Mapping) -> str:
+    return json.dumps({k: v for k, v in run.items() if k != "seed"}, sort_keys=True)
+
+
+@functools.cache
+def _work(model: str) -> float:
+    with torch.device("meta"):
+        net = models.by_name(model, num_classes=10, input_size=32)
+    return float(flops(net)["dense"].sum())
+
+
+def measured_rate(seconds: float = 1.0) -> float:
+    """Multiply-adds of dense training a second of a core's time (VGG-11, bfloat16, one thread)."""
+    from ...training.learners import One
+
+    net = models.vgg11(input_size=32, seed=0)
+    learner = One(net, None, amp=True)
+    optimizer = learner.optimizer(RECIPE)
+    x, y = torch.randn(64, 3, 32, 32), torch.arange(64) % 10
+
+    def step() -> None:
+        loss = torch.nn.functional.cross_entropy(learner.forward(x, train=True)[0].float(), y)
+        learner.step(loss, optimizer)
+
+    step()
+    timer = benchmark.Timer("step()", timer=time.process_time, globals={"step": step})
+    took = timer.blocked_autorange(min_run_time=seconds).median
+    return 3 * 64 * _work("vgg11") / took
+
+
+# ------------------------------------------------------------------------------------ the records
+
+
+def export(store: str | Path, folder: str | Path, seeds: int = 3) -> dict[str, int]:
+    """Write the finished runs of each part to ``folder/<part>.jsonl``, a line a run.
+
+    A line holds the run, the label of its curve, its outcome, the test accuracy after each epoch
+    (percent; the first is before training), seconds, and versions and device. Lines that are there
+    already, made by another store, stay.
+
+    Returns:
+        Part -> number of runs; parts without any are left out.
+    """
+    records, before, counts = Store(store).records(), exported(folder), {}
+    for part in PARTS:
+        lines = []
+        for point in points(seeds, [part]):
+            key = point.run.key
+            if records.get(key, {}).get("status") == "done":
+                lines.append(json.dumps(_line(point, records[key]), separators=(",", ":")))
+            elif key in before:
+                lines.append(before[key])
+        if lines:
+            counts[part] = len(lines)
+            with replacing(Path(folder) / f"{part}.jsonl") as file:
+                file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return counts
+
+
+def exported(folder: str | Path) -> dict[str, str]:
+    """The lines that `export` wrote, by the key of their run."""
+    files = [Path(folder) / f"{part}.jsonl" for part in PARTS]
+    texts = [file.read_text(encoding="utf-8") for file in files if file.exists()]
+    return {json.loads(line)["key"]: line for text in texts for line in text.splitlines()}
+
+
+def _line(point: Point, record: dict) -> dict:
+    result = dict(record["result"])
+    history = result.pop("history")
+    line = {
+        "part": point.part, "label": point.label, "key": point.run.key, "run": record["run"],
+        **result, "epochs": [row[6] for row in history], "seconds": record["seconds"],
+        "finished": record["finished"], "machine": record["machine"],
+    }  # fmt: skip
+    return _rounded(line)
+
+
+def _rounded(value: object) -> object:
+    """Numbers to 6 digits, the run apart: its numbers make its key."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, list):
+        return [_rounded(each) for each in value]
+    if isinstance(value, dict):
+        return {k: v if k == "run" else _rounded(v) for k, v in value.items()}
+    return value
+
+
+# ---------------------------------------------------------------------------------- the command
+
+
+def load(folder: str | Path) -> Dataset:
+    """The images; all 50,000 and 10,000 of them, unless ``folder`` holds fewer."""
+    return image_folder(folder, name=DATASET)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print what is left to do and how long it takes; do it, or export what is done."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, help="holds train/<class>/ and test/<class>/")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--store", type=Path, default=Path("runs") / "real")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--limit", type=int, help="do only the first so many that are left")
+    parser.add_argument("--retry-failed", action="store_true")
+    parser.add_argument("--plan", action="store_true", help="print the plan and stop")
+    parser.add_argument(
+        "--results", type=Path, default=Path("results") / "real", help="records; not done again"
+    )
+    parser.add_argument("--export", action="store_true", help="write RESULTS, run nothing")
+    args = parser.parse_args(arguments)
+    if args.export:
+        print(export(args.store, args.results, args.seeds))
+        return
+    # One thread a process; workers read the variable when they start.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+    records, elsewhere = Store(args.store).records(), exported(args.results)
+    todo = [
+        point
+        for point in points(args.seeds, args.parts)
+        if point.run.key not in {*records, *elsewhere}
+        or (args.retry_failed and records.get(point.run.key, {}).get("status") == "failed")
+    ][: args.limit]
+    seconds = estimates([point.run for point in todo], records, measured_rate())
+    for point in todo:
+        run = point.run
+        print(
+            f"{point.part} seed {run.seed} {run.model} {point.label:20}"
+            f" 10^{math.log10(run.compression):<6.3g} about {seconds[run.key] / 60:6.1f} min"
+        )
+    total = sum(seconds.values()) / args.processes / 3600
+    print(
+        f"{len(todo)} runs to do, about {total:.1f} h in {args.processes} processes"
+        " with a core each",
+        flush=True,
+    )
+    if args.plan or not todo:
+        return
+    if args.folder is None:
+        parser.error("--folder is needed to run anything")
+    given = functools.partial(load, args.folder)
+    given()  # decodes once; the processes read what it keeps
+    table = sweep(
+        [point.run for point in todo], args.store,
+        args.processes if args.processes > 1 else None,
+        datasets={DATASET: given}, retry_failed=args.retry_failed,
+    )  # fmt: skip
+    failed = table[table["status"] == "failed"]
+    print(f"{len(table) - len(failed)} runs done, {len(failed)} failed", *failed["error"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""What does a mask know? Masks shuffled, rewired, moved to other weights, inverted: notebook 07."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import nn
+
+from ... import env, quotas
+from ...collapse import PathProbe
+from ...data import Dataset
+from ...inversion import inverted
+from ...masks import Masks
+from ...pruning import prune, trajectory
+from ...saliency import score
+from ...sweeps.run import Run, batching_pays
+from ...sweeps.sweep import sweep
+from .. import grids
+from . import trained
+from .schedules import overlap
+from .widths import structure
+
+_OTHERS = ("magnitude", "snip")  # whose masks are shuffled too, at fewer compressions
+
+
+def rewired(model: nn.Module, masks: Masks, generator: torch.Generator | int) -> Masks:
+    """Shuffled within each layer, but only among the units that lie on some path.
+
+    Each layer keeps its number of weights *and* each layer its set of live units, so what is lost
+    is which of them are joined. (`Masks.shuffled` also spreads the weights over all units.)
+
+    Args:
+        model: the network of the masks.
+        masks: what stays; weights that lie on no path stay where they are.
+        generator: of random numbers, or a seed.
+
+    >>> net = nn.Sequential(nn.Linear(9, 9), nn.ReLU(), nn.Linear(9, 2))
+    >>> first = torch.zeros(9, 9, dtype=torch.bool)
+    >>> first[0, :3] = True  # one unit, three inputs
+    >>> masks = Masks({"0.weight": first, "2.weight": torch.arange(18).view(2, 9) % 9 == 0})
+    >>> rewired(net, masks, 0) == masks  # nowhere else to go
+    True
+    """
+    on_path, found = PathProbe(model).on_path(masks), {}
+    inside = {}
+    for name, mask in masks.items():
+        alive = on_path[name].view(*mask.shape[:2], -1).any(2)  # (outputs, inputs)
+        rows, columns = alive.any(1).nonzero().flatten(), alive.any(0).nonzero().flatten()
+        inside[name] = rows[:, None], columns
+        found[name] = mask[inside[name]]
+    shuffled = Masks(found).shuffled(generator)
+    result = {name: mask.clone() for name, mask in masks.items()}
+    for name, mask in result.items():
+        mask[inside[name]] = shuffled[name]
+    return Masks(result)
+
+
+# --------------------------------------------------------------------------- what is trained
+
+
+@dataclass(frozen=True)
+class Checks:
+    """The sanity checks at one scale.
+
+    Attributes:
+        panel: network, data and recipe, those of figure 1.
+        alphas: compressions 10**alpha at which SynFlow's masks are changed.
+        beyond: further ones for SynFlow as found.
+        few: those of the other methods.
+        seeds: behind every point.
+        structure_alphas, structure_seeds: the same for the untrained VGG-16.
+    """
+
+    panel: grids.Panel
+    alphas: tuple[float, ...]
+    beyond: tuple[float, ...]
+    few: tuple[float, ...]
+    seeds: int
+    structure_alphas: tuple[float, ...]
+    structure_seeds: int
+
+    def network(self, dataset: Dataset, seed: int) -> nn.Module:
+        """The panel's network at initialization."""
+        run = next(run for _, run in self.panel.runs(1))
+        return dataclasses.replace(run, seed=seed).make(dataset, {})
+
+
+def checks() -> Checks:
+    """The settings of the current scale.
+
+    >>> checks().seeds >= 1
+    True
+    """
+    grid = grids.figure1()
+    panel = grid.panels[0]
+    alphas = tuple(a for a in panel.alphas if 0 < a <= 2.5)
+    looked_at = (1.0, 2.0, 2.5, 3.0, 3.5)
+    return Checks(panel, alphas, (3.0,), (1.0, 2.0), grid.seeds, looked_at, 2)
+
+
+@dataclass
+class Trial:
+    """One masked network to be trained.
+
+    Attributes:
+        label: what was done to which mask; see `trials`.
+        alpha, seed: compression 10**alpha, and the seed of the data's order.
+        masks: what stays.
+        weights: seed of the initial weights.
+        run: the run of figure 1's grid that this is, if it is one.
+    """
+
+    label: str
+    alpha: float
+    seed: int
+    masks: Masks
+    weights: int
+    run: Run | None = None
+
+
+def trials(settings: Checks) -> list[Trial]:
+    """Every mask of every seed, as found and changed.
+
+    Labels: "synflow", "magnitude", "snip" (as found), "dense"; followed by "shuffled" (each layer's
+    weights at random places), "rewired" (`rewired`), "reinitialized" (the mask on weights of
+    another seed), "inverted" (found with the scores' order reversed), "as thin" (SynFlow with no
+    more weights than the shuffled mask has on paths); "largest within" (SynFlow's quotas, the
+    largest weights of each layer), "erk" and "uniform" (random masks with these quotas), "synflow
+    cut" (the cut schedule; all others are the paper's 100 steps).
+    """
+    data = settings.panel.network()[1]
+    return [trial for seed in range(settings.seeds) for trial in _trials(settings, data, seed)]
+
+
+def _trials(settings: Checks, data: Dataset, seed: int) -> Iterator[Trial]:
+    net = settings.network(data, seed)
+    batch, probe = data.scoring_batch(seed=seed), PathProbe(net)
+    runs = {
+        (label, round(math.log10(run.compression), 3)): run
+        for label, run in settings.panel.runs(settings.seeds)
+        if run.seed == seed
+    }
+    generator = torch.Generator().manual_seed(seed)
+    size, cut = score(net, "magnitude"), trajectory(net, "synflow")
+    new = seed + settings.seeds  # weights that no other trial starts from
+    yield Trial("dense", 0.0, seed, Masks.ones(net), seed, runs["synflow", 0.0])
+    for alpha in settings.alphas:
+        c = 10.0**alpha
+        found = prune(net, "synflow", c, seed=seed)
+        shuffled = found.shuffled(generator)
+        yield Trial("synflow", alpha, seed, found, seed, runs["synflow", round(alpha, 3)])
+        yield Trial("synflow shuffled", alpha, seed, shuffled, seed)
+        yield Trial("synflow rewired", alpha, seed, rewired(net, found, generator), seed)
+        yield Trial("synflow reinitialized", alpha, seed, found, new)
+        left = probe.on_path(shuffled).kept
+        if left:
+            thin = prune(net, "synflow", found.total / left, seed=seed)
+            yield Trial("synflow as thin", alpha, seed, thin, seed)
+        within = quotas.by_score(size, quotas.of(found))
+        yield Trial("largest within", alpha, seed, within, seed)
+        for name, quota in (("erk", quotas.erk), ("uniform", quotas.uniform)):
+            yield Trial(name, alpha, seed, quotas.random(net, quota(net, c), generator), seed)
+        yield Trial("synflow cut", alpha, seed, cut.at(c), seed)
+    for alpha in settings.beyond:
+        found = prune(net, "synflow", 10.0**alpha, seed=seed)
+        yield Trial("synflow", alpha, seed, found, seed, runs["synflow", round(alpha, 3)])
+    for alpha in settings.few:
+        c = 10.0**alpha
+        yield Trial("synflow inverted", alpha, seed, prune(net, inverted("synflow"), c), seed)
+        for method in _OTHERS:
+            found, upside = (prune(net, m, c, batch, seed=seed) for m in (method, inverted(method)))
+            yield Trial(method, alpha, seed, found, seed, runs[method, round(alpha, 3)])
+            yield Trial(f"{method} shuffled", alpha, seed, found.shuffled(generator), seed)
+            yield Trial(f"{method} reinitialized", alpha, seed, found, new)
+            yield Trial(f"{method} inverted", alpha, seed, upside, seed)
+
+
+def accuracies(
+    settings: Checks, jobs: Sequence[Trial], store: Path | str | None = None
+) -> pd.DataFrame:
+    """Train all trials, except those that the store of figure 1's runs holds already.
+
+    Copies that pay to train together (`batching_pays`) round by the company they are in: those are
+    trained here, whatever the store holds, so that no result depends on what ran before.
+
+    Args:
+        settings: from `checks`.
+        jobs: from `trials`.
+        store: the folder of finished runs; None is `env.runs_dir()`. What belongs to no grid is
+            kept as in `trained.accuracies`.
+
+    Returns:
+        One row a trial: method (the label), compression, seed, accuracy (percent, last epoch),
+        effective (compression counting only weights on paths; infinite when disconnected),
+        disconnected, kept, width (mean share of live units over the hidden layers).
+    """
+    store = env.runs_dir() if store is None else Path(store)
+    data = settings.panel.network()[1]
+    alone = not batching_pays(settings.network(data, 0))
+    of_grid = [trial for trial in jobs if alone and trial.run is not None]
+    done = sweep([trial.run for trial in of_grid], store=store, progress=False)
+    results = {row.key: row.top1 for row in done.itertuples()}
+    top1 = {id(trial): float(results[trial.run.key]) for trial in of_grid}
+    others = [trial for trial in jobs if id(trial) not in top1]
+    found = trained.accuracies(
+        lambda seed: settings.network(data, seed),
+        [trained.Start(trial.weights, trial.masks, trial.seed) for trial in others],
+        data.to(env.device()), settings.panel.recipe, store,
+    )  # fmt: skip
+    top1 |= {id(trial): accuracy for trial, accuracy in zip(others, found, strict=True)}
+    net, rows = settings.panel.network()[0], []
+    probe = PathProbe(net)  # of the architecture: weights do not matter
+    for trial in jobs:
+        layers = structure(net, trial.masks, probe)
+        hidden, on_path = layers.iloc[:-1], int(layers["on_path"].sum())
+        effective = trial.masks.total / on_path if on_path else math.inf
+        width = (hidden["live"] / hidden["units"]).mean()
+        rows.append(
+            (trial.label, 10.0**trial.alpha, trial.seed, top1[id(trial)], effective,
+             on_path == 0, trial.masks.kept, width)
+        )  # fmt: skip
+    columns = ["method", "compression", "seed", "accuracy", "effective", "disconnected", "kept"]
+    return pd.DataFrame(rows, columns=[*columns, "width"])
+
+
+def schedule_overlap(jobs: Iterable[Trial]) -> pd.DataFrame:
+    """The share of SynFlow's mask by the paper's 100 steps that the cut schedule keeps as well.
+
+    Args:
+        jobs: from `trials`.
+
+    Returns:
+        One row a compression and seed: compression, seed, overlap, by_chance (what the shuffled
+        mask of the cut schedule shares: the same layer quotas at random).
+    """
+    found = {(t.label, t.alpha, t.seed): t.masks for t in jobs}
+    rows = []
+    for (label, alpha, seed), masks in found.items():
+        if label == "synflow" and ("synflow cut", alpha, seed) in found:
+            cut = found["synflow cut", alpha, seed]
+            shares = (overlap(masks, other) for other in (cut, cut.shuffled(seed)))
+            rows.append((10.0**alpha, seed, *shares))
+    return pd.DataFrame(rows, columns=["compression", "seed", "overlap", "by_chance"])
+
+
+def rounding_overlap(settings: Checks, compression: float = 100.0) -> list[float]:
+    """`schedule_overlap` of the paper's schedule in float32 with itself in float64, one a seed."""
+    shares = []
+    for seed in range(settings.seeds):
+        single, double = (settings.panel.network(seed)[0] for _ in range(2))
+        masks, again = (
+            prune(n, "synflow", compression, dtype=dtype)
+            for n, dtype in ((single, torch.float32), (double, torch.float64))
+        )
+        shares.append(overlap(masks, again))
+    return shares

@@ -1,0 +1,117 @@
+"""How much of a pruned network is alive: weights on paths, units on paths, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+import torch
+from torch import nn
+
+from ... import quotas
+from ...batches import Batch
+from ...collapse import PathProbe
+from ...fast.selection import count
+from ...masks import Masks
+from ...pruning import trajectory
+
+
+def structure(model: nn.Module, masks: Masks, probe: PathProbe | None = None) -> pd.DataFrame:
+    """Live weights and live units, layer by layer.
+
+    A unit, a neuron or feature map, is live if a path of kept weights runs through it.
+
+    Args:
+        model: the network of the masks.
+        masks: what stays.
+        probe: a `PathProbe` of the model, if there is one already.
+
+    Returns:
+        One row a layer in forward order: layer (number, 1 at the input), size, kept, on_path (kept
+        weights on some path), units (outputs of the layer), live (those on some path).
+
+    >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    >>> masks = Masks.ones(net)
+    >>> masks["2.weight"][0, 0] = False
+    >>> structure(net, masks)[["kept", "on_path", "units", "live"]].values.tolist()
+    [[6, 4, 3, 2], [2, 2, 1, 1]]
+    """
+    on_path = (probe or PathProbe(model)).on_path(masks)
+    rows = []
+    for number, (name, mask) in enumerate(masks.items(), start=1):
+        live = count(on_path[name].flatten(1).any(1))
+        counts = count(mask), count(on_path[name])
+        rows.append((number, mask.numel(), *counts, mask.shape[0], live))
+    return pd.DataFrame(rows, columns=["layer", "size", "kept", "on_path", "units", "live"])
+
+
+def families(
+    model: nn.Module, batch: Batch, compressions: Iterable[float], seed: int = 0
+) -> pd.DataFrame:
+    """`structure` of the masks of every method, and of random masks with other quotas.
+
+    Args:
+        model: a network at initialization.
+        batch: to score SNIP and GraSP on (BatchNorm in evaluation mode), in float32: it takes a
+            third of the time.
+        compressions: N / kept.
+        seed: of what is random.
+
+    Returns:
+        As `structure`, with columns method and compression before: the five methods (SynFlow by the
+        cut schedule), "synflow shuffled" (SynFlow's quotas at random), "erk".
+
+    >>> from synflow_lib import data, models
+    >>> images = data.digits().scoring_batch(2)
+    >>> table = families(models.fc((1, 8, 8), depth=3, width=20, seed=0), images, [5.0])
+    >>> table["method"].nunique()
+    7
+    """
+    wanted, probe = sorted(compressions), PathProbe(model)
+    generator = torch.Generator().manual_seed(seed)
+    tables = []
+
+    def add(method: str, compression: float, masks: Masks) -> None:
+        table = structure(model, masks, probe)
+        table.insert(0, "method", method)
+        table.insert(1, "compression", compression)
+        tables.append(table)
+
+    for method in ("random", "magnitude", "snip", "grasp", "synflow"):
+        how = {"compression": wanted[-1]} if method == "synflow" else {}
+        if method in ("snip", "grasp"):
+            how["dtype"] = torch.float32
+        path = trajectory(model, method, batch, mode="eval", seed=seed, **how)
+        for c in wanted:
+            masks = path.at(c)
+            add(method, c, masks)
+            if method == "synflow":
+                add("synflow shuffled", c, masks.shuffled(generator))
+    for c in wanted:
+        add("erk", c, quotas.random(model, quotas.erk(model, c), generator))
+    return pd.concat(tables, ignore_index=True)
+
+
+def network_totals(table: pd.DataFrame, by: Iterable[str] = ()) -> pd.DataFrame:
+    """Whole networks from layers: effective compression, and the mean share of live hidden units.
+
+    Args:
+        table: from `families`.
+        by: further columns that tell networks apart, such as a seed.
+
+    Returns:
+        method, compression, the columns ``by``, effective (infinite when disconnected), width (mean
+        over hidden layers of live / units).
+
+    >>> rows = [("snip", 2.0, 1, 8, 4, 3, 4, 2), ("snip", 2.0, 2, 8, 4, 3, 2, 2)]
+    >>> columns = "method compression layer size kept on_path units live".split()
+    >>> network_totals(pd.DataFrame(rows, columns=columns)).round(3).values.tolist()
+    [['snip', 2.0, 2.667, 0.5]]
+    """
+    keys = ["method", "compression", *by]
+    rows = []
+    for values, own in table.groupby(keys, sort=False):
+        hidden, on_path = own.iloc[:-1], own["on_path"].sum()
+        effective = own["size"].sum() / on_path if on_path else float("inf")
+        rows.append((*values, effective, (hidden["live"] / hidden["units"]).mean()))
+    return pd.DataFrame(rows, columns=[*keys, "effective", "width"])

@@ -1,0 +1,88 @@
+"""Where the work of a sweep is done: this process, several processes, or a Dask cluster."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+import cloudpickle
+
+from .trouble import first_line
+
+Group = TypeVar("Group")
+Report = TypeVar("Report")
+Work = Callable[[Group], Report]
+
+
+class WorkerDiedError(Exception):
+    """A process that worked for the sweep is gone."""
+
+
+def executor_of(
+    executor: object, to_send: Mapping[str, object]
+) -> Callable[[Work, list[Group]], Iterator[Report]]:
+    """A function that does a piece of work for each group and yields the reports as they come.
+
+    Args:
+        executor: as in `sweep`.
+        to_send: what the workers need, by the names that an error message shows.
+
+    Raises:
+        TypeError, ValueError: no executor, or something that cannot be sent to another process.
+
+    >>> run_all = executor_of(None, {})
+    >>> list(run_all(len, [[1, 2], [3]]))
+    [2, 1]
+    """
+    if executor is None:
+        return lambda work, groups: map(work, groups)
+    if isinstance(executor, bool) or not (isinstance(executor, int) or hasattr(executor, "submit")):
+        raise TypeError(
+            f"executor is {executor!r}; expected None, a number of processes, or a"
+            " dask.distributed.Client"
+        )
+    for name, value in to_send.items():
+        try:
+            cloudpickle.dumps(value)
+        except Exception as error:
+            raise TypeError(
+                f"{name!r} cannot be sent to another process ({error}). Make it a function of a"
+                " module that builds what it needs itself, or use executor=None"
+            ) from error
+    if isinstance(executor, int):
+        if executor < 1:
+            raise ValueError(f"executor={executor}; expected at least 1 process")
+        return functools.partial(_processes, executor)
+    return functools.partial(_dask, executor)
+
+
+def _processes(count: int, work: Work, groups: list[Group]) -> Iterator[Report]:
+    # One task a time, so that no run waits behind another in a worker that dies.
+    import joblib
+
+    parallel = joblib.Parallel(
+        count, batch_size=1, pre_dispatch=count, return_as="generator_unordered"
+    )
+    try:
+        yield from parallel(joblib.delayed(work)(group) for group in groups)
+    except BrokenProcessPool as error:  # TerminatedWorkerError is one
+        raise WorkerDiedError(first_line(error)) from error
+
+
+def _dask(client, work: Work, groups: list[Group]) -> Iterator[Report]:
+    from dask.distributed import as_completed
+
+    futures = [client.submit(work, group, pure=False, retries=2) for group in groups]
+    died = None
+    try:
+        for future in as_completed(futures):
+            if future.status == "finished":
+                yield future.result()
+            else:
+                died = future.exception()
+    finally:
+        client.cancel(futures)
+    if died is not None:
+        raise WorkerDiedError(first_line(died)) from died

@@ -1,0 +1,375 @@
+"""One point of a grid: `Run`, what it is called in a store, and how it is carried out."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import json
+import math
+import numbers
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from .. import data as data_sets
+from .. import models as networks
+from ..collapse import is_collapsed
+from ..data import Dataset
+from ..graph import PRUNABLE
+from ..masks import Masks
+from ..methods import Method
+from ..pruning import SCHEDULES, prune, trajectory
+from ..randomness import own_random_numbers
+from ..saliency import METHODS, Custom
+from ..training.iterative import imp, imp_many
+from ..training.recipes import Recipe
+from ..training.train import Training, train, train_many
+from .fingerprints import of_code, of_network
+
+Make = Callable[[Dataset, int], nn.Module]
+
+VERSION = 2  # of what a run computes: raise it, and stored runs are done anew
+SCHEDULE_NAMES = (*SCHEDULES, "cut")
+_OWN = dict(METHODS)  # before anybody registers
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One network made, pruned and trained; runs are equal when their keys are, on every machine.
+
+    Attributes:
+        dataset: a name of `data.by_name`, or one given to `sweep`.
+        model: a name of `models.by_name`, or one given to `sweep`.
+        method: a name of `METHODS`; "imp", iterative magnitude pruning; or "dense".
+        compression: N / kept, at least 1.
+        recipe: how to train.
+        seed: of the weights, of random scores, of the scoring images and of the training.
+        iterations: of pruning, None for the method's own; for "imp" its rounds (None: 3).
+        schedule: of iterative pruning: "exponential", "linear", "cut".
+        mode: of scoring on data, "train", "eval" or None (the method's own).
+        per_class: images of each class in the scoring batch.
+        rewind: for "imp", the step to go back to; None is the paper's unrewound variant.
+        data_options: for the data set: ``size``, ``channels`` (`Dataset.resized`), ``n_train``,
+            ``n_test`` (`Dataset.subset`).
+        model_options: for the network's function, beside what the data set decides.
+        amp: train in mixed precision, as in `train`; None where the device is a GPU.
+
+    Numbers may be numpy's. Two networks, data sets or methods that take turns under one name are
+    told apart by the fingerprints in a store's records (`fingerprints`).
+
+    Raises:
+        ValueError: a value outside its range, or an option that JSON cannot hold.
+
+    >>> run = Run("digits", "fc", "synflow", 10, Recipe(1, 0.1), model_options={"depth": 3})
+    >>> run == Run.from_dict(json.loads(run.canonical())), len(run.key)
+    (True, 16)
+    """
+
+    __slots__ = ("__dict__", "__weakref__", "_key")  # the key is remembered, and is no field
+
+    dataset: str
+    model: str
+    method: str
+    compression: float
+    recipe: Recipe
+    seed: int = 0
+    iterations: int | None = None
+    schedule: str = "exponential"
+    mode: str | None = None
+    per_class: int = 10
+    rewind: int | None = 0
+    data_options: tuple[tuple[str, int], ...] = ()
+    model_options: tuple[tuple[str, object], ...] = ()
+    amp: bool | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("data_options", "model_options"):  # hashable, and in one order
+            value = getattr(self, name)
+            pairs = value.items() if isinstance(value, Mapping) else value
+            ordered = sorted((str(key), _plain(option)) for key, option in pairs)
+            object.__setattr__(self, name, tuple(ordered))
+        least = {"seed": -math.inf, "per_class": 1, "iterations": 1, "rewind": 0}
+        for name, value in ((name, getattr(self, name)) for name in least):
+            if value is not None or name in ("seed", "per_class"):
+                object.__setattr__(self, name, _whole(name, value, least[name]))
+        number = isinstance(self.compression, numbers.Real) and not isinstance(
+            self.compression, (bool, np.bool_)
+        )
+        if not number or not math.isfinite(self.compression) or self.compression < 1:
+            raise ValueError(f"run: compression={self.compression!r}; expected a number from 1")
+        object.__setattr__(self, "compression", float(self.compression))
+        if not isinstance(self.recipe, Recipe):
+            raise TypeError(f"run: recipe is a {type(self.recipe).__name__}; expected a Recipe")
+        if self.method not in (*METHODS, "imp", "dense"):
+            known = sorted((*METHODS, "imp", "dense"))
+            raise ValueError(f"run: unknown method {self.method!r}; expected one of {known}")
+        if self.schedule not in SCHEDULE_NAMES:
+            raise ValueError(
+                f"run: unknown schedule {self.schedule!r}; expected one of {list(SCHEDULE_NAMES)}"
+            )
+        if self.amp not in (True, False, None):
+            raise ValueError(f"run: amp={self.amp!r}; expected True, False or None")
+        expected = ("size", "channels", "n_train", "n_test")
+        unknown = {name for name, _ in self.data_options} - {*expected}
+        if unknown:
+            raise ValueError(f"run: data_options {sorted(unknown)}; expected {', '.join(expected)}")
+        try:
+            self.canonical()
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"run: {error}; expected options that are numbers, texts, None or lists of these"
+            ) from error
+
+    def __eq__(self, other: object) -> bool:
+        return self.key == other.key if isinstance(other, Run) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def canonical(self) -> str:
+        """The run as JSON: one text for one run."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values["recipe"] = dataclasses.asdict(self.recipe)
+        if self.amp is None:  # as if there were no such choice, as in older stores
+            del values["amp"]
+        return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    @property
+    def key(self) -> str:
+        """16 hexadecimal digits of a hash of `canonical`."""
+        if not hasattr(self, "_key"):
+            object.__setattr__(self, "_key", key_of(self.canonical()))
+        return self._key
+
+    def __getstate__(self) -> dict:
+        return self.__dict__
+
+    @classmethod
+    def from_dict(cls, values: dict) -> Run:
+        """The run of which `canonical` is the JSON."""
+        return cls(**{**values, "recipe": Recipe.from_dict(values["recipe"])})
+
+    def check_names(
+        self, datasets: Mapping[str, Dataset | Callable[[], Dataset]], models: Mapping[str, Make]
+    ) -> None:
+        """ValueError where its data set or its network is neither of this library nor given."""
+        for what, name, known, given in (
+            ("data set", self.dataset, data_sets.NAMES, datasets),
+            ("model", self.model, networks.NAMES, models),
+        ):
+            if name not in (*known, *given):
+                raise ValueError(
+                    f"there is no {what} {name!r}; expected one of {', '.join(known)},"
+                    f" or of those given: {', '.join(given) or 'none'}"
+                )
+
+    def load_data(self, given: Mapping[str, Dataset | Callable[[], Dataset]]) -> Dataset:
+        """Its data set, at the size asked for."""
+        source = given.get(self.dataset)
+        dataset = data_sets.by_name(self.dataset) if source is None else source
+        if not isinstance(dataset, Dataset):
+            with own_random_numbers(0):  # a loader that draws gives the same each time
+                dataset = dataset()
+        options = dict(self.data_options)
+        dataset = dataset.subset(options.pop("n_train", None), options.pop("n_test", None))
+        return dataset.resized(**options)
+
+    def make(self, dataset: Dataset, given: Mapping[str, Make]) -> nn.Module:
+        """Its network, at initialization; random numbers that it draws are fixed by the seed."""
+        options = dict(self.model_options)
+        if self.model in given:
+            with own_random_numbers(self.seed):
+                return given[self.model](dataset, self.seed, **options)
+        self.check_names({self.dataset: dataset}, given)
+        takes = inspect.signature(getattr(networks, self.model)).parameters
+        shape = dataset.input_shape
+        size = {"input_shape": shape} if "input_shape" in takes else {"input_size": shape[1]}
+        arguments = {**size, "num_classes": dataset.num_classes, "seed": self.seed, **options}
+        return networks.by_name(self.model, **arguments)
+
+
+def key_of(canonical: str) -> str:
+    """The key of the run of which this is the JSON."""
+    return hashlib.sha256(f"1:{canonical}".encode()).hexdigest()[:16]
+
+
+def _plain(option: object) -> object:
+    """Numpy's numbers and arrays as Python's, lists as tuples."""
+    option = option.tolist() if isinstance(option, (np.generic, np.ndarray)) else option
+    return tuple(map(_plain, option)) if isinstance(option, (list, tuple)) else option
+
+
+def _whole(name: str, value: object, least: float) -> int:
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or value < least:
+        span = f" from {least}" if least > -math.inf else ""
+        raise ValueError(f"run: {name}={value!r}; expected a whole number{span}")
+    return int(value)
+
+
+def network_fingerprint(
+    run: Run, dataset: Dataset, models: Mapping[str, Make]
+) -> tuple[nn.Module, dict]:
+    """A run's network for seed 0, and its fingerprint: its code, layers, weights and outputs."""
+    given = models.get(run.model)
+    net = dataclasses.replace(run, seed=0).make(dataset, models)
+    made_by = None if given is None else of_code(given)
+    return net, {"made by": made_by, **of_network(net, dataset.input_shape)}
+
+
+def method_fingerprint(name: str) -> dict | str:
+    """What a run's method is; those of this library change with its `VERSION` only."""
+    own = name not in METHODS or METHODS[name] is _OWN.get(name)
+    return "built in" if own else of_code(METHODS[name])
+
+
+def registered(runs: Sequence[Run]) -> dict[str, type[Method]]:
+    """Those methods of the runs that other processes do not know, by name."""
+    names = {run.method for run in runs} & METHODS.keys()
+    return {name: METHODS[name] for name in names if METHODS[name] is not _OWN.get(name)}
+
+
+def perform(
+    runs: Sequence[Run],
+    datasets: Mapping[str, Dataset | Callable[[], Dataset]] | None = None,
+    models: Mapping[str, Make] | None = None,
+    *,
+    methods: Mapping[str, type[Method]] | None = None,
+    device: torch.device | str = "cpu",
+    checkpoint: Path | None = None,
+    save_every: float = 30.0,
+) -> list[dict]:
+    """Carry out one run, or several that agree in data, network and recipe at once.
+
+    Args:
+        runs: what to do.
+        datasets, models: as in `sweep`.
+        methods: what runs may name beside `METHODS`: name -> `Method` class (see `registered`).
+        device: to compute on.
+        checkpoint, save_every: as in `train`.
+
+    Returns:
+        For each run a dict of plain values: kept, achieved (compression), empty_layers (their
+        number), disconnected (None where the network's paths cannot be asked), top1_before, top1,
+        best_top1, top5, test_loss, train_loss (percent and nats), ended (why it ended early, or
+        None), prune_seconds, train_seconds, history (one list an epoch, columns as in
+        `Training.history`).
+
+    >>> [result] = perform([Run("digits", "fc", "magnitude", 10, Recipe(1, 0.1))])
+    >>> result["kept"], len(result["history"])
+    (4740, 2)
+    """
+    datasets, models = datasets or {}, models or {}
+    first = runs[0]
+    dataset = first.load_data(datasets).to(device)
+    nets = [run.make(dataset, models).to(device) for run in runs]
+    options = {"checkpoint": checkpoint, "save_every": save_every, "amp": first.amp}
+    if first.method == "imp":
+        return _perform_imp(runs, nets, dataset, options)
+    masks, spent = [], []
+    for run, net in zip(runs, nets, strict=True):
+        start = time.perf_counter()
+        masks.append(_prune(run, net, dataset, methods or {}))
+        spent.append(time.perf_counter() - start)
+    if len(runs) == 1:
+        results = [train(nets[0], masks[0], dataset, first.recipe, seed=first.seed, **options)]
+    else:
+        seeds = [run.seed for run in runs]
+        results = train_many(nets, masks, dataset, first.recipe, seeds=seeds, **options)
+    shape = dataset.input_shape
+    return [_report(*each, shape) for each in zip(nets, masks, results, spent, strict=True)]
+
+
+def _prune(
+    run: Run, net: nn.Module, dataset: Dataset, methods: Mapping[str, type[Method]]
+) -> Masks:
+    if run.method == "dense":
+        return Masks.ones(net)
+    method, batch = methods.get(run.method) or METHODS[run.method], None
+    if method.needs_data or issubclass(method, Custom):  # a function may use it or not
+        batch = dataset.scoring_batch(run.per_class, seed=run.seed)
+    options = {"mode": run.mode, "seed": run.seed, "progress": False}
+    options["input_shape"] = dataset.input_shape
+    if run.schedule == "cut":
+        path = trajectory(net, method, batch, schedule="cut", **options)
+        return path.at(run.compression)
+    return prune(
+        net, method, run.compression, batch, iterations=run.iterations,
+        schedule=run.schedule, **options,
+    )  # fmt: skip
+
+
+def _perform_imp(
+    runs: Sequence[Run], nets: list[nn.Module], dataset: Dataset, options: dict
+) -> list[dict]:
+    first = runs[0]
+    options = {"rounds": first.iterations or 3, "rewind": first.rewind, **options}
+    if len(runs) == 1:
+        found = [imp(nets[0], dataset, first.recipe, first.compression, seed=first.seed, **options)]
+    else:
+        found = imp_many(
+            nets, dataset, first.recipe, [run.compression for run in runs],
+            seeds=[run.seed for run in runs], **options,
+        )  # fmt: skip
+    reports = []
+    for net, rounds in zip(nets, found, strict=True):
+        report = _report(net, rounds[-1].masks, rounds[-1].training, 0.0, dataset.input_shape)
+        report["train_seconds"] = sum(each.training.seconds for each in rounds)
+        report["rounds"] = [
+            {"kept": each.masks.kept, "top1": each.training.top1, "best_top1": each.training.best}
+            for each in rounds
+        ]
+        reports.append(report)
+    return reports
+
+
+def _report(
+    net: nn.Module,
+    masks: Masks,
+    training: Training,
+    prune_seconds: float,
+    input_shape: tuple[int, ...],
+) -> dict:
+    history = training.history
+    last = history.iloc[-1]
+    return {
+        "kept": masks.kept,
+        "achieved": masks.compression,
+        "empty_layers": len(masks.empty_layers()),
+        "disconnected": _disconnected(net, masks, input_shape),
+        "top1_before": training.before,
+        "top1": training.top1,
+        "best_top1": training.best,
+        "top5": float(last["test_top5"]),
+        "test_loss": float(last["test_loss"]),
+        "train_loss": float(last["train_loss"]),
+        "ended": training.reason,
+        "prune_seconds": prune_seconds,
+        "train_seconds": training.seconds,
+        "history": history.astype(float).to_numpy().tolist(),
+    }
+
+
+def _disconnected(net: nn.Module, masks: Masks, input_shape: tuple[int, ...]) -> bool | None:
+    """None where the network's paths cannot be asked: a finished training is not lost for that."""
+    try:
+        return is_collapsed(net, masks, criterion="path", input_shape=input_shape)
+    except Exception:
+        return None
+
+
+def batching_pays(net: nn.Module) -> bool:
+    """Whether copies of ``net`` train faster stacked (`train_many`) than one by one in a process.
+
+    Measured on two CPU cores (benchmarks/training.py): perceptrons by 4 to 5 times; convolutions
+    not, since a batched convolution is a grouped one: on 8x8 images 0.8 to 1.1 times as fast in one
+    thread or two, on larger ones slower. For convolutions a process a core is faster still: give
+    `sweep` an ``executor``. Not measured on a GPU.
+    """
+    return all(m.weight.dim() == 2 for m in net.modules() if isinstance(m, PRUNABLE))

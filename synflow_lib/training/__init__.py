@@ -1,0 +1,1 @@
+"""Recipes, the training loop, its learners and iterative magnitude pruning."""

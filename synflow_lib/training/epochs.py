@@ -1,0 +1,287 @@
+"""Epochs over a data set for the copies of a `Learner`, and the record of what they give."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from ..data import Dataset
+from ..masks import Masks
+from ..randomness import own_random_numbers
+from .checkpoints import sketch
+from .learners import Learner
+from .recipes import Recipe
+
+METRICS = ["loss", "top1", "top5"]
+COLUMNS = ["epoch", "learning_rate", *(f"{s}_{m}" for s in ("train", "test") for m in METRICS)]
+
+
+@dataclass
+class Training:
+    """What a training run recorded.
+
+    Attributes:
+        history: one row an epoch, with row 0 before training: epoch, learning_rate (of the last
+            step), train_loss, train_top1, train_top5 (running averages over the epoch, NaN in row
+            0), test_loss, test_top1, test_top5 (after the epoch; percent).
+        reason: why it ended before its last epoch, or None.
+        seconds: of training and evaluation, all sessions together.
+        resumed: the epoch at which a checkpoint was taken up, or 0.
+    """
+
+    history: pd.DataFrame
+    reason: str | None
+    seconds: float
+    resumed: int = 0
+
+    @property
+    def before(self) -> float:
+        """Top-1 test accuracy before training, in percent."""
+        return float(self.history["test_top1"].iloc[0])
+
+    @property
+    def top1(self) -> float:
+        """Top-1 test accuracy after the last epoch, in percent."""
+        return float(self.history["test_top1"].iloc[-1])
+
+    @property
+    def best(self) -> float:
+        """The largest top-1 test accuracy after any epoch, as in the paper's figure 6; percent."""
+        return float(self.history["test_top1"].iloc[1:].max())
+
+
+class Loop:
+    """Epochs over a data set for the K copies of a `Learner`, which may be one.
+
+    Every epoch draws from generators seeded by (seed, epoch), so that a run resumed from its
+    checkpoint, or rewound, sees the same batches as one that never stopped.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        dataset: Dataset,
+        recipe: Recipe,
+        seeds: list[int],
+    ) -> None:
+        self.learner, self.recipe, self.seeds = learner, recipe, seeds
+        self.dataset = dataset.to(learner.device)
+        self.distinct = sorted(set(seeds))
+        self.copy_of = torch.tensor([self.distinct.index(seed) for seed in seeds])
+        images = len(dataset.train_y)
+        if images < 2:
+            raise ValueError(f"{dataset.name} has {images} training image; expected at least 2")
+        # BatchNorm cannot train on a single image.
+        self.drop_last = images > recipe.batch_size and images % recipe.batch_size == 1
+        self.steps = images // recipe.batch_size if self.drop_last else math.ceil(
+            images / recipe.batch_size
+        )  # fmt: skip
+        self.optimizer = learner.optimizer(recipe)
+        self.save: Callable[[Callable[[], dict]], None] | None = None
+        self.after_epoch: Callable[[int], None] | None = None
+        self.snapshot_at: int | None = None
+        self.snapshot: dict | None = None
+        self.rows: list[list[list[float]]] = []  # epoch, copy, column
+        self.step = 0
+        self.past, self.resumed = 0.0, 0  # seconds and epochs of former sessions
+        self.first = self._first_outputs()
+
+    def _first_outputs(self) -> Tensor:
+        """What each copy says of two images before training, (copies, 2, classes), checked."""
+        x, _ = next(self.dataset.batches("test", 2))
+        with torch.no_grad():
+            found = self.learner.forward(x.clone(), train=False)
+        self._check_classes(found.shape[-1])
+        self.learner.check_copies(x, found)
+        return found
+
+    def _check_classes(self, outputs: int) -> None:
+        if outputs < self.dataset.num_classes:
+            raise ValueError(
+                f"the network has {outputs} outputs, {self.dataset.name} has"
+                f" {self.dataset.num_classes} classes; expected at least one output a class"
+            )
+
+    def run(self, progress: bool = False) -> list[Training]:
+        """Train from ``step`` to the last epoch."""
+        start = time.perf_counter()
+
+        def seconds() -> float:
+            return self.past + time.perf_counter() - start
+
+        if not self.rows:
+            self._record(self.step // self.steps, float("nan"), None)
+        first = self.step // self.steps + 1
+        epochs = range(first, self.recipe.epochs + 1)
+        for epoch in tqdm(epochs, desc="training", unit="epoch", disable=not progress, delay=1):
+            if all(self.reasons()):
+                break
+            with own_random_numbers(_mix(self.seeds[0], epoch)):
+                trained = self._epoch(epoch)
+            self._record(epoch, self.rate, trained)
+            if self.save is not None:
+                self.save(lambda: self.state() | {"rows": self.rows, "seconds": seconds()})
+        return self._results(seconds())
+
+    def resume(self, content: dict) -> None:
+        """Go on where `save` was given ``content``."""
+        self.load_state(content)
+        self.rows, self.past = content["rows"], content["seconds"]
+        self.resumed = len(self.rows) - 1
+
+    def _epoch(self, epoch: int) -> Tensor:
+        """One epoch, or what is left of it; sums over the copies stay on the device."""
+        generators = [
+            torch.Generator(self.learner.device).manual_seed(_mix(seed, epoch))
+            for seed in self.distinct
+        ]
+        batches = zip(
+            *(
+                self.dataset.batches(
+                    "train", self.recipe.batch_size, generator, self.recipe.augment, self.drop_last
+                )
+                for generator in generators
+            ),
+            strict=True,
+        )
+        sums = torch.zeros(len(self.seeds), 4, device=self.learner.device, dtype=torch.float64)
+        first = (epoch - 1) * self.steps
+        for number, batch in enumerate(batches, first):
+            if number < self.step:  # a run that starts within an epoch
+                continue
+            if number == self.snapshot_at:
+                self.snapshot = self.state()
+            self.rate = self.recipe.rate(number, self.steps)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.rate
+            x, y = self._spread(batch)
+            logits = self.learner.forward(x, train=True, own=len(batch) > 1)
+            losses = _losses(logits, y)
+            self.learner.step(losses.mean(1).sum(), self.optimizer)
+            sums += _measure(logits.detach(), y, losses.detach())
+            self.step = number + 1
+        return sums
+
+    def _spread(self, batch: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """One batch for all copies, or each copy's own."""
+        if len(batch) == 1:
+            x, y = batch[0]
+            return x, y.expand(len(self.seeds), -1)
+        index = self.copy_of.to(self.learner.device)
+        return tuple(torch.stack(part)[index] for part in zip(*batch, strict=True))
+
+    def _record(self, epoch: int, rate: float, trained: Tensor | None) -> None:
+        nothing = [[float("nan")] * 3] * len(self.seeds)
+        seen = nothing if trained is None else _averages(trained)
+        held_out = averages(self.learner, self.dataset, "test", len(self.seeds))
+        self.rows.append([[epoch, rate, *a, *b] for a, b in zip(seen, held_out, strict=True)])
+        if self.after_epoch is not None:
+            self.learner.write_back()
+            self.after_epoch(epoch)
+            self.learner.read_back(self.optimizer)
+
+    def reasons(self) -> list[str | None]:
+        """Why each copy ended early; None while it is well."""
+        found: list[str | None] = [None] * len(self.seeds)
+        for row in reversed(self.rows[1:]):
+            for number, (epoch, _, loss, *_) in enumerate(row):
+                if not math.isfinite(loss):
+                    found[number] = f"the training loss became {loss} in epoch {epoch}"
+        return found
+
+    def _results(self, seconds: float) -> list[Training]:
+        results, share = [], seconds / len(self.seeds)
+        well = self.learner.finite()
+        for number, reason in enumerate(self.reasons()):
+            table = pd.DataFrame([row[number] for row in self.rows], columns=COLUMNS)
+            if reason:
+                lost = table["train_loss"].iloc[1:].map(math.isfinite)
+                table = table.iloc[: int(lost.idxmin()) + 1]
+            elif not well[number] or not math.isfinite(table["test_loss"].iloc[-1]):
+                epoch = self.rows[-1][number][0]
+                reason = f"the weights or the test loss were not finite after epoch {epoch}"
+            results.append(Training(table.astype({"epoch": int}), reason, share, self.resumed))
+        return results
+
+    def state(self) -> dict:
+        """Weights, statistics, optimizer and the step, as copies."""
+        return copy.deepcopy(
+            {
+                "learner": self.learner.state(),
+                "optimizer": self.optimizer.state_dict(),
+                "step": self.step,
+            }
+        )
+
+    def load_state(self, state: dict) -> None:
+        """Go back (or forward) to a `state`; the masks stay those of this run."""
+        memory = copy.deepcopy(state["optimizer"]["state"])
+        # Not its groups: they say which kernels to use, which is this device's affair.
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": memory, "param_groups": groups})
+        self.learner.load_state(state["learner"], self.optimizer)
+        self.step = state["step"]
+
+    def identity(self, masks: Sequence[Masks | None]) -> dict:
+        """What must agree for a `Checkpoint` to be taken up; before the first step."""
+        return {
+            **{f"recipe.{k}": v for k, v in dataclasses.asdict(self.recipe).items()},
+            "seeds": self.seeds,
+            "data": self.dataset.fingerprint,
+            "masks": [None if each is None else each.digest[:16] for each in masks],
+            "weights": sketch(self.learner.state()),
+            # Equal weights in another network; other devices round, and in mixed precision.
+            "outputs": sketch({"logits": self.first}, alike=0.05),
+        }
+
+
+@torch.no_grad()
+def averages(learner: Learner, dataset: Dataset, split: str, copies: int = 1) -> list[list[float]]:
+    """Loss, top-1 and top-5 of every copy."""
+    sums = torch.zeros(copies, 4, device=learner.device, dtype=torch.float64)
+    for x, y in dataset.batches(split, 1000):
+        logits = learner.forward(x, train=False)
+        y = y.expand(copies, -1)
+        sums += _measure(logits, y, _losses(logits, y))
+    return _averages(sums)
+
+
+def _mix(seed: int, epoch: int) -> int:
+    return (seed * 1_000_003 + epoch) % 2**63  # apart for all epochs of neighbouring seeds
+
+
+def _losses(logits: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy of every copy and image, (K, batch), at least in float32."""
+    logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    flat = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none")
+    return flat.view(y.shape)
+
+
+def _measure(logits: Tensor, y: Tensor, losses: Tensor) -> Tensor:
+    """Sums over a batch, (K, 4): loss, right at first, right among five, images."""
+    best = logits.topk(min(5, logits.shape[-1]), dim=-1).indices
+    right = (best == y.unsqueeze(-1)).double()
+    return torch.stack(
+        [
+            losses.double().sum(1),
+            right[..., 0].sum(1),
+            right.sum((1, 2)),
+            torch.ones_like(y).sum(1),
+        ],
+        dim=1,
+    )
+
+
+def _averages(sums: Tensor) -> list[list[float]]:
+    loss, first, five, images = sums.cpu().T
+    return torch.stack([loss / images, 100 * first / images, 100 * five / images], 1).tolist()

@@ -1,0 +1,365 @@
+"""Iterative magnitude pruning (IMP): train, prune the smallest weights, rewind, again."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from ..data import Dataset
+from ..fast.selection import keep_largest
+from ..masks import Masks
+from ..pruning import prune
+from ..trajectory import kept_at
+from ..values import real, seeds_of, whole
+from .alive import learner_for
+from .checkpoints import Checkpoint
+from .epochs import COLUMNS, Loop, Training
+from .learners import Learner, Many, One, gradients, same_mode
+from .recipes import Recipe
+
+
+@dataclass
+class Round:
+    """One training of an IMP run.
+
+    Attributes:
+        number: 0 for the first training, which is dense.
+        masks: what this training kept.
+        training: its record.
+    """
+
+    number: int
+    masks: Masks
+    training: Training
+
+
+def imp(
+    model: nn.Module,
+    dataset: Dataset,
+    recipe: Recipe,
+    compression: float,
+    *,
+    rounds: int = 3,
+    rewind: int | None = 0,
+    seed: int = 0,
+    keep: Sequence[str] = (),
+    compact: bool | None = None,
+    amp: bool | None = None,
+    checkpoint: str | Path | None = None,
+    save_every: float = 60.0,
+    after_epoch: Callable[[int, int, nn.Module], None] | None = None,
+) -> list[Round]:
+    """Iterative magnitude pruning of one network, in place (Frankle and Carbin 2019).
+
+    Train; prune the smallest trained weights so that ``compression ** (r / rounds)`` is reached
+    after round r; go back to the weights of an earlier step, with the pruned ones zero; again.
+    After the last pruning the network is trained once more.
+
+    Args:
+        model: a classifier; afterwards it is the last one trained.
+        dataset, recipe, seed, amp: as in `train`; every round sees the same order of images.
+        compression: of the last masks.
+        rounds: how often to prune, from 1.
+        rewind: the step of the first training to whose weights, BatchNorm statistics and
+            optimizer state every round returns, all under that round's masks; 0 is
+            initialization. None never goes back: the
+            next round goes on from the trained weights with a new optimizer and the whole schedule
+            of learning rates, as the paper's figure 5a was made.
+        keep: layers to leave dense.
+        compact: as in `train`, for the pruned rounds; with a ``rewind`` from 1 they are trained
+            whole, for the optimizer remembers gradients of units that are dead by now.
+        checkpoint, save_every: as in `train`, for all rounds together.
+        after_epoch: called with (round, epoch, model); what it writes counts, as in `train`.
+
+    Returns:
+        ``rounds + 1`` records, the dense training first; fewer where a training diverges, which
+        is then the last one and has a ``training.reason``.
+
+    Raises:
+        ValueError: as in `prune` and `train`; rounds below 1; a rewind step outside the training;
+            ``compact=True`` with a rewind step from 1.
+
+    Paper: section 5, figure 5.
+
+    >>> from synflow_lib import data, models
+    >>> net = models.fc((1, 8, 8), depth=2, seed=0)
+    >>> found = imp(net, data.digits(), Recipe(1, 0.1), compression=4, rounds=2)
+    >>> [round(each.masks.compression) for each in found]
+    [1, 2, 4]
+    """
+
+    watched = after_epoch is not None
+
+    def call(number: int, epoch: int) -> None:
+        after_epoch(number, epoch, model)
+
+    def living(_, masks: list[Masks]) -> Learner:
+        return learner_for(
+            model, masks[0], dataset, recipe, compact=compact, watched=watched, amp=amp
+        )
+
+    if compact and rewind:
+        raise ValueError(
+            f"compact=True with rewind={rewind!r}; expected rewind=0 or None, or compact=None"
+        )
+    with same_mode(model), gradients(model):
+        return _run(
+            lambda _, masks: One(model, masks, amp=amp), [model], dataset, recipe, [compression],
+            rounds=rounds, rewind=rewind, seeds=[whole(seed, "seed")], keep=keep, living=living,
+            checkpoint=checkpoint, save_every=save_every,
+            after_epoch=call if watched else None,
+        )[0]  # fmt: skip
+
+
+def imp_many(
+    models: Sequence[nn.Module],
+    dataset: Dataset,
+    recipe: Recipe,
+    compressions: Sequence[float],
+    *,
+    rounds: int = 3,
+    rewind: int | None = 0,
+    seeds: Sequence[int] | int = 0,
+    keep: Sequence[str] = (),
+    amp: bool | None = None,
+    checkpoint: str | Path | None = None,
+    save_every: float = 60.0,
+) -> list[list[Round]]:
+    """IMP of many copies at once, each to its own compression (see `train_many`).
+
+    Copies of one seed with equal weights, such as one network on its way to many compressions,
+    begin with the same dense training, which is done once for all of them.
+
+    Returns:
+        For each copy the ``rounds + 1`` records that `imp` gives. A copy that diverges ends alone.
+
+    >>> from synflow_lib import data, models
+    >>> nets = [models.fc((1, 8, 8), depth=2, seed=0) for _ in range(2)]
+    >>> found = imp_many(nets, data.digits(), Recipe(1, 0.1), [2, 8], rounds=1)
+    >>> [copy[-1].masks.compression for copy in found]
+    [2.0, 8.0]
+    """
+    models, compressions = list(models), list(compressions)
+    seeds = seeds_of(seeds, len(models))
+    if not models or not len(models) == len(compressions) == len(seeds):
+        raise ValueError(
+            f"{len(models)} models, {len(compressions)} compressions and {len(seeds)} seeds;"
+            " expected equal numbers, at least one"
+        )
+    with gradients(*models):
+        return _run(
+            lambda models, masks: Many(models, masks, amp=amp), models, dataset, recipe,
+            compressions, rounds=rounds, rewind=rewind, seeds=seeds, keep=keep,
+            checkpoint=checkpoint, save_every=save_every,
+        )  # fmt: skip
+
+
+def _run(
+    learner: Callable[[list[nn.Module], list[Masks]], Learner],
+    models: list[nn.Module],
+    dataset: Dataset,
+    recipe: Recipe,
+    compressions: Sequence[float],
+    *,
+    rounds: int,
+    rewind: int | None,
+    seeds: list[int],
+    keep: Iterable[str],
+    checkpoint: str | Path | None,
+    save_every: float,
+    living: Callable[[list[nn.Module], list[Masks]], Learner] | None = None,
+    after_epoch: Callable[[int, int], None] | None = None,
+) -> list[list[Round]]:
+    """The rounds; ``learner`` trains whole networks, ``living`` pruned ones from their step 0."""
+    rounds = whole(rounds, "rounds", 1)
+    compressions = [real(compression, "compression") for compression in compressions]
+    masks = [Masks.ones(model, keep=keep) for model in models]
+    # The final counts are checked before hours of training, by pruning once.
+    for model, compression in zip(models, compressions, strict=True):
+        prune(model, "magnitude", compression, keep=keep)
+    loop = Loop(learner(models, masks), dataset, recipe, seeds)
+    if rewind is not None:
+        last = loop.steps * recipe.epochs - 1
+        try:
+            rewind = whole(rewind, "rewind", 0, last)
+        except ValueError:
+            raise ValueError(
+                f"rewind={rewind!r}; expected a step from 0 to {last}, or None"
+            ) from None
+    identity = {"rounds": rounds, "rewind": rewind, "compressions": compressions}
+    file = Checkpoint(checkpoint, checkpoint and identity | loop.identity(masks), save_every)
+    content = file.load(loop.learner.device)
+    first, found, start = 0, [[] for _ in models], None
+    like = _alike(models, seeds)
+    if content is not None:
+        first, start, like = content["round"], content["start"], content["like"]
+        masks = [Masks(each) for each in content["masks"]]
+        found = [[_unpacked(each) for each in copies] for copies in content["found"]]
+
+    for number in range(first, rounds + 1):
+        # The dense round of equal copies is done by the first of them.
+        trainers = sorted(set(like)) if number == 0 else range(len(models))
+
+        nets, kept, own_seeds = ([each[t] for t in trainers] for each in (models, masks, seeds))
+        loop = Loop(learner(nets, kept), dataset, recipe, own_seeds)
+        if number == 0:
+            loop.snapshot_at, loop.snapshot = rewind, start
+        else:
+            small = living is not None and not rewind
+            if small and start is None:  # a resumed run takes the same network apart
+                start = loop.state()
+            if start is not None:
+                loop.load_state(start)
+            if small:
+                loop = Loop(living(nets, kept), dataset, recipe, own_seeds)
+        if content is not None:
+            loop.resume(content.pop("loop"))
+        content = None
+
+        def save(
+            inner: Callable[[], dict], number=number, loop=loop, masks=masks, start=start
+        ) -> None:
+            def outer() -> dict:
+                return {
+                    "round": number,
+                    "start": start if number else loop.snapshot,
+                    "like": like,
+                    "masks": [dict(each) for each in masks],
+                    "found": [[_packed(each) for each in copies] for copies in found],
+                    "loop": inner(),
+                }
+
+            file.save(outer)
+
+        loop.save = save
+        if after_epoch is not None:
+            loop.after_epoch = functools.partial(after_epoch, number)
+        try:
+            trainings = loop.run()
+        finally:  # also of what an interrupted training has reached
+            loop.learner.write_back()
+        if number == 0:
+            trainings = _spread(trainings, models, like)
+            start = loop.snapshot and _spread_state(loop.snapshot, like)
+        if rewind is None:
+            start = None
+        # Copies train in step, also with one that has diverged; that one is done all the same.
+        well = [not copies or copies[-1].training.reason is None for copies in found]
+        for copies, *each, going in zip(found, masks, trainings, well, strict=True):
+            if going:
+                copies.append(Round(number, *each))
+        well = [copies[-1].training.reason is None for copies in found]
+        if number == rounds or not any(well):
+            break
+        goals = [c ** ((number + 1) / rounds) for c in compressions]
+        goals = compressions if number == rounds - 1 else goals
+        masks = [
+            smallest_pruned(model, mask, goal) if going else mask
+            for model, mask, goal, going in zip(models, masks, goals, well, strict=True)
+        ]
+    file.remove()
+    return found
+
+
+def _alike(models: Sequence[nn.Module], seeds: Sequence[int]) -> list[int]:
+    """For each copy the first one of its seed, parameters and statistics, perhaps itself.
+
+    >>> layer, other = nn.Linear(2, 1), nn.Linear(2, 1)
+    >>> _alike([layer, other, layer, layer], [0, 0, 0, 1])
+    [0, 1, 0, 3]
+    """
+    states = [_tensors(model) for model in models]
+
+    def same(a: int, b: int) -> bool:
+        pairs = zip(states[a], states[b], strict=True)
+        return seeds[a] == seeds[b] and all(torch.equal(x, y) for x, y in pairs)
+
+    first: list[int] = []
+    for copy in range(len(models)):
+        first.append(next((one for one in sorted(set(first)) if same(one, copy)), copy))
+    return first
+
+
+def _tensors(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]
+
+
+@torch.no_grad()
+def _spread(
+    trainings: list[Training], models: Sequence[nn.Module], like: list[int]
+) -> list[Training]:
+    """Each copy's weights and record, from those of the copies that trained; time is shared."""
+    for model, one in zip(models, like, strict=True):
+        for mine, trained in zip(_tensors(model), _tensors(models[one]), strict=True):
+            mine.copy_(trained)
+    copies, records = Counter(like), dict(zip(sorted(set(like)), trainings, strict=True))
+    return [
+        dataclasses.replace(
+            records[one],
+            history=records[one].history.copy(),
+            seconds=records[one].seconds / copies[one],
+        )
+        for one in like
+    ]
+
+
+def _spread_state(state: dict, like: list[int]) -> dict:
+    """A `Loop.state` of the copies that trained, for all copies."""
+    trainers = sorted(set(like))
+    if len(trainers) == len(like):
+        return state
+    index = torch.tensor([trainers.index(one) for one in like])
+
+    def all_copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {  # Adam's count of steps is one for all
+            name: t[index.to(t.device)] if isinstance(t, Tensor) and t.dim() else t
+            for name, t in tensors.items()
+        }
+
+    memory = {number: all_copies(each) for number, each in state["optimizer"]["state"].items()}
+    return {
+        "learner": all_copies(state["learner"]),
+        "optimizer": {**state["optimizer"], "state": memory},
+        "step": state["step"],
+    }
+
+
+def _packed(done: Round) -> dict:
+    """A round in plain values and tensors, for a checkpoint."""
+    training = vars(done.training) | {"history": done.training.history.to_numpy().tolist()}
+    return {"number": done.number, "masks": dict(done.masks), "training": training}
+
+
+def _unpacked(values: dict) -> Round:
+    training = values["training"]
+    history = pd.DataFrame(training["history"], columns=COLUMNS).astype({"epoch": int})
+    masks = Masks(values["masks"])
+    return Round(values["number"], masks, Training(**training | {"history": history}))
+
+
+def smallest_pruned(model: nn.Module, masks: Masks, compression: float) -> Masks:
+    """The masks without their smallest weights; what was pruned stays pruned, ties or not.
+
+    >>> layer = nn.Linear(4, 1, bias=False)
+    >>> layer.weight.data = torch.tensor([[0.0, 0.0, 3.0, 1.0]])
+    >>> masks = Masks({"weight": torch.tensor([[False, True, True, True]])})
+    >>> smallest_pruned(layer, masks, 4 / 3)["weight"]
+    tensor([[False,  True,  True,  True]])
+    """
+    named = dict(model.named_parameters(remove_duplicate=False))
+    # Not by `prune`: for that what is zero was pruned before, and here it may be a survivor.
+    sizes = [
+        named[name].detach().abs().masked_fill(~m.to(named[name].device), -1).flatten()
+        for name, m in masks.items()
+    ]
+    flat = keep_largest(torch.cat(sizes), kept_at(masks.total, compression))
+    named_parts = zip(masks.items(), flat.split([m.numel() for m in masks.values()]), strict=True)
+    return Masks({n: part.view_as(m).clone() for (n, m), part in named_parts})

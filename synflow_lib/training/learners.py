@@ -1,0 +1,318 @@
+"""What the training loop drives: one masked network, or many copies of one architecture at once."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..batches import check_output
+from ..fast.unfolded import unfolded
+from ..masks import Masks
+from .recipes import Recipe
+
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes of a number -> as integers
+
+
+@contextlib.contextmanager
+def gradients(*models: nn.Module) -> Iterator[None]:
+    """Autograd at work in the block, also within the caller's ``no_grad`` or inference mode.
+
+    Raises:
+        ValueError: weights made in inference mode, which autograd refuses for good.
+    """
+    for model in models:
+        if any(parameter.is_inference() for parameter in model.parameters()):
+            raise ValueError(
+                f"the weights of {type(model).__name__} were made under torch.inference_mode and"
+                " cannot be trained; make the network outside of it"
+            )
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+@contextlib.contextmanager
+def same_mode(*models: nn.Module) -> Iterator[None]:
+    """Train or eval mode of the models after as it was before, also after an error."""
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+class Learner(ABC):
+    """K masked copies of a network, K >= 1, that run forward and take steps together.
+
+    Attributes:
+        parameters: what the optimizer sees.
+        device: where they lie.
+    """
+
+    parameters: list[Tensor]
+
+    def __init__(self, model: nn.Module, amp: bool | None) -> None:
+        like = next(itertools.chain(model.parameters(), model.buffers()), torch.empty(0))
+        self.device, self.dtype = like.device, like.dtype
+        self.amp = self.device.type == "cuda" if amp is None else amp
+        # Before Ampere bfloat16 is emulated and float16 needs its gradients scaled.
+        old = self.device.type == "cuda" and torch.cuda.get_device_capability(self.device) < (8, 0)
+        self.amp_dtype = torch.float16 if old else torch.bfloat16
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp and old)
+        self.name = type(model).__name__
+        self.masked: list[tuple[Tensor, Tensor]] = []  # parameter, `_bits` of its mask
+        self.full: dict[Tensor, Tensor] = {}  # parameter in half precision -> float32 for it
+
+    def optimizer(self, recipe: Recipe) -> torch.optim.Optimizer:
+        """A new optimizer over all copies; elementwise, so each is optimized as if alone.
+
+        Weights in half precision are stepped as copies in float32, and rounded after each step: a
+        step below the last bit would be lost (bfloat16, 15 epochs at rate 0.001: 74 for 86
+        percent), and Adam's squares are below the smallest float16.
+        """
+        if not any(parameter.requires_grad for parameter in self.parameters):
+            raise ValueError(
+                f"{self.name} has no parameter that requires a gradient; nothing to train"
+            )
+        self.full = {p: p.detach().float() for p in self.parameters if p.element_size() < 4}
+        return recipe.build_optimizer([self.full.get(p, p) for p in self.parameters])
+
+    def forward(self, x: Tensor, *, train: bool, own: bool = False) -> Tensor:
+        """Logits (K, batch, classes) for images (batch, ...); with ``own``, (K, batch, ...)."""
+        with torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp):
+            logits = self._forward(x.to(self.dtype), train, own)
+        if logits.dim() != 3:
+            raise ValueError(
+                f"the output of {self.name} has shape {tuple(logits.shape[1:])}; expected logits"
+                " (batch, classes)"
+            )
+        return logits
+
+    def step(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        """One step downhill, by gradients that are zero for pruned weights."""
+        for parameter in self.parameters:
+            parameter.grad = None
+        self.scaler.scale(loss).backward()
+        for parameter, bits in self.masked:
+            if parameter.grad is not None:  # frozen, or not used by the forward pass
+                _clear(parameter.grad, bits)
+        for parameter, full in self.full.items():
+            full.grad = None if parameter.grad is None else parameter.grad.float()
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        for parameter, full in self.full.items():
+            parameter.detach().copy_(full)
+
+    def apply_masks(self, optimizer: torch.optim.Optimizer) -> None:
+        """Zeros where nothing stays: in weights, and in what the optimizer remembers of them."""
+        for parameter, bits in self.masked:
+            stepped = self.full.get(parameter, parameter)
+            for tensor in (parameter, stepped, *optimizer.state.get(stepped, {}).values()):
+                if isinstance(tensor, Tensor) and tensor.shape == parameter.shape:
+                    _clear(tensor, bits)
+
+    @abstractmethod
+    def finite(self) -> list[bool]:
+        """For each copy whether all that it trains is finite."""
+
+    @abstractmethod
+    def _forward(self, x: Tensor, train: bool, own: bool) -> Tensor: ...
+
+    @abstractmethod
+    def _tensors(self) -> dict[str, Tensor]:
+        """Weights and statistics, by name."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Weights and statistics, by name, and what stands for weights in half precision."""
+        full = {f"float32 {number}": t for number, t in enumerate(self.full.values())}
+        return {name: tensor.detach() for name, tensor in (self._tensors() | full).items()}
+
+    def check_copies(self, x: Tensor, found: Tensor) -> None:  # noqa: B027, one has no company
+        """Whether the copies say of images ``x`` what their models say, ``found``."""
+
+    def write_back(self) -> None:  # noqa: B027, only copies have something to give back
+        """Give every model its trained weights and statistics."""
+
+    @torch.no_grad()
+    def read_back(self, optimizer: torch.optim.Optimizer) -> None:
+        """Take over what a callback wrote into the weights, except where nothing stays."""
+        for parameter, full in self.full.items():
+            written = full.to(parameter.dtype) != parameter
+            full.copy_(torch.where(written, parameter.float(), full))
+        if optimizer.state and optimizer.defaults.get("momentum"):
+            for parameter in self.parameters:  # torch's fused SGD wants none or all to have one
+                stepped = self.full.get(parameter, parameter)
+                optimizer.state[stepped].setdefault("momentum_buffer", torch.zeros_like(stepped))
+        self.apply_masks(optimizer)
+
+    @torch.no_grad()
+    def load_state(self, state: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
+        """Back to an earlier `state`, under the present masks, with what ``optimizer`` remembers.
+
+        Memories may be those of a denser network: momentum would move pruned weights again.
+        """
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])
+        self.apply_masks(optimizer)
+
+
+class One(Learner):
+    """A single network."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        masks: Sequence[Masks] | None,
+        *,
+        amp: bool | None = None,
+        compile: bool = False,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__(model, amp)
+        self.model = model
+        maps = any(parameter.dim() == 4 for parameter in model.parameters())
+        # On a CPU measured: VGG-11 a tenth faster in bfloat16, in float32 hardly.
+        self.channels_last = self.device.type == "cuda" or (maps and (self.amp or channels_last))
+        if self.channels_last:
+            model.to(memory_format=torch.channels_last)
+        self.parameters = list(model.parameters())  # a callback may thaw those that are frozen
+        if masks is not None:
+            masks[0].apply_(model)
+            self.masked = [(p, _bits(masks[0][n], p)) for n, p in masks[0].parameters_of(model)]
+        self.run = torch.compile(model) if compile else model
+
+    def _forward(self, x: Tensor, train: bool, own: bool) -> Tensor:
+        self.model.train(train)
+        if self.channels_last and x.dim() == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        half = self.amp_dtype if self.amp and self.run is self.model else torch.float32
+        with unfolded(self.model, half):
+            return check_output(self.run(x[0] if own else x)).unsqueeze(0)
+
+    def finite(self) -> list[bool]:
+        """For each copy whether all that it trains is finite."""
+        trained = (parameter for parameter in self.parameters if parameter.requires_grad)
+        return [all(bool(parameter.isfinite().all()) for parameter in trained)]
+
+    def read_back(self, optimizer: torch.optim.Optimizer) -> None:
+        """Take over what a callback wrote into the weights, except where nothing stays."""
+        found = map(id, self.model.parameters())
+        if [*found] != [*map(id, self.parameters)]:
+            raise ValueError(
+                f"after_epoch replaced parameters of {self.name}, which the optimizer would not"
+                " see; write into them instead (parameter.data.copy_)"
+            )
+        super().read_back(optimizer)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return self.model.state_dict()
+
+
+class Many(Learner):
+    """Copies of one architecture with their weights stacked, run by ``vmap``."""
+
+    def __init__(
+        self, models: Sequence[nn.Module], masks: Sequence[Masks | None], *, amp: bool | None = None
+    ) -> None:
+        super().__init__(models[0], amp)
+        kinds = [_kind(model) for model in models]
+        if any(kind != kinds[0] for kind in kinds):
+            raise ValueError(
+                "the models differ in their layers, their parameters or in which of those are"
+                " frozen; expected one architecture"
+            )
+        self.models = models
+        kept: dict[str, dict[int, Tensor]] = {}  # name, copy -> mask
+        for number, (model, mask) in enumerate(zip(models, masks, strict=True)):
+            if mask is None:
+                continue
+            mask.apply_(model)
+            names = {id(parameter): name for name, parameter in model.named_parameters()}
+            for name, parameter in mask.parameters_of(model):  # tied weights: under one name
+                copies = kept.setdefault(names[id(parameter)], {})
+                copies[number] = mask[name].to(self.device) & copies.get(number, True)
+        self.stacked, self.buffers = torch.func.stack_module_state(list(models))
+        self.parameters = [p for p in self.stacked.values() if p.requires_grad]
+        self.skeleton = copy.deepcopy(models[0]).to("meta")
+        # Weights that are tied in the models are not tied any more there.
+        first = {id(parameter): name for name, parameter in models[0].named_parameters()}
+        self.names = {
+            n: first[id(models[0].get_parameter(n))] for n, _ in self.skeleton.named_parameters()
+        }
+        for name, copies in kept.items():
+            stack = self.stacked[name]
+            dense = torch.ones_like(stack[0], dtype=torch.bool)  # copies that keep this layer
+            mask = torch.stack([copies.get(number, dense) for number in range(len(models))])
+            self.masked.append((stack, _bits(mask, stack)))
+
+    def _forward(self, x: Tensor, train: bool, own: bool) -> Tensor:
+        self.skeleton.train(train)
+
+        def one(stacked: dict, buffers: dict, x: Tensor) -> Tensor:
+            parameters = {name: stacked[source] for name, source in self.names.items()}
+            return check_output(
+                torch.func.functional_call(self.skeleton, (parameters, buffers), (x,))
+            )
+
+        run = torch.vmap(one, in_dims=(0, 0, 0 if own else None), randomness="different")
+        return run(self.stacked, self.buffers, x)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return self.stacked | self.buffers
+
+    @torch.no_grad()
+    def check_copies(self, x: Tensor, found: Tensor) -> None:
+        """ValueError where more than parameters and buffers tells the models apart."""
+        room = 0.01 * float(found.abs().nan_to_num(0, 0, 0).max())  # mixed precision rounds
+        for number, (model, mine) in enumerate(zip(self.models, found, strict=True)):
+            with (
+                same_mode(model),
+                torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp),
+            ):
+                own = model.eval()(x.clone().to(self.dtype))
+            if not torch.allclose(own.float(), mine.float(), 0.01, room, equal_nan=True):
+                raise ValueError(
+                    f"model {number} computes something else than the first one with its weights:"
+                    " they differ in an attribute that is no parameter and no buffer. Make it a"
+                    " buffer (register_buffer), or train the models one by one"
+                )
+
+    def finite(self) -> list[bool]:
+        """For each copy whether all that it trains is finite."""
+        return (
+            torch.stack([p.isfinite().flatten(1).all(1) for p in self.parameters]).all(0).tolist()
+        )
+
+    @torch.no_grad()
+    def write_back(self) -> None:
+        """Give every model its trained weights and statistics."""
+        trained = self._tensors()
+        for number, model in enumerate(self.models):
+            for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+                tensor.copy_(trained[name][number])
+
+
+def _kind(model: nn.Module) -> tuple:
+    shapes = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
+    return repr(model), shapes, [parameter.requires_grad for parameter in model.parameters()]
+
+
+def _bits(mask: Tensor, like: Tensor) -> Tensor:
+    """All bits set where ``mask`` is True, none elsewhere; of the layout and size of ``like``."""
+    return torch.empty_like(like, dtype=_BITS[like.element_size()]).copy_(mask).neg_()
+
+
+def _clear(tensor: Tensor, bits: Tensor) -> None:
+    """Zeros where no bit is set.
+
+    A product would be NaN where the tensor is infinite or NaN; ``masked_fill_`` takes up to forty
+    times as long on a CPU.
+    """
+    bits = bits.to(_BITS[tensor.element_size()])  # -1 has all bits set at any size
+    tensor.detach().view(bits.dtype).bitwise_and_(bits)
