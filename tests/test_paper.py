@@ -57,7 +57,7 @@ def test_tables_are_whole_tidy_and_not_shared(name, rows):
 
 
 def test_published_files_are_small_and_described():
-    folder = resources.files("synflow_lib") / "published"
+    folder = resources.files("synflow_lib.reproduction") / "published"
     readme = (folder / "README.md").read_text()
     for name in FIGURES:
         file = folder / f"{name}.csv"

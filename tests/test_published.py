@@ -29,7 +29,7 @@ KEYS = {
 
 @pytest.mark.parametrize("name", SHA256)
 def test_no_published_number_changes(name):
-    content = (resources.files("synflow_lib") / "published" / f"{name}.csv").read_bytes()
+    content = (resources.files("synflow_lib.reproduction") / "published" / f"{name}.csv").read_bytes()
     assert hashlib.sha256(content).hexdigest().startswith(SHA256[name])
 
 

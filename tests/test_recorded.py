@@ -139,19 +139,19 @@ def test_only_what_a_run_executes_counts_as_its_code(tmp_path, monkeypatch):
     library = tmp_path / "synflow_lib"
     shutil.copytree(recorded.LIBRARY, library, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(recorded, "LIBRARY", library)
-    before = recorded.code(library / "runs.py")
+    before = recorded.code(library / "sweeps" / "run.py")
     for name, old, new, counts in (
-        ("training.py", '"""Training', '"""The training', False),
-        ("epochs.py", "METRICS", "# a comment\nMETRICS", False),
-        ("figures/style.py", "import", "import os\nimport", False),
+        ("training/train.py", '"""Training', '"""The training', False),
+        ("training/epochs.py", "METRICS", "# a comment\nMETRICS", False),
+        ("reproduction/figures/style.py", "import", "import os\nimport", False),
         ("data/dataset.py", "(self.num_classes, self.mean", "(self.mean", True),
-        ("epochs.py", "METRICS = [", "METRICS = []+[", True),
+        ("training/epochs.py", "METRICS = [", "METRICS = []+[", True),
     ):
         file = library / name
         text = file.read_text("utf-8")
         assert old in text
         file.write_text(text.replace(old, new, 1), encoding="utf-8")
-        assert (recorded.code(library / "runs.py") != before) == counts, (name, new)
+        assert (recorded.code(library / "sweeps" / "run.py") != before) == counts, (name, new)
         file.write_text(text, encoding="utf-8")
 
 

@@ -84,7 +84,7 @@ def names_page(root: Path) -> str:
         member = package.members.get(name)
         if member is None:
             # A module that is imported when it is asked for.
-            path = f"{PACKAGE}.{name}"
+            path = f"{PACKAGE}.reproduction.{name}"
             told = _told(griffe.load(path, search_paths=[str(root)]))
         else:
             target = member.final_target if member.is_alias else member
