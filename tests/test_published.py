@@ -29,7 +29,8 @@ KEYS = {
 
 @pytest.mark.parametrize("name", SHA256)
 def test_no_published_number_changes(name):
-    content = (resources.files("synflow_lib.reproduction") / "published" / f"{name}.csv").read_bytes()
+    folder = resources.files("synflow_lib.reproduction") / "published"
+    content = (folder / f"{name}.csv").read_bytes()
     assert hashlib.sha256(content).hexdigest().startswith(SHA256[name])
 
 

@@ -46,14 +46,17 @@ def modules(root: Path) -> dict[str, list[str]]:
     """Public modules of the library -> the modules below them, in the order of names."""
     folder = root / PACKAGE
     paths = [*folder.glob("*.py"), *(path.parent for path in folder.glob("*/__init__.py"))]
-    return {
-        name: sorted(
-            ".".join(path.relative_to(folder / name).with_suffix("").parts)
-            for path in (folder / name).rglob("*.py")
-            if not path.stem.startswith("_")
-        )
-        for name in sorted(path.stem for path in paths if not path.stem.startswith("_"))
-    }
+
+    def below(name: str) -> list[str]:
+        parts = (path.relative_to(folder / name).with_suffix("").parts for path in inside(name))
+        return sorted(".".join(part[:-1] if part[-1] == "__init__" else part) for part in parts)
+
+    def inside(name: str) -> list[Path]:
+        first = folder / name / "__init__.py"
+        found = [path for path in (folder / name).rglob("*.py") if path != first]
+        return [path for path in found if path.name == "__init__.py" or path.stem[0] != "_"]
+
+    return {name: below(name) for name in sorted(p.stem for p in paths if p.stem[0] != "_")}
 
 
 def group_page(root: Path, group: Group, inside: dict[str, list[str]]) -> str:
@@ -66,6 +69,9 @@ def group_page(root: Path, group: Group, inside: dict[str, list[str]]) -> str:
             parts[-1] += f"\n    options:\n      members: {json.dumps(own(root, module))}"
         for part in inside[module]:
             parts.append(f"::: {PACKAGE}.{module}.{part}\n    options:\n      heading_level: 3")
+            place = f"{module}/{part.replace('.', '/')}"
+            if (root / PACKAGE / place).is_dir():
+                parts[-1] += f"\n      members: {json.dumps(own(root, place))}"
     return "\n\n".join(parts) + "\n"
 
 
