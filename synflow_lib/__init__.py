@@ -11,7 +11,7 @@ flow* (Tanaka, Kunin, Yamins, Ganguli, NeurIPS 2020, arXiv 2006.05467).
 
 import importlib
 
-from . import data, env, models, quotas, saliency, surgery
+from . import data, env, layers, models, quotas, saliency, surgery
 from .collapse import (
     CriticalCompression,
     PathProbe,
@@ -61,6 +61,7 @@ __all__ = [
     "imp_many",
     "inverted",
     "is_collapsed",
+    "layers",
     "max_compression",
     "models",
     "paper",

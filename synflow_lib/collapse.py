@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from .batches import Batch
-from .flow import Pipes, Signs
-from .graph import BATCH_NORM, fewest_weights, prunable, skeleton, trace, unwrapped
+from .flow import Pipes, Signs, fewest_weights
+from .graph import BATCH_NORM, prunable, skeleton, trace, unwrapped
 from .graph import input_shape as find_input_shape
+from .layers import check
 from .masks import Masks
 from .methods import Method
-from .operations import check
 from .pruning import Schedule, prune, trajectory
 from .randomness import own_random_numbers
 from .saliency import Scorer, resolve

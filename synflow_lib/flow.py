@@ -13,15 +13,16 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from .graph import PRUNABLE, fewest_weights, trace, warn
-from .operations import Operations
+from .graph import PRUNABLE, trace, warn
+from .layers import Operations
 from .randomness import own_random_numbers
+from .surrogate import is_shape
 
 
 class Pipes(nn.Module):
     """Runs a linearized network node by node, so that the caller can rescale on the way.
 
-    What every node does to the paths stands in `synflow_lib.operations`. Where the network cannot
+    What every node does to the paths stands in `synflow_lib.layers`. Where the network cannot
     be traced its own forward runs instead, with a warning, and nothing is rescaled.
 
     Args:
@@ -76,7 +77,7 @@ class Pipes(nn.Module):
                     " Wrap it in a module with a single input"
                 )
             if node not in self.flows:
-                run = operations.constant(node, net)
+                run = operations.constant(node)
             elif node.op == "call_module" and node.target in skip:
                 run = None
             else:
@@ -217,3 +218,36 @@ class Signs:
             ),
             live[node],
         )
+
+
+def fewest_weights(graph: fx.Graph, names: Iterable[str]) -> dict[fx.Node, frozenset[str]]:
+    """For every node that the input reaches, the weights on the path that needs fewest.
+
+    ``names`` are the parameters that count; a weight used twice counts once.
+    """
+    names, used = set(names), {}
+    first_name = _first_names(graph.owning_module)
+    constants: dict[fx.Node, frozenset[str]] = {}  # such as a transposed weight
+    for node in graph.nodes:
+        ways = [used[source] for source in node.all_input_nodes if source in used]
+        own = {str(node.target)} if node.op == "get_attr" else set()
+        if node.op == "call_module":
+            own = {f"{node.target}.weight" if node.target else "weight"}
+        own = {first_name.get(name, name) for name in own} & names
+        own = own.union(*(constants.get(source, ()) for source in node.all_input_nodes))
+        if node.op == "placeholder":
+            used[node] = frozenset()
+        elif ways and not is_shape(node):
+            used[node] = min((way | own for way in ways), key=len)
+        else:
+            constants[node] = frozenset(own)
+    return used
+
+
+def _first_names(model: nn.Module | None) -> dict[str, str]:
+    """Name of a parameter -> the first of its names, where modules share one weight."""
+    first, names = {}, {}
+    if model is not None:
+        for name, parameter in model.named_parameters(remove_duplicate=False):
+            names[name] = first.setdefault(id(parameter), name)
+    return names

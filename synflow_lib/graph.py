@@ -6,7 +6,6 @@ Everything here looks at a model and changes nothing of it.
 from __future__ import annotations
 
 import copy
-import operator
 import sys
 import warnings
 from collections.abc import Iterable
@@ -377,16 +376,6 @@ def input_shape(
     )
 
 
-def is_addition(node: fx.Node) -> bool:
-    """Whether ``node`` adds two tensors, the residual sum."""
-    return (
-        node.op == "call_function"
-        and node.target in (operator.add, operator.iadd, torch.add)
-        or node.op == "call_method"
-        and node.target in ("add", "add_")
-    )
-
-
 def skeleton(model: nn.Module, device: str = "meta") -> nn.Module:
     """A copy of ``model`` in evaluation mode whose tensors hold shapes and no numbers."""
     model = unwrapped(model)
@@ -398,55 +387,3 @@ def skeleton(model: nn.Module, device: str = "meta") -> nn.Module:
         for t in tensors
     }
     return copy.deepcopy(model, memo).eval()
-
-
-def fewest_weights(graph: fx.Graph, names: Iterable[str]) -> dict[fx.Node, frozenset[str]]:
-    """For every node that the input reaches, the weights on the path that needs fewest.
-
-    ``names`` are the parameters that count; a weight used twice counts once.
-    """
-    names, used = set(names), {}
-    first_name = _first_names(graph.owning_module)
-    constants: dict[fx.Node, frozenset[str]] = {}  # such as a transposed weight
-    for node in graph.nodes:
-        ways = [used[source] for source in node.all_input_nodes if source in used]
-        own = {str(node.target)} if node.op == "get_attr" else set()
-        if node.op == "call_module":
-            own = {f"{node.target}.weight" if node.target else "weight"}
-        own = {first_name.get(name, name) for name in own} & names
-        own = own.union(*(constants.get(source, ()) for source in node.all_input_nodes))
-        if node.op == "placeholder":
-            used[node] = frozenset()
-        elif ways and not is_shape(node):
-            used[node] = min((way | own for way in ways), key=len)
-        else:
-            constants[node] = frozenset(own)
-    return used
-
-
-def _first_names(model: nn.Module | None) -> dict[str, str]:
-    """Name of a parameter -> the first of its names, where modules share one weight."""
-    first, names = {}, {}
-    if model is not None:
-        for name, parameter in model.named_parameters(remove_duplicate=False):
-            names[name] = first.setdefault(id(parameter), name)
-    return names
-
-
-_SHAPES = frozenset(
-    "size dim numel ndimension nelement stride is_floating_point is_complex get_device __len__"
-    " zeros_like ones_like full_like empty_like new_zeros new_ones new_full"
-    " new_empty new_tensor".split()
-)
-_SHAPE_ATTRIBUTES = frozenset("shape ndim device dtype layout is_cuda requires_grad".split())
-
-
-def is_shape(node: fx.Node) -> bool:
-    """Whether ``node`` reads no more of a tensor than its shape, type or place."""
-    if node.op == "call_method":
-        return node.target in _SHAPES
-    if node.op != "call_function":
-        return False
-    if node.target is getattr:
-        return node.args[1] in _SHAPE_ATTRIBUTES
-    return getattr(node.target, "__name__", "") in _SHAPES | {"len", "_assert"}

@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 
 from .graph import BATCH_NORM, CONV, LINEAR, PRUNABLE, layer_weights, skeleton, trace
-from .operations import reached
+from .layers import reached
 
 FOLDABLE = LINEAR + CONV
 

@@ -20,6 +20,7 @@ from torch.fx import _symbolic_trace as fx_internals
 from torch.overrides import TorchFunctionMode
 
 _one_trace = threading.RLock()
+LEAVES: set[type[nn.Module]] = set()  # classes with a rule of their own: not looked into
 
 
 def graph_of(copy: nn.Module) -> fx.GraphModule:
@@ -76,6 +77,12 @@ class _Tracer(fx.Tracer):
             result = forward(root, *arguments, **named)
             self.create_node("output", "output", (self.create_arg(result),), {})
         return self.graph
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        # A traced module is of a class made for the trace; its own is the next one.
+        return not LEAVES.isdisjoint(type(m).__mro__) or super().is_leaf_module(
+            m, module_qualified_name
+        )
 
     def _inputs(self, forward: Callable) -> tuple[list[fx.Proxy], dict[str, fx.Proxy]]:
         """What the forward needs; what has a default keeps it, as in a call with one input."""

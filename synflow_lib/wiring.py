@@ -21,24 +21,11 @@ from .graph import (
     CONV,
     CONV_TRANSPOSED,
     PRUNABLE,
-    is_addition,
-    is_shape,
     skeleton,
     trace,
 )
-from .operations import MAX_POOLS, PASSED, name_of, reached, uses
-
-_PASSING_MODULES = (
-    nn.modules.activation.ReLU,
-    nn.Identity,
-    nn.modules.dropout._DropoutNd,
-    nn.modules.pooling._MaxPoolNd,
-    nn.modules.pooling._AvgPoolNd,
-    nn.modules.pooling._AdaptiveAvgPoolNd,
-    nn.modules.pooling._AdaptiveMaxPoolNd,
-    nn.Upsample,
-    nn.Flatten,
-)
+from .layers import reached, row_of
+from .surrogate import is_addition, is_shape, name_of, uses
 
 
 @dataclass
@@ -215,10 +202,8 @@ class _Tracer:
                 writes = self.new(len(sources[0])) if name in self.batch_statistics else sources[0]
                 self.wiring.norms.append(Norm(name, sources[0], writes))
                 return writes
-            if not (
-                isinstance(module, _PASSING_MODULES)
-                or type(module).__module__ == "torch.nn.modules.activation"
-            ):
+            row = row_of(node, module)
+            if row is None or not row.units:
                 raise ValueError(f"no conservation law for {name}, a {type(module).__name__}")
         if is_addition(node):
             if len(sources) == 2:
@@ -229,7 +214,8 @@ class _Tracer:
                 raise ValueError("no conservation law for torch.cat outside the channel dimension")
             return np.concatenate(sources)
         operation = name_of(node) if node.op != "call_module" else str(node.target)
-        if len(uses(node, ids)) > 1 or node.op != "call_module" and operation not in _KEEPING:
+        row = row_of(node, self.module.get(str(node.target)) if node.op == "call_module" else None)
+        if len(uses(node, ids)) > 1 or row is None or not row.units:
             raise ValueError(
                 f"no conservation law for {node.op} {operation}: units must be joined by sums or"
                 " concatenation only"
@@ -264,16 +250,6 @@ class _Tracer:
         groups = [unit[group] for group in self.groups]
         wiring.region = _components(wiring.units, [(g[:-1], g[1:]) for g in groups])
         return wiring
-
-
-# Functions that keep channels in their places; what else they do to a score, the law shows.
-_KEEPING = (
-    (PASSED - {"softmax", "log_softmax", "softmin", "normalize", "local_response_norm"})
-    | MAX_POOLS
-    | set("amax sum mean pad interpolate upsample mul div sub masked_fill".split())
-    | set("view reshape flatten squeeze unsqueeze".split())
-    | {f"{kind}avg_pool{dims}d" for kind in ("", "adaptive_") for dims in (1, 2, 3)}
-)
 
 
 def _components(count: int, unions: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:

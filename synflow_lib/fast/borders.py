@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..flow import Pipes
-from ..graph import BATCH_NORM, CONV, is_addition
+from ..graph import BATCH_NORM, CONV
+from ..surrogate import is_addition
 
 _POOLS = tuple(getattr(nn, f"{kind}Pool{n}d") for kind in ("Max", "Avg") for n in (1, 2, 3))
 

@@ -1,0 +1,290 @@
+r"""The table of rules: what every kind of layer and operation does to a signal.
+
+SynFlow's R and every question about paths are sums over paths, a path being a product of weights
+from one input to one output. A row of the table says what an operation does to such a sum:
+
+=========  ========================================================================================
+passes     nothing: activations, dropout, changes of type. A path does not depend on them
+moves      numbers are moved, repeated or left out: reshape, transpose, pad
+sums       numbers are added with fixed factors that are not negative: average pooling, mean
+largest    the largest of some numbers: max-pooling. R takes it; the set of paths holds them all
+weighs     a layer: a product with \|W\|
+scales     a product with a constant of each channel, by its absolute value: norms
+adds       a sum: with the signal of another branch, or with a constant, which lies on no path
+joins      several signals side by side
+=========  ========================================================================================
+
+What the input does not reach is a constant: it is computed as it is. Everything else in the library
+follows from the row: what SynFlow runs (`Operations`), and whether a channel stays a channel
+(``units``), which the conservation laws, cuts and the removal of units need. **An operation without
+a row is refused by name.** `rule` adds a row.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from torch import fx, nn
+from torch.nn.modules import activation, padding
+
+from . import surrogate as run
+from .graph import BATCH_NORM, PRUNABLE, layer_weights
+from .surrogate import LIKE, Run, Use, is_shape, name_of, uses
+from .tracing import DRAWS, LEAVES
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A row of the table.
+
+    Attributes:
+        effect: one of the words above.
+        run: makes of a `Use` what runs in its place on \\|W\\|, a function of the same arguments,
+            or None where the signal passes as it is.
+        units: whether channels stay apart and in their places. Without it scores may be summed over
+            paths, but no law holds for single units and none can be taken out.
+        several: whether more than one argument may come from the input.
+    """
+
+    effect: str
+    run: Callable[[Use], Run | None]
+    units: bool = False
+    several: bool = False
+
+
+_GATES = (nn.GLU, nn.MultiheadAttention)  # no row: two values of the input multiply each other
+_ACTIVATIONS = [
+    kind
+    for kind in vars(activation).values()
+    if isinstance(kind, type) and kind.__module__ == activation.__name__ and kind not in _GATES
+]
+
+FUNCTIONS: dict[str | Callable, Rule] = {}
+MODULES: dict[type[nn.Module], Rule] = {}
+
+
+def _row(effect: str, how, functions: str = "", modules: Iterable[type] = (), **more) -> None:
+    row = Rule(effect, how, **more)
+    FUNCTIONS.update(dict.fromkeys(functions.split(), row))
+    MODULES.update(dict.fromkeys(modules, row))
+
+
+# fmt: off
+_row("passes", run.passes,
+     "relu relu6 leaky_relu elu selu celu gelu silu mish hardswish hardtanh softplus tanh sigmoid"
+     " hardsigmoid prelu rrelu softsign tanhshrink softshrink hardshrink logsigmoid threshold"
+     " clamp clip clamp_min clamp_max dropout dropout1d dropout2d dropout3d alpha_dropout"
+     " feature_alpha_dropout stochastic_depth neg abs positive clone to type type_as float double"
+     " half bfloat16 cuda cpu detach",
+     [*_ACTIVATIONS, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d,
+      nn.AlphaDropout, nn.FeatureAlphaDropout], units=True)
+_row("passes", run.passes, "softmax log_softmax softmin normalize local_response_norm",
+     [nn.LocalResponseNorm, nn.CrossMapLRN2d])
+_row("moves", run.first(run.plain), "reshape flatten squeeze unsqueeze", [nn.Flatten], units=True)
+_row("moves", run.first(run.view), "view", units=True)
+_row("moves", run.first(run.plain),
+     "view_as reshape_as unflatten ravel permute transpose t swapaxes swapdims movedim moveaxis"
+     " expand expand_as broadcast_to repeat repeat_interleave tile getitem index_select select"
+     " narrow chunk split tensor_split unbind roll flip rot90 unfold fold diagonal contiguous T mT"
+     " pixel_shuffle pixel_unshuffle channel_shuffle",
+     [nn.Unflatten, nn.Fold, nn.Unfold, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle])
+_row("moves", run.first(run.padded), "pad", units=True)
+_row("moves", run.padded, "",
+     [nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d, nn.ZeroPad1d, nn.ZeroPad2d,
+      nn.ZeroPad3d], units=True)
+_row("moves", run.plain, "",
+     [getattr(padding, f"{kind}Pad{n}d") for n in (1, 2, 3)
+      for kind in ("Reflection", "Replication", "Circular")], units=True)
+_row("moves", run.first(run.masked), "masked_fill", units=True)
+_row("sums", run.first(run.plain),
+     "sum mean avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d"
+     " adaptive_avg_pool3d",
+     [getattr(nn, f"{kind}AvgPool{n}d") for n in (1, 2, 3) for kind in ("", "Adaptive")],
+     units=True)
+_row("sums", run.first(run.plain), "cumsum")
+_row("sums", run.first(run.interpolated), "interpolate upsample",
+     [nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d], units=True)
+_row("sums", run.first(run.unpooled), "max_unpool1d max_unpool2d max_unpool3d",
+     [nn.MaxUnpool1d, nn.MaxUnpool2d, nn.MaxUnpool3d], several=True)
+_row("largest", run.first(run.largest),
+     " ".join(f"{kind}max_pool{n}d{end}" for kind in ("", "adaptive_") for n in (1, 2, 3)
+              for end in ("", "_with_indices")),
+     [getattr(nn, f"{kind}MaxPool{n}d") for n in (1, 2, 3) for kind in ("", "Adaptive")],
+     units=True)
+_row("largest", run.maximum, "max maximum", several=True)
+_row("largest", run.maximum, "amax", units=True)
+_row("weighs", run.plain, "", PRUNABLE, units=True)
+_row("weighs", run.product,
+     "matmul mm bmm mv addmm linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d"
+     " conv_transpose3d einsum")
+_row("scales", run.norm, "", BATCH_NORM, units=True)
+_row("scales", run.norm, "",
+     [nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm1d, nn.InstanceNorm2d,
+      nn.InstanceNorm3d])
+_row("scales", run.first(run.batch_norm), "batch_norm instance_norm")
+_row("scales", run.first(run.layer_norm), "layer_norm rms_norm")
+_row("scales", run.first(run.group_norm), "group_norm")
+_row("scales", run.times, "mul div", units=True)
+_row("adds", run.adds, "add sub", units=True, several=True)
+_row("joins", run.joins, "cat concat concatenate stack hstack vstack dstack", several=True)
+_row("joins", run.where, "where", several=True)
+_row("looks up", run.tokens, "", [nn.Embedding, nn.EmbeddingBag])
+# fmt: on
+
+
+def reached(graph: fx.Graph) -> set[fx.Node]:
+    """The nodes whose numbers depend on those of the input; the others are constants."""
+    found: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node.op == "placeholder":
+            found.update([node] if str(node.prev.op) != "placeholder" else [])
+        elif node.op in ("call_function", "call_method") and name_of(node) in LIKE:
+            found.update([node] if node.args and node.args[0] in found else [])
+        elif found.intersection(node.all_input_nodes) and not is_shape(node):
+            found.add(node)
+    return found
+
+
+def row_of(node: fx.Node, module: nn.Module | None = None) -> Rule | None:
+    """The row of a node that calls ``module`` or, without one, a function or method."""
+    if module is None:
+        return FUNCTIONS.get(node.target) or FUNCTIONS.get(name_of(node))
+    kind = type(module)
+    known = next((one for one in kind.__mro__ if one in MODULES), None)
+    # A subclass with a forward of its own does something else.
+    return MODULES[known] if known and kind.forward is known.forward else None
+
+
+def rule(kind: type[nn.Module] | Callable | str, effect: str | Callable, *, units=True) -> None:
+    """Teach the library an operation that it does not know, or knows differently.
+
+    Args:
+        kind: a class of modules, which from now on is one operation and not looked into; a function
+            that torch.fx records as one (see ``torch.fx.wrap``); or the name of a function of
+            torch or of a method of tensors.
+        effect: ``"passes"``, for what acts on each number by itself, like an activation; or the
+            linear operation that stands for it in sums over paths, called as ``effect(module, x)``
+            for a module and with the same arguments for a function. It may not give negative
+            numbers for weights and inputs that are not negative: every use is checked.
+        units: whether channel i of what comes out depends on channel i alone of what goes in. Then
+            conservation and cuts follow the channel, else they refuse the network.
+
+    Raises:
+        TypeError: another kind or effect.
+
+    >>> class Swish(nn.Module):
+    ...     def forward(self, x):
+    ...         return x * torch.sigmoid(x)
+    >>> rule(Swish, "passes")
+    >>> from synflow_lib import prune
+    >>> prune(nn.Sequential(nn.Linear(4, 4), Swish(), nn.Linear(4, 1)), "synflow", 4).kept
+    5
+    """
+    is_module = isinstance(kind, type) and issubclass(kind, nn.Module)
+    if not (is_module or isinstance(kind, str) or callable(kind) and not isinstance(kind, type)):
+        raise TypeError(f"kind={kind!r}; expected a class of modules, a function or a name")
+    if effect == "passes":
+        row = Rule("passes", run.passes, units)
+    elif callable(effect):
+        row = Rule("own", functools.partial(run.own, effect), units)
+    else:
+        raise TypeError(f"effect={effect!r}; expected 'passes' or a function")
+    if is_module:
+        MODULES[kind] = row
+        LEAVES.add(kind)
+    else:
+        FUNCTIONS[kind] = row
+
+
+class Operations:
+    """What runs in place of the nodes of a graph, so that sums over paths come out.
+
+    Args:
+        graph, modules: of a linearized network (see `synflow_lib.synflow.linearize_`).
+        every: let max-pooling pass every path, not only that of the largest input.
+        biases: keep biases that functions are given.
+    """
+
+    def __init__(
+        self,
+        graph: fx.Graph,
+        modules: dict[str, nn.Module],
+        *,
+        every: bool = False,
+        biases: bool = False,
+    ) -> None:
+        self.modules, self.every, self.biases = modules, every, biases
+        self.flows = reached(graph)
+        weights = layer_weights(modules[""])
+        parameters = {n for n, _ in modules[""].named_parameters(remove_duplicate=False)}
+        self.learned: set[fx.Node] = set()  # constants made of parameters that are no weights
+        made: dict[fx.Node, bool] = {}  # constants made of weights: by more than a move?
+        for node in graph.nodes:
+            if node in self.flows or is_shape(node):
+                continue
+            sources = [made[n] for n in node.all_input_nodes if n in made]
+            if node.op == "get_attr" and str(node.target) in weights:
+                made[node] = False
+            elif node.op == "call_module" and f"{node.target}.weight" in weights:
+                made[node] = True
+            elif sources:
+                row = FUNCTIONS.get(name_of(node)) if node.op != "call_module" else None
+                moves = row is not None and row.effect == "moves" or name_of(node) == "to"
+                made[node] = any(sources) or not moves
+            elif (
+                self.learned.intersection(node.all_input_nodes)
+                or node.op == "get_attr"
+                and str(node.target) in parameters
+                or node.op == "call_module"
+            ):
+                self.learned.add(node)
+        self.computed = {node for node, changed in made.items() if changed}
+
+    def run(self, node: fx.Node) -> Run | None:
+        """What ``node`` computes of its arguments; None where it passes on the one it is given.
+
+        Raises:
+            ValueError: the table has no row for it.
+        """
+        if node.op in ("placeholder", "output"):
+            return None
+        module = self.modules[str(node.target)] if node.op == "call_module" else None
+        signals = uses(node, self.flows)
+        use = Use(node, signals, module, self.every, self.biases, self.computed)
+        if module is None and str(node.target).endswith("_") and not node.users:
+            raise use.refusal(f"{node.target}, whose result is read from its argument later")
+        row = row_of(node, module)
+        if row is None or not (use.alone or row.several):
+            raise use.refusal()
+        return row.run(use)
+
+    def constant(self, node: fx.Node) -> Run | None:
+        """What computes a value that the input does not reach: the operation as it is.
+
+        Whether a learned factor is zero at the moment does not decide about paths, so among all of
+        them it counts as one.
+        """
+        if node.op in ("placeholder", "output"):
+            return None
+        if node.op == "get_attr":
+            how = functools.partial(operator.attrgetter(str(node.target)), self.modules[""])
+        elif node.op == "call_module":
+            how = self.modules[str(node.target)]
+        elif "dropout" in name_of(node):
+            how = lambda x, *_, **__: x  # noqa: E731
+        elif name_of(node) in DRAWS:
+            drawn = f"{name_of(node)}, random numbers that differ in every pass,"
+            raise Use(node, []).refusal(drawn)
+        else:
+            how = Use(node, []).plain()
+        return functools.partial(run.ones, how) if self.every and node in self.learned else how
+
+
+def check(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
+    """ValueError if the table does not hold all that the input reaches."""
+    known = Operations(graph, modules)
+    for node in graph.nodes:
+        known.run(node) if node in known.flows else known.constant(node)

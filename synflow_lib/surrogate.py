@@ -1,0 +1,423 @@
+"""What runs in place of an operation, so that sums over paths come out: the rules of `layers`.
+
+Each rule takes a `Use`, a node of the graph that the input reaches, and gives the function that
+runs instead of it, with the same arguments, on |W| and an input that is not negative.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Container
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from .graph import BATCH_NORM
+
+Run = Callable[..., Any]
+
+LIKE = frozenset("view_as reshape_as expand_as type_as to".split())
+_ROOMS = {"torch", "torch.nn.functional", "torch._C._nn", "torch.functional", "_operator"}
+_SYNONYMS = {
+    "iadd": "add", "isub": "sub", "imul": "mul", "itruediv": "div", "imatmul": "matmul",
+    "truediv": "div", "true_divide": "div", "divide": "div", "multiply": "mul", "rsub": "sub",
+    "subtract": "sub", "pos": "positive", "negative": "neg", "absolute": "abs",
+}  # fmt: skip
+_SHAPES = frozenset(
+    "size dim numel ndimension nelement stride is_floating_point is_complex get_device __len__"
+    " zeros_like ones_like full_like empty_like new_zeros new_ones new_full"
+    " new_empty new_tensor".split()
+)
+_SHAPE_ATTRIBUTES = frozenset("shape ndim device dtype layout is_cuda requires_grad".split())
+
+
+@dataclass
+class Use:
+    """One node of a graph that the input reaches, as rules see it."""
+
+    node: fx.Node
+    signals: list[fx.Node]  # the arguments that come from the input
+    module: nn.Module | None = None
+    every: bool = False  # of max-pooling, every path
+    biases: bool = False  # whether biases that functions are given count
+    computed: Container[fx.Node] = field(default_factory=set)  # weights changed before their use
+
+    @property
+    def place(self) -> int | None:
+        """Of the first argument that comes from the input."""
+        return next((i for i, arg in enumerate(self.node.args) if arg in self.signals), None)
+
+    @property
+    def alone(self) -> bool:
+        return len(self.signals) == 1
+
+    def plain(self) -> Run:
+        """The operation as it is."""
+        if self.module is not None:
+            return self.module
+        if self.node.op == "call_method":
+            return lambda tensor, *args, **kw: getattr(tensor, str(self.node.target))(*args, **kw)
+        return self.node.target
+
+    def argument(self, name: str, place: int, default: object = None) -> object:
+        args = self.node.args
+        return self.node.kwargs.get(name, args[place] if len(args) > place else default)
+
+    def refusal(self, what: str | None = None) -> ValueError:
+        """The error that says what is not known, where it stands, and how to teach it."""
+        node, kind = self.node, type(self.module).__name__
+        what = what or (f"{node.target}, a {kind}" if self.module is not None else name_of(node))
+        if len(self.signals) > 1:
+            what += f" of {len(self.signals)} values of the input"
+        stack = list((node.meta.get("nn_module_stack") or {}).values())
+        name, owner = stack[-1] if stack else ("", None)
+        inside = self.module is None and owner is not None
+        where = f" in {name}, a {getattr(owner, '__name__', owner)}" if inside else ""
+        teach = kind if self.module is not None else repr(name_of(node))
+        return ValueError(
+            f"SynFlow and questions about paths do not know {what}{where} (node {node.name!r} of"
+            " the graph): refused, since sums over paths would come out wrong. Write it with"
+            " layers, activations, pooling, sums or concatenation of torch.nn; or, if it passes its"
+            f' input on like an activation, say so: synflow_lib.layers.rule({teach}, "passes").'
+            " Scores on data (snip, grasp), magnitude and criterion='layer' do without paths"
+        )
+
+
+def name_of(node: fx.Node) -> str:
+    """The operation's usual name, one for function, method, operator and in-place form."""
+    if node.op == "call_method":
+        name = str(node.target)
+    elif node.target is getattr:
+        name = str(node.args[1])
+    else:
+        name = getattr(node.target, "__name__", str(node.target))
+        room = getattr(node.target, "__module__", "") or ""
+        if room not in _ROOMS and name != "stochastic_depth":
+            return f"{room}.{name}"
+    return _SYNONYMS.get(name.removesuffix("_"), name.removesuffix("_"))
+
+
+def uses(node: fx.Node, of: Container[fx.Node]) -> list[fx.Node]:
+    """The arguments of ``node`` that are in ``of``, in order, each as often as it is used."""
+    found: list[fx.Node] = []
+    fx.node.map_arg((node.args, node.kwargs), lambda n: found.append(n) if n in of else None)
+    # Of the second value of `x.view_as(y)` only the shape is used.
+    return found[:1] if node.op != "call_module" and name_of(node) in LIKE else found
+
+
+def is_shape(node: fx.Node) -> bool:
+    """Whether ``node`` reads no more of a tensor than its shape, type or place."""
+    if node.op == "call_method":
+        return node.target in _SHAPES
+    if node.op != "call_function":
+        return False
+    if node.target is getattr:
+        return node.args[1] in _SHAPE_ATTRIBUTES
+    return getattr(node.target, "__name__", "") in _SHAPES | {"len", "_assert"}
+
+
+def is_addition(node: fx.Node) -> bool:
+    """Whether ``node`` adds two tensors, the residual sum."""
+    return node.op in ("call_function", "call_method") and name_of(node) == "add"
+
+
+def passes(use: Use) -> None:
+    """The signal, as it is."""
+    return None
+
+
+def plain(use: Use) -> Run:
+    """The operation, as it is."""
+    return use.plain()
+
+
+def first(run: Callable[[Use], Run | None]) -> Callable[[Use], Run | None]:
+    """Of a rule that holds for the first argument of a function only."""
+
+    def checked(use: Use) -> Run | None:
+        if use.module is None and use.place != 0:
+            raise use.refusal()
+        return run(use)
+
+    return checked
+
+
+def own(effect: Callable, use: Use) -> Run:
+    """A user's rule (see `synflow_lib.layers.rule`): nothing negative may come out."""
+    run = functools.partial(effect, use.module) if use.module is not None else effect
+
+    def checked(*args, **kwargs):
+        found = run(*args, **kwargs)
+        if isinstance(found, Tensor) and found.is_floating_point() and bool((found < 0).any()):
+            raise ValueError(
+                f"the rule for {use.node.target} gives negative numbers on |W| and an input that is"
+                " not negative, so it is no sum over paths; expected a linear operation that keeps"
+                " the sign (see synflow_lib.layers.rule)"
+            )
+        return found
+
+    return checked
+
+
+def ones(run: Run, *args, **kwargs):
+    """A constant with ones in place of its numbers."""
+    found = run(*args, **kwargs)
+    numbers = isinstance(found, Tensor) and found.is_floating_point()
+    return torch.ones_like(found) if numbers else found
+
+
+def _absolute(value):
+    if isinstance(value, Tensor):
+        return value if value.dtype == torch.bool else value.abs()
+    return abs(value) if isinstance(value, (int, float)) else value
+
+
+def view(use: Use) -> Run:
+    """As ``reshape``: strides are not those of the network."""
+    return lambda x, *shape: x.reshape(*shape)
+
+
+def adds(use: Use) -> Run:
+    """A difference too: signs are no part of the paths."""
+    if not use.alone:
+        return lambda left, right, *, alpha=1: left + (right if alpha == 1 else abs(alpha) * right)
+    place = use.place
+
+    def unshifted(*values, **_) -> Tensor:  # a constant lies on no path: only its shape tells
+        x, constant = values[place], values[1 - place]
+        if not isinstance(constant, Tensor):
+            return x
+        return x.expand(torch.broadcast_shapes(x.shape, constant.shape))
+
+    return unshifted
+
+
+def _no_computed_weight(use: Use) -> None:
+    """A weight that is centred or scaled before it is used is no factor of its paths."""
+    for source in use.node.all_input_nodes:
+        if source in use.computed:
+            raise use.refusal(f"a weight that {name_of(source)} has changed before its use")
+
+
+def times(use: Use) -> Run:
+    """A product with, or a quotient by, a constant: its absolute value."""
+    name, place = name_of(use.node), use.place
+    if name == "div" and place != 0:
+        raise use.refusal()
+    _no_computed_weight(use)
+    operation = torch.mul if name == "mul" else torch.div
+    return lambda *values, **_: operation(
+        *(v if i == place else _absolute(v) for i, v in enumerate(values[:2]))
+    )
+
+
+def product(use: Use) -> Run:
+    """A product with constants; the input's own numbers are not negative already."""
+    _no_computed_weight(use)
+    plain, name = use.plain(), name_of(use.node)
+    if name == "addmm":
+        if use.place != 1:
+            raise use.refusal()
+        return lambda bias, x, weight, **_: x @ weight.abs()
+    without = not use.biases and (name == "linear" or name.startswith("conv"))
+
+    def run(*args, **kwargs) -> Tensor:
+        if without:
+            args = [None if i == 2 else arg for i, arg in enumerate(args)]
+            kwargs = {key: value for key, value in kwargs.items() if key != "bias"}
+        tensors = {k: _absolute(v) if isinstance(v, Tensor) else v for k, v in kwargs.items()}
+        return plain(*(_absolute(a) if isinstance(a, Tensor) else a for a in args), **tensors)
+
+    return run
+
+
+def joins(use: Use) -> Run:
+    """Signals side by side; constants beside them lie on no path."""
+    plain, parts = use.plain(), use.argument("tensors", 0)
+    carry = None if isinstance(parts, fx.Node) else [part in use.signals for part in parts]
+
+    def run(parts, *args, **kwargs) -> Tensor:
+        if carry is not None:  # constants beside the signal lie on no path
+            kept = zip(parts, carry, strict=True)
+            parts = [part if flow else torch.zeros_like(part) for part, flow in kept]
+        return plain(parts, *args, **kwargs)
+
+    return run
+
+
+def where(use: Use) -> Run:
+    """What one of two signals has, by a constant mask."""
+    order = (0, 1, 2) if use.node.op == "call_function" else (1, 0, 2)
+    args = use.node.args
+    if len(args) != 3 or args[order[0]] in use.signals:
+        raise use.refusal()
+    carry = [args[i] in use.signals for i in order[1:]]
+
+    def run(*values) -> Tensor:
+        mask, *parts = (values[i] for i in order)
+        left, right = (v if flow else 0.0 for v, flow in zip(parts, carry, strict=True))
+        return torch.where(mask, left, right)
+
+    return run
+
+
+def masked(use: Use) -> Run:
+    """Nothing where the mask is."""
+    return lambda x, mask, value: x.masked_fill(mask, 0)
+
+
+def padded(use: Use) -> Run:
+    """Zeros around the signal, whatever the constant is."""
+    if use.module is not None:
+        return lambda x: F.pad(x, use.module.padding)
+    return lambda x, pad, mode="constant", value=None: F.pad(x, pad, mode)
+
+
+def interpolated(use: Use) -> Run:
+    """Interpolation whose factors are not negative (bicubic ones are)."""
+    mode = use.argument("mode", 3, "nearest") if use.module is None else use.module.mode
+    if mode not in ("nearest", "nearest-exact", "linear", "bilinear", "trilinear", "area"):
+        what = name_of(use.node) if use.module is None else f"{use.node.target}, an Upsample"
+        raise use.refusal(f"{what} with mode={mode!r}")
+    return use.plain()
+
+
+def tokens(use: Use) -> Run:
+    """ValueError: numbers of tokens are looked up, not multiplied."""
+    raise ValueError(
+        f"{use.node.target}, an {type(use.module).__name__}, looks up numbers of tokens: no path of"
+        " weights leads from them to the output. Ask the part of the network behind it, which takes"
+        " what it gives, with input_shape=(tokens, features)"
+    )
+
+
+def _by_channel(scale: Tensor, x: Tensor) -> Tensor:
+    return scale.abs().view(1, -1, *[1] * (x.dim() - 2))
+
+
+def _scaled(x: Tensor, weight: Tensor | None, variance: Tensor | None, eps: float) -> Tensor:
+    """A norm with stored statistics, or none, without its constants."""
+    if variance is not None:
+        x = x * _by_channel(torch.rsqrt(variance + eps), x)
+    return x if weight is None else x * _by_channel(weight, x)
+
+
+def norm(use: Use) -> Run:
+    """A norm as a module: its scale, and what it divides by where that is stored."""
+    module = use.module
+    if isinstance(module, BATCH_NORM) and module.running_var is not None:
+        return module
+    weight, variance = getattr(module, "weight", None), getattr(module, "running_var", None)
+    if isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
+        return lambda x: x if weight is None else x * weight
+    return lambda x: _scaled(x, weight, variance, module.eps)
+
+
+def batch_norm(use: Use) -> Run:
+    """The same as a function."""
+    batch = "use_input_stats" if name_of(use.node) == "instance_norm" else "training"
+
+    def run(x, mean=None, variance=None, weight=None, bias=None, *rest, eps=1e-5, **how) -> Tensor:
+        own = rest[0] if rest else how.get(batch, batch == "use_input_stats")
+        eps = rest[2] if len(rest) > 2 else eps
+        weight, variance = how.get("weight", weight), how.get("running_var", variance)
+        return _scaled(x, weight, None if own else variance, eps)
+
+    return run
+
+
+def layer_norm(use: Use) -> Run:
+    """A layer's scale alone: what it divides by is a matter of the data."""
+    return lambda x, shape, weight=None, *_, **__: x if weight is None else x * weight.abs()
+
+
+def group_norm(use: Use) -> Run:
+    """The same, by channel."""
+    return lambda x, groups, weight=None, *_, **__: _scaled(x, weight, None, 0.0)
+
+
+def largest(use: Use) -> Run:
+    """Max-pooling; among every path a positive sum over the same windows."""
+    if not use.every:
+        return use.plain()
+    plain, module = use.plain(), use.module
+    name = type(module).__name__ if module is not None else name_of(use.node)
+    dims = int(name.lower().split("pool")[1][0])
+    adaptive = name.lower().startswith("adaptive")
+
+    def run(x: Tensor, *args, **kwargs):
+        if module is not None:
+            keys = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+            keys = ("output_size",) if adaptive else keys
+            kwargs = {key: getattr(module, key) for key in keys}
+        kwargs.pop("return_indices", None)
+        indices = use.argument("return_indices", 99, False) or name.endswith("_with_indices")
+        if adaptive:
+            total = getattr(F, f"adaptive_avg_pool{dims}d")(x, *args, **kwargs)
+        else:
+            total = window_sum(dims, x, *args, **kwargs)
+        if module is not None:
+            return (total, plain(x)[1]) if module.return_indices else total
+        return (total, plain(x, *args, **kwargs, return_indices=True)[1]) if indices else total
+
+    return run
+
+
+def window_sum(dims, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
+    """A positive sum over the windows of a max-pooling."""
+    if dilation in (1, (1,) * dims):
+        return getattr(F, f"avg_pool{dims}d")(x, kernel_size, stride, padding, ceil_mode)
+    # With gaps between its rows a window is a kernel of ones.
+    kernel, step, around, gap = (
+        (value,) * dims if isinstance(value, int) else tuple(value)
+        for value in (kernel_size, stride or kernel_size, padding, dilation)
+    )
+    largest = getattr(F, f"max_pool{dims}d")
+    with torch.no_grad():
+        shape = largest(x, kernel, step, around, gap, ceil_mode).shape[-dims:]
+    beyond = [  # where ceil_mode lets the last window reach over the border
+        max(0, (n - 1) * s + g * (k - 1) + 1 - length - 2 * p)
+        for n, s, g, k, p, length in zip(
+            shape, step, gap, kernel, around, x.shape[-dims:], strict=True
+        )
+    ]
+    pads = [p for a, b in zip(around[::-1], beyond[::-1], strict=True) for p in (a, a + b)]
+    ones = x.new_ones(x.shape[1], 1, *kernel)
+    convolve = getattr(F, f"conv{dims}d")
+    return convolve(F.pad(x, pads), ones, stride=step, dilation=gap, groups=x.shape[1])
+
+
+def maximum(use: Use) -> Run:
+    """``max`` of one tensor along a direction, or of two tensors."""
+    name, args = name_of(use.node), use.node.args
+    if use.place is None:
+        raise use.refusal()
+    if name == "maximum" or len(args) > 1 and isinstance(args[1], fx.Node):
+        if use.alone:
+            return adds(use)
+        return adds(use) if use.every else use.plain()
+    if not use.every:
+        return use.plain()
+
+    def run(x: Tensor, dim=None, keepdim: bool = False):
+        if dim is None or dim == ():
+            return x.sum()
+        total = x.sum(dim, keepdim)
+        return total if name == "amax" else (total, torch.zeros_like(total, dtype=torch.long))
+
+    return run
+
+
+def unpooled(use: Use) -> Run:
+    """Unpooling to all places of a window, any of which may have been its largest."""
+    plain = use.plain()
+    if use.module is None or not use.every:
+        return plain
+
+    def run(x: Tensor, indices: Tensor, output_size=None) -> Tensor:
+        return F.interpolate(x, plain(x, indices, output_size).shape[2:], mode="nearest")
+
+    return run
