@@ -221,13 +221,13 @@ class Masks(Mapping):
             parameter = named.get(name, bare.get(_unwrapped(name)))
             if parameter is None:
                 raise ValueError(
-                    f"the masks' {name!r} does not fit the model: the model has no parameter {name!r};"
+                    f"the masks' {name!r} does not fit the model: no parameter {name!r};"
                     " these masks are not its own"
                 )
             if parameter.shape != mask.shape:
                 raise ValueError(
-                    f"the masks' {name!r} does not fit the model: its shape is"
-                    f" {tuple(mask.shape)} in the masks and {tuple(parameter.shape)} in the model"
+                    f"the masks' {name!r} does not fit the model: {name!r} has shape"
+                    f" {tuple(parameter.shape)} in the model and {tuple(mask.shape)} in the masks"
                 )
             found.append((name, parameter))
         return found
