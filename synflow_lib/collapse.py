@@ -93,32 +93,33 @@ class PathProbe:
                     buffer.copy_(traced.get_buffer(name))
         self.pipes = Pipes(self.net, sum_pools=True)
         own = dict(unwrapped(model).named_parameters(remove_duplicate=False))
-        self.shapes = {name: parameter.shape for name, parameter in own.items()}
         # The graph holds what runs, under one name each; a shared weight may have more.
         name_there = {id(p): name for name, p in traced.named_parameters()}
         self.weights = {
             name: self.net.get_parameter(name_there[id(parameter)])
-            for name, parameter in own.items()
             if id(parameter) in name_there
+            else torch.empty(parameter.shape, device="meta")  # never runs: only its shape counts
+            for name, parameter in own.items()
         }
-        self.masked: list[str] = []
+        self.masked: dict[str, Tensor] = {}
         self.inflow = torch.ones(1, *shape)
         self.signs = Signs(self.net)
 
     @torch.no_grad()
     def _set(self, masks: Masks, dtype: torch.dtype) -> None:
+        # A bias carries nothing from input to output; a layer that never runs is not in the graph.
+        found = {
+            name: weight
+            for name, weight in masks.matched(self.weights)
+            if not (weight.is_meta or name.endswith("bias"))
+        }
         self.net.to(dtype)
         self.inflow = self.inflow.to(dtype)
-        # A bias carries nothing from input to output; a layer that never runs is not in the graph.
-        names = [n for n in masks if n in self.weights and not n.endswith("bias")]
-        for name in set(self.masked) - set(names):  # by the masks before
-            self.weights[name].fill_(1.0)
-        self.masked = names
-        for name, mask in masks.items():
-            if self.shapes.get(name) != mask.shape:
-                raise ValueError(f"the masks' {name!r} does not fit the model")
-        for name in self.masked:
-            self.weights[name].copy_(masks[name])
+        for name in set(self.masked) - set(found):  # by the masks before
+            self.masked[name].fill_(1.0)
+        self.masked = found
+        for name, weight in found.items():
+            weight.copy_(masks[name])
 
     @torch.inference_mode(False)
     def connected(self, masks: Masks) -> bool:
@@ -131,14 +132,13 @@ class PathProbe:
     def on_path(self, masks: Masks) -> Masks:
         """The kept weights that lie on some input-output path."""
         self._set(masks, torch.float64)  # backward, sums of zeros have to be exact
-        names = self.masked
-        for name in names:
-            self.weights[name].requires_grad_(True)
+        names, targets = list(self.masked), list(self.masked.values())
+        for weight in targets:
+            weight.requires_grad_(True)
         with torch.enable_grad():
             total = self.pipes(self.inflow, self.signs)
         flows = [None] * len(names)
         if total.requires_grad:
-            targets = [self.weights[name] for name in names]
             flows = torch.autograd.grad(total, targets, allow_unused=True)
         self.net.requires_grad_(False)
         found = dict(zip(names, flows, strict=True))
@@ -173,6 +173,7 @@ def is_collapsed(
     """
     _check(criterion)
     if criterion == "layer":
+        masks.parameters_of(model)  # a clear error where they do not fit
         return bool(masks.empty_layers())
     return not PathProbe(model, input_shape).connected(masks)
 

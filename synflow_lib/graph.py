@@ -18,6 +18,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._pytree import tree_leaves
 
 from .tracing import graph_of
+from .values import whole
 
 LINEAR = (nn.Linear,)
 CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -348,8 +349,11 @@ def input_shape(
     model = unwrapped(model)
     own = getattr(model, "input_shape", None)
     if given is not None:
-        shape = tuple(given)
-        if not shape or not all(isinstance(size, int) and size > 0 for size in shape):
+        try:
+            shape = tuple(whole(size, "input_shape", 1) for size in given)
+        except (TypeError, ValueError):
+            shape = ()
+        if not shape:
             raise ValueError(
                 f"input_shape={given!r}: expected positive integers without the batch dimension,"
                 " such as (3, 32, 32)"

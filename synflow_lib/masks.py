@@ -211,19 +211,23 @@ class Masks(Mapping):
         Raises:
             ValueError: a parameter is missing or has another shape.
         """
-        named = dict(model.named_parameters(remove_duplicate=False))
+        return self.matched(dict(model.named_parameters(remove_duplicate=False)))
+
+    def matched(self, named: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
+        """`parameters_of` a model of which only the names and tensors are at hand."""
         bare = {_unwrapped(name): parameter for name, parameter in named.items()}
         found = []
         for name, mask in self.items():
             parameter = named.get(name, bare.get(_unwrapped(name)))
             if parameter is None:
                 raise ValueError(
-                    f"the model has no parameter {name!r}; these masks are not its own"
+                    f"the masks' {name!r} does not fit the model: no parameter {name!r};"
+                    " these masks are not its own"
                 )
             if parameter.shape != mask.shape:
                 raise ValueError(
-                    f"{name!r} has shape {tuple(parameter.shape)} in the model and"
-                    f" {tuple(mask.shape)} in the masks"
+                    f"the masks' {name!r} does not fit the model: {name!r} has shape"
+                    f" {tuple(parameter.shape)} in the model and {tuple(mask.shape)} in the masks"
                 )
             found.append((name, parameter))
         return found

@@ -23,11 +23,13 @@ def kept_at(total: int, compression: float) -> int:
 
     Raises:
         TypeError: not a number.
-        ValueError: NaN, below 1 or above N.
+        ValueError: a bool, NaN, below 1 or above N.
 
     >>> kept_at(1000, 300)
     3
     """
+    if isinstance(compression, bool) or str(getattr(compression, "dtype", "")).endswith("bool"):
+        raise ValueError(f"compression={compression!r} is a bool; expected a number from 1 to N")
     try:
         value = float(compression)
     except (TypeError, ValueError):

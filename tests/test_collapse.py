@@ -1,5 +1,6 @@
 """Collapse by both criteria, against walking every path and against SynFlow's R."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -446,3 +447,29 @@ def test_a_network_whose_output_does_not_depend_on_its_input():
 
     with pytest.raises(ValueError, match="no path leads from the input of Constant"):
         sf.max_compression(Constant(), "path")
+
+
+@pytest.mark.parametrize("criterion", ["layer", "path"])
+def test_masks_that_do_not_fit_are_refused_by_name(criterion):
+    net = mlp(4, 3, 2)
+    other = sf.Masks({"x.weight": torch.ones(3, 4, dtype=torch.bool)})
+    turned = sf.Masks({"0.weight": torch.ones(4, 3, dtype=torch.bool)})
+    for masks, message in ((other, "no parameter 'x.weight'"), (turned, "'0.weight' does not fit")):
+        with pytest.raises(ValueError, match=message):
+            sf.is_collapsed(net, masks, criterion)
+        with pytest.raises(ValueError, match=message):
+            sf.effective_compression(net, masks)
+
+
+def test_masks_with_the_names_of_a_wrapper_are_probed():
+    net = mlp(4, 3, 2)
+    bare = sf.prune(net, "magnitude", 2)
+    wrapped = sf.Masks({f"module.{name}": mask for name, mask in bare.items()})
+    assert not sf.is_collapsed(net, wrapped, "layer")
+    assert sf.is_collapsed(net, wrapped, "path") == sf.is_collapsed(net, bare, "path")
+    assert sf.effective_compression(net, wrapped) == sf.effective_compression(net, bare)
+
+
+def test_input_shape_takes_numbers_of_numpy():
+    net = mlp(4, 3, 2)
+    assert not sf.is_collapsed(net, sf.Masks.ones(net), "path", input_shape=np.array([4]))

@@ -838,3 +838,15 @@ def test_float64_is_the_default_and_a_loss_in_float32_says_what_to_do():
     torch.testing.assert_close(single["0.weight"].double(), as_module["0.weight"])
     with pytest.raises(ValueError, match="dtype=torch.int32; expected"):
         sf.prune(net, "synflow", 2, dtype=torch.int32)
+
+
+@pytest.mark.parametrize("flag", [True, False, np.True_, torch.tensor(True)])
+def test_a_bool_is_no_compression(flag):
+    net = mlp(4, 5, 3)
+    for call in (
+        lambda: sf.prune(net, "magnitude", flag),
+        lambda: sf.trajectory(net, "magnitude").at(flag),
+        lambda: sf.trajectory(net, "magnitude", compression=flag),
+    ):
+        with pytest.raises(ValueError, match="compression=.*is a bool"):
+            call()
