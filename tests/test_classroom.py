@@ -16,7 +16,7 @@ import synflow_lib as sf
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"
-sys.path.insert(0, str(FOLDER))
+sys.path.insert(0, str(FOLDER / "tools"))
 
 import classroom  # noqa: E402
 import slides  # noqa: E402

@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pairs import ROOT, write_atomically
+from pairs import ROOT, write
 
 FILE = ROOT / "results" / "classroom.jsonl"
 LIBRARY = ROOT / "synflow_lib"
@@ -81,7 +81,7 @@ def export(runs: Path, file: Path = FILE) -> int:
             ]
     lines.sort(key=lambda line: _text([line.get(name) for name in ("trained", "store", "run")]))
     file.parent.mkdir(exist_ok=True)
-    write_atomically(file, "\n".join([_text({"code": code()}), *map(_text, lines), ""]))
+    write(file, "\n".join([_text({"code": code()}), *map(_text, lines), ""]))
     return len(lines)
 
 
