@@ -6,18 +6,53 @@ SVG, which holds every text that is drawn.
 
 from __future__ import annotations
 
+import copy
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Mapping
 from pathlib import Path
 
 from nbformat import NotebookNode
+from pairs import HERE, ROOT
 
+WRITTEN = re.compile(r"!\[([^\]]+)\]\(\.\./figures/([\w.-]+)\.png\)")
 SAVED = re.compile(r"""\bsave\([^,"']+,\s*["']([\w.-]+)["']""")
 DRAWN = re.compile(r"\bsf\.(?:figures|explore)\.(?!save\b)\w+")
 HEADING = re.compile(r"^#{1,6} (.+)$", flags=re.MULTILINE)
 FENCED = re.compile(r"^```.*?^```$", flags=re.MULTILINE | re.DOTALL)
 SVG = "{http://www.w3.org/2000/svg}"
+
+
+def described(cells: list[NotebookNode], title: str) -> list[NotebookNode]:
+    """Copies of cells that tell, in the metadata of each output with a picture, what it shows.
+
+    Args:
+        cells: of a notebook, in their order.
+        title: of the notebook, for figures above the first heading.
+    """
+    sources = [path.read_text(encoding="utf-8") for path in sorted(HERE.glob("[0-9][0-9]_*.py"))]
+    known = {name: words for words, name in WRITTEN.findall("\n".join(sources))}
+    cells, heading = copy.deepcopy(cells), title
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            headings = HEADING.findall(FENCED.sub("", cell.source))
+            heading = re.sub(r"[$*`\\]", "", headings[-1]) if headings else heading
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                words = _words(cell.source, known)
+                told = f'Figure under the heading "{heading}"' + (f": {words}" if words else "")
+                output.metadata["image/png"] = {"alt": told}
+    return cells
+
+
+def _words(source: str, known: dict[str, str]) -> str:
+    """What the code that draws a figure tells of it."""
+    if names := SAVED.findall(source):
+        drawing = ROOT / "figures" / f"{names[-1]}.svg"
+        words = known.get(names[-1]) or (describe(drawing) if drawing.is_file() else "")
+        if words:
+            return words
+    calls = DRAWN.findall(source)
+    return f"what {calls[-1]} draws" if calls else ""
 
 
 def describe(path: Path) -> str:
@@ -33,78 +68,28 @@ def describe(path: Path) -> str:
         Such as "accuracy against compression; legend: SNIP, SynFlow"; empty if there is no text.
     """
     parser = ElementTree.XMLParser(target=ElementTree.TreeBuilder(insert_comments=True))
-    root = ElementTree.parse(path, parser).getroot()
-    axes, legend, rest = [], [], []
-    for group in root.iter(f"{SVG}g"):
-        if group.get("id") == "figure_1":  # labels that all panels share
-            rest = [text for part in group if _is_text(part) for text in _texts(part)]
-        elif re.fullmatch(r"axes_\d+", group.get("id", "")):
-            across, up = (_label(axis) for axis in _axes(group))
-            axes.append(" against ".join(text for text in (up, across) if text))
-        elif re.fullmatch(r"legend_\d+", group.get("id", "")):
+    axes, legend, shared = [], [], []
+    for group in ElementTree.parse(path, parser).getroot().iter(f"{SVG}g"):
+        name = group.get("id", "")
+        if name == "figure_1":  # labels that all panels share
+            shared = _labels(group)
+        elif re.fullmatch(r"axes_\d+", name):
+            both = [g for g in group if g.get("id", "").startswith("matplotlib.axis_")][:2]
+            across_and_up = [" ".join(_labels(axis)) for axis in both]
+            axes.append(" against ".join(filter(None, reversed(across_and_up))))
+        elif re.fullmatch(r"legend_\d+", name):
             legend += _texts(group)
-    told = ", and ".join(dict.fromkeys(text for text in (*axes, " ".join(rest)) if text))
+    told = ", and ".join(dict.fromkeys(filter(None, [*axes, " ".join(shared)])))
     entries = ", ".join(dict.fromkeys(legend))
     return "; ".join(filter(None, [told, entries and f"legend: {entries}"]))
 
 
-def _axes(group: ElementTree.Element) -> list[ElementTree.Element | None]:
-    found = [part for part in group if part.get("id", "").startswith("matplotlib.axis_")]
-    return (found + [None, None])[:2]
-
-
-def _label(axis: ElementTree.Element | None) -> str:
-    """The text beside the ticks: it is no part of a tick's group."""
-    parts = [] if axis is None else [part for part in axis if _is_text(part)]
-    return " ".join(text for part in parts for text in _texts(part))
-
-
-def _is_text(group: ElementTree.Element) -> bool:
-    return group.get("id", "").startswith("text_")
+def _labels(group: ElementTree.Element) -> list[str]:
+    """Texts directly in a group: those of an axis' ticks stand in groups of their own."""
+    parts = [part for part in group if part.get("id", "").startswith("text_")]
+    return [text for part in parts for text in _texts(part)]
 
 
 def _texts(group: ElementTree.Element) -> list[str]:
     comments = (part.text or "" for part in group.iter(ElementTree.Comment))
     return [re.sub(r"[$\\{}]|\\mathdefault", "", text).strip() for text in comments]
-
-
-def written(folder: Path) -> dict[str, str]:
-    """Name of a saved figure -> what is written of it: the pictures at the heads of notebooks.
-
-    Args:
-        folder: of the notebooks.
-    """
-    sources = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("[0-9][0-9]_*.py"))]
-    found = re.findall(r"!\[([^\]]+)\]\(\.\./figures/([\w.-]+)\.png\)", "\n".join(sources))
-    return {name: told for told, name in found}
-
-
-def alternatives(
-    cells: list[NotebookNode], title: str, figures: Path, known: Mapping[str, str]
-) -> list[str]:
-    """For each cell, what to tell of the figures among its outputs.
-
-    Args:
-        cells: of a notebook, in their order.
-        title: of the notebook, for figures above the first heading.
-        figures: the folder of saved figures.
-        known: name of a saved figure -> what somebody wrote of it; this is preferred.
-    """
-    found, heading = [], title
-    for cell in cells:
-        if cell.cell_type == "markdown":
-            headings = HEADING.findall(FENCED.sub("", cell.source))
-            heading = re.sub(r"[$*`\\]", "", headings[-1]) if headings else heading
-        told = _told(cell.source, figures, known)
-        found.append(f'Figure under the heading "{heading}"' + (f": {told}" if told else ""))
-    return found
-
-
-def _told(source: str, figures: Path, known: Mapping[str, str]) -> str:
-    names = SAVED.findall(source)
-    told = known.get(names[-1], "") if names else ""
-    if names and not told and (drawing := figures / f"{names[-1]}.svg").is_file():
-        told = describe(drawing)
-    if not told and (calls := DRAWN.findall(source)):
-        told = f"what {calls[-1]} draws"
-    return told

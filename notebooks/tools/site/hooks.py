@@ -22,31 +22,27 @@ ROOT = HERE.parents[2]
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import api  # noqa: E402
+from badges import address  # noqa: E402
 from check import faults  # noqa: E402
-from formulas import typeset, typeset_title  # noqa: E402
+from kept import put_back  # noqa: E402
 from notebook_page import notebook_page  # noqa: E402
-from pictures import written  # noqa: E402
 
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\(([^)]*)\)")
 LINK = re.compile(r"(?<!!)(\[[^\]]*\]\()([^)#\s:]+)((?:#[^)]*)?\))")
 FONT = "ziamath/fonts/STIXTwoMath-Regular.ttf"
 
 log = get_plugin_logger("pages")
-inserts: dict[str, str] = {}
+kept: dict[str, str] = {}  # of all pages
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """The navigation, from what there is."""
-    notebooks = [{title(path): _page(path)} for path in _notebooks()]
-    guides = [_page(path) for path in sorted((ROOT / "docs").glob("*.md"))]
-    modules = [
-        {", ".join(group.modules): f"api/{group.modules[0]}.md"} for group in api.groups(ROOT)
-    ]
+    modules = [{", ".join(names): f"api/{names[0]}.md"} for names in api.groups(ROOT)]
     config.nav = [
         {"Home": "index.md"},
-        {"Notebooks": notebooks},
+        {"Notebooks": [{title(path): _page(path)} for path in _notebooks()]},
         {"Agreement with the paper": "figures/agreement.md"},
-        {"Guides": guides},
+        {"Guides": [_page(path) for path in sorted((ROOT / "docs").glob("*.md"))]},
         {"API": ["api/index.md", *modules]},
     ]
     return config
@@ -56,27 +52,23 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds every page and what it shows."""
     texts = {"index.md": (ROOT / "README.md").read_text(encoding="utf-8")}
     for path in [*(ROOT / "docs").glob("*.md"), *(ROOT / "figures").glob("*.md")]:
-        texts[path.relative_to(ROOT).as_posix()] = path.read_text(encoding="utf-8")
-    told = written(ROOT / "notebooks")
+        texts[_page(path)] = path.read_text(encoding="utf-8")
     for path in _notebooks():
-        made = notebook_page(path, ROOT / "figures", told)
-        texts[_page(path)] = made.markdown
-        inserts.update(made.inserts)
-        for name, data in made.pictures.items():
+        texts[_page(path)], pictures = notebook_page(path, kept)
+        for name, data in pictures.items():
             uri = f"notebooks/{path.stem}_files/{name}"
             files.append(File.generated(config, uri, content=data))
-        files.append(_file(config, path))
-    for path in [*(ROOT / "figures").iterdir(), *(ROOT / "docs").iterdir()]:
-        if path.suffix in (".png", ".svg", ".csv", ".json"):
-            files.append(_file(config, path))
-    inside = api.modules(ROOT)
+    shown = [*(ROOT / "figures").iterdir(), *(ROOT / "docs").iterdir()]
+    shown = [path for path in shown if path.suffix in (".png", ".svg", ".csv", ".json")]
+    for path in [*_notebooks(), *shown]:
+        uri = path.relative_to(ROOT).as_posix()
+        files.append(File.generated(config, uri, abs_src_path=str(path)))
+    known, home = {file.src_uri for file in files} | set(texts), address(ROOT)
+    texts = {uri: adapt(text, uri, known, home) for uri, text in texts.items()}
     texts["api/index.md"] = api.names_page(ROOT)
-    for group in api.groups(ROOT):
-        texts[f"api/{group.modules[0]}.md"] = api.group_page(ROOT, group, inside)
-    known = {file.src_uri for file in files} | set(texts)
+    for names, holds in api.groups(ROOT).items():
+        texts[f"api/{names[0]}.md"] = api.group_page(names, holds)
     for uri, text in texts.items():
-        if not uri.startswith("api/"):
-            text = adapt(text, uri, known, _repository())
         files.append(File.generated(config, uri, content=text))
     font = Path(importlib.metadata.distribution("ziamath").locate_file(FONT))
     files.append(File.generated(config, font.name, abs_src_path=str(font)))
@@ -84,16 +76,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_content(html: str, page: Page, **_) -> str:
-    """Sets formulas, and puts stored HTML (tables, animations) where the page left room for it."""
-    html = typeset(html)
+    """Puts formulas and stored HTML where a page left room for them."""
     entries = list(page.toc)
     while entries:
         entry = entries.pop()
-        entry.title = typeset_title(entry.title)
+        entry.title = put_back(entry.title, kept)
         entries += entry.children
-    for place, content in inserts.items():
-        html = html.replace(place, content)
-    return html
+    return put_back(html, kept)
 
 
 def on_post_build(config: MkDocsConfig) -> None:
@@ -121,9 +110,8 @@ def adapt(text: str, uri: str, known: set[str], repository: str) -> str:
     def link(match: re.Match) -> str:
         start, target, end = match.groups()
         path = posixpath.normpath(posixpath.join(posixpath.dirname(uri), target))
-        page = re.sub(r"\.ipynb$", ".md", target)
-        if posixpath.normpath(posixpath.join(posixpath.dirname(uri), page)) in known:
-            return f"{start}{page}{end}"
+        if path.endswith(".ipynb") and re.sub(r"ipynb$", "md", path) in known:
+            return f"{start}{re.sub(r'ipynb$', 'md', target)}{end}"
         if path in known or not (ROOT / path).exists():
             return match[0]  # MkDocs complains about what is nowhere
         return f"{start}{repository}/blob/main/{path}{end}"
@@ -150,13 +138,3 @@ def _notebooks() -> list[Path]:
 
 def _page(path: Path) -> str:
     return path.relative_to(ROOT).with_suffix(".md").as_posix()
-
-
-def _file(config: MkDocsConfig, path: Path) -> File:
-    uri = path.relative_to(ROOT).as_posix()
-    return File.generated(config, uri, abs_src_path=str(path))
-
-
-def _repository() -> str:
-    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    return re.search(r'^Repository = "([^"]+)"', text, flags=re.MULTILINE)[1]
