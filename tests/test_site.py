@@ -14,7 +14,6 @@ sys.path[:0] = [str(ROOT / "notebooks/tools/site"), str(ROOT / "notebooks/tools"
 pytest.importorskip("mkdocs", reason="needs the extra 'site': pip install '.[site]'")
 
 import api  # noqa: E402
-import docstrings  # noqa: E402
 import hooks  # noqa: E402
 import kept  # noqa: E402
 import notebook_page as notebook_pages  # noqa: E402
@@ -25,7 +24,7 @@ from pictures import describe  # noqa: E402
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
 
-@pytest.mark.parametrize("module", [docstrings, kept, hooks, notebook_pages])
+@pytest.mark.parametrize("module", [api, kept, hooks, notebook_pages])
 def test_examples_in_docstrings(module):
     failed, tried = doctest.testmod(module)
     assert tried

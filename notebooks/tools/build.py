@@ -26,29 +26,14 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
+import pairs
 import recorded
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
-from pairs import (
-    HERE,
-    ROOT,
-    BuildError,
-    chosen,
-    clean,
-    command_line,
-    in_step,
-    problems,
-    read_pair,
-    run_command,
-    serialized,
-    settle,
-    source_text,
-    sync,
-    write,
-)
+from pairs import HERE, ROOT, BuildError
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -112,9 +97,9 @@ def execute(
 def build(source: Path, threads: int, timeout: int | None, take: str | None = None) -> float:
     """Executes one notebook and writes its `.ipynb`; returns the seconds it took."""
     target = source.with_suffix(".ipynb")
-    settle(source, take)
-    notebook = read_pair(source)
-    if source_text(notebook) != source.read_text(encoding="utf-8"):
+    pairs.settle(source, take)
+    notebook = pairs.read_pair(source)
+    if pairs.source_text(notebook) != source.read_text(encoding="utf-8"):
         raise BuildError(
             f"{source.name} is not laid out as jupytext writes it (header or blank lines); "
             "`make sync` repairs that."
@@ -129,10 +114,10 @@ def build(source: Path, threads: int, timeout: int | None, take: str | None = No
         seconds = execute(notebook, source.parent, environment, threads, timeout)
     except BuildError as error:
         raise BuildError(f"{source.name}: {error}\n{target.name} is left as it was.") from None
-    clean(notebook)
-    if found := problems(notebook):
+    pairs.clean(notebook)
+    if found := pairs.problems(notebook):
         raise BuildError("\n".join(f"{source.name}: {line}" for line in found))
-    write(target, serialized(notebook))
+    pairs.write(target, pairs.serialized(notebook))
     return seconds
 
 
@@ -168,7 +153,7 @@ def write_provenance(folder: Path, seconds: dict[str, float], threads: int, jobs
         notebooks[name] = {"seconds": round(value, 1), **described}
     present = {source.stem for source in HERE.glob("[0-9][0-9]_*.py")}
     record = {"notebooks": {name: notebooks[name] for name in sorted(present & set(notebooks))}}
-    write(folder / "provenance.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    pairs.write(folder / "provenance.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
 def count(text: str) -> int:
@@ -180,7 +165,7 @@ def count(text: str) -> int:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; raises BuildError with a message for the user."""
-    parser = command_line(__doc__)
+    parser = pairs.command_line(__doc__)
     parser.add_argument("--sync", action="store_true", help="bring pairs in step, run nothing")
     parser.add_argument("--check", action="store_true", help="fail when a pair is not in step")
     parser.add_argument("--take", choices=("py", "ipynb"), help="which side of a pair to keep")
@@ -188,14 +173,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=count, help="threads a notebook (default: 2 / jobs)")
     parser.add_argument("--timeout", type=count, help="seconds a cell (classroom scale: 1200)")
     given = parser.parse_args(arguments)
-    sources = chosen(given.only)
+    sources = pairs.chosen(given.only)
     if given.check:
-        if drifted := [source.name for source in sources if not in_step(source)]:
+        if drifted := [source.name for source in sources if not pairs.in_step(source)]:
             raise BuildError(f"not in step with their .ipynb: {', '.join(drifted)}; `make sync`")
         print(f"{len(sources)} pairs in step")
     elif given.sync:
         for source in sources:
-            print(f"{source.stem}: {'updated' if sync(source, given.take) else 'in step'}")
+            print(f"{source.stem}: {'updated' if pairs.sync(source, given.take) else 'in step'}")
     else:
         run(sources, given)
 
@@ -238,4 +223,4 @@ def run(sources: list[Path], given: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    pairs.run_command(main)

@@ -1,4 +1,7 @@
-"""The pages of the API: a page for each row of README's table of modules."""
+"""The pages of the API: a page for each row of README's table of modules.
+
+hooks.py lists the pages; mkdocstrings, which fills them, reads the library with `Docstrings`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import griffe
 PACKAGE = "synflow_lib"
 LAYOUT = "## How the library is laid out"
 ROW = re.compile(r"^\| (`[^|]+`) \| ([^|]+) \|$", flags=re.MULTILINE)
+SESSION = re.compile(r"^>>> .*(?:\n(?!\s*$).+)*", flags=re.MULTILINE)
 FIRST_PAGE = """\
 # {package}
 
@@ -76,3 +80,31 @@ def names_page(root: Path) -> str:
 def _first_words(thing: griffe.Object) -> str:
     text = thing.docstring.value if thing.docstring else ""
     return " ".join(text.partition("\n\n")[0].split()).replace("|", "\\|")
+
+
+class Docstrings(griffe.Extension):
+    """Examples become highlighted sessions, and every name is shown where it is defined."""
+
+    def on_instance(self, *, obj: griffe.Object, **_) -> None:
+        """Called by griffe for each object it has read."""
+        if obj.docstring:
+            obj.docstring.value = fenced(obj.docstring.value)
+
+    def on_package(self, *, pkg: griffe.Module, **_) -> None:
+        """Called when all is read: what a package passes on from its modules stands there."""
+        for module in pkg.modules.values():
+            if not module.is_alias and module.is_init_module:
+                module.exports = None
+                self.on_package(pkg=module)
+
+
+def fenced(text: str) -> str:
+    """The text with its sessions fenced (Markdown would read ``>>>`` as quotations).
+
+    Neighbours share a fence.
+
+    >>> fenced("One.\\n\\n>>> 1 + 1\\n2").splitlines()[2:]
+    ['```pycon', '>>> 1 + 1', '2', '```']
+    """
+    text = SESSION.sub(lambda match: f"```pycon\n{match[0]}\n```", text)
+    return re.sub(r"\n```\n\s*\n?```pycon\n", "\n", text)

@@ -40,7 +40,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     modules = [{", ".join(names): f"api/{names[0]}.md"} for names in api.groups(ROOT)]
     config.nav = [
         {"Home": "index.md"},
-        {"Notebooks": [{title(path): _page(path)} for path in _notebooks()]},
+        {"Notebooks": [_page(path) for path in _notebooks()]},
         {"Agreement with the paper": "figures/agreement.md"},
         {"Guides": [_page(path) for path in sorted((ROOT / "docs").glob("*.md"))]},
         {"API": ["api/index.md", *modules]},
@@ -124,12 +124,6 @@ def adapt(text: str, uri: str, known: set[str], repository: str) -> str:
             part = BADGE.sub(r"[Open in Colab](\1)", part)
             parts[number] = LINK.sub(link, part)
     return "".join(parts)
-
-
-def title(path: Path) -> str:
-    """The first heading of a notebook's source, as its entry in the navigation."""
-    found = re.search(r"^# # (.+)$", path.with_suffix(".py").read_text(encoding="utf-8"), re.M)
-    return found[1].replace("*", "") if found else path.stem
 
 
 def _notebooks() -> list[Path]:
