@@ -15,11 +15,10 @@ import shutil
 from pathlib import Path
 
 import nbformat
-from check import absent
 from nbconvert import SlidesExporter
 from nbformat import NotebookNode
+from pages import absent, described, keep_formulas, put_back
 from pairs import CHECKED, BuildError
-from pictures import described
 
 PACKAGES = ("rise", "nbclassic", "math_core", "ziamath")
 PICTURE = re.compile(r"!\[[^\]]*\]\([^)]*\)")
@@ -37,8 +36,6 @@ def write_slides(notebook: NotebookNode, folder: Path, name: str) -> Path:
         BuildError: the extra `classroom` is missing, or the page would load something from afar.
     """
     copy_assets(folder / "assets")
-    from kept import keep_formulas, put_back
-
     exporter = SlidesExporter(
         raw_template=TEMPLATE.read_text(encoding="utf-8"),
         reveal_url_prefix="assets/reveal",

@@ -6,16 +6,20 @@ paths, so that links between them hold; `api/` is made from the library's docstr
 
 from __future__ import annotations
 
+import base64
+import html
 import importlib.metadata
 import posixpath
 import re
 import sys
 from pathlib import Path
 
+import nbformat
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.plugins import get_plugin_logger
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from nbformat import NotebookNode
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
@@ -23,12 +27,12 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import api  # noqa: E402
 from badges import address  # noqa: E402
-from check import faults  # noqa: E402
-from kept import put_back  # noqa: E402
-from notebook_page import notebook_page  # noqa: E402
+from pages import described, faults, keep, keep_formulas, put_back  # noqa: E402
+from pairs import CHECKED  # noqa: E402
 
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\(([^)]*)\)")
 LINK = re.compile(r"(?<!!)(\[[^\]]*\]\()([^)#\s:]+)((?:#[^)]*)?\))")
+ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 FONT = "ziamath/fonts/STIXTwoMath-Regular.ttf"
 
 log = get_plugin_logger("pages")
@@ -124,6 +128,66 @@ def adapt(text: str, uri: str, known: set[str], repository: str) -> str:
             part = BADGE.sub(r"[Open in Colab](\1)", part)
             parts[number] = LINK.sub(link, part)
     return "".join(parts)
+
+
+def notebook_page(path: Path, kept: dict[str, str]) -> tuple[str, dict[str, bytes]]:
+    """Reads a notebook and lays it out.
+
+    Args:
+        path: of the `.ipynb`.
+        kept: takes formulas, tables and animations, which no Markdown parser should see.
+
+    Returns:
+        The text of the page, and file name -> PNG of the folder ``NAME_files`` beside it.
+
+    Raises:
+        ValueError: an output is of a kind that has no place on a page.
+    """
+    parts, pictures = [], {}
+    for number, cell in enumerate(described(nbformat.read(path, as_version=4).cells, path.stem)):
+        if cell.cell_type == "markdown":
+            parts.append(markdown_cell(cell.source, kept))
+        elif cell.cell_type == "code" and cell.source.strip():
+            parts.append(code_fence(CHECKED.sub("", cell.source), "python"))
+        for count, output in enumerate(cell.get("outputs", [])):
+            if "image/png" in output.get("data", {}):
+                name = f"{path.stem}-{number}-{count}.png"
+                pictures[name] = base64.b64decode(output.data["image/png"])
+                alt = html.escape(output.metadata["image/png"]["alt"])
+                parts.append(f'<p><img alt="{alt}" src="{path.stem}_files/{name}"></p>')
+            else:
+                parts.append(_output(output, kept, f"{path.stem}, cell {number + 1}"))
+    return "\n\n".join(part for part in parts if part) + "\n", pictures
+
+
+def markdown_cell(source: str, kept: dict[str, str]) -> str:
+    """A Markdown cell as Python-Markdown wants it: what a reader unfolds is read as Markdown."""
+    return keep_formulas(source, kept).replace("<details>", '<details markdown="1">')
+
+
+def code_fence(text: str, language: str) -> str:
+    """Text between fences longer than any inside it.
+
+    >>> code_fence("print(1)", "python")
+    '```python\\nprint(1)\\n```'
+    """
+    longest = max((len(ticks) for ticks in re.findall(r"^`{3,}", text, re.MULTILINE)), default=2)
+    fence = "`" * (longest + 1)
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+
+
+def _output(output: NotebookNode, kept: dict[str, str], place: str) -> str:
+    if output.output_type == "error":
+        raise ValueError(f"{place}: an error is stored as output; run the notebook again")
+    data = output.get("data", {})
+    if "text/html" in data:
+        return f'<div class="output">{keep(data["text/html"], kept)}</div>'
+    if "text/markdown" in data:
+        return markdown_cell(data["text/markdown"], kept)
+    text = output.get("text", data.get("text/plain"))
+    if text is None:
+        raise ValueError(f"{place}: an output of {', '.join(data)}; expected a PNG, HTML or text")
+    return code_fence(ANSI.sub("", text), "{ .text .output .no-copy }") if text.strip() else ""
 
 
 def _notebooks() -> list[Path]:
