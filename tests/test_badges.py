@@ -44,7 +44,7 @@ def test_a_new_address_reaches_every_file_and_keeps_outputs(copy):
     home = badges.address(copy)
     pyproject.write_text(pyproject.read_text().replace(home, "https://github.com/new-one/place"))
     before = outputs(copy / "notebooks" / f"{NAMES[0]}.ipynb")
-    changed = {path.name for path in badges.differing(copy, write=True)}
+    changed = {path.name for path in badges.differing(copy, repair=True)}
     assert changed == {"README.md", f"{NAMES[0]}.py", f"{NAMES[0]}.ipynb"}
     assert badges.differing(copy) == []
     for name in changed:

@@ -16,7 +16,7 @@ import synflow_lib as sf
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"
-sys.path.insert(0, str(FOLDER))
+sys.path.insert(0, str(FOLDER / "tools"))
 
 import classroom  # noqa: E402
 import slides  # noqa: E402
@@ -52,8 +52,8 @@ def sample(solution="def double(x):\n    return x + x", remarks="", check=CHECK)
     )
 
 
-def copies(notebook, name="09_sample.py"):
-    common, solutions = classroom.prepared(notebook, name, ROOT)
+def copies(notebook):
+    common, solutions = classroom.prepared(notebook)
     return classroom.student(common), classroom.instructor(common, solutions), solutions
 
 
@@ -70,7 +70,7 @@ def without_solutions(notebook):
 @every_notebook
 def test_copies_differ_only_in_the_solutions_and_none_is_left(path):
     original = nbformat.read(path, as_version=4)
-    pupil, teacher, solutions = copies(original, path.name)
+    pupil, teacher, solutions = copies(original)
     assert len(solutions) == sum(c.source.count("Solution</summary>") for c in original.cells) >= 2
     assert [bare(cell) for cell in pupil.cells] == without_solutions(teacher)
     assert len(teacher.cells) >= len(pupil.cells) + len(solutions)
@@ -193,7 +193,7 @@ def test_a_folded_part_in_another_form_is_refused():
 def test_slides_of_every_notebook_load_nothing_from_afar_and_tell_no_solution(tmp_path):
     for path in PATHS:
         original = nbformat.read(path, as_version=4)
-        common, _ = classroom.prepared(original, path.name, ROOT)
+        common, _ = classroom.prepared(original)
         page = slides.write_slides(common, tmp_path, path.stem)
         assert slides.absent(page) == []
         html = page.read_text(encoding="utf-8")

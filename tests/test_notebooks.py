@@ -1,19 +1,22 @@
 """The committed notebooks: in step with their sources, complete, clean, and really checked."""
 
-import contextlib
-import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import jupytext
 import jupytext.cli
 import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "notebooks/tools"))
+from pairs import in_step  # noqa: E402
+
 FOLDER = ROOT / "notebooks"
 NAMES = sorted({path.stem for path in FOLDER.glob("[0-9][0-9]_*") if path.suffix != ".tmp"})
 MARKER = "# NBVAL_CHECK_OUTPUT"
@@ -64,13 +67,50 @@ def test_the_course_is_complete(name):
 @every_notebook
 def test_both_files_are_there_and_hold_the_same_cells(name):
     source = FOLDER / f"{name}.py"
-    # What the command does, without its start: `jupytext --test` passes pairs that have drifted.
-    command = ["--quiet", "--to", "py:percent", "--output", "-", str(source.with_suffix(".ipynb"))]
-    with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())) as shown:
-        jupytext.cli.jupytext(command)
-    assert shown.buffer.getvalue().decode("utf-8") == source.read_text(encoding="utf-8"), (
+    # What jupytext writes, by the metadata that is committed: `jupytext --test` passes pairs that
+    # have drifted.
+    written = jupytext.writes(read(name), "py:percent")
+    assert written == source.read_text(encoding="utf-8"), (
         f"{name}: run `make sync`, then commit both"
     )
+
+
+@pytest.mark.parametrize("settings", [True, False], ids=["with_settings", "alone"])
+def test_jupytext_s_own_sync_carries_edits_both_ways(settings, tmp_path):
+    """`jupytext --sync`, which editors call, in this project and in a folder without settings."""
+    source, target = (tmp_path / f"04_synflow{suffix}" for suffix in (".py", ".ipynb"))
+    for path in (source, target):
+        shutil.copy(FOLDER / path.name, path)
+    (tmp_path / "jupytext.toml").touch()  # stops the search for settings further up
+    if settings:
+        (tmp_path / "jupytext.toml").unlink()
+        shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    header = source.read_text("utf-8").partition("# %%")[0]
+    assert "format_name: percent" in header and "jupytext_version:" not in header
+    before = nbformat.read(target, as_version=4)
+
+    source.write_text(source.read_text("utf-8").replace("# ## Setup", "# ## Set up", 1), "utf-8")
+    move_clock(source, 10)
+    assert jupytext.cli.jupytext(["--quiet", "--sync", str(source)]) in (0, None)
+    after = nbformat.read(target, as_version=4)
+    assert "## Set up" in [cell.source for cell in after.cells]
+    assert after.metadata == before.metadata
+    for kept in ("id", "outputs", "execution_count"):
+        assert [c.get(kept) for c in after.cells] == [c.get(kept) for c in before.cells]
+
+    after.cells[0].source += "\n\nThe other way."
+    nbformat.write(after, target)
+    move_clock(target, 20)
+    assert jupytext.cli.jupytext(["--quiet", "--sync", str(source)]) in (0, None)
+    text = source.read_text("utf-8")
+    assert "# The other way." in text and "# ## Set up" in text and text.startswith(header)
+    assert in_step(source)
+
+
+def move_clock(path, seconds):
+    """Dates a file later than its partner."""
+    later = path.stat().st_mtime + seconds
+    os.utime(path, (later, later))
 
 
 @every_notebook

@@ -14,19 +14,15 @@ sys.path[:0] = [str(ROOT / "notebooks/tools/site"), str(ROOT / "notebooks/tools"
 pytest.importorskip("mkdocs", reason="needs the extra 'site': pip install '.[site]'")
 
 import api  # noqa: E402
-import doctests  # noqa: E402
-import formulas  # noqa: E402
 import hooks  # noqa: E402
-import notebook_page as notebook_pages  # noqa: E402
-from check import faults  # noqa: E402
-from formulas import typeset  # noqa: E402
-from notebook_page import markdown_cell, notebook_page  # noqa: E402
-from pictures import describe  # noqa: E402
+import pages  # noqa: E402
+from hooks import markdown_cell, notebook_page  # noqa: E402
+from pages import describe, faults  # noqa: E402
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
 
-@pytest.mark.parametrize("module", [doctests, formulas, hooks, notebook_pages])
+@pytest.mark.parametrize("module", [api, hooks, pages])
 def test_examples_in_docstrings(module):
     failed, tried = doctest.testmod(module)
     assert tried
@@ -47,10 +43,14 @@ def test_every_notebook_has_a_page_with_its_figures(site, path):
 
 
 def test_every_public_module_has_its_entry(site):
-    pages = "".join(path.read_text(encoding="utf-8") for path in (site / "api").glob("*.html"))
-    for module, inside in api.modules(ROOT).items():
-        for name in (module, *(f"{module}.{part}" for part in inside)):
-            assert f'id="synflow_lib.{name}"' in pages, name
+    shown = "".join(path.read_text(encoding="utf-8") for path in (site / "api").glob("*.html"))
+    library = ROOT / "synflow_lib"
+    paths = [path.relative_to(library).with_suffix("").parts for path in library.rglob("*.py")]
+    names = {".".join(part for part in parts if part != "__init__") for parts in paths}
+    names = {name for name in names if name and "._" not in f".{name}"}
+    assert set(api.modules(ROOT)) < names
+    for name in names:
+        assert f'id="synflow_lib.{name}"' in shown, name
 
 
 def test_the_library_s_own_names_lead_somewhere(site):
@@ -126,12 +126,15 @@ def test_a_link_that_leads_nowhere_stops_the_build(link, tmp_path):
 
 def test_a_formula_that_is_no_latex_is_named():
     with pytest.raises(ValueError, match="badcommand"):
-        typeset(r'<span class="arithmatex">\(\badcommand\)</span>')
+        pages.keep_formulas(r"so $\badcommand$", {})
 
 
-def test_formulas_stand_alone_and_code_stays_as_it_is():
-    text = "so\n$$a\n= b$$\n```\n$$x\n= y$$\n```"
-    assert markdown_cell(text) == "so\n\n\n$$\na = b\n$$\n\n```\n$$x\n= y$$\n```"
+def test_formulas_are_set_and_code_stays_as_it_is():
+    text, formulas = "so\n$$a\n= b$$\n```\n$$x\n= y$$\n```", {}
+    page = markdown_cell(text, formulas)
+    [(place, mathml)] = formulas.items()
+    assert page == f"so\n{place}\n```\n$$x\n= y$$\n```"
+    assert mathml.startswith('<math display="block">') and "<mi>b</mi>" in mathml
 
 
 def test_a_stored_error_is_refused(tmp_path):
@@ -143,7 +146,7 @@ def test_a_stored_error_is_refused(tmp_path):
         ' "traceback": []}]}]}'
     )
     with pytest.raises(ValueError, match="run the notebook again"):
-        notebook_page(path, tmp_path, {})
+        notebook_page(path, {})
 
 
 def test_a_figure_is_told_by_its_axes_and_legend(tmp_path):

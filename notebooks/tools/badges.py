@@ -12,18 +12,16 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from pathlib import Path
 
-import nbformat
-from pairs import ROOT, BuildError, serialized, write_atomically
+import jupytext
+from pairs import ROOT, BuildError, run_command, serialized, source_text, write
 
 try:
     import tomllib
 except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
-BRANCH = "main"
 BADGE = re.compile(
     r"(https://colab\.research\.google\.com/github/)[^)\s]*?(/notebooks/[\w.]+\.ipynb)"
 )
@@ -62,12 +60,7 @@ def address(root: Path = ROOT) -> str:
 def with_badges(text: str, home: str) -> str:
     """The text with every Colab badge leading to `home`."""
     place = home.removeprefix("https://github.com/")
-    return BADGE.sub(lambda found: f"{found[1]}{place}/blob/{BRANCH}{found[2]}", text)
-
-
-def with_setup(cell: str, home: str) -> str:
-    """A code cell with the common top of setup cells, if it is a setup cell."""
-    return OLD_SETUP.sub(lambda _: SETUP.format(address=home).rstrip("\n"), cell, count=1)
+    return BADGE.sub(rf"\g<1>{place}/blob/main\g<2>", text)
 
 
 def wanted(path: Path, home: str) -> str:
@@ -76,39 +69,32 @@ def wanted(path: Path, home: str) -> str:
     Raises:
         BuildError: a notebook has no setup cell in the known form, or no badge.
     """
-    text = path.read_text(encoding="utf-8")
     if path.suffix == ".md":
-        return with_badges(text, home)
+        return with_badges(path.read_text(encoding="utf-8"), home)
     setup = SETUP.format(address=home).rstrip("\n")
-    if path.suffix == ".ipynb":
-        notebook = nbformat.reads(text, as_version=4)
-        for cell in notebook.cells:
-            change = with_badges if cell.cell_type == "markdown" else with_setup
-            cell.source = change(cell.source, home)
-        code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-        new = serialized(notebook)
-    else:
-        setup = setup.replace("%pip", "# %pip")  # in py:percent a magic is a comment
-        new = OLD_SETUP.sub(lambda _: setup, with_badges(text, home), count=1)
-        code = [new]
-    if sum(source.count(setup) for source in code) != 1:
+    notebook = jupytext.read(path)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = with_badges(cell.source, home)
+        else:
+            cell.source = OLD_SETUP.sub(lambda _: setup, cell.source, count=1)
+    if sum(cell.source.count(setup) for cell in notebook.cells) != 1:
         raise BuildError(f"{path.name}: no setup cell that starts as those of other notebooks do")
-    if not BADGE.search(new):
+    if not any(BADGE.search(cell.source) for cell in notebook.cells):
         raise BuildError(f"{path.name}: no Colab badge")
-    return new
+    return serialized(notebook) if path.suffix == ".ipynb" else source_text(notebook)
 
 
-def differing(root: Path, write: bool = False) -> list[Path]:
+def differing(root: Path, repair: bool = False) -> list[Path]:
     """Files whose badges or setup cell differ from what the address demands (before writing)."""
-    home, found = address(root), []
-    notebooks = [*root.glob("notebooks/[0-9][0-9]_*.py"), *root.glob("notebooks/[0-9]*_*.ipynb")]
+    home = address(root)
+    notebooks = sorted((root / "notebooks").glob("[0-9][0-9]_*"))
     # All texts first: a file that cannot be changed must not leave half of the others changed.
-    texts = {path: wanted(path, home) for path in [root / "README.md", *sorted(notebooks)]}
-    for path, text in texts.items():
-        if text != path.read_text(encoding="utf-8"):
-            found.append(path)
-            if write:
-                write_atomically(path, text)
+    texts = {path: wanted(path, home) for path in [root / "README.md", *notebooks]}
+    found = [path for path, text in texts.items() if text != path.read_text(encoding="utf-8")]
+    if repair:
+        for path in found:
+            write(path, texts[path])
     return found
 
 
@@ -119,7 +105,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--check", action="store_true", help="change nothing, fail if any differs")
     given = parser.parse_args(arguments)
-    found = [path.name for path in differing(ROOT, write=not given.check)]
+    found = [path.name for path in differing(ROOT, repair=not given.check)]
     if given.check and found:
         raise BuildError(f"{', '.join(found)} differ; run `make badges`")
     print(
@@ -128,7 +114,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except BuildError as error:
-        sys.exit(f"badges: {error}")
+    run_command(main)

@@ -21,193 +21,172 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
-import nbformat
+import pairs
 import recorded
-from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-from pairs import (
-    HERE,
-    ROOT,
-    BuildError,
-    canonical,
-    clean,
-    in_step,
-    problems,
-    read_pair,
-    serialized,
-    settle,
-    sync,
-    write_atomically,
-)
+from nbformat import NotebookNode
+from pairs import HERE, ROOT, BuildError
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-# Only errors: newer kernels warn at every start that the loopback connection is not encrypted.
-QUIET_KERNEL = ["--IPKernelApp.log_level=40"]
 
 
-def execute(notebook: nbformat.NotebookNode, source: Path, threads: int, timeout: int | None):
-    """Runs all cells in a new kernel of *this* Python, in the folder of `source`."""
-    # No kernel folders: what is left is the native kernel, whatever is installed for the user.
-    manager = AsyncKernelManager(
-        kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[])
-    )
+class Kernel(AsyncKernelManager):
+    """Starts kernels in the Python `interpreter`, whatever kernels are installed."""
+
+    interpreter = sys.executable
+
+    @property
+    def kernel_spec(self):
+        """How such a kernel is started."""
+        command = [self.interpreter, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        return KernelSpec(argv=command, display_name="Python 3", language="python")
+
+
+def execute(
+    notebook: NotebookNode,
+    folder: Path,
+    environment: Mapping[str, str],
+    threads: int = 1,
+    timeout: int | None = None,
+    interpreter: Path | str = sys.executable,
+) -> float:
+    """Runs all cells in a new kernel, in `folder`; returns the seconds it took.
+
+    Raises:
+        BuildError: a cell fails or takes longer than `timeout` seconds; the message names it.
+    """
+    manager = Kernel()
+    manager.interpreter = str(interpreter)
     reached = {"index": 0}
     client = NotebookClient(
         notebook,
         km=manager,
-        extra_arguments=QUIET_KERNEL,
+        # Only errors: newer kernels warn that the loopback connection is not encrypted.
+        extra_arguments=["--IPKernelApp.log_level=40"],
         timeout=timeout,
         startup_timeout=120,
         record_timing=False,
         coalesce_streams=True,
         store_widget_state=False,
-        resources={"metadata": {"path": str(source.parent)}},
+        resources={"metadata": {"path": str(folder)}},
         on_cell_start=lambda cell, cell_index: reached.update(index=cell_index),
     )
-    with tempfile.TemporaryDirectory() as profile:
-        environment = {
-            **os.environ,
-            **dict.fromkeys(THREAD_VARIABLES, str(threads)),
-            "TQDM_DISABLE": "1",  # a bar shows seconds, which differ from run to run
-            "IPYTHONDIR": profile,  # nobody's personal settings
-        }
-        environment.pop("MPLBACKEND", None)  # would switch the inline figures off
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as profile:  # nobody's personal settings
+        own = {**dict.fromkeys(THREAD_VARIABLES, str(threads)), "IPYTHONDIR": profile}
         try:
-            client.execute(cleanup_kc=True, env=environment)
+            client.execute(cleanup_kc=True, env={**environment, **own})
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-            raise BuildError(failure(notebook, source, reached["index"], error)) from None
-
-
-def failure(notebook, source: Path, index: int, error: Exception) -> str:
-    """Names notebook and cell, shows the code and the end of the traceback."""
-    cell = notebook.cells[index]
-    position = sum(c.cell_type == "code" for c in notebook.cells[: index + 1])
-    code = "\n".join(f"    {line}" for line in cell.source.splitlines()[:12])
-    if isinstance(error, CellExecutionError):
-        tail = str(error.traceback).strip().splitlines()[-15:]
-        detail = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(tail))
-    else:
-        detail = str(error).strip()
-    return (
-        f"{source.name}: code cell {position} (cell {index + 1} of {len(notebook.cells)}) "
-        f"failed; {source.with_suffix('.ipynb').name} is left as it was.\n{code}\n{detail}"
-    )
+            cells = notebook.cells[: reached["index"] + 1]
+            told = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+            raise BuildError(
+                f"code cell {sum(cell.cell_type == 'code' for cell in cells)} "
+                f"(cell {len(cells)} of {len(notebook.cells)}) failed\n{told}"
+            ) from None
+    return time.perf_counter() - start
 
 
 def build(source: Path, threads: int, timeout: int | None, take: str | None = None) -> float:
     """Executes one notebook and writes its `.ipynb`; returns the seconds it took."""
-    settle(source, take)
-    notebook = read_pair(source)
-    canonical(source, notebook, repair=False)
-    metadata = [nbformat.from_dict(dict(cell.metadata)) for cell in notebook.cells]
+    target = source.with_suffix(".ipynb")
+    pairs.settle(source, take)
+    notebook = pairs.read_pair(source)
+    if pairs.source_text(notebook) != source.read_text(encoding="utf-8"):
+        raise BuildError(
+            f"{source.name} is not laid out as jupytext writes it (header or blank lines); "
+            "`make sync` repairs that."
+        )
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    start = time.perf_counter()
-    execute(notebook, source, threads, timeout)
-    seconds = time.perf_counter() - start
-    clean(notebook, metadata)
-    if found := problems(notebook):
+    # MPLBACKEND would switch the inline figures off.
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    environment["TQDM_DISABLE"] = "1"  # a bar shows seconds, which differ from run to run
+    try:
+        seconds = execute(notebook, source.parent, environment, threads, timeout)
+    except BuildError as error:
+        raise BuildError(f"{source.name}: {error}\n{target.name} is left as it was.") from None
+    pairs.clean(notebook)
+    if found := pairs.problems(notebook):
         raise BuildError("\n".join(f"{source.name}: {line}" for line in found))
-    write_atomically(source.with_suffix(".ipynb"), serialized(notebook))
+    pairs.write(target, pairs.serialized(notebook))
     return seconds
 
 
 def build_all(sources: list[Path], jobs: int, threads: int, timeout: int | None, take: str | None):
     """Yields (source, seconds) as notebooks finish; raises BuildError at the first failure."""
-    if jobs == 1:
-        for source in sources:
-            yield source, build(source, threads, timeout, take)
-        return
-    sources = sorted(sources, key=_former_seconds, reverse=True)  # the longest must not come last
+    known = provenance(ROOT / "figures")
+    if jobs > 1:  # the longest must not come last
+        sources = sorted(sources, key=lambda s: -known.get(s.stem, {}).get("seconds", 0))
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         tasks = {pool.submit(build, source, threads, timeout, take): source for source in sources}
         try:
             for task in as_completed(tasks):
                 yield tasks[task], task.result()
-        except BuildError:
+        finally:
             pool.shutdown(cancel_futures=True)
-            raise
 
 
-def _former_seconds(source: Path) -> float:
-    """What the notebook took when its committed outputs were made; 0 where that is not known."""
+def provenance(folder: Path) -> dict[str, dict]:
+    """What `provenance.json` in a folder tells of each notebook; nothing where there is none."""
     try:
-        record = json.loads((ROOT / "figures" / "provenance.json").read_text(encoding="utf-8"))
-        return float(record["notebooks"][source.stem]["seconds"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0.0
+        return json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["notebooks"]
+    except (OSError, ValueError, KeyError):
+        return {}
 
 
 def write_provenance(folder: Path, seconds: dict[str, float], threads: int, jobs: int) -> None:
     """Adds to `provenance.json`: with what, on what and in what time each notebook ran."""
     from synflow_lib import env
 
-    path = folder / "provenance.json"
-    try:
-        notebooks = json.loads(path.read_text(encoding="utf-8"))["notebooks"]
-    except (OSError, ValueError, KeyError, TypeError):
-        notebooks = {}
+    notebooks = provenance(folder)
     described = {**env.describe(), "threads": threads, "notebooks_at_once": jobs}
     for name, value in seconds.items():
         notebooks[name] = {"seconds": round(value, 1), **described}
     present = {source.stem for source in HERE.glob("[0-9][0-9]_*.py")}
     record = {"notebooks": {name: notebooks[name] for name in sorted(present & set(notebooks))}}
-    write_atomically(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    pairs.write(folder / "provenance.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
-def chosen(only: list[str], folder: Path = HERE) -> list[Path]:
-    """The sources whose name starts with one of `only` (all when empty), in order."""
-    every = sorted(folder.glob("[0-9][0-9]_*.py"))
-    if not every:
-        raise BuildError(f"no notebook NN_topic.py in {folder.name}/")
-    for prefix in only:
-        if not any(source.stem.startswith(prefix) for source in every):
-            names = ", ".join(source.stem for source in every)
-            raise BuildError(f"no notebook starts with {prefix!r}; there are {names}")
-    return [s for s in every if not only or any(s.stem.startswith(prefix) for prefix in only)]
-
-
-def options(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--only", nargs="+", default=[], metavar="NN", help="start of a name")
-    parser.add_argument("--sync", action="store_true", help="bring pairs in step, run nothing")
-    parser.add_argument("--check", action="store_true", help="fail when a pair is not in step")
-    parser.add_argument("--take", choices=("py", "ipynb"), help="which side of a pair to keep")
-    parser.add_argument("--jobs", type=int, default=1, help="notebooks at once (default 1)")
-    parser.add_argument("--threads", type=int, help="threads a notebook (default: 2 / jobs)")
-    parser.add_argument("--timeout", type=int, help="seconds a cell (classroom scale: 1200)")
-    chosen_options = parser.parse_args(arguments)
-    for name in ("jobs", "threads", "timeout"):
-        value = getattr(chosen_options, name)
-        if value is not None and value < 1:
-            parser.error(f"--{name} is {value}; expected 1 or more")
-    return chosen_options
+def count(text: str) -> int:
+    """A number from the command line that must be 1 or more."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}; expected 1 or more")
+    return int(text)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; raises BuildError with a message for the user."""
-    given = options(arguments)
-    sources = chosen(given.only)
+    parser = pairs.command_line(__doc__)
+    parser.add_argument("--sync", action="store_true", help="bring pairs in step, run nothing")
+    parser.add_argument("--check", action="store_true", help="fail when a pair is not in step")
+    parser.add_argument("--take", choices=("py", "ipynb"), help="which side of a pair to keep")
+    parser.add_argument("--jobs", type=count, default=1, help="notebooks at once (default 1)")
+    parser.add_argument("--threads", type=count, help="threads a notebook (default: 2 / jobs)")
+    parser.add_argument("--timeout", type=count, help="seconds a cell (classroom scale: 1200)")
+    given = parser.parse_args(arguments)
+    sources = pairs.chosen(given.only)
     if given.check:
-        if drifted := [source.name for source in sources if not in_step(source)]:
+        if drifted := [source.name for source in sources if not pairs.in_step(source)]:
             raise BuildError(f"not in step with their .ipynb: {', '.join(drifted)}; `make sync`")
         print(f"{len(sources)} pairs in step")
-        return
-    if given.sync:
+    elif given.sync:
         for source in sources:
-            print(f"{source.stem}: {'updated' if sync(source, given.take) else 'in step'}")
-        return
+            print(f"{source.stem}: {'updated' if pairs.sync(source, given.take) else 'in step'}")
+    else:
+        run(sources, given)
 
+
+def run(sources: list[Path], given: argparse.Namespace) -> None:
+    """Runs notebooks; writes figures, provenance, the agreement, and what they trained."""
     # Kernels run in notebooks/: a relative folder must not mean another one there.
     folder = Path(os.environ.get("SYNFLOW_FIGURES") or ROOT / "figures").absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -244,7 +223,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except BuildError as error:
-        sys.exit(f"build: {error}")
+    pairs.run_command(main)

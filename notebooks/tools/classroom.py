@@ -12,18 +12,16 @@ than 15 lines is left out and its output shown.
 
 from __future__ import annotations
 
-import argparse
 import ast
 import base64
 import copy
 import re
-import sys
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
-from pairs import HERE, ROOT, BuildError, serialized
+from pairs import ROOT, BuildError, chosen, command_line, run_command, serialized, write
 
 SOLUTION = re.compile(
     r"\n*<details>\s*<summary>Solution</summary>\s*```python\n(.*?)```(.*?)</details>\n*", re.DOTALL
@@ -33,30 +31,35 @@ BADGE = re.compile(r"\[!\[Open in Colab\][^\n]*\n+")
 NOTE = "*Made from `notebooks/{}` by `make classroom`: change that file, not this one.*"
 
 
-def split_solutions(cells: list[NotebookNode]) -> tuple[list, dict[int, tuple[str, str]]]:
-    """Cells without solutions, and check cell's place -> (code, remarks) of its solution.
+def prepared(notebook: NotebookNode) -> tuple[NotebookNode, dict[int, tuple[str, str]]]:
+    """What all copies share, and check cell's place -> (code, remarks) of its solution.
+
+    No copy has the badge, which opens the solutions; pictures are inside, so that a copy which is
+    handed out alone is complete.
 
     Raises:
         BuildError: a solution stands where the copies could not hold it.
     """
     kept, solutions = [], {}
-    for cell in cells:
+    for cell in copy.deepcopy(notebook.cells):
         if cell.cell_type == "markdown":
-            text = cell.source
-            for found in SOLUTION.finditer(text):
+            for found in SOLUTION.finditer(cell.source):
                 place = len(kept) - 1
                 if place < 0 or kept[place].cell_type != "code":
                     raise BuildError("a solution does not follow the code cell that checks it")
                 if shared := assigned(found[1]) & assigned(kept[place].source):
                     raise BuildError(f"the check defines {sorted(shared)} again, as its solution")
                 solutions[place] = (found[1].strip("\n"), found[2].strip())
-            cell = nbformat.from_dict({**cell, "source": SOLUTION.sub("\n\n", text).strip("\n")})
+            cell.source = BADGE.sub("", SOLUTION.sub("\n\n", cell.source)).strip("\n")
             if re.search(r"<details>|<summary>", cell.source):
                 raise BuildError(f"a folded part that is no solution as expected:\n{cell.source}")
-            if not cell.source:
-                continue
-        kept.append(cell)
-    return kept, solutions
+            for found in PICTURE.finditer(cell.source):
+                data = base64.b64encode((ROOT / found[2]).read_bytes()).decode()
+                cell.setdefault("attachments", {})[found[3]] = {"image/png": data}
+            cell.source = PICTURE.sub(r"![\1](attachment:\3)", cell.source)
+        if cell.source or cell.cell_type == "code":
+            kept.append(cell)
+    return nbformat.from_dict({**notebook, "cells": kept}), solutions
 
 
 def assigned(code: str) -> set[str]:
@@ -71,40 +74,11 @@ def assigned(code: str) -> set[str]:
     return names
 
 
-def with_pictures(cell: NotebookNode, root: Path) -> NotebookNode:
-    """The cell with its pictures inside it, so that a copy handed out alone is complete."""
-    cell = nbformat.from_dict(copy.deepcopy(dict(cell)))
-    if cell.cell_type != "markdown":
-        return cell
-    for found in PICTURE.finditer(cell.source):
-        data = base64.b64encode((root / found[2]).read_bytes()).decode()
-        cell.setdefault("attachments", {})[found[3]] = {"image/png": data}
-    cell["source"] = PICTURE.sub(r"![\1](attachment:\3)", cell.source)
-    return cell
-
-
-def prepared(notebook: NotebookNode, source: str, root: Path) -> tuple[NotebookNode, dict]:
-    """What all copies share: no badge (it opens the solutions), pictures inside, the origin."""
-    common, solutions = without_badge(notebook, root)
-    first = common.cells[0].source.split("\n", 1)
-    common.cells[0]["source"] = "\n".join([first[0], "", NOTE.format(source), *first[1:]])
-    return common, solutions
-
-
-def without_badge(notebook: NotebookNode, root: Path) -> tuple[NotebookNode, dict]:
-    """No badge, no solutions, pictures inside; and the solutions."""
-    cells, solutions = split_solutions(notebook.cells)
-    cells = [with_pictures(cell, root) for cell in cells]
-    cells[0]["source"] = BADGE.sub("", cells[0].source)
-    return nbformat.from_dict({**notebook, "cells": cells}), solutions
-
-
 def without_outputs(cell: NotebookNode) -> NotebookNode:
     """The cell as if it had never run."""
-    fresh = nbformat.from_dict(copy.deepcopy(dict(cell)))
-    if fresh.cell_type == "code":
-        fresh["outputs"], fresh["execution_count"] = [], None
-    return fresh
+    if cell.cell_type != "code":
+        return cell
+    return nbformat.from_dict({**cell, "outputs": [], "execution_count": None})
 
 
 def student(common: NotebookNode) -> NotebookNode:
@@ -130,13 +104,12 @@ def instructor(common: NotebookNode, solutions: dict[int, tuple[str, str]]) -> N
 
 def leaks(copied: NotebookNode, original: NotebookNode) -> list[str]:
     """Lines of solutions that a copy shows anywhere, and the rest of the original does not."""
-    cells, solutions = split_solutions(original.cells)
-    open_lines = {line.strip() for cell in cells for line in cell.source.splitlines()}
-    secret = {
-        line.strip() for code, text in solutions.values() for line in f"{code}\n{text}".split("\n")
-    }
-    secret = {line for line in secret - open_lines if len(line) > 3}
-    return sorted(line for line in secret if any(line in text for text in strings(copied)))
+    common, solutions = prepared(original)
+    open_lines = {line.strip() for cell in common.cells for line in cell.source.splitlines()}
+    told = "\n".join(f"{code}\n{remarks}" for code, remarks in solutions.values())
+    secret = {line.strip() for line in told.split("\n")} - open_lines
+    shown = strings(copied)
+    return sorted(s for s in secret if len(s) > 3 and any(s in text for text in shown))
 
 
 def strings(node) -> list[str]:
@@ -147,49 +120,38 @@ def strings(node) -> list[str]:
     return [text for part in parts for text in strings(part)]
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Runs the command line; raises BuildError with a message for the user."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--only", nargs="+", default=[""], metavar="NN", help="start of a name")
-    parser.add_argument("--to", type=Path, default=ROOT / "build" / "classroom", help="folder")
-    parser.add_argument("--no-slides", action="store_true", help="the two sets of notebooks alone")
-    given = parser.parse_args(arguments)
-    chosen = [
-        p for p in sorted(HERE.glob("[0-9][0-9]_*.ipynb")) if p.name.startswith(tuple(given.only))
-    ]
-    if not chosen:
-        raise BuildError(f"no notebook starts with {' or '.join(given.only)}")
-    for path in chosen:
-        build(path, given.to, slides=not given.no_slides)
-        print(
-            f"{path.stem}: student, instructor{'' if given.no_slides else ', slides'}", flush=True
-        )
-
-
 def build(path: Path, folder: Path, slides: bool = True) -> None:
     """Writes the copies of one notebook below `folder`."""
     original = nbformat.read(path, as_version=4)
     try:
-        common, solutions = prepared(original, path.with_suffix(".py").name, ROOT)
+        common, solutions = prepared(original)
     except (BuildError, OSError) as error:
         raise BuildError(f"{path.name}: {error}") from error
     copies = {"student": student(common), "instructor": instructor(common, solutions)}
     if found := leaks(copies["student"], original):
         raise BuildError(f"{path.name}: a solution is left in the student copy: {found[0]!r}")
-    for kind, notebook in copies.items():
-        target = folder / kind / path.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(serialized(notebook), encoding="utf-8")
     if slides:
         from slides import write_slides
 
-        write_slides(without_badge(original, ROOT)[0], folder / "slides", path.stem)
+        write_slides(common, folder / "slides", path.stem)
+    title, _, rest = common.cells[0].source.partition("\n")
+    noted = "\n".join([title, "", NOTE.format(path.with_suffix(".py").name), rest])
+    for kind, notebook in copies.items():
+        notebook.cells[0] = nbformat.from_dict({**notebook.cells[0], "source": noted})
+        write(folder / kind / path.name, serialized(notebook))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line; raises BuildError with a message for the user."""
+    parser = command_line(__doc__)
+    parser.add_argument("--to", type=Path, default=ROOT / "build" / "classroom", help="folder")
+    parser.add_argument("--no-slides", action="store_true", help="the two sets of notebooks alone")
+    given = parser.parse_args(arguments)
+    made = "student, instructor" + ("" if given.no_slides else ", slides")
+    for path in chosen(given.only, suffix=".ipynb"):
+        build(path, given.to, slides=not given.no_slides)
+        print(f"{path.stem}: {made}", flush=True)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except BuildError as error:
-        sys.exit(f"classroom: {error}")
+    run_command(main)

@@ -11,7 +11,6 @@ docs/colab_test.md; with --only, the other rows stay as they are there.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -24,11 +23,8 @@ from pathlib import Path
 
 import nbformat
 from badges import address
-from build import QUIET_KERNEL, THREAD_VARIABLES
-from jupyter_client.kernelspec import KernelSpec
-from jupyter_client.manager import AsyncKernelManager
-from nbclient import NotebookClient
-from pairs import HERE, ROOT, BuildError, write_atomically
+from build import execute
+from pairs import HERE, ROOT, BuildError, chosen, command_line, run_command, write
 
 COLAB = {
     "python": "3.13",
@@ -57,6 +53,23 @@ for name in sys.argv[1:]:
     times = sorted((f, os.stat(f).st_mtime_ns) for f in files if "__pycache__" not in f)
     found[name] = [m.version(name), hashlib.sha256(repr(times).encode()).hexdigest()]
 print(json.dumps(found))
+"""
+PAGE = """\
+# The notebooks with Colab's versions
+
+Made by `make colab-test`.
+
+| notebook | seconds | result |
+|---|---|---|
+{notebooks}
+
+| package | Colab, August 2026 | here |
+|---|---|---|
+{packages}
+
+Where the columns differ, Colab's version has no CPU build to test with. Each notebook
+ran in an empty folder with one thread; its setup cell installed this checkout's wheel.
+The version and the date of every file of torch and numpy were compared before and after.
 """
 
 
@@ -97,66 +110,29 @@ def uninstall(python: Path) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
-class OtherPython(AsyncKernelManager):
-    """Starts kernels in the Python `interpreter`, whatever kernels are installed."""
-
-    interpreter = sys.executable
-
-    @property
-    def kernel_spec(self):
-        """Colab's kernel."""
-        command = [self.interpreter, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        return KernelSpec(argv=command, display_name="Colab", language="python")
-
-
 def run(path: Path, wheel: Path, python: Path, home: str) -> float:
-    """Seconds that one notebook takes from an empty folder; raises what its first error raises."""
+    """Seconds that one notebook takes from an empty folder; BuildError where a cell fails."""
     notebook = nbformat.read(path, as_version=4)
     replaced = [cell for cell in notebook.cells if f"git+{home}" in cell.source]
     if len(replaced) != 1:
         raise BuildError(f"{path.name}: {len(replaced)} cells install from {home}; expected one")
     replaced[0].source = replaced[0].source.replace(f"git+{home}", str(wheel))
     uninstall(python)
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as profile:
-        nbformat.write(notebook, Path(folder) / path.name)
-        manager = OtherPython()
-        manager.interpreter = str(python)
-        client = NotebookClient(
-            notebook,
-            km=manager,
-            extra_arguments=QUIET_KERNEL,
-            timeout=1800,
-            startup_timeout=120,
-            resources={"metadata": {"path": folder}},
-        )
-        start = time.perf_counter()
-        client.execute(cleanup_kc=True, env=clean_environment(profile))
-        return time.perf_counter() - start
-
-
-def clean_environment(profile: str) -> dict[str, str]:
-    """Without this project's path, settings and figures; one thread."""
+    # Without this project's path, settings and figures.
     dropped = ("SYNFLOW_", "PYTHON", "MPLBACKEND", "VIRTUAL_ENV")
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
-    return {**kept, **dict.fromkeys(THREAD_VARIABLES, "1"), "IPYTHONDIR": profile}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
+    with tempfile.TemporaryDirectory() as folder:
+        nbformat.write(notebook, Path(folder) / path.name)
+        return execute(notebook, Path(folder), environment, timeout=1800, interpreter=python)
 
 
 def report(rows: list[Row], versions: dict) -> str:
     """The page docs/colab_test.md."""
-    lines = ["# The notebooks with Colab's versions", "", "Made by `make colab-test`.", ""]
-    lines += ["| notebook | seconds | result |", "|---|---|---|"]
-    lines += [f"| {name} | {seconds:.0f} | {result} |" for name, seconds, result in rows]
-    lines += ["", "| package | Colab, August 2026 | here |", "|---|---|---|"]
-    for name, colab in COLAB.items():
-        here = versions[name] if name == "python" else versions[name][0]
-        lines.append(f"| {name} | {colab} | {here} |")
-    lines += [
-        "",
-        "Where the columns differ, Colab's version has no CPU build to test with. Each notebook",
-        "ran in an empty folder with one thread; its setup cell installed this checkout's wheel.",
-        "The version and the date of every file of torch and numpy were compared before and after.",
-    ]
-    return "\n".join(lines) + "\n"
+    here = {name: found if name == "python" else found[0] for name, found in versions.items()}
+    return PAGE.format(
+        notebooks="\n".join(f"| {name} | {took:.0f} | {result} |" for name, took, result in rows),
+        packages="\n".join(f"| {name} | {colab} | {here[name]} |" for name, colab in COLAB.items()),
+    )
 
 
 def with_earlier(rows: list[Row], page: str, names: Iterable[str]) -> list[Row]:
@@ -174,15 +150,10 @@ def with_earlier(rows: list[Row], page: str, names: Iterable[str]) -> list[Row]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; raises BuildError when a notebook fails."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--only", nargs="+", default=[""], metavar="NN", help="start of a name")
+    parser = command_line(__doc__)
     parser.add_argument("--env", type=Path, default=ROOT / "build" / "colab", help="environment")
     given = parser.parse_args(arguments)
-    paths = sorted(p for p in HERE.glob("[0-9]*_*.ipynb") if p.name.startswith(tuple(given.only)))
-    if not paths:
-        raise BuildError(f"no notebook starts with {' or '.join(given.only)}")
+    paths = chosen(given.only, HERE, ".ipynb")
     home, python = address(), make_environment(given.env.absolute())
     before, rows = probe(python, *[name for name in COLAB if name != "python"]), []
     with tempfile.TemporaryDirectory() as folder:
@@ -201,16 +172,13 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"{path.stem:<28}{seconds:7.1f} s  {result}", flush=True)
     page = ROOT / "docs" / "colab_test.md"
     earlier = page.read_text(encoding="utf-8") if page.is_file() else ""
-    names = sorted(path.stem for path in HERE.glob("[0-9]*_*.ipynb"))
+    names = [path.stem for path in chosen([], HERE, ".ipynb")]
     text = report(with_earlier(rows, earlier, names), before)
-    write_atomically(page, text)
+    write(page, text)
     print(text)
     if failed := [name for name, _, result in rows if result != "ok"]:
         raise BuildError(f"{', '.join(failed)} failed with Colab's versions")
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except BuildError as error:
-        sys.exit(f"colab-test: {error}")
+    run_command(main)

@@ -1,28 +1,31 @@
 """The two files of a notebook: `NN_topic.py` (the source) and `NN_topic.ipynb` (with outputs).
 
-`build.py` is the command; this module reads, compares, cleans and writes.
+`build.py` is the command; this module reads, compares, cleans and writes. What all commands of this
+folder share stands at its end.
 """
 
 from __future__ import annotations
 
-import os
+import argparse
 import re
 import sys
-from difflib import SequenceMatcher
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
 import jupytext
 import nbformat
+from jupytext.combine import combine_inputs_with_outputs
+from nbformat import NotebookNode
 
 HERE = Path(__file__).resolve().parents[1]  # the notebooks
 ROOT = HERE.parent
 METADATA = {
-    # Kept in the .ipynb so that jupytext's command and JupyterLab, with or without this project's
-    # settings, write the short header that the sources have (no jupytext version in it).
+    # Both files tell jupytext that they are a pair and in which format, so that `jupytext --sync`
+    # and JupyterLab need not guess. jupytext's own version would change with every update.
     "jupytext": {
         "formats": "ipynb,py:percent",
-        "notebook_metadata_filter": "kernelspec,-jupytext",
+        "notebook_metadata_filter": "-jupytext.text_representation.jupytext_version",
     },
     "kernelspec": {
         "display_name": "Python 3 (ipykernel)",
@@ -33,17 +36,21 @@ METADATA = {
 }
 MAX_BYTES = 1_000_000
 WIDGET = "application/vnd.jupyter.widget-view+json"
-# A file below the root of a file system: two components at least, not part of a URL, a fraction
-# or a closing tag.
-ABSOLUTE_PATH = re.compile(r"(?<![\w./:<)\]}\\])/[A-Za-z_][\w.+-]*/[\w.+-]+")
+# This machine's own folders, or a file below the root of a file system: two components at least,
+# not part of a URL, a fraction or a closing tag.
+OWN_FOLDERS = [re.escape(str(path)) for path in (ROOT, Path.home(), sys.prefix) if str(path) != "/"]
+ABSOLUTE_PATH = re.compile(
+    "|".join([*OWN_FOLDERS, r"(?<![\w./:<)\]}\\])/[A-Za-z_][\w.+-]*/[\w.+-]+"])
+)
 ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]{6,}")
+CHECKED = re.compile(r"^# NBVAL_\w+\n", flags=re.MULTILINE)  # speaks to the tests, not to readers
 
 
 class BuildError(Exception):
     """A notebook cannot be built; the message says which one, which cell and what to do."""
 
 
-def source_text(notebook: nbformat.NotebookNode) -> str:
+def source_text(notebook: NotebookNode) -> str:
     """The py:percent text of a notebook, as jupytext's own command writes it."""
     return jupytext.writes(nbformat.from_dict({**notebook, "metadata": METADATA}), "py:percent")
 
@@ -57,47 +64,32 @@ def in_step(source: Path) -> bool:
     return text == source.read_text(encoding="utf-8")
 
 
-def read_pair(source: Path) -> nbformat.NotebookNode:
+def read_pair(source: Path) -> NotebookNode:
     """The notebook of `source`, with ids (and outputs of unchanged cells) of the old `.ipynb`."""
-    fresh = jupytext.read(source, fmt="py:percent")
-    fresh.metadata = nbformat.from_dict(METADATA)
-    fresh.nbformat, fresh.nbformat_minor = 4, 5
+    notebook = jupytext.read(source, fmt="py:percent")
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
     target = source.with_suffix(".ipynb")
-    old = nbformat.read(target, as_version=4).cells if target.exists() else []
-    for cell in fresh.cells:
-        cell.pop("id", None)  # jupytext draws a random one
-    adopt(old, fresh.cells)
-
-    used = {cell["id"] for cell in fresh.cells if "id" in cell}
-    for cell in fresh.cells:
-        attempt = 0
-        while "id" not in cell:
-            key = f"{source.stem}\0{cell.cell_type}\0{cell.source}\0{attempt}"
-            name = sha256(key.encode()).hexdigest()[:8]
-            attempt += 1
-            if name not in used:
-                cell["id"] = name
-                used.add(name)
-    return fresh
+    old = {}
+    if target.exists():
+        before = nbformat.v4.upgrade(nbformat.read(target, as_version=4))  # cells with ids
+        old = {cell.id: cell.source for cell in before.cells}
+        notebook = combine_inputs_with_outputs(notebook, before)
+    notebook.metadata = nbformat.from_dict(METADATA)
+    used = {cell.id for cell in notebook.cells if cell.id in old}
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and old.get(cell.id) != cell.source:
+            cell.outputs, cell.execution_count = [], None
+        if cell.id not in old:  # jupytext draws a random one; the text gives the same every time
+            cell.id = _id(f"{source.stem}\0{cell.cell_type}\0{cell.source}", used)
+            used.add(cell.id)
+    return notebook
 
 
-def adopt(old: list, new: list) -> None:
-    """Gives `new` cells the ids of the `old` cells they continue, and outputs if unchanged."""
-    matcher = SequenceMatcher(
-        None,
-        [(cell.cell_type, cell.source) for cell in old],
-        [(cell.cell_type, cell.source) for cell in new],
-        autojunk=False,
-    )
-    for tag, a, a_end, b, b_end in matcher.get_opcodes():
-        if tag not in ("equal", "replace"):
-            continue
-        for before, after in zip(old[a:a_end], new[b:b_end], strict=tag == "equal"):
-            if before.cell_type == after.cell_type and "id" in before:
-                after["id"] = before["id"]
-            if tag == "equal" and after.cell_type == "code":
-                after.outputs = before.outputs
-                after.execution_count = before.execution_count
+def _id(text: str, used: set[str]) -> str:
+    attempt = 0
+    while (name := sha256(f"{text}\0{attempt}".encode()).hexdigest()[:8]) in used:
+        attempt += 1
+    return name
 
 
 def settle(source: Path, take: str | None) -> None:
@@ -105,11 +97,9 @@ def settle(source: Path, take: str | None) -> None:
     target = source.with_suffix(".ipynb")
     if not target.exists() or in_step(source):
         return
-    newer = target.stat().st_mtime > source.stat().st_mtime + 1
     if take == "ipynb":
-        text = source_text(nbformat.read(target, as_version=4))
-        write_atomically(source, text)
-    elif take is None and newer:
+        write(source, source_text(nbformat.read(target, as_version=4)))
+    elif take is None and target.stat().st_mtime > source.stat().st_mtime + 1:
         raise BuildError(
             f"{target.name} differs from {source.name} and was saved later.\n"
             f"Keep the notebook's text:  python notebooks/tools/build.py --sync --take ipynb "
@@ -118,95 +108,100 @@ def settle(source: Path, take: str | None) -> None:
         )
 
 
-def canonical(source: Path, notebook: nbformat.NotebookNode, repair: bool) -> None:
-    """Requires (or makes) `source` to be what jupytext would write, so that pairs compare."""
-    text = source_text(notebook)
-    if text == source.read_text(encoding="utf-8"):
-        return
-    if not repair:
-        raise BuildError(
-            f"{source.name} is not laid out as jupytext writes it (header or blank lines); "
-            "`make sync` repairs that."
-        )
-    write_atomically(source, text)
-
-
-def clean(notebook: nbformat.NotebookNode, metadata: list[dict]) -> None:
-    """Drops what a second run, another machine or a reader without a kernel would not share."""
-    notebook.metadata = nbformat.from_dict(METADATA)
-    for cell, kept in zip(notebook.cells, metadata, strict=True):
-        cell.metadata = kept
-        if cell.cell_type != "code":
-            continue
-        cell.outputs = [out for out in cell.outputs if WIDGET not in out.get("data", {})]
-        for output in cell.outputs:
-            if output.output_type == "execute_result":
-                output.execution_count = cell.execution_count
-
-
-def problems(notebook: nbformat.NotebookNode) -> list[str]:
-    """Why this notebook must not be committed; empty when all is well."""
-    found = []
-    known = {str(ROOT), str(Path.home()), sys.prefix} - {"/"}
-    for number, cell in enumerate(notebook.cells, start=1):
-        outputs = cell.get("outputs", [])
-        if any(output.output_type == "error" for output in outputs):
-            found.append(f"cell {number}: an error is stored as output")
-        for text in [cell.source, *output_texts(outputs)]:
-            paths = [path for path in known if path in text]
-            match = ABSOLUTE_PATH.search(text)
-            if paths or match:
-                shown = paths[0] if paths else match.group()
-                found.append(f"cell {number}: absolute path {shown}; print a relative one")
-        for text in output_texts(outputs):
-            if match := ADDRESS.search(text):
-                found.append(
-                    f"cell {number}: '{match.group()}' changes from run to run; "
-                    "assign the last line of the cell to `_` (ruff removes a semicolon)"
-                )
-    size = len(serialized(notebook).encode("utf-8"))
-    if size >= MAX_BYTES:
-        found.append(f"{size:,} bytes; at most {MAX_BYTES:,} (smaller or fewer figures)")
-    return list(dict.fromkeys(found))
-
-
-def output_texts(outputs: list) -> list[str]:
-    """Every textual part of a cell's outputs, without embedded binary data."""
-    texts = []
-    for output in outputs:
-        if output.output_type == "stream":
-            texts.append(output.text)
-        for kind, value in output.get("data", {}).items():
-            if isinstance(value, str) and kind.startswith("text/"):
-                texts.append(re.sub(r"base64,[A-Za-z0-9+/=\\\s]+", "", value))
-    return texts
-
-
-def serialized(notebook: nbformat.NotebookNode) -> str:
-    """The bytes of the `.ipynb`, always in the same order and indentation."""
-    nbformat.validate(notebook)
-    return nbformat.writes(notebook, version=4).rstrip("\n") + "\n"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replaces `path` in one step, or leaves it (and its date) when nothing changes."""
-    if path.exists() and path.read_bytes() == text.encode("utf-8"):
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def sync(source: Path, take: str | None = None) -> bool:
     """Brings one pair in step without running it; returns whether anything changed."""
     target = source.with_suffix(".ipynb")
     before = [path.read_bytes() if path.exists() else None for path in (source, target)]
     settle(source, take)
     notebook = read_pair(source)
-    canonical(source, notebook, repair=True)
-    clean(notebook, [cell.metadata for cell in notebook.cells])
-    write_atomically(target, serialized(notebook))
+    write(source, source_text(notebook))
+    clean(notebook)
+    write(target, serialized(notebook))
     return before != [path.read_bytes() for path in (source, target)]
+
+
+def clean(notebook: NotebookNode) -> None:
+    """Drops what another machine or a reader without a kernel would not share."""
+    notebook.metadata = nbformat.from_dict(METADATA)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [out for out in cell.outputs if WIDGET not in out.get("data", {})]
+
+
+def problems(notebook: NotebookNode) -> list[str]:
+    """Why this notebook must not be committed; empty when all is well."""
+    found = []
+    for number, cell in enumerate(notebook.cells, start=1):
+        outputs = cell.get("outputs", [])
+        printed = "\n".join(output_texts(outputs))
+        if any(output.output_type == "error" for output in outputs):
+            found.append(f"cell {number}: an error is stored as output")
+        if match := ABSOLUTE_PATH.search(f"{cell.source}\n{printed}"):
+            found.append(f"cell {number}: absolute path {match[0]}; print a relative one")
+        if match := ADDRESS.search(printed):
+            found.append(
+                f"cell {number}: '{match[0]}' changes from run to run; "
+                "assign the last line of the cell to `_` (ruff removes a semicolon)"
+            )
+    size = len(serialized(notebook).encode("utf-8"))
+    if size >= MAX_BYTES:
+        found.append(f"{size:,} bytes; at most {MAX_BYTES:,} (smaller or fewer figures)")
+    return found
+
+
+def output_texts(outputs: list) -> list[str]:
+    """Every textual part of a cell's outputs, without embedded binary data."""
+    texts = [output.text for output in outputs if output.output_type == "stream"]
+    for output in outputs:
+        for kind, value in output.get("data", {}).items():
+            if kind.startswith("text/"):
+                texts.append(re.sub(r"base64,[A-Za-z0-9+/=\\\s]+", "", value))
+    return texts
+
+
+def serialized(notebook: NotebookNode) -> str:
+    """The text of the `.ipynb`, always in the same order and indentation."""
+    nbformat.validate(notebook)
+    return nbformat.writes(notebook, version=4).rstrip("\n") + "\n"
+
+
+# ------------------------------------------------------------------ what the commands share
+
+
+def write(path: Path, text: str) -> None:
+    """Replaces `path` in one step, or leaves it (and its date) when nothing changes."""
+    if path.exists() and path.read_bytes() == text.encode("utf-8"):
+        return
+    from synflow_lib.files import replacing
+
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
+
+
+def chosen(only: list[str], folder: Path = HERE, suffix: str = ".py") -> list[Path]:
+    """The notebooks whose name starts with one of `only` (all when empty), in order."""
+    every = sorted(folder.glob(f"[0-9][0-9]_*{suffix}"))
+    if not every:
+        raise BuildError(f"no notebook NN_topic{suffix} in {folder.name}/")
+    for prefix in only:
+        if not any(path.stem.startswith(prefix) for path in every):
+            names = ", ".join(path.stem for path in every)
+            raise BuildError(f"no notebook starts with {prefix!r}; there are {names}")
+    return [path for path in every if path.stem.startswith(tuple(only or [""]))]
+
+
+def command_line(told: str) -> argparse.ArgumentParser:
+    """A parser that explains a command by its module's docstring and knows `--only`."""
+    parser = argparse.ArgumentParser(
+        description=told, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", default=[], metavar="NN", help="start of a name")
+    return parser
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Calls `main`; a BuildError is told in words, without a traceback."""
+    try:
+        main()
+    except BuildError as error:
+        sys.exit(f"{Path(sys.argv[0]).stem}: {error}")

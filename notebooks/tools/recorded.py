@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pairs import ROOT, write_atomically
+from pairs import ROOT, write
 
 FILE = ROOT / "results" / "classroom.jsonl"
 LIBRARY = ROOT / "synflow_lib"
@@ -81,24 +81,20 @@ def export(runs: Path, file: Path = FILE) -> int:
             ]
     lines.sort(key=lambda line: _text([line.get(name) for name in ("trained", "store", "run")]))
     file.parent.mkdir(exist_ok=True)
-    write_atomically(file, "\n".join([_text({"code": code()}), *map(_text, lines), ""]))
+    write(file, "\n".join([_text({"code": code()}), *map(_text, lines), ""]))
     return len(lines)
 
 
 def _lasting(record: dict) -> dict:
     result = {k: v for k, v in record["result"].items() if k not in ("history", *NOT_KNOWN)}
-    return {
-        **{k: v for k, v in record.items() if k not in LEFT_OUT},
-        "result": {k: v if _strict(v) else None for k, v in result.items()},
-    }
+    for name, value in result.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            result[name] = None  # JSON knows neither infinity nor NaN
+    return {**{k: v for k, v in record.items() if k not in LEFT_OUT}, "result": result}
 
 
 def _text(value: object) -> str:
     return json.dumps(value, sort_keys=True, allow_nan=False)
-
-
-def _strict(value: object) -> bool:
-    return not isinstance(value, float) or math.isfinite(value)
 
 
 def records(file: Path = FILE) -> tuple[str, list[dict]]:

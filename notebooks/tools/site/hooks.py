@@ -6,47 +6,47 @@ paths, so that links between them hold; `api/` is made from the library's docstr
 
 from __future__ import annotations
 
+import base64
+import html
 import importlib.metadata
 import posixpath
 import re
 import sys
 from pathlib import Path
 
+import nbformat
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.plugins import get_plugin_logger
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from nbformat import NotebookNode
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import api  # noqa: E402
-from check import faults  # noqa: E402
-from formulas import typeset, typeset_title  # noqa: E402
-from notebook_page import notebook_page  # noqa: E402
-from pictures import written  # noqa: E402
+from badges import address  # noqa: E402
+from pages import described, faults, keep, keep_formulas, put_back  # noqa: E402
+from pairs import CHECKED  # noqa: E402
 
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\(([^)]*)\)")
 LINK = re.compile(r"(?<!!)(\[[^\]]*\]\()([^)#\s:]+)((?:#[^)]*)?\))")
+ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 FONT = "ziamath/fonts/STIXTwoMath-Regular.ttf"
 
 log = get_plugin_logger("pages")
-inserts: dict[str, str] = {}
+kept: dict[str, str] = {}  # of all pages
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """The navigation, from what there is."""
-    notebooks = [{title(path): _page(path)} for path in _notebooks()]
-    guides = [_page(path) for path in sorted((ROOT / "docs").glob("*.md"))]
-    modules = [
-        {", ".join(group.modules): f"api/{group.modules[0]}.md"} for group in api.groups(ROOT)
-    ]
+    modules = [{", ".join(names): f"api/{names[0]}.md"} for names in api.groups(ROOT)]
     config.nav = [
         {"Home": "index.md"},
-        {"Notebooks": notebooks},
+        {"Notebooks": [_page(path) for path in _notebooks()]},
         {"Agreement with the paper": "figures/agreement.md"},
-        {"Guides": guides},
+        {"Guides": [_page(path) for path in sorted((ROOT / "docs").glob("*.md"))]},
         {"API": ["api/index.md", *modules]},
     ]
     return config
@@ -56,27 +56,23 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds every page and what it shows."""
     texts = {"index.md": (ROOT / "README.md").read_text(encoding="utf-8")}
     for path in [*(ROOT / "docs").glob("*.md"), *(ROOT / "figures").glob("*.md")]:
-        texts[path.relative_to(ROOT).as_posix()] = path.read_text(encoding="utf-8")
-    told = written(ROOT / "notebooks")
+        texts[_page(path)] = path.read_text(encoding="utf-8")
     for path in _notebooks():
-        made = notebook_page(path, ROOT / "figures", told)
-        texts[_page(path)] = made.markdown
-        inserts.update(made.inserts)
-        for name, data in made.pictures.items():
+        texts[_page(path)], pictures = notebook_page(path, kept)
+        for name, data in pictures.items():
             uri = f"notebooks/{path.stem}_files/{name}"
             files.append(File.generated(config, uri, content=data))
-        files.append(_file(config, path))
-    for path in [*(ROOT / "figures").iterdir(), *(ROOT / "docs").iterdir()]:
-        if path.suffix in (".png", ".svg", ".csv", ".json"):
-            files.append(_file(config, path))
-    inside = api.modules(ROOT)
+    shown = [*(ROOT / "figures").iterdir(), *(ROOT / "docs").iterdir()]
+    shown = [path for path in shown if path.suffix in (".png", ".svg", ".csv", ".json")]
+    for path in [*_notebooks(), *shown]:
+        uri = path.relative_to(ROOT).as_posix()
+        files.append(File.generated(config, uri, abs_src_path=str(path)))
+    known, home = {file.src_uri for file in files} | set(texts), address(ROOT)
+    texts = {uri: adapt(text, uri, known, home) for uri, text in texts.items()}
     texts["api/index.md"] = api.names_page(ROOT)
-    for group in api.groups(ROOT):
-        texts[f"api/{group.modules[0]}.md"] = api.group_page(ROOT, group, inside)
-    known = {file.src_uri for file in files} | set(texts)
+    for names, holds in api.groups(ROOT).items():
+        texts[f"api/{names[0]}.md"] = api.group_page(names, holds)
     for uri, text in texts.items():
-        if not uri.startswith("api/"):
-            text = adapt(text, uri, known, _repository())
         files.append(File.generated(config, uri, content=text))
     font = Path(importlib.metadata.distribution("ziamath").locate_file(FONT))
     files.append(File.generated(config, font.name, abs_src_path=str(font)))
@@ -84,16 +80,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_content(html: str, page: Page, **_) -> str:
-    """Sets formulas, and puts stored HTML (tables, animations) where the page left room for it."""
-    html = typeset(html)
+    """Puts formulas and stored HTML where a page left room for them."""
     entries = list(page.toc)
     while entries:
         entry = entries.pop()
-        entry.title = typeset_title(entry.title)
+        entry.title = put_back(entry.title, kept)
         entries += entry.children
-    for place, content in inserts.items():
-        html = html.replace(place, content)
-    return html
+    return put_back(html, kept)
 
 
 def on_post_build(config: MkDocsConfig) -> None:
@@ -121,9 +114,8 @@ def adapt(text: str, uri: str, known: set[str], repository: str) -> str:
     def link(match: re.Match) -> str:
         start, target, end = match.groups()
         path = posixpath.normpath(posixpath.join(posixpath.dirname(uri), target))
-        page = re.sub(r"\.ipynb$", ".md", target)
-        if posixpath.normpath(posixpath.join(posixpath.dirname(uri), page)) in known:
-            return f"{start}{page}{end}"
+        if path.endswith(".ipynb") and re.sub(r"ipynb$", "md", path) in known:
+            return f"{start}{re.sub(r'ipynb$', 'md', target)}{end}"
         if path in known or not (ROOT / path).exists():
             return match[0]  # MkDocs complains about what is nowhere
         return f"{start}{repository}/blob/main/{path}{end}"
@@ -138,10 +130,64 @@ def adapt(text: str, uri: str, known: set[str], repository: str) -> str:
     return "".join(parts)
 
 
-def title(path: Path) -> str:
-    """The first heading of a notebook's source, as its entry in the navigation."""
-    found = re.search(r"^# # (.+)$", path.with_suffix(".py").read_text(encoding="utf-8"), re.M)
-    return found[1].replace("*", "") if found else path.stem
+def notebook_page(path: Path, kept: dict[str, str]) -> tuple[str, dict[str, bytes]]:
+    """Reads a notebook and lays it out.
+
+    Args:
+        path: of the `.ipynb`.
+        kept: takes formulas, tables and animations, which no Markdown parser should see.
+
+    Returns:
+        The text of the page, and file name -> PNG of the folder ``NAME_files`` beside it.
+
+    Raises:
+        ValueError: an output is of a kind that has no place on a page.
+    """
+    parts, pictures = [], {}
+    for number, cell in enumerate(described(nbformat.read(path, as_version=4).cells, path.stem)):
+        if cell.cell_type == "markdown":
+            parts.append(markdown_cell(cell.source, kept))
+        elif cell.cell_type == "code" and cell.source.strip():
+            parts.append(code_fence(CHECKED.sub("", cell.source), "python"))
+        for count, output in enumerate(cell.get("outputs", [])):
+            if "image/png" in output.get("data", {}):
+                name = f"{path.stem}-{number}-{count}.png"
+                pictures[name] = base64.b64decode(output.data["image/png"])
+                alt = html.escape(output.metadata["image/png"]["alt"])
+                parts.append(f'<p><img alt="{alt}" src="{path.stem}_files/{name}"></p>')
+            else:
+                parts.append(_output(output, kept, f"{path.stem}, cell {number + 1}"))
+    return "\n\n".join(part for part in parts if part) + "\n", pictures
+
+
+def markdown_cell(source: str, kept: dict[str, str]) -> str:
+    """A Markdown cell as Python-Markdown wants it: what a reader unfolds is read as Markdown."""
+    return keep_formulas(source, kept).replace("<details>", '<details markdown="1">')
+
+
+def code_fence(text: str, language: str) -> str:
+    """Text between fences longer than any inside it.
+
+    >>> code_fence("print(1)", "python")
+    '```python\\nprint(1)\\n```'
+    """
+    longest = max((len(ticks) for ticks in re.findall(r"^`{3,}", text, re.MULTILINE)), default=2)
+    fence = "`" * (longest + 1)
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+
+
+def _output(output: NotebookNode, kept: dict[str, str], place: str) -> str:
+    if output.output_type == "error":
+        raise ValueError(f"{place}: an error is stored as output; run the notebook again")
+    data = output.get("data", {})
+    if "text/html" in data:
+        return f'<div class="output">{keep(data["text/html"], kept)}</div>'
+    if "text/markdown" in data:
+        return markdown_cell(data["text/markdown"], kept)
+    text = output.get("text", data.get("text/plain"))
+    if text is None:
+        raise ValueError(f"{place}: an output of {', '.join(data)}; expected a PNG, HTML or text")
+    return code_fence(ANSI.sub("", text), "{ .text .output .no-copy }") if text.strip() else ""
 
 
 def _notebooks() -> list[Path]:
@@ -150,13 +196,3 @@ def _notebooks() -> list[Path]:
 
 def _page(path: Path) -> str:
     return path.relative_to(ROOT).with_suffix(".md").as_posix()
-
-
-def _file(config: MkDocsConfig, path: Path) -> File:
-    uri = path.relative_to(ROOT).as_posix()
-    return File.generated(config, uri, abs_src_path=str(path))
-
-
-def _repository() -> str:
-    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    return re.search(r'^Repository = "([^"]+)"', text, flags=re.MULTILINE)[1]
