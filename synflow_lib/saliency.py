@@ -13,7 +13,8 @@ from .fast.pieces import fixed_order
 from .fast.selection import TIES
 from .gradients import Grasp, Saliency, SignedSnip, Snip, scalar
 from .guards import refuse_unfit, warn_of_silence
-from .methods import Magnitude, Method, Random, SynFlow
+from .methods import Magnitude, Method, Random
+from .synflow import SynFlow
 from .workspace import Context, Scores, Workspace, no_trace
 
 Scorer = Callable[[nn.Module, "Batch | list[Batch] | None"], dict[str, Tensor]]
