@@ -20,7 +20,7 @@ from .guards import refuse_unfit, warn_of_silence
 from .masks import Masks
 from .methods import Method, SynFlow
 from .record import Record
-from .saliency import precision, resolve
+from .scores import precision, resolve
 from .trajectory import Trajectory, kept_at
 from .wiring import wiring
 from .workspace import Context, Workspace, no_trace, whole_number
