@@ -106,12 +106,11 @@ def normal(size: int, generator: torch.Generator | None = None) -> Tensor:
     if size < 16:  # there torch computes in float64 by the C library and rounds
         return torch.empty(size, device="cpu").normal_(generator=generator)
     uniform = torch.rand(size, generator=generator, dtype=torch.float32, device="cpu")
-    if rest := size % 16:  # torch draws the last sixteen anew
+    _box_muller_(uniform[: size - size % 16])
+    if size % 16:  # torch draws the last sixteen anew
         last = torch.rand(16, generator=generator, dtype=torch.float32, device="cpu")
-        _box_muller_(uniform[: size - rest])
         uniform[-16:] = _box_muller_(last)
-        return uniform
-    return _box_muller_(uniform)
+    return uniform
 
 
 def _box_muller_(uniform: Tensor) -> Tensor:
@@ -148,8 +147,7 @@ def _on_circle(part: Tensor) -> tuple[Tensor, Tensor]:
     angle = (part - quarter / 4.0) * (2.0 * math.pi)  # an eighth of a turn at most
     square = angle * angle
     cosine, sine = _series(_COSINE, square), angle * _series(_SINE, square)
-    first, second, third = ((quarter == number).double() for number in (1, 2, 3))
-    # Products with 0 and 1 are exact, and several times faster than torch.where.
-    swap, stay = first + third, 1.0 - (first + third)
-    cosine, sine = cosine * stay + sine * swap, sine * stay + cosine * swap
-    return cosine * (1.0 - 2.0 * (first + second)), sine * (1.0 - 2.0 * (second + third))
+    # Then on by 0 to 4 quarters, whose cosine and sine are 0, 1 or -1: these products are exact.
+    left = 2.0 - quarter
+    across, up = left.abs() - 1.0, left * (2.0 - left.abs())
+    return cosine * across - sine * up, sine * across + cosine * up
