@@ -26,8 +26,7 @@ import obvious
 import torch
 
 import synflow_lib as sf
-from synflow_lib import methods
-from synflow_lib.fast import selection
+from synflow_lib.fast import selection, shortcuts
 
 RESULTS = Path(__file__).parent / "results"
 NETWORKS = {
@@ -256,9 +255,9 @@ def why(args) -> list[str]:
     """100 SynFlow iterations to 10^2 in float32 with one part of the fast path left out."""
     parts = {
         "all of it": [],
-        "whole maps": [mock.patch.object(methods, "narrow", lambda pipes, shape: shape)],
-        "dead units stay": [mock.patch.object(methods.Compactor, "of", lambda *_: None)],
-        "gradients by autograd": [mock.patch.object(methods, "fused", lambda *_: None)],
+        "whole maps": [mock.patch.object(shortcuts, "narrow", lambda paths, shape: shape)],
+        "dead units stay": [mock.patch.object(shortcuts.Compactor, "of", lambda *_: None)],
+        "gradients by autograd": [mock.patch.object(shortcuts, "fused", lambda *_: None)],
         "thresholds by partition of all scores": [
             mock.patch.object(selection, "_sorted_sample", lambda *_: None)
         ],

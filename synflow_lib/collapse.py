@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from .batches import Batch
-from .flow import Pipes, Signs, fewest_weights
 from .graph import BATCH_NORM, prunable, skeleton, trace, unwrapped
 from .graph import input_shape as find_input_shape
 from .layers import check
 from .masks import Masks
+from .paths import PathSum, Signs, fewest_weights
 from .pruning import Schedule, prune, trajectory
 from .randomness import own_random_numbers
 from .scores import Method, Scorer, resolve
@@ -90,7 +90,7 @@ class PathProbe:
             for name, buffer in self.net.named_buffers():
                 if name.rpartition(".")[0] not in norms:
                     buffer.copy_(traced.get_buffer(name))
-        self.pipes = Pipes(self.net, sum_pools=True)
+        self.paths = PathSum(self.net, sum_pools=True)
         own = dict(unwrapped(model).named_parameters(remove_duplicate=False))
         # The graph holds what runs, under one name each; a shared weight may have more.
         name_there = {id(p): name for name, p in traced.named_parameters()}
@@ -125,7 +125,7 @@ class PathProbe:
         """Whether any path of kept weights joins input to output."""
         self._set(masks, torch.float32)
         with torch.no_grad():
-            return bool(self.pipes(self.inflow, self.signs) > 0)
+            return bool(self.paths(self.inflow, self.signs) > 0)
 
     @torch.inference_mode(False)
     def on_path(self, masks: Masks) -> Masks:
@@ -135,7 +135,7 @@ class PathProbe:
         for weight in targets:
             weight.requires_grad_(True)
         with torch.enable_grad():
-            total = self.pipes(self.inflow, self.signs)
+            total = self.paths(self.inflow, self.signs)
         flows = [None] * len(names)
         if total.requires_grad:
             flows = torch.autograd.grad(total, targets, allow_unused=True)

@@ -35,8 +35,8 @@ from torch.nn.utils import prune as torch_prune
 
 import synflow_lib as sf
 from synflow_lib import loop, pruning
-from synflow_lib.methods import SynFlow
 from synflow_lib.record import Record
+from synflow_lib.synflow import SynFlow
 
 METHODS = ("random", "magnitude", "snip", "grasp", "synflow", "signed_snip")
 

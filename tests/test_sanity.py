@@ -14,9 +14,10 @@ from torch import nn
 
 import synflow_lib as sf
 from synflow_lib import quotas
-from synflow_lib.methods import Magnitude, SynFlow
+from synflow_lib.methods import Magnitude
 from synflow_lib.reproduction import figures, grids
 from synflow_lib.reproduction.experiments import sanity, trained, widths
+from synflow_lib.synflow import SynFlow
 
 
 def counts(masks):

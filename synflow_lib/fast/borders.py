@@ -16,8 +16,8 @@ import networkx as nx
 import torch
 from torch import Tensor, fx, nn
 
-from ..flow import Pipes
 from ..graph import BATCH_NORM, CONV
+from ..paths import PathSum
 from ..surrogate import is_addition
 
 _POOLS = tuple(getattr(nn, f"{kind}Pool{n}d") for kind in ("Max", "Avg") for n in (1, 2, 3))
@@ -57,53 +57,53 @@ class Axis:
         return [self.first if i in inner else i - missing * (i >= inner.stop) for i in range(size)]
 
 
-def narrow(pipes: Pipes, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Make ``pipes`` run on smaller maps; exact for an input of equal numbers and no other.
+def narrow(paths: PathSum, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Make ``paths`` run on smaller maps; exact for an input of equal numbers and no other.
 
     Args:
-        pipes: its steps are changed.
+        paths: its steps are changed.
         shape: of one input of the network.
 
     Returns:
         The shape of the input to give instead.
     """
-    maps = _maps(pipes, shape)
+    maps = _maps(paths, shape)
     if not maps:
         return shape
     alike = nx.Graph()
     alike.add_nodes_from(maps)
     for node in maps:
         for source in node.all_input_nodes:
-            if source in maps and max(_strides(pipes, node)) == 1:
+            if source in maps and max(_strides(paths, node)) == 1:
                 alike.add_edge(source, node)
     left_out = {}
     for part in nx.connected_components(alike):
         left_out |= dict.fromkeys(part, _left_out(maps, part))
-    for place, step in enumerate(pipes.steps):
-        strides = _strides(pipes, step.node)
+    for place, step in enumerate(paths.steps):
+        strides = _strides(paths, step.node)
         if step.node in maps and max(strides) > 1:
             source = step.node.all_input_nodes[0]
             want = [gone * s for gone, s in zip(left_out[step.node], strides, strict=True)]
-            widen = _widening(maps[source], left_out[source], want, pipes.net)
-            pipes.steps[place] = replace(step, run=_then(widen, step.run))
+            widen = _widening(maps[source], left_out[source], want, paths.net)
+            paths.steps[place] = replace(step, run=_then(widen, step.run))
     image = next(node for node in maps if node.op == "placeholder")
     sizes = [a.length - gone for a, gone in zip(maps[image], left_out[image], strict=True)]
     return (shape[0], *sizes)
 
 
-def _maps(pipes: Pipes, shape: tuple[int, ...]) -> dict[fx.Node, list[Axis]]:
+def _maps(paths: PathSum, shape: tuple[int, ...]) -> dict[fx.Node, list[Axis]]:
     """The nodes whose rows are known to be equal, from the input as far as that can be told."""
     maps: dict[fx.Node, list[Axis]] = {}
     if len(shape) < 2:
         return maps
-    for step in pipes.steps:
+    for step in paths.steps:
         node = step.node
         if node.op == "placeholder":
             maps[node] = [Axis(length) for length in shape[1:]]
         if not node.all_input_nodes or any(n not in maps for n in node.all_input_nodes):
             continue
         first, *others = (maps[n] for n in node.all_input_nodes)
-        module = _module(pipes, node)
+        module = _module(paths, node)
         if step.run is None or isinstance(module, BATCH_NORM):
             maps[node] = first
         elif _windows(module) and len(_windows(module)) == len(first):
@@ -127,8 +127,8 @@ def _left_out(maps: dict[fx.Node, list[Axis]], part: set[fx.Node]) -> list[int]:
     return [min(axis.spare for axis in axes) for axes in zip(*(maps[n] for n in part), strict=True)]
 
 
-def _module(pipes: Pipes, node: fx.Node) -> nn.Module | None:
-    return pipes.modules_by_name[str(node.target)] if node.op == "call_module" else None
+def _module(paths: PathSum, node: fx.Node) -> nn.Module | None:
+    return paths.modules_by_name[str(node.target)] if node.op == "call_module" else None
 
 
 def _windows(module: nn.Module | None) -> list[tuple[int, int, int, int]]:
@@ -144,8 +144,8 @@ def _windows(module: nn.Module | None) -> list[tuple[int, int, int, int]]:
     return list(zip(*full, strict=True))
 
 
-def _strides(pipes: Pipes, node: fx.Node) -> list[int]:
-    return [stride for _, stride, _, _ in _windows(_module(pipes, node))] or [1]
+def _strides(paths: PathSum, node: fx.Node) -> list[int]:
+    return [stride for _, stride, _, _ in _windows(_module(paths, node))] or [1]
 
 
 def _widening(

@@ -11,9 +11,9 @@ from torch import nn
 from ...fast.pieces import fixed_order, in_pieces, spans
 from ...fast.selection import count, kth_smallest, pick, total
 from ...masks import Masks
-from ...methods import SynFlow
 from ...pruning import SCHEDULES, trajectory
 from ...scores import Scores
+from ...synflow import SynFlow
 from ...trajectory import kept_at
 from ...workspace import Context, Workspace, no_trace
 

@@ -1,7 +1,8 @@
-"""The network as a system of pipes: non-negative weights, no constants, everything linear.
+"""Sums over paths: SynFlow's R, and whether any path is left, are one computation.
 
-SynFlow's objective R = 1^T (prod |W|) 1 and the question whether any path of kept weights joins
-input to output are the same computation, a sum over paths, on different numbers. `Pipes` runs it.
+A path is a product of weights from one input to one output. R = 1^T (prod |W|) 1 adds up all of
+them; on zeros and ones the same sum says whether kept weights join input to output. `PathSum` runs
+it on weights that are not negative, with what `synflow_lib.layers` says in place of every node.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from .randomness import own_random_numbers
 from .surrogate import is_shape
 
 
-class Pipes(nn.Module):
+class PathSum(nn.Module):
     """Runs a linearized network node by node, so that the caller can rescale on the way.
 
-    What every node does to the paths stands in `synflow_lib.layers`. Where the network cannot
-    be traced its own forward runs instead, with a warning, and nothing is rescaled.
+    Where the network cannot be traced its own forward runs instead, with a warning, and nothing is
+    rescaled.
 
     Args:
-        net: a linearized working copy (see `linearize_`).
+        net: a linearized working copy (see `synflow_lib.synflow.linearize_`).
         sum_pools: let max-pooling pass every path (see `Operations`).
         names: the weights that count for the length of a path, for ``shortest``.
         skip: names of modules that pass their input through (BatchNorm folded into a weight).
@@ -200,7 +201,7 @@ class _Positive(torch.autograd.Function):
 
 
 class Signs:
-    """An ``after`` for `Pipes`: replaces path sums by whether there is a path at all.
+    """An ``after`` for `PathSum`: replaces path sums by whether there is a path at all.
 
     Behind a weight layer path sums are whole numbers, so one half tells zero from one also where a
     fast convolution algorithm does not return an exact zero.

@@ -1,0 +1,70 @@
+"""The door of this room: what makes SynFlow faster and changes no mask."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from ..graph import trace
+from ..paths import PathSum
+from ..workspace import Workspace
+from .borders import narrow
+from .compact import Compactor, Take
+from .folding import fold_norms_
+from .fused import fused
+
+
+class Shortcuts:
+    """The parts of the fast path for one workspace whose network is linearized.
+
+    Args:
+        work: its network is changed where BatchNorm is folded into weights.
+        shape: of one input.
+        target: gives the tensor that the scores of a weight, by name, are written to.
+    """
+
+    def __init__(
+        self, work: Workspace, shape: tuple[int, ...], target: Callable[[str], Tensor]
+    ) -> None:
+        self.work, self.shape, self.target = work, shape, target
+        self.folded = fold_norms_(work.net, shape, keep=work.names)
+        on_cpu = work.flat.device.type == "cpu"  # a GPU has its own way of working in pieces
+        self.names = weight_layers(work) if on_cpu else {}
+        self.compactor: Compactor | None = None
+
+    def layer(self, module: nn.Module) -> Callable[[Tensor], Tensor] | None:
+        """What runs in place of a layer and writes its scores; None: the layer itself."""
+        name = self.names.get(module)
+        return None if name is None else fused(module, lambda: self.target(name))
+
+    def prepare(self, paths: PathSum) -> tuple[int, ...]:
+        """Lets ``paths`` run on small maps and without dead units; the shape of input to give."""
+        if paths.graph is None:
+            return self.shape
+        self.compactor = Compactor.of(self.work, self.shape)
+        return narrow(paths, self.shape)
+
+    def shrink(self, scores: Tensor, alive: Tensor) -> tuple[Take, Tensor] | None:
+        """Leaves dead units out of the workspace (see `Compactor.shrink`); None: not now."""
+        return self.compactor.shrink(scores, alive) if self.compactor else None
+
+
+def weight_layers(work: Workspace) -> dict[nn.Module, str]:
+    """Modules that own a prunable weight alone and run once a pass -> the weight's name."""
+    named, owners = dict(work.net.named_modules()), Counter()
+    for module in named.values():
+        owners.update(id(p) for p in module.parameters(recurse=False))
+    try:
+        calls = Counter(str(n.target) for n in trace(work.net).graph.nodes if n.op == "call_module")
+    except ValueError:
+        return {}
+    places = {name: name.rpartition(".") for name in work.names}
+    return {
+        named[place]: name
+        for (name, (place, _, attribute)), parameter in zip(
+            places.items(), work.parameters, strict=True
+        )
+        if attribute == "weight" and owners[id(parameter)] == 1 and calls[place] == 1
+    }

@@ -1,0 +1,256 @@
+r"""SynFlow: scores from the sum over all paths, without data (section 6, equation 2, algorithm 1).
+
+R = 1^T (prod \|W\|) 1 is what comes out of the network with the absolute values of its weights for
+an input of ones; the score of a weight is theta * dR/dtheta, the share of R that flows through it.
+The copy that runs has no constants and no activations (`linearize_`), every node does what
+`synflow_lib.layers` says, and powers of two keep deep networks in range (`Rescaler`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_map
+
+from .batches import first_input
+from .fast.compact import Take
+from .fast.shortcuts import Shortcuts
+from .graph import BATCH_NORM, PRUNABLE, input_shape, layer_weights, trace
+from .layers import reached
+from .paths import PathSum
+from .scores import METHODS, Method, Scores
+from .workspace import Context, Workspace, clear_errors
+
+
+class SynFlow(Method):
+    """R = 1^T (prod |W|) 1: the sum over all paths of the product of their weights (section 6)."""
+
+    iterations = 100
+    positive = True
+
+    @classmethod
+    def draws(cls, net: nn.Module, context: Context) -> bool:
+        return False
+
+    def __init__(self, work: Workspace, context: Context) -> None:
+        super().__init__(work, context)
+        shape = input_shape(work.net, context.input_shape, first_input(context.batch))
+        self.constants = any(name.endswith("bias") for name in work.names)
+        if self.constants:  # R is not homogeneous then, so only more range can help
+            _compute_in_double(work)
+        with contextlib.suppress(ValueError):  # its own forward runs where it cannot be traced
+            # Once, for all that reads the graph, in the mode that counts: it would keep dropout.
+            work.net = trace(work.net.eval())
+        linearize_(work.net, constants=self.constants)
+        self.fast = None
+        if context.fast and not self.constants:
+            self.fast = Shortcuts(work, shape, lambda name: self.targets[name])
+        parts = {"skip": self.fast.folded, "layer": self.fast.layer} if self.fast else {}
+        self.paths = PathSum(work.net, names=work.names, biases=self.constants, **parts)
+        # The shortest paths may carry a very different total: powers of their own.
+        rescales = self.paths.graph is not None and not self.constants
+        self.rescalers = [Rescaler(self.paths), Rescaler(self.paths)] if rescales else None
+        self.inflow = work.flat.new_ones(
+            1, *(self.fast.prepare(self.paths) if self.fast else shape)
+        )
+        self.total = work.flat.new_zeros(())
+        self.log2_scale = 0
+        self._bind()
+
+    def _bind(self) -> None:
+        """Let every gradient become scores, in ``out``, as soon as it exists."""
+        self.out = torch.zeros_like(self.work.flat)  # zero for what the network never uses
+        self.targets = self.work.views(self.out)
+        for parameter, view in zip(self.work.parameters, self.targets.values(), strict=True):
+            parameter.requires_grad_(True)
+            parameter.register_post_accumulate_grad_hook(_score_into(view))
+
+    @property
+    def through(self) -> Tensor | None:
+        """R, which every cut carries. With biases paths begin inside: the first cuts carry less.
+
+        A weight that several layers share counts once in R and more often in its score.
+        """
+        return None if self.constants else self.total
+
+    def compact(self, alive: Tensor) -> tuple[Take, Tensor] | None:
+        """Leave out what is dead by the last scores."""
+        smaller = self.fast.shrink(self.out, alive) if self.fast else None
+        if smaller:
+            self._bind()
+        return smaller
+
+    def flat(self) -> Tensor:
+        return self._flow(shortest=False)
+
+    def shortest(self) -> Tensor:
+        """Scores of the sum over the paths through the fewest weights only; a tensor of its own."""
+        usual = self.out.clone()
+        self.out.zero_()  # the longer branches get no gradient to overwrite it with
+        short = self._flow(shortest=True).clone()
+        self.out.copy_(usual)
+        return short
+
+    def _flow(self, *, shortest: bool) -> Tensor:
+        def outflow(after: Rescaler | None = None) -> Tensor:
+            return self.paths(self.inflow, after, shortest=shortest)
+
+        rescaler = self.rescalers[shortest] if self.rescalers else None
+        with clear_errors(self.inflow.shape):
+            total = rescaler.run(outflow) if rescaler else outflow()
+        if total.requires_grad:
+            total.backward()
+        self.total, self.log2_scale = total.detach(), rescaler.log2_scale if rescaler else 0
+        return self.out
+
+    def scores(self) -> Scores:
+        flat = self.flat()
+        log2_scale = self.log2_scale
+        limits = torch.finfo(flat.dtype)
+        low, high = flat[flat > 0].aminmax() if bool((flat > 0).any()) else (flat.new_ones(()),) * 2
+        unscaled = torch.ldexp(torch.stack([low, high]).double(), torch.tensor(float(log2_scale)))
+        if unscaled[0] >= limits.tiny and unscaled[1] <= limits.max / 2:
+            flat, log2_scale = _times_power_of_two(flat, log2_scale), 0
+        return Scores(self.work.views(flat.clone()), log2_scale=log2_scale)
+
+
+def _score_into(view: Tensor) -> Callable[[nn.Parameter], None]:
+    """A hook that turns a gradient into a score as soon as it exists, and lets go of it."""
+
+    def hook(parameter: nn.Parameter) -> None:
+        if parameter.grad is not None:  # a fused layer has written its scores itself
+            torch.mul(parameter.detach(), parameter.grad, out=view)
+            parameter.grad = None
+
+    return hook
+
+
+def _times_power_of_two(tensor: Tensor, exponent: int) -> Tensor:
+    half = exponent // 2  # in two steps: 2**exponent itself may be out of range
+    return tensor * 2.0**half * 2.0 ** (exponent - half)
+
+
+def _compute_in_double(work: Workspace) -> None:
+    double = {name: view.double() for name, view in work.views(work.flat).items()}
+    work.net.double()
+    work.flat = work.flatten(double)
+    for parameter, view in zip(work.parameters, work.views(work.flat).values(), strict=True):
+        parameter.data = view
+
+
+def linearize_(net: nn.Module, constants: bool = False) -> nn.Module:
+    """Make a working copy linear and non-negative, in place.
+
+    Weights become |W|. Biases become zero (|b| with ``constants``). BatchNorm is used in
+    evaluation mode with its *stored* variance, so it multiplies by |gamma| / sqrt(var + eps);
+    its running mean and beta are constants and go to zero like biases: the absolute value of a
+    running mean would be a bias that the network does not have. What the input does not reach
+    (``softmax(alpha)``) keeps its sign: a function of constants is computed as it is.
+    """
+    net.eval()
+    signed = _read_as_constants(net)
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, BATCH_NORM) and module.running_mean is not None:
+                module.running_mean.zero_()
+            for name, parameter in module.named_parameters(recurse=False):
+                if id(parameter) in signed:
+                    continue
+                if name.endswith("bias") and not constants:
+                    parameter.zero_()
+                else:
+                    parameter.abs_()
+    return net
+
+
+def _read_as_constants(net: nn.Module) -> set[int]:
+    """Ids of the parameters, other than weights of layers, that stand apart from the input."""
+    try:
+        graph = trace(net).graph
+    except ValueError:
+        return set()
+    modules, flows = dict(net.named_modules()), reached(graph)
+    named = dict(net.named_parameters(remove_duplicate=False))
+    weights = {id(named[name]) for name in layer_weights(net) if name in named}
+    found = set()
+    for node in graph.nodes:
+        if node.op == "get_attr" and str(node.target) in named:
+            found.add(id(named[str(node.target)]))
+        elif node.op == "call_module" and node not in flows:
+            found.update(map(id, modules[str(node.target)].parameters()))
+    return found - weights
+
+
+class Rescaler:
+    """Keeps activations near 1 by exact powers of two, and remembers their product.
+
+    Where an activation leaves 2^-24 to 2^24 behind a weight layer, every live value is divided by
+    the same power of two. The live values are a cut, so all paths, and with them all scores, are
+    scaled alike: the order of the scores is that of the unscaled network while R of ResNet-1202
+    would overflow float64. The powers are measured in one pass and used until R has shrunk by
+    2^16, so that most passes do not wait for the device.
+    """
+
+    room, stale = 24, 2.0**-16
+
+    def __init__(self, paths: PathSum) -> None:
+        self.weighted = {
+            step.node
+            for step in paths.steps
+            if step.node.op == "call_module"
+            and isinstance(paths.modules_by_name[str(step.node.target)], PRUNABLE)
+        }
+        self.shifts: dict[fx.Node, int] = {}
+        self.outflow = 0.0  # when the powers were measured; 0: not yet
+        self.measuring = True
+
+    @property
+    def log2_scale(self) -> int:
+        """True activations at the output are the rescaled ones times 2 to this."""
+        return sum(self.shifts.values())
+
+    def run(self, outflow: Callable[[Rescaler], Tensor]) -> Tensor:
+        """``outflow(self)``, a pass with this as its ``after``; measured anew where it must be."""
+        total = outflow(self)
+        level = float(total.detach())
+        if not self.measuring and not level > self.stale * self.outflow:
+            self.measuring, self.shifts = True, {}
+            total = outflow(self)
+            level = float(total.detach())
+        if self.measuring:
+            self.measuring, self.outflow = False, level
+        return total
+
+    def __call__(self, node: fx.Node, live: dict[fx.Node, Tensor]) -> None:
+        if node not in self.weighted:
+            return
+        if self.measuring:
+            exponent = int(torch.frexp(live[node].detach().amax())[1])
+            if abs(exponent) > self.room:
+                self.shifts[node] = exponent
+        shift = self.shifts.get(node)
+        if not shift:
+            return
+        # 2**shift itself may be out of range
+        parts = [shift] if abs(shift) < 100 else [shift // 2, shift - shift // 2]
+        for part in parts:
+            for key, value in live.items():
+                if key.op != "get_attr":
+                    live[key] = _times(value, 2.0**-part)
+
+
+def _times(value: Any, factor: float) -> Any:
+    if isinstance(value, Tensor):  # nearly always; looking for tensors inside takes longer
+        return value * factor
+
+    def one(part: Any) -> Any:  # places of a pooling's largest inputs are no part of the flow
+        return part * factor if isinstance(part, Tensor) and part.is_floating_point() else part
+
+    return tree_map(one, value)
+
+
+METHODS["synflow"] = SynFlow
