@@ -317,7 +317,7 @@ def compare(model, **options):
     """Conservation errors with the constants (biases, BatchNorm's) and with the weights alone."""
     names = {"signed SNIP": "signed_snip", "GraSP": "grasp", "SynFlow": "synflow"}
     found = {label: sf.score(model, name, batch, **options) for label, name in names.items()}
-    bare = {k: sf.saliency.Scores(s, correction=s.correction) for k, s in found.items()}
+    bare = {k: sf.Scores(s, correction=s.correction) for k, s in found.items()}
     return pd.concat(
         {
             "weights only": conservation.conservation_table({k: (model, bare[k]) for k in bare}),
@@ -380,9 +380,9 @@ batched = sf.score(vgg11_bn, "signed_snip", batch, mode="train")
 norms = conservation.conservation_units(
     vgg11_bn,
     {
-        "stored: weights only": sf.saliency.Scores(stored),
+        "stored: weights only": sf.Scores(stored),
         r"stored: + $\mu$ and $\beta$": stored,
-        "batch: weights only": sf.saliency.Scores(batched),
+        "batch: weights only": sf.Scores(batched),
     },
 )
 third = norms[norms["method"] == "batch: weights only"]

@@ -365,7 +365,7 @@ for norm in (False, True):
     for mode in ("eval", "train") if norm else ("eval",):
         label = f"BatchNorm, {mode} mode" if norm else "biases"
         found = sf.score(net, "signed_snip", batch, mode=mode)
-        cases[f"{label}: weights alone"] = net, sf.saliency.Scores(found)
+        cases[f"{label}: weights alone"] = net, sf.Scores(found)
         cases[f"{label}: with their constants"] = net, found
     cases["BatchNorm: SynFlow" if norm else "biases: SynFlow"] = net, sf.score(net, "synflow")
 laws = conservation.conservation_table(cases)

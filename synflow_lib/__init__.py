@@ -11,7 +11,7 @@ flow* (Tanaka, Kunin, Yamins, Ganguli, NeurIPS 2020, arXiv 2006.05467).
 
 import importlib
 
-from . import data, env, layers, models, quotas, saliency, surgery
+from . import data, env, layers, methods, models, quotas, scores, surgery
 from .collapse import (
     CriticalCompression,
     PathProbe,
@@ -24,9 +24,10 @@ from .conservation import ConservationReport, check_conservation
 from .graph import prunable
 from .inversion import inverted
 from .masks import Masks
+from .methods import synaptic_saliency
 from .pruning import prune, trajectory
 from .reproduction.recorded import recorded
-from .saliency import METHODS, Scores, register, score, synaptic_saliency
+from .scores import METHODS, Scores, register, score
 from .sweeps.run import Run
 from .sweeps.sweep import histories, results, sweep
 from .training.iterative import imp, imp_many
@@ -63,6 +64,7 @@ __all__ = [
     "is_collapsed",
     "layers",
     "max_compression",
+    "methods",
     "models",
     "paper",
     "paper_recipe",
@@ -72,8 +74,8 @@ __all__ = [
     "recorded",
     "register",
     "results",
-    "saliency",
     "score",
+    "scores",
     "surgery",
     "sweep",
     "synaptic_saliency",

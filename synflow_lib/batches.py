@@ -27,27 +27,18 @@ def as_batches(
     >>> [len(y) for _, y in as_batches((x, y), x.device, x.dtype)]
     [150, 150]
     """
-    if _is_pair(batch):
-        pairs = [batch]
-    else:
-        try:
-            pairs = list(batch)
-        except TypeError:
-            raise TypeError(
-                f"batch is a {type(batch).__name__}; expected (x, y) or an iterable of (x, y)"
-            ) from None
+    try:
+        pairs = [batch] if _is_pair(batch) else list(batch)
+    except TypeError:
+        raise TypeError(
+            f"batch is a {type(batch).__name__}; expected (x, y) or an iterable of (x, y)"
+        ) from None
     if not pairs:
         raise ValueError("batch is empty; expected at least one (x, y). Was it already consumed?")
     chunks: list[Batch] = []
     for pair in pairs:
-        if not _is_pair(pair):
-            raise TypeError(
-                f"a batch is a {type(pair).__name__}; expected a pair (x, y) of two tensors"
-            )
-        x, y = pair
-        _check(x, y, device)
-        if x.is_inference():  # made under torch.inference_mode, useless to autograd
-            x, y = x.clone(), y.clone()
+        _check(pair, device)
+        x, y = (t.clone() if t.is_inference() else t for t in pair)  # autograd cannot use those
         x, y = (t.to(dtype) if t.is_floating_point() else t for t in (x, y))
         if not y.is_floating_point() and y.dtype != torch.bool:
             y = y.long()  # cross-entropy knows no other whole numbers
@@ -64,14 +55,16 @@ def first_input(batch) -> Tensor | None:
 
 
 def _is_pair(value) -> bool:
-    return (
-        isinstance(value, (tuple, list))
-        and len(value) == 2
-        and all(isinstance(part, Tensor) for part in value)
-    )
+    pair = isinstance(value, (tuple, list)) and len(value) == 2
+    return pair and all(isinstance(part, Tensor) for part in value)
 
 
-def _check(x: Tensor, y: Tensor, device: torch.device) -> None:
+def _check(pair, device: torch.device) -> None:
+    if not _is_pair(pair):
+        raise TypeError(
+            f"a batch is a {type(pair).__name__}; expected a pair (x, y) of two tensors"
+        )
+    x, y = pair
     for name, tensor in (("x", x), ("y", y)):
         if tensor.device != device:
             raise ValueError(

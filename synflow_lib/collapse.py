@@ -20,11 +20,10 @@ from .graph import BATCH_NORM, prunable, skeleton, trace, unwrapped
 from .graph import input_shape as find_input_shape
 from .layers import check
 from .masks import Masks
-from .methods import Method
 from .paths import PathSum, Signs, fewest_weights
 from .pruning import Schedule, prune, trajectory
 from .randomness import own_random_numbers
-from .saliency import Scorer, resolve
+from .scores import Method, Scorer, resolve
 from .trajectory import Trajectory, kept_at
 
 CRITERIA = ("layer", "path")

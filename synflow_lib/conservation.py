@@ -110,7 +110,7 @@ def check_conservation(
             operation without a law.
 
     >>> net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).double()
-    >>> from synflow_lib.saliency import score
+    >>> from synflow_lib.scores import score
     >>> check_conservation(net, score(net, "synflow"), level="unit").holds(1e-12)
     True
     >>> check_conservation(net, score(net, "magnitude"), level="unit").holds(1e-3)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from .fast.selection import extremes
 from .graph import warn
-from .methods import Method
+
+if TYPE_CHECKING:
+    from .scores import Method
 
 _NOISE = {torch.float64: 1e-12, torch.float32: 1e-5}  # of a positive sum by a fast convolution
 

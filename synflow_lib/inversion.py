@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .methods import Method
-from .saliency import Scorer, resolve
-from .workspace import Context, Scores, Workspace
+from .scores import Method, Scorer, Scores, resolve
+from .workspace import Context, Workspace
 
 
 class Inverted(Method):

@@ -18,9 +18,8 @@ from .graph import input_shape as find_input_shape
 from .graph import warn
 from .guards import refuse_unfit, warn_of_silence
 from .masks import Masks
-from .methods import Method
 from .record import Record
-from .saliency import precision, resolve
+from .scores import Method, precision, resolve
 from .synflow import SynFlow
 from .trajectory import Trajectory, kept_at
 from .wiring import wiring

@@ -1,56 +1,20 @@
-"""What a method is, and those that look at nothing but the weights: random, magnitude.
-
-A method is one small class with one job: write the scores of all prunable parameters, as one flat
-tensor, from the current weights of a `Workspace`. Lowest scores are pruned first.
-"""
+"""The methods beside SynFlow: random, magnitude, and dR/dtheta * theta on data: SNIP, GraSP."""
 
 from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 
-from .fast.compact import Take
-from .fast.selection import TIES
-from .normal import normal
-from .workspace import Context, Scores, Workspace
-
-
-class Method:
-    """One way of scoring, bound to a workspace. Subclasses write `flat`."""
-
-    needs_data = False
-    iterations = 1  # the paper's default
-    mode = "eval"
-    own_type = False  # whether it sees the network in its own type, instead of in float64
-    positive = False  # whether a negative score is a sign of something not understood
-    zero_scores_zero = False  # whether a weight that is zero always scores zero
-    rounds = True  # whether its scores carry errors of rounding, so that ties come out uneven
-    through: Tensor | None = None  # what every cut of the network carries, where that is known
-
-    @classmethod
-    def draws(cls, net: nn.Module, context: Context) -> bool:
-        """Whether scoring may draw from the generators that all of a process's threads share."""
-        return True
-
-    def __init__(self, work: Workspace, context: Context) -> None:
-        self.work, self.context = work, context
-
-    def flat(self) -> Tensor:
-        """Scores of all prunable parameters under the current weights, shape (N,)."""
-        raise NotImplementedError
-
-    @property
-    def within(self) -> float:
-        """Relative distance up to which its scores tie (see `synflow_lib.fast.selection`)."""
-        return TIES if self.rounds and self.work.flat.dtype == torch.float64 else 0.0
-
-    def compact(self, alive: Tensor) -> tuple[Take, Tensor] | None:
-        """Make `flat` shorter if that is free, keeping all that is alive (see `Compactor`)."""
-        return None
-
-    def scores(self) -> Scores:
-        """The same, by name, with the notes that `Scores` describes."""
-        return Scores(self.work.views(self.flat()))
+from .batches import as_batches, check_labels
+from .constants import constants
+from .fast.unfolded import unfold_small_maps_
+from .graph import draws
+from .randomness import normal
+from .scores import METHODS, Method, Scores
+from .workspace import Context, Workspace, clear_errors, clear_types
 
 
 class Random(Method):
@@ -60,7 +24,7 @@ class Random(Method):
 
     @classmethod
     def draws(cls, net: nn.Module, context: Context) -> bool:
-        return False
+        return False  # it has a generator of its own
 
     def __init__(self, work: Workspace, context: Context) -> None:
         super().__init__(work, context)
@@ -74,7 +38,6 @@ class Magnitude(Method):
     """|theta|."""
 
     rounds = False
-    zero_scores_zero = True
 
     @classmethod
     def draws(cls, net: nn.Module, context: Context) -> bool:
@@ -82,3 +45,188 @@ class Magnitude(Method):
 
     def flat(self) -> Tensor:
         return self.work.flat.abs()
+
+
+class Saliency(Method):
+    """dR/dtheta * theta for a scalar R of the network's output (equation 1).
+
+    R is the mean cross-entropy, or the ``loss`` that is given; subclasses have their own.
+    """
+
+    needs_data = True
+    absolute = False
+    temperature = 1.0  # divides the outputs in front of the cross-entropy
+
+    @classmethod
+    def draws(cls, net: nn.Module, context: Context) -> bool:
+        data = isinstance(context.batch, (tuple, list)) and context.loss is None
+        return not data or draws(net, training=(context.mode or cls.mode) == "train")
+
+    def __init__(self, work: Workspace, context: Context) -> None:
+        super().__init__(work, context)
+        if context.batch is None:
+            raise ValueError(
+                "this method scores on data: pass batch=(x, y), for instance"
+                " dataset.scoring_batch()"
+            )
+        self.batches = as_batches(context.batch, work.flat.device, work.flat.dtype)
+        self.images = sum(len(y) for _, y in self.batches)
+        self.loss = context.loss
+        if isinstance(self.loss, nn.Module):  # its class weights go with the scores' type
+            self.loss = copy.deepcopy(self.loss).to(work.flat.dtype)
+        unfold_small_maps_(work.net, work.flat.dtype)
+        work.net.train((context.mode or self.mode) == "train")
+        for parameter in work.parameters:
+            parameter.requires_grad_(True)
+
+    def output(self, x: Tensor) -> Tensor:
+        """The network's output, of a copy: some networks write into what they are given."""
+        with clear_errors(x.shape):
+            return self.work.net(x.clone())
+
+    def objective(self, x: Tensor, y: Tensor) -> Tensor:
+        """R on one chunk; over chunks it adds up to R on all the data.
+
+        A ``loss`` is a mean over images: a chunk of fewer images counts for less.
+        """
+        output = self.output(x)
+        if self.loss is not None:
+            with clear_types():
+                return _scalar(self.loss(output, y)) * (len(y) / self.images)
+        check_labels(output, y)
+        output = output / self.temperature
+        return nn.functional.cross_entropy(output, y, reduction="sum") / self.images
+
+    def slopes(self, targets: list[Tensor]) -> list[Tensor]:
+        """dR by each of ``targets``, the prunable parameters and constants of the network."""
+        sums = [torch.zeros_like(target) for target in targets]
+        for x, y in self.batches:
+            # No name may hold what a chunk leaves behind while the next one runs.
+            _add(sums, torch.autograd.grad(self.objective(x, y), targets, materialize_grads=True))
+        return sums
+
+    def flat(self) -> Tensor:
+        return self._product(self.work.flat, _joined(self.slopes(self.work.parameters)))
+
+    def scores(self) -> Scores:
+        weights = self.work.parameters
+        with constants(self.work) as found:
+            slopes = self.slopes([*weights, *(probe for _, probe in found.values())])
+        own = zip(found.items(), slopes[len(weights) :], strict=True)
+        return Scores(
+            self.work.views(self._product(self.work.flat, _joined(slopes[: len(weights)]))),
+            constants={name: self._product(value, slope) for (name, (value, _)), slope in own},
+        )
+
+    def _product(self, value: Tensor, slope: Tensor) -> Tensor:
+        slope.mul_(value)
+        return slope.abs_() if self.absolute else slope
+
+
+def synaptic_saliency(
+    objective: Callable[[Tensor, Tensor], Tensor], *, mode: str = "eval"
+) -> type[Method]:
+    """The method dR/dtheta * theta for your own R, the paper's synaptic saliency (equation 1).
+
+    Args:
+        objective: R, a function ``(output, y) -> scalar tensor`` of the network's output; over
+            several batches it is summed.
+        mode: BatchNorm with stored ("eval") or batch ("train") statistics, unless `score` or
+            `prune` says otherwise.
+
+    Returns:
+        A method for `score`, `prune`, `register`.
+
+    >>> from synflow_lib.scores import score
+    >>> layer = nn.Linear(2, 1, bias=False)
+    >>> _ = nn.init.constant_(layer.weight, 3.0)
+    >>> total = synaptic_saliency(lambda output, y: output.sum())
+    >>> batch = torch.tensor([[1.0, 2.0]]), torch.tensor([0])
+    >>> score(layer, total, batch)["weight"].tolist()
+    [[3.0, 6.0]]
+    """
+    if not callable(objective):
+        raise TypeError(f"objective is a {type(objective).__name__}; expected a function")
+
+    def bound(self: Saliency, x: Tensor, y: Tensor) -> Tensor:
+        return _scalar(objective(self.output(x), y))
+
+    return type("SynapticSaliency", (Saliency,), {"objective": bound, "mode": mode})
+
+
+class Snip(Saliency):
+    """|dL/dtheta * theta| (Lee et al. 2019)."""
+
+    mode = "train"
+    absolute = True
+
+
+class SignedSnip(Saliency):
+    """dL/dtheta * theta: SNIP without its absolute value."""
+
+    mode = "train"
+
+
+class Grasp(Saliency):
+    """theta * (H g): twice this is what gradient flow loses without the weight (Wang et al. 2020).
+
+    Their score is the negative and its *largest* values go; this one's smallest values go.
+    """
+
+    mode = "train"
+    temperature = 200.0
+
+    def slopes(self, targets: list[Tensor]) -> list[Tensor]:
+        """H g by the ``targets``, from the same chunks in both passes; ``flow`` becomes g, (N,)."""
+        sums = [torch.zeros_like(target) for target in targets]
+        # The gradient of a single chunk is g already: its pass serves both derivatives.
+        several = len(self.batches) > 1
+        self.flow = _joined(super().slopes(self.work.parameters)) if several else None
+        for x, y in self.batches:
+            self._add_product(sums, targets, x, y)
+        return sums
+
+    def _add_product(self, sums: list[Tensor], targets: list[Tensor], x: Tensor, y: Tensor) -> None:
+        """Add H g of one chunk; where g is not known yet, it is the chunk's own gradient."""
+        weights, loss = self.work.parameters, self.objective(x, y)
+        found = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
+        if self.flow is None:
+            self.flow = _joined(gradient.detach() for gradient in found)
+        flow = self.work.views(self.flow).values()
+        total = sum((gradient * g).sum() for gradient, g in zip(found, flow, strict=True))
+        _add(sums, torch.autograd.grad(total, targets, materialize_grads=True))
+
+    def scores(self) -> Scores:
+        found = super().scores()
+        found.correction = self.work.views(self.flow.square_())
+        return found
+
+
+def _add(sums: list[Tensor], found: Iterable[Tensor]) -> None:
+    """Add what was ``found`` to the sums, one by one and in place."""
+    for total, part in zip(sums, found, strict=True):
+        total += part
+
+
+def _joined(parts: Iterable[Tensor]) -> Tensor:
+    """The parts as one flat tensor."""
+    return torch.cat([part.reshape(-1) for part in parts])
+
+
+def _scalar(value) -> Tensor:
+    """``value`` as a tensor of shape (), or a ValueError: what an objective must return."""
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        raise ValueError(
+            f"the objective returned {getattr(value, 'shape', type(value))}; expected one number,"
+            " a tensor of shape ()"
+        )
+    return value.reshape(())
+
+
+METHODS.update(
+    random=Random,
+    magnitude=Magnitude,
+    snip=Snip,
+    grasp=Grasp,
+    signed_snip=SignedSnip,
+)

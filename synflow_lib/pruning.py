@@ -11,9 +11,8 @@ from .batches import Batch
 from .guards import warn
 from .loop import PruningLoop
 from .masks import Masks
-from .methods import Method
 from .record import Record
-from .saliency import Scorer
+from .scores import Method, Scorer
 from .trajectory import Trajectory, kept_at
 from .workspace import Context
 

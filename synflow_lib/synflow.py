@@ -21,9 +21,9 @@ from .fast.compact import Take
 from .fast.shortcuts import Shortcuts
 from .graph import BATCH_NORM, PRUNABLE, input_shape, layer_weights, trace
 from .layers import reached
-from .methods import Method
 from .paths import PathSum
-from .workspace import Context, Scores, Workspace, clear_errors
+from .scores import METHODS, Method, Scores
+from .workspace import Context, Workspace, clear_errors
 
 
 class SynFlow(Method):
@@ -251,3 +251,6 @@ def _times(value: Any, factor: float) -> Any:
         return part * factor if isinstance(part, Tensor) and part.is_floating_point() else part
 
     return tree_map(one, value)
+
+
+METHODS["synflow"] = SynFlow

@@ -16,25 +16,6 @@ from .graph import name_left_out, prunable, working_copy, working_type
 from .randomness import own_random_numbers
 
 
-class Scores(dict):
-    """Parameter name -> score tensor of the parameter's shape; a dict, with notes beside it.
-
-    Attributes:
-        constants: scores c * dR/dc of what is not pruned but takes part in conservation: biases,
-            BatchNorm's beta and running mean (its gamma and the leak by eps in train mode).
-        correction: what has to be added to the scores before they are conserved; GraSP only,
-            the squared gradient (see `synflow_lib.conservation`).
-        log2_scale: true scores are these times ``2 ** log2_scale``. Zero, unless the true ones
-            would leave the range of their type (SynFlow on very deep networks).
-    """
-
-    def __init__(self, scores=(), *, constants=None, correction=None, log2_scale: int = 0) -> None:
-        super().__init__(scores)
-        self.constants: dict[str, Tensor] = constants or {}
-        self.correction: dict[str, Tensor] = correction or {}
-        self.log2_scale = log2_scale
-
-
 class Workspace:
     """A private copy of a network whose N prunable parameters lie in one flat tensor.
 

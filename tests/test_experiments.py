@@ -137,13 +137,11 @@ def test_prune_ratio_survives_a_disconnected_network():
 def test_score_error_sees_a_factor_and_ignores_the_scale():
     net = sf.models.resnet20(seed=0)
     reference = sf.score(net.double(), "synflow")
-    scaled = sf.saliency.Scores(
-        {name: score * 2.0**-40 for name, score in reference.items()}, log2_scale=40
-    )
+    scaled = sf.Scores({name: score * 2.0**-40 for name, score in reference.items()}, log2_scale=40)
     assert schedules.score_error(scaled, reference) == 0
-    wrong = sf.saliency.Scores({name: score * 1.01 for name, score in reference.items()})
+    wrong = sf.Scores({name: score * 1.01 for name, score in reference.items()})
     assert schedules.score_error(wrong, reference) == pytest.approx(0.01, rel=1e-6)
-    lost = sf.saliency.Scores({name: torch.zeros_like(score) for name, score in reference.items()})
+    lost = sf.Scores({name: torch.zeros_like(score) for name, score in reference.items()})
     assert schedules.score_error(lost, reference) == 1
 
 

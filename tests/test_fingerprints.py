@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib.saliency import METHODS, resolve
+from synflow_lib.scores import METHODS, resolve
 from synflow_lib.sweeps.fingerprints import changes, of_code, of_network, same
 
 FACTOR = 2
@@ -59,7 +59,7 @@ def nested(value):
 
 
 def a_class(value):
-    class Mine(sf.methods.Method):
+    class Mine(sf.scores.Method):
         factor = value
 
         def flat(self):
@@ -73,7 +73,7 @@ MAKERS = [
     lambda value: Callable(value).__call__,
     lambda value: functools.partial(uses_helper, batch=value),
     lambda value: resolve(closing(value)),
-    lambda value: sf.saliency.synaptic_saliency(lambda output, y: value * output.sum()),
+    lambda value: sf.synaptic_saliency(lambda output, y: value * output.sum()),
 ]  # fmt: skip
 VALUES = [
     (1, 2), (1.0, 1.5), ("a", "b"), (True, False), ((1, 2), (1, 3)), ({"a": 1}, {"a": 2}),
@@ -401,4 +401,4 @@ def test_the_librarys_own_methods_change_with_its_version_only():
         run = sf.Run("digits", "fc", "snip", 2, sf.Recipe(1, 0.1))
         assert list(registered([run])) == ["snip"]
     finally:
-        METHODS["snip"] = sf.gradients.Snip
+        METHODS["snip"] = sf.methods.Snip

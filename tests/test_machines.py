@@ -103,7 +103,7 @@ def report(path, threads):
     import torch
 
     from synflow_lib import pruning
-    from synflow_lib.methods import Method
+    from synflow_lib.scores import Method
 
     torch.set_num_threads(threads)
     if path == "plain":

@@ -19,7 +19,7 @@ from torch import nn
 
 import synflow_lib as sf
 from synflow_lib import files
-from synflow_lib.saliency import METHODS
+from synflow_lib.scores import METHODS
 from synflow_lib.sweeps import run as runs_module
 from synflow_lib.sweeps.run import Run, perform
 from synflow_lib.sweeps.store import Store

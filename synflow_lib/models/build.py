@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ..normal import normal
+from ..randomness import normal
 
 __all__ = ["build", "check_choice", "check_count", "check_shape", "initialize_"]
 

@@ -23,10 +23,9 @@ from ..collapse import is_collapsed
 from ..data import Dataset
 from ..graph import PRUNABLE
 from ..masks import Masks
-from ..methods import Method
 from ..pruning import SCHEDULES, prune, trajectory
 from ..randomness import own_random_numbers
-from ..saliency import METHODS, Custom
+from ..scores import METHODS, Custom, Method
 from ..training.iterative import imp, imp_many
 from ..training.recipes import Recipe
 from ..training.train import Training, train, train_many

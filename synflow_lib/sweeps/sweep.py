@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from .. import env
 from ..data import Dataset
-from ..methods import Method
+from ..scores import Method
 from ..training.epochs import COLUMNS
 from .executors import WorkerDiedError, executor_of
 from .fingerprints import PARTS, changes

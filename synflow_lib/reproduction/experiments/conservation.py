@@ -11,7 +11,7 @@ from torch import nn
 
 from ...conservation import LEVELS, check_conservation
 from ...data import Dataset
-from ...workspace import Scores
+from ...scores import Scores
 from ..paper import loglog_slope
 
 ROUNDING = 1e-14  # relative errors in float64 below this tell about the machine, not the law
@@ -83,7 +83,7 @@ def conservation_units(model: nn.Module, scores: Mapping[str, Scores]) -> pd.Dat
         the input of `figures.conservation_scatter`.
 
     >>> net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).double()
-    >>> from synflow_lib.saliency import score
+    >>> from synflow_lib.scores import score
     >>> conservation_units(net, {"synflow": score(net, "synflow")})["method"].tolist()
     ['synflow', 'synflow', 'synflow', 'synflow']
     """
@@ -113,7 +113,7 @@ def conservation_table(
         digits, or ``"< 1e-10"``.
 
     >>> net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).double()
-    >>> from synflow_lib.saliency import score
+    >>> from synflow_lib.scores import score
     >>> conservation_table({"SynFlow": (net, score(net, "synflow"))}).loc["SynFlow"].tolist()
     ['< 1e-10', '< 1e-10', '< 1e-10']
     """

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from ...data import Dataset
 from ...masks import Masks
 from ...pruning import prune
-from ...saliency import METHODS
+from ...scores import METHODS
 from ...surgery import flops, without_dead_units
 
 _LONG, _LONG_COUNTED = 0.5, 3.0  # seconds from which a call is not repeated

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ... import models
 from ...data import Dataset
 from ...masks import Masks
-from ...methods import Method
 from ...pruning import prune
+from ...scores import Method
 from ...synflow import SynFlow
 from ...training.recipes import Recipe
 from ...workspace import Context, Workspace

@@ -14,7 +14,7 @@ from ...batches import Batch
 from ...collapse import PathProbe
 from ...graph import BATCH_NORM, prunable
 from ...masks import Masks
-from ...saliency import score
+from ...scores import score
 
 
 @torch.no_grad()

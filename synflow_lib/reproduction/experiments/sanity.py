@@ -18,7 +18,7 @@ from ...data import Dataset
 from ...inversion import inverted
 from ...masks import Masks
 from ...pruning import prune, trajectory
-from ...saliency import score
+from ...scores import score
 from ...sweeps.run import Run, batching_pays
 from ...sweeps.sweep import sweep
 from .. import grids

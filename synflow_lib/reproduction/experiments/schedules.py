@@ -12,9 +12,10 @@ from ...fast.pieces import fixed_order, in_pieces, spans
 from ...fast.selection import count, kth_smallest, pick, total
 from ...masks import Masks
 from ...pruning import SCHEDULES, trajectory
+from ...scores import Scores
 from ...synflow import SynFlow
 from ...trajectory import kept_at
-from ...workspace import Context, Scores, Workspace, no_trace
+from ...workspace import Context, Workspace, no_trace
 
 
 def prune_ratio(model: nn.Module, schedule: str, compression: float, iterations: int) -> float:
@@ -98,7 +99,7 @@ def score_error(scores: Scores, reference: Scores) -> float:
         reference: the same network's in float64; where it is zero the scores must be.
 
     >>> from synflow_lib import models
-    >>> from synflow_lib.saliency import score
+    >>> from synflow_lib.scores import score
     >>> import torch
     >>> net = models.fc(seed=0)
     >>> single = score(net, "synflow", dtype=torch.float32)

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from ...batches import Batch
 from ...data import Dataset
-from ...gradients import Grasp
 from ...masks import Masks
-from ...methods import Method
+from ...methods import Grasp
 from ...pruning import trajectory
-from ...saliency import Scorer
+from ...scores import Method, Scorer
 from .collapse import collapse_points
 
 

@@ -18,7 +18,7 @@ from ...conservation import check_conservation
 from ...graph import prunable
 from ...masks import Masks
 from ...pruning import trajectory
-from ...saliency import score
+from ...scores import score
 from ...trajectory import Trajectory
 from ..experiments.collapse import collapse_verdicts, layer_densities
 from ..figures.style import METHODS

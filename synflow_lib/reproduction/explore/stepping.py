@@ -13,7 +13,7 @@ from torch import nn
 
 from ... import models
 from ...pruning import trajectory
-from ...saliency import score
+from ...scores import score
 from ..figures.explore import step_view
 from .families import SCHEDULES, choose
 from .panel import Frame, panel, png

@@ -1,4 +1,9 @@
-"""What a weight is worth: `score` by any method, by name, by function, or by your own R."""
+"""What a score is, what a method is, and `score`: what every weight is worth by any method.
+
+A method is one small class with one job: write the scores of all prunable parameters, as one flat
+tensor, from the current weights of a `Workspace`. Lowest scores are pruned first. The methods of
+the paper are in `synflow_lib.methods` and `synflow_lib.synflow`, and register themselves here.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +14,69 @@ import torch
 from torch import Tensor, nn
 
 from .batches import Batch
+from .fast.compact import Take
 from .fast.pieces import fixed_order
 from .fast.selection import TIES
-from .gradients import Grasp, Saliency, SignedSnip, Snip, scalar
 from .guards import refuse_unfit, warn_of_silence
-from .methods import Magnitude, Method, Random
-from .synflow import SynFlow
-from .workspace import Context, Scores, Workspace, no_trace
+from .workspace import Context, Workspace, no_trace
 
 Scorer = Callable[[nn.Module, "Batch | list[Batch] | None"], dict[str, Tensor]]
+
+
+class Scores(dict):
+    """Parameter name -> score tensor of the parameter's shape; a dict, with notes beside it.
+
+    Attributes:
+        constants: scores c * dR/dc of what is not pruned but takes part in conservation: biases,
+            BatchNorm's beta and running mean (its gamma and the leak by eps in train mode).
+        correction: what has to be added to the scores before they are conserved; GraSP only,
+            the squared gradient (see `synflow_lib.conservation`).
+        log2_scale: true scores are these times ``2 ** log2_scale``. Zero, unless the true ones
+            would leave the range of their type (SynFlow on very deep networks).
+    """
+
+    def __init__(self, scores=(), *, constants=None, correction=None, log2_scale: int = 0) -> None:
+        super().__init__(scores)
+        self.constants: dict[str, Tensor] = constants or {}
+        self.correction: dict[str, Tensor] = correction or {}
+        self.log2_scale = log2_scale
+
+
+class Method:
+    """One way of scoring, bound to a workspace. Subclasses write `flat`."""
+
+    needs_data = False
+    iterations = 1  # the paper's default
+    mode = "eval"
+    own_type = False  # whether it sees the network in its own type, instead of in float64
+    positive = False  # whether a negative score is a sign of something not understood
+    rounds = True  # whether its scores carry errors of rounding, so that ties come out uneven
+    through: Tensor | None = None  # what every cut of the network carries, where that is known
+
+    @classmethod
+    def draws(cls, net: nn.Module, context: Context) -> bool:
+        """Whether scoring may draw from the generators that all of a process's threads share."""
+        return True
+
+    def __init__(self, work: Workspace, context: Context) -> None:
+        self.work, self.context = work, context
+
+    def flat(self) -> Tensor:
+        """Scores of all prunable parameters under the current weights, shape (N,)."""
+        raise NotImplementedError
+
+    @property
+    def within(self) -> float:
+        """Relative distance up to which its scores tie (see `synflow_lib.fast.selection`)."""
+        return TIES if self.rounds and self.work.flat.dtype == torch.float64 else 0.0
+
+    def compact(self, alive: Tensor) -> tuple[Take, Tensor] | None:
+        """Make `flat` shorter if that is free, keeping all that is alive (see `Compactor`)."""
+        return None
+
+    def scores(self) -> Scores:
+        """The same, by name, with the notes that `Scores` describes."""
+        return Scores(self.work.views(self.flat()))
 
 
 class Custom(Method):
@@ -37,7 +96,7 @@ class Custom(Method):
         found = self.scores()
         # Ranks and counts carry no errors of rounding, however large they are.
         self.rounds = any(score.is_floating_point() for score in found.values())
-        return self.work.flatten({name: _exact(name, score) for name, score in found.items()})
+        return self.work.flatten({name: _comparable(name, s) for name, s in found.items()})
 
     @property
     def within(self) -> float:
@@ -46,32 +105,28 @@ class Custom(Method):
     def scores(self) -> Scores:
         # A copy each time: whatever the function does to it, the next call sees the weights.
         found = type(self).function(copy.deepcopy(self.work.net), self.context.batch)
-        notes = vars(found) if isinstance(found, Scores) else {}
-        return Scores(check_scores(found, self.work.views(self.work.flat)), **notes)
-
-
-def check_scores(scores, like: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The entries of ``scores`` for the names of ``like``; ValueError where they do not fit."""
-    if not isinstance(scores, dict):
-        raise TypeError(
-            f"the scorer returned a {type(scores).__name__}; expected a dict of parameter name to"
-            " score tensor"
-        )
-    checked = {}
-    for name, parameter in like.items():
-        score = scores.get(name)
-        if score is None:
-            raise ValueError(f"the scorer returned no scores for {name!r}; it needs {list(like)}")
-        if not isinstance(score, Tensor) or score.shape != parameter.shape:
-            raise ValueError(
-                f"the scorer's {name!r} is {tuple(getattr(score, 'shape', ()))} of type"
-                f" {type(score).__name__}; expected a tensor of shape {tuple(parameter.shape)}"
+        if not isinstance(found, dict):
+            raise TypeError(
+                f"the scorer returned a {type(found).__name__}; expected a dict of parameter name"
+                " to score tensor"
             )
-        checked[name] = score.detach().to(parameter.device)
-    return checked
+        scores = Scores(**(vars(found) if isinstance(found, Scores) else {}))
+        for name, view in self.work.views(self.work.flat).items():
+            score = found.get(name)
+            if score is None:
+                raise ValueError(
+                    f"the scorer returned no scores for {name!r}; it needs {self.work.names}"
+                )
+            if not isinstance(score, Tensor) or score.shape != view.shape:
+                raise ValueError(
+                    f"the scorer's {name!r} is {tuple(getattr(score, 'shape', ()))} of type"
+                    f" {type(score).__name__}; expected a tensor of shape {tuple(view.shape)}"
+                )
+            scores[name] = score.detach().to(view.device)
+        return scores
 
 
-def _exact(name: str, score: Tensor) -> Tensor:
+def _comparable(name: str, score: Tensor) -> Tensor:
     """The same numbers in a type that scores of all kinds can be compared in, float64."""
     if score.is_complex():
         raise ValueError(f"the scorer's {name!r} is {score.dtype}; expected real numbers")
@@ -85,14 +140,7 @@ def _exact(name: str, score: Tensor) -> Tensor:
     return score if score.device.type == "mps" else score.double()
 
 
-METHODS: dict[str, type[Method]] = {
-    "random": Random,
-    "magnitude": Magnitude,
-    "snip": Snip,
-    "grasp": Grasp,
-    "synflow": SynFlow,
-    "signed_snip": SignedSnip,
-}
+METHODS: dict[str, type[Method]] = {}
 """Name -> class of every known method; `register` adds to it."""
 
 
@@ -146,37 +194,6 @@ def precision(model: nn.Module, method: type[Method], context: Context) -> torch
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     no_float64 = any(parameter.device.type == "mps" for parameter in model.parameters())
     return context.dtype or (None if method.own_type or no_float64 else torch.float64)
-
-
-def synaptic_saliency(
-    objective: Callable[[Tensor, Tensor], Tensor], *, mode: str = "eval"
-) -> type[Method]:
-    """The method dR/dtheta * theta for your own R, the paper's synaptic saliency (equation 1).
-
-    Args:
-        objective: R, a function ``(output, y) -> scalar tensor`` of the network's output; over
-            several batches it is summed.
-        mode: BatchNorm with stored ("eval") or batch ("train") statistics, unless `score` or
-            `prune` says otherwise.
-
-    Returns:
-        A method for `score`, `prune`, `register`.
-
-    >>> import torch
-    >>> layer = nn.Linear(2, 1, bias=False)
-    >>> _ = nn.init.constant_(layer.weight, 3.0)
-    >>> total = synaptic_saliency(lambda output, y: output.sum())
-    >>> batch = torch.tensor([[1.0, 2.0]]), torch.tensor([0])
-    >>> score(layer, total, batch)["weight"].tolist()
-    [[3.0, 6.0]]
-    """
-    if not callable(objective):
-        raise TypeError(f"objective is a {type(objective).__name__}; expected a function")
-
-    def bound(self: Saliency, x: Tensor, y: Tensor) -> Tensor:
-        return scalar(objective(self.output(x), y))
-
-    return type("SynapticSaliency", (Saliency,), {"objective": bound, "mode": mode})
 
 
 def score(
