@@ -16,7 +16,7 @@ from .fast.pieces import fixed_order
 from .fast.selection import count, erase, keep_cut, keep_largest, places
 from .graph import input_shape as find_input_shape
 from .graph import warn
-from .guards import refuse_unfit, warn_of_silence
+from .guards import ZeroScores, refuse_unfit, warn_of_silence
 from .masks import Masks
 from .methods import Method, SynFlow
 from .record import Record
@@ -56,6 +56,7 @@ class PruningLoop:
         if not bool(self.start.any()):
             self.start.fill_(True)
         self.left = count(self.start)
+        self.zeros: ZeroScores | None = None  # known from the first scoring on
 
     def iterations(self, given: int | None) -> int:
         if given is None:
@@ -75,6 +76,11 @@ class PruningLoop:
         """Scores of all places of the workspace."""
         flat = method.flat()
         refuse_unfit(method, flat)
+        if self.zeros is None:
+            scores = self.work.views(flat)
+            warn_of_silence(scores, self.alive)
+            start = self.work.views(self.start)
+            self.zeros = ZeroScores.of(method, scores, start, self.alive)
         return flat
 
     def loop(
@@ -104,8 +110,6 @@ class PruningLoop:
                 record.within = method.within
             for step in itertools.count() if length is None else range(length):
                 scores = self.score(method)
-                if step == 0:
-                    warn_of_silence(self.work.views(scores), self.alive)
                 left = decide(step, scores, alive, stay, method)
                 if left is None:
                     break
@@ -127,10 +131,11 @@ class PruningLoop:
         mask = torch.zeros(self.total, dtype=torch.bool, device=device)
         return mask.index_fill_(0, origin.index_select(0, places(alive)).long(), True)
 
-    def masks(self, flat: Tensor) -> Masks:
-        parts = flat.split([shape.numel() for shape in self.layout.values()])
-        layout = self.layout.items()
-        return Masks({name: p.view(s).clone() for (name, s), p in zip(layout, parts, strict=True)})
+    def masks(self, flat: Tensor, scope: str) -> Masks:
+        masks = Masks.cut(flat, self.layout)
+        if self.zeros:
+            self.zeros.warn(masks, scope)
+        return masks
 
     def by_counts(self, counts: list[int], record: Record | None = None) -> Masks:
         """Keep ``counts[t]`` weights after iteration t; iterations that remove nothing are free."""
@@ -147,7 +152,7 @@ class PruningLoop:
         flat = self.loop(decide, len(counts), record)
         if kept > self.left:  # fill up with what is zero
             flat[places(~flat)[: kept - self.left]] = True
-        return self.masks(flat)
+        return self.masks(flat, "global")
 
     def once(self) -> Trajectory:
         """One scoring, which orders all weights: none has to be removed to know when it goes."""
@@ -158,8 +163,9 @@ class PruningLoop:
             cut = float(method.total) if isinstance(method, SynFlow) else float("nan")
             # A scorer of the user's may be less precise than the weights, or more.
             scores = scores.to(torch.promote_types(known, scores.dtype))
-            warn_of_silence(self.work.views(scores), self.alive)
-            return Trajectory.ranked(self.layout, scores, cut, method.within, start=self.start)
+            way = Trajectory.ranked(self.layout, scores, cut, method.within, start=self.start)
+            way.zeros = self.zeros
+            return way
 
     def local(self, densities: list[float], compression: float) -> Masks:
         """The same within every layer, at least one weight each."""
@@ -181,7 +187,8 @@ class PruningLoop:
 
         # What is zero can be asked for here, so nothing is known to be dead.
         self.context.fast &= self.left == self.total
-        return self.masks(self.loop(decide, len(densities), start=torch.ones_like(self.start)))
+        flat = self.loop(decide, len(densities), start=torch.ones_like(self.start))
+        return self.masks(flat, "local")
 
     def by_cuts(self, stop: int) -> Trajectory:
         """Theorem 3 as the schedule, until ``stop`` weights are left or no more can go."""
@@ -207,7 +214,7 @@ class PruningLoop:
             return kept if kept < left else None
 
         self.loop(decide, None, record)
-        return record.trajectory(self.layout)
+        return record.trajectory(self.layout, self.zeros)
 
     def _least(self, cuts: list[list[int]], scores: Tensor, alive: Tensor, method: Method) -> float:
         """What the cut carries that carries least."""

@@ -76,6 +76,13 @@ class Masks(Mapping):
         """
         return cls({name: p.detach() != 0 for name, p in prunable(model, **select).items()})
 
+    @classmethod
+    def cut(cls, flat: Tensor, layout: Mapping[str, torch.Size]) -> Masks:
+        """A flat bool tensor (N,) cut into masks; ``layout``: parameter name -> shape, in order."""
+        parts = flat.split([shape.numel() for shape in layout.values()])
+        shapes = layout.items()
+        return cls({n: p.view(s).clone() for (n, s), p in zip(shapes, parts, strict=True)})
+
     @property
     def kept(self) -> int:
         """Number of weights that stay."""

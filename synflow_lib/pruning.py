@@ -163,7 +163,7 @@ def trajectory(
     counts = [max(kept, round(run.total * d)) for d in densities[:-1]] + [kept]
     record = Record(run.total, run.work.flat)
     run.by_counts(counts, record)
-    return record.trajectory(run.layout)
+    return record.trajectory(run.layout, run.zeros)
 
 
 def _densities(schedule: str | Schedule, iterations: int, final: float) -> list[float]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from .fast.compact import Take
 from .fast.pieces import in_pieces, spans
 from .fast.selection import arrays, total
+from .guards import ZeroScores
 from .trajectory import COLUMNS, SURVIVED, Trajectory
 
 
@@ -69,11 +70,15 @@ class Record:
 
         in_pieces(one, spans(self.origin.numel()))
 
-    def trajectory(self, layout: dict[str, torch.Size]) -> Trajectory:
+    def trajectory(
+        self, layout: dict[str, torch.Size], zeros: ZeroScores | None = None
+    ) -> Trajectory:
         """All of it, once the loop has ended."""
         self._write_back()
         left = self.iteration == len(self.rows)
         self.iteration.add_(1).masked_fill_(left, SURVIVED)
         self.score.masked_fill_(left, torch.inf)
         history = pd.DataFrame(self.rows, columns=COLUMNS)
-        return Trajectory(layout, self.iteration, self.score, self.counts, history, self.within)
+        return Trajectory(
+            layout, self.iteration, self.score, self.counts, history, self.within, zeros
+        )

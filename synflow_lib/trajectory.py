@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .fast.pieces import fixed_order, in_pieces
 from .fast.selection import count_above, keep_largest, tied
+from .guards import ZeroScores
 from .masks import Masks
 
 SURVIVED = torch.iinfo(torch.int32).max
@@ -53,6 +54,7 @@ class Trajectory:
         iteration: int32 (N,), the iteration that removed a weight, from 1; `SURVIVED` if none.
         score: (N,), its score at that time, which orders the weights within one iteration.
         within: relative distance up to which scores tie (see `synflow_lib.fast.selection`).
+        zeros: which weights scored zero at first; masks that keep some and prune others warn.
     """
 
     layout: dict[str, torch.Size]
@@ -61,6 +63,7 @@ class Trajectory:
     counts: list[int]
     history: pd.DataFrame = field(repr=False)
     within: float = 0.0
+    zeros: ZeroScores | None = field(default=None, repr=False)
 
     @classmethod
     def ranked(
@@ -113,8 +116,8 @@ class Trajectory:
             )
         return self.keeping(kept)
 
-    def keeping(self, kept: int) -> Masks:
-        """The masks that keep exactly ``kept`` weights."""
+    def keeping(self, kept: int, *, quiet: bool = False) -> Masks:
+        """The masks that keep exactly ``kept`` weights; ``quiet`` leaves warnings out."""
         number = next((t for t, count in enumerate(self.counts) if count <= kept), None)
         if number is None or kept > self.total:
             raise ValueError(
@@ -123,17 +126,16 @@ class Trajectory:
                 f" {self.max_compression:.6g}"
             )
         if number == 0:
-            return self.masks(torch.ones_like(self.iteration, dtype=torch.bool))
-        left = kept - self.counts[number]
-        flat = keep_largest(self.scores_of(number), left, within=self.within)
-        if self.counts[number]:
-            flat |= self.iteration > number
-        return self.masks(flat)
-
-    def masks(self, flat: Tensor) -> Masks:
-        parts = flat.split([shape.numel() for shape in self.layout.values()])
-        shapes = self.layout.items()
-        return Masks({n: p.view(s).clone() for (n, s), p in zip(shapes, parts, strict=True)})
+            flat = torch.ones_like(self.iteration, dtype=torch.bool)
+        else:
+            left = kept - self.counts[number]
+            flat = keep_largest(self.scores_of(number), left, within=self.within)
+            if self.counts[number]:
+                flat |= self.iteration > number
+        masks = Masks.cut(flat, self.layout)
+        if self.zeros and not quiet:
+            self.zeros.warn(masks)
+        return masks
 
     def scores_of(self, number: int) -> Tensor:
         """The scores (N,) of what one iteration removed, minus infinity elsewhere."""
