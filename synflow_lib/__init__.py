@@ -22,9 +22,9 @@ from .collapse import (
 )
 from .conservation import ConservationReport, check_conservation
 from .graph import prunable
-from .inversion import inverted
 from .masks import Masks
 from .pruning import prune, trajectory
+from .quotas import inverted
 from .reproduction.recorded import recorded
 from .saliency import METHODS, Scores, register, score, synaptic_saliency
 from .sweeps.run import Run

@@ -110,7 +110,7 @@ class PathProbe:
         # A bias carries nothing from input to output; a layer that never runs is not in the graph.
         found = {
             name: weight
-            for name, weight in masks.matched(self.weights)
+            for name, weight in masks.parameters_of(self.weights)
             if not (weight.is_meta or name.endswith("bias"))
         }
         self.net.to(dtype)

@@ -94,9 +94,10 @@ class ZeroScores:
         kept = {name: count(zero & masks[name]) for name, zero in self.places.items()}
         if scope == "local":
             chosen = [name for name in kept if 0 < kept[name] < total[name]]
+        elif sum(kept.values()) < sum(total.values()):
+            chosen = [name for name in kept if kept[name]]
         else:
-            chosen = [name for name in kept if 0 < kept[name]]
-            chosen *= sum(kept.values()) < sum(total.values())
+            chosen = []
         if chosen:
             warn(
                 f"{self.method}: {sum(kept[name] for name in chosen)} weights that stay in {chosen}"

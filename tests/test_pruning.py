@@ -38,7 +38,7 @@ from torch.nn.utils import prune as torch_prune
 import synflow_lib as sf
 from synflow_lib import loop, pruning
 from synflow_lib.methods import SynFlow
-from synflow_lib.record import Record
+from synflow_lib.trajectory import Record
 
 METHODS = ("random", "magnitude", "snip", "grasp", "synflow", "signed_snip")
 
@@ -803,9 +803,12 @@ def test_numbers_of_numpy_and_torch(kind):
     net = mlp(4, 5, 3)
     expected = sf.prune(net, "random", 4, iterations=3, seed=3)
     assert sf.prune(net, "random", kind(4), iterations=kind(3), seed=kind(3)) == expected
-    for bad in (3.5, True, "3", None):
+    for bad in (3.5, True, np.True_, torch.tensor(True), "3", None):
         with pytest.raises(ValueError, match="whole number"):
             sf.prune(net, "random", 4, iterations=2, seed=bad)
+        if bad is not None:
+            with pytest.raises(ValueError, match="iterations=.* expected a whole number from 1"):
+                sf.prune(net, "random", 4, iterations=bad)
 
 
 def test_more_iterations_than_sixteen_bits_count():
