@@ -22,10 +22,10 @@ from .collapse import (
 )
 from .conservation import ConservationReport, check_conservation
 from .graph import prunable
-from .inversion import inverted
 from .masks import Masks
 from .methods import synaptic_saliency
 from .pruning import prune, trajectory
+from .quotas import inverted
 from .reproduction.recorded import recorded
 from .scores import METHODS, Scores, register, score
 from .sweeps.run import Run

@@ -109,7 +109,7 @@ class PathProbe:
         # A bias carries nothing from input to output; a layer that never runs is not in the graph.
         found = {
             name: weight
-            for name, weight in masks.matched(self.weights)
+            for name, weight in masks.parameters_of(self.weights)
             if not (weight.is_meta or name.endswith("bias"))
         }
         self.net.to(dtype)
@@ -308,17 +308,17 @@ def fewest_connected(probe: PathProbe, way: Trajectory) -> int:
         ValueError: not even the whole network is connected.
     """
     low = max(1, way.counts[-1])
-    if probe.connected(way.keeping(low)):
+    if probe.connected(way.keeping(low, quiet=True)):
         return low
     high = way.total
     while high - low > 1:
         # On a logarithmic axis: few weights suffice, and each question costs as much as any other.
         middle = max(low + 1, math.isqrt(low * high))
-        if probe.connected(way.keeping(middle)):
+        if probe.connected(way.keeping(middle, quiet=True)):
             high = middle
         else:
             low = middle
-    if high == way.total and not probe.connected(way.keeping(high)):
+    if high == way.total and not probe.connected(way.keeping(high, quiet=True)):
         raise ValueError("the unpruned network is not connected from input to output")
     return high
 

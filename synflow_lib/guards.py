@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from .fast.selection import extremes
+from .fast.selection import TIES, count, extremes
 from .graph import warn
+from .masks import Masks
 
 if TYPE_CHECKING:
     from .scores import Method
@@ -47,3 +49,61 @@ def warn_of_silence(scores: dict[str, Tensor], alive: dict[str, bool]) -> None:
             " factor on all their paths is zero (zero-initialized BatchNorm or last layer) or the"
             " network does not use them. Among equal scores the first positions stay"
         )
+
+
+@dataclass
+class ZeroScores:
+    """Which weights scored zero at first: where only some of them stay, position chose which.
+
+    Attributes:
+        method: its name.
+        places: parameter name -> bool tensor of its shape; only layers with such weights.
+    """
+
+    method: str
+    places: dict[str, Tensor]
+
+    @classmethod
+    def of(
+        cls,
+        method: Method,
+        scores: dict[str, Tensor],
+        start: dict[str, Tensor],
+        alive: dict[str, bool],
+    ) -> ZeroScores:
+        """Those among the weights of ``start``; layers that `warn_of_silence` names are left out.
+
+        A gradient that should be zero may come out as rounding left it.
+        """
+        places = {}
+        for name, score in scores.items():
+            if not alive[name] or not bool(score.any()):
+                continue
+            if method.needs_data:
+                size = score.abs()
+                zero = (size <= TIES * size.amax()) & start[name]
+            else:
+                zero = (score == 0) & start[name]
+            if bool(zero.any()):
+                places[name] = zero
+        return cls(type(method).__name__, places)
+
+    def warn(self, masks: Masks, scope: str = "global") -> None:
+        """Warns where ``masks`` keep some of these weights and prune others.
+
+        Weights compete with all others, or with scope "local" within their layer.
+        """
+        total = {name: count(zero) for name, zero in self.places.items()}
+        kept = {name: count(zero & masks[name]) for name, zero in self.places.items()}
+        if scope == "local":
+            chosen = [name for name in kept if 0 < kept[name] < total[name]]
+        elif sum(kept.values()) < sum(total.values()):
+            chosen = [name for name in kept if kept[name]]
+        else:
+            chosen = []
+        if chosen:
+            warn(
+                f"{self.method}: {sum(kept[name] for name in chosen)} weights that stay in {chosen}"
+                " scored zero, as others did that are pruned; among equal scores the first"
+                " positions stay"
+            )

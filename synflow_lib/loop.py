@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import sys
 from collections.abc import Callable
@@ -16,18 +15,17 @@ from .fast.pieces import fixed_order
 from .fast.selection import count, erase, keep_cut, keep_largest, places
 from .graph import input_shape as find_input_shape
 from .graph import warn
-from .guards import refuse_unfit, warn_of_silence
+from .guards import ZeroScores, refuse_unfit, warn_of_silence
 from .masks import Masks
-from .record import Record
 from .scores import Method, precision, resolve
 from .synflow import SynFlow
-from .trajectory import Trajectory, kept_at
+from .trajectory import Record, Trajectory, kept_at
+from .values import whole
 from .wiring import wiring
-from .workspace import Context, Workspace, no_trace, whole_number
+from .workspace import Context, Workspace, no_trace
 
-# (step, scores, alive, stay, method) -> how many of those alive stay; ``stay`` is where it says
-# which. None ends the run.
-Decide = Callable[[int, Tensor, Tensor, Tensor, Method], "int | None"]
+# (iteration from 0, scores, alive, method) -> which of those alive stay, or None to end the run.
+Decide = Callable[[int, Tensor, Tensor, Method], "Tensor | None"]
 _SHRUNK = 0.75  # survivors since the last look for dead units, before the next one
 
 
@@ -40,7 +38,8 @@ class PruningLoop:
         self.model, self.context, self.progress = model, context, progress
         self.total = self.work.flat.numel()
         self.layout = dict(zip(self.work.names, self.work.shapes, strict=True))
-        self.sizes = list(self.work.sizes)
+        self.record: Record | None = None  # where a trajectory is asked for
+        self.zeros: ZeroScores | None = None  # known from the first scoring on
         # What is zero was pruned before, or might as well be: it goes first. A bias starts at zero.
         views = self.work.views(self.work.flat)
         self.alive = {name: bool(view.any()) for name, view in views.items()}
@@ -58,156 +57,139 @@ class PruningLoop:
         self.left = count(self.start)
 
     def iterations(self, given: int | None) -> int:
-        if given is None:
-            return self.method_class.iterations
-        return whole_number("iterations", given, least=1)
+        return self.method_class.iterations if given is None else whole(given, "iterations", 1)
 
     def bar(self, total: int | None = None) -> tqdm:
         # Only a terminal sees a bar unasked: in a notebook it would become part of the outputs.
         hide = not (sys.stderr.isatty() if self.progress is None else self.progress)
         return tqdm(total=total, desc="pruning", unit=" iterations", disable=hide, delay=2)
 
-    def no_trace(self) -> contextlib.AbstractContextManager[None]:
-        draws = self.method_class.draws(self.work.net, self.context)
-        return no_trace(self.work.flat.device, self.context.seed, draws)
-
     def score(self, method: Method) -> Tensor:
         """Scores of all places of the workspace."""
         flat = method.flat()
         refuse_unfit(method, flat)
+        if self.zeros is None:
+            scores, start = self.work.views(flat), self.work.views(self.start)
+            warn_of_silence(scores, self.alive)
+            self.zeros = ZeroScores.of(method, scores, start, self.alive)
         return flat
 
     def loop(
-        self,
-        decide: Decide,
-        length: int | None = None,
-        record: Record | None = None,
-        start: Tensor | None = None,
+        self, decide: Decide, length: int | None = None, start: Tensor | None = None
     ) -> Tensor:
-        """Score, and keep what ``decide`` marks, ``length`` times or until it ends the run.
+        """Score, and keep what ``decide`` chooses, ``length`` times or until it ends the run.
 
-        Places are those of the workspace. Once the method has left dead units out they are fewer
-        than the N weights, and ``origin`` says which weight stands where.
-        Returns the survivors as a flat mask, bool (N,).
+        Scores and masks are laid out like the workspace. Once the method has left dead units out
+        it holds fewer than N weights, and ``origin`` says which of the N each of them is.
+
+        Returns:
+            The survivors, bool (N,).
         """
-        device = self.work.flat.device
         origin: Tensor | None = None
-        with self.no_trace(), fixed_order(), self.bar(length) as bar:
-            alive = (self.start if start is None else start).clone()
-            stay = torch.empty_like(alive)
-            if record and self.left < self.total:
-                everything = torch.ones_like(alive)
-                record.add(torch.zeros_like(self.work.flat), everything, alive, self.left)
+        draws = self.method_class.draws(self.work.net, self.context)
+        alone = no_trace(self.work.flat.device, self.context.seed, draws)
+        with alone, fixed_order(), self.bar(length) as bar:
+            alive = self.start if start is None else start
             looked_at = count(alive)
             method = self.method_class(self.work, self.context)
-            if record:
-                record.within = method.within
+            if self.record and self.left < self.total:  # before the first iteration zeros go
+                everything = torch.ones_like(alive)
+                self.record.add(torch.zeros_like(self.work.flat), everything, alive, self.left)
             for step in itertools.count() if length is None else range(length):
                 scores = self.score(method)
-                if step == 0:
-                    warn_of_silence(self.work.views(scores), self.alive)
-                left = decide(step, scores, alive, stay, method)
-                if left is None:
+                stay = decide(step, scores, alive, method)
+                if stay is None:
                     break
-                if record:
-                    record.add(scores, alive, stay, left)
-                erase(self.work.flat, stay)
-                alive, stay = stay, alive
+                left = count(stay)
+                if self.record:
+                    self.record.within = method.within  # a function's is known once it has scored
+                    self.record.add(scores, alive, stay, left)
+                alive = stay
+                bar.update()
+                if step + 1 == length:  # nothing is scored again
+                    break
+                erase(self.work.flat, alive)
                 if self.context.fast and left < _SHRUNK * looked_at:
                     looked_at = left
                     if smaller := method.compact(alive):
                         take, alive = smaller
-                        stay = torch.empty_like(alive)
                         origin = take.places() if origin is None else take(origin)
-                        if record:
-                            record.move(take, origin)
-                bar.update()
+                        if self.record:
+                            self.record.move(take, origin)
         if origin is None:
             return alive
-        mask = torch.zeros(self.total, dtype=torch.bool, device=device)
+        mask = torch.zeros(self.total, dtype=torch.bool, device=alive.device)
         return mask.index_fill_(0, origin.index_select(0, places(alive)).long(), True)
 
-    def masks(self, flat: Tensor) -> Masks:
-        parts = flat.split([shape.numel() for shape in self.layout.values()])
-        layout = self.layout.items()
-        return Masks({name: p.view(s).clone() for (name, s), p in zip(layout, parts, strict=True)})
+    def masks(self, flat: Tensor, scope: str) -> Masks:
+        masks = Masks.cut(flat, self.layout)
+        if self.zeros:
+            self.zeros.warn(masks, scope)
+        return masks
 
-    def by_counts(self, counts: list[int], record: Record | None = None) -> Masks:
-        """Keep ``counts[t]`` weights after iteration t; iterations that remove nothing are free."""
-        kept = counts[-1]
-        counts = [count for count in counts if count < self.left]
-        counts = [b for a, b in zip([self.left, *counts], counts, strict=False) if b < a]
+    def by_densities(self, densities: list[float], kept: int) -> Tensor:
+        """Keep a share of all weights in each iteration, ``kept`` in the last: bool (N,)."""
+        counts = {max(kept, round(self.total * density)) for density in densities[:-1]} | {kept}
+        # Iterations that remove nothing are left out.
+        counts = sorted((number for number in counts if number < self.left), reverse=True)
 
-        def decide(step: int, scores: Tensor, alive: Tensor, stay: Tensor, method: Method) -> int:
-            if record and isinstance(method, SynFlow):
-                record.cut = float(method.total)  # on a chain the score of every layer
-            keep_largest(scores, counts[step], alive, within=method.within, out=stay)
-            return counts[step]
+        def decide(step: int, scores: Tensor, alive: Tensor, method: Method) -> Tensor:
+            if self.record and isinstance(method, SynFlow):
+                self.record.cut = float(method.total)  # on a chain the score of every layer
+            return keep_largest(scores, counts[step], alive, within=method.within)
 
-        flat = self.loop(decide, len(counts), record)
+        flat = self.loop(decide, len(counts))
         if kept > self.left:  # fill up with what is zero
+            flat = flat.clone()
             flat[places(~flat)[: kept - self.left]] = True
-        return self.masks(flat)
+        return flat
 
-    def once(self) -> Trajectory:
-        """One scoring, which orders all weights: none has to be removed to know when it goes."""
-        known = self.work.flat.dtype
-        with self.no_trace(), fixed_order():
-            method = self.method_class(self.work, self.context)
-            scores = self.score(method)
-            cut = float(method.total) if isinstance(method, SynFlow) else float("nan")
-            # A scorer of the user's may be less precise than the weights, or more.
-            scores = scores.to(torch.promote_types(known, scores.dtype))
-            warn_of_silence(self.work.views(scores), self.alive)
-            return Trajectory.ranked(self.layout, scores, cut, method.within, start=self.start)
-
-    def local(self, densities: list[float], compression: float) -> Masks:
+    def local(self, densities: list[float], compression: float) -> Tensor:
         """The same within every layer, at least one weight each."""
-        goal = [kept_at(size, min(compression, size)) for size in self.sizes]
+        sizes = list(self.work.sizes)
+        goal = [kept_at(size, min(compression, size)) for size in sizes]
 
-        def decide(step: int, scores: Tensor, alive: Tensor, stay: Tensor, method: Method) -> int:
-            counts = [round(size * densities[step]) for size in self.sizes]
-            if step == len(densities) - 1:
-                counts = goal
-            kept = [max(a, b) for a, b in zip(counts, goal, strict=True)]
+        def decide(step: int, scores: Tensor, alive: Tensor, method: Method) -> Tensor:
+            counts = goal
+            if step < len(densities) - 1:
+                shares = [round(size * densities[step]) for size in sizes]
+                counts = [max(a, b) for a, b in zip(shares, goal, strict=True)]
             if self.left < self.total:
                 scores = scores.masked_fill(~self.start, -torch.inf)
-            views = [self.work.views(t).values() for t in (scores, alive, stay)]
-            for part, on, out, k in zip(*views, kept, strict=True):
-                keep_largest(
-                    part.flatten(), k, on.flatten(), within=method.within, out=out.view(-1)
-                )
-            return sum(kept)
+            layers = [flat.split(self.work.sizes) for flat in (scores, alive)]
+            return torch.cat(
+                [
+                    keep_largest(part, number, on, within=method.within)
+                    for part, on, number in zip(*layers, counts, strict=True)
+                ]
+            )
 
         # What is zero can be asked for here, so nothing is known to be dead.
         self.context.fast &= self.left == self.total
-        return self.masks(self.loop(decide, len(densities), start=torch.ones_like(self.start)))
+        return self.loop(decide, len(densities), torch.ones_like(self.start))
 
     def by_cuts(self, stop: int) -> Trajectory:
         """Theorem 3 as the schedule, until ``stop`` weights are left or no more can go."""
-        record = Record(self.total, self.work.flat)
+        self.record = record = Record(self.total, self.work.flat)
         # Rounding must not eat the last path: stay under the cut by more than rounding.
         slack = 1.0 - torch.finfo(self.work.flat.dtype).eps ** 0.5
         cuts = self.cuts()
 
-        def decide(
-            step: int, scores: Tensor, alive: Tensor, stay: Tensor, method: Method
-        ) -> int | None:
+        def decide(step: int, scores: Tensor, alive: Tensor, method: Method) -> Tensor | None:
             left = record.counts[-1]
             if left <= stop:
                 return None
             record.cut = self._least(cuts, scores, alive, method)
-            keep_cut(scores, record.cut * slack, alive, within=method.within, out=stay)
+            stay = keep_cut(scores, record.cut * slack, alive, within=method.within)
             if isinstance(method, SynFlow) and method.pipes.detours:
-                _spare_shortest(stay, alive, method, slack)
+                stay = _spare_shortest(stay, alive, method, slack)
             kept = count(stay)
             if kept < stop:  # the best of what would go fill up to the count
                 stay |= keep_largest(scores, stop - kept, alive ^ stay, within=method.within)
-                kept = stop
-            return kept if kept < left else None
+            return stay if max(kept, stop) < left else None
 
-        self.loop(decide, None, record)
-        return record.trajectory(self.layout)
+        self.loop(decide)
+        return record.trajectory(self.layout, self.zeros)
 
     def _least(self, cuts: list[list[int]], scores: Tensor, alive: Tensor, method: Method) -> float:
         """What the cut carries that carries least."""
@@ -235,19 +217,19 @@ class PruningLoop:
         return watched
 
 
-def _spare_shortest(stay: Tensor, alive: Tensor, method: SynFlow, slack: float) -> None:
-    """Also leave a path through the fewest weights, so that rho_max by path is reached.
+def _spare_shortest(stay: Tensor, alive: Tensor, method: SynFlow, slack: float) -> Tensor:
+    """``stay``, and a path through the fewest weights, so that rho_max by path is reached.
 
-    The same union bound on the sum over the shortest paths of a residual network: of the weights
-    that would go, those stay that the shortest paths need most, so that what goes carries less
-    than all of that sum. Once every weight carries all of R, the weights off those paths go.
+    Theorem 3's argument for the sum over the shortest paths of a residual network alone: of the
+    weights that would go, those stay that the shortest paths need most, so that what goes carries
+    less than all of that sum. Once every weight carries all of R, the weights off those paths go.
     """
     short = method.shortest()
     limit = float(method.total) * slack
     if not limit:  # no such path is alive, nothing to spare
-        return
-    spared = keep_cut(short, limit, alive ^ stay, within=method.within)
-    if count(spared) == count(alive ^ stay):
-        keep_cut(short, limit, alive, within=method.within, out=stay)
-    else:
-        stay |= spared
+        return stay
+    going = alive ^ stay
+    spared = keep_cut(short, limit, going, within=method.within)
+    if count(spared) == count(going):
+        return keep_cut(short, limit, alive, within=method.within)
+    return stay | spared

@@ -76,6 +76,13 @@ class Masks(Mapping):
         """
         return cls({name: p.detach() != 0 for name, p in prunable(model, **select).items()})
 
+    @classmethod
+    def cut(cls, flat: Tensor, layout: Mapping[str, torch.Size]) -> Masks:
+        """A flat bool tensor (N,) cut into masks; ``layout``: parameter name -> shape, in order."""
+        parts = flat.split([shape.numel() for shape in layout.values()])
+        shapes = layout.items()
+        return cls({n: p.view(s).clone() for (n, s), p in zip(shapes, parts, strict=True)})
+
     @property
     def kept(self) -> int:
         """Number of weights that stay."""
@@ -202,8 +209,8 @@ class Masks(Mapping):
                         torch_prune.custom_from_mask(module, attribute, mask)
         return model
 
-    def parameters_of(self, model: nn.Module) -> list[tuple[str, nn.Parameter]]:
-        """(name here, parameter of ``model``), one for each mask.
+    def parameters_of(self, model: nn.Module | Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
+        """(name here, parameter of ``model`` or of those given by name), one for each mask.
 
         Names are the model's own; where a wrapper put its name into them (``DataParallel``,
         ``torch.compile``, ``AveragedModel``), on either side, they are compared without.
@@ -211,10 +218,9 @@ class Masks(Mapping):
         Raises:
             ValueError: a parameter is missing or has another shape.
         """
-        return self.matched(dict(model.named_parameters(remove_duplicate=False)))
-
-    def matched(self, named: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
-        """`parameters_of` a model of which only the names and tensors are at hand."""
+        named = model
+        if isinstance(model, nn.Module):
+            named = dict(model.named_parameters(remove_duplicate=False))
         bare = {_unwrapped(name): parameter for name, parameter in named.items()}
         found = []
         for name, mask in self.items():
@@ -277,18 +283,16 @@ class Masks(Mapping):
                 " Write it again with masks.save(path)"
             ) from error
         old = kind == _WITHOUT_CHECKSUM
+        again = "Write it again with masks.save(path)"
         for name, mask in masks.items():
             if mask.dtype != torch.uint8 or (mask > 1).any() or (old and not mask.numel()):
                 raise ValueError(
                     f"{path} is damaged: {name!r} is {mask.dtype} {tuple(mask.shape)} or holds"
-                    " other values than 0 and 1. Write it again with masks.save(path)"
+                    f" other values than 0 and 1. {again}"
                 )
         found = cls({name: mask.bool() for name, mask in masks.items()})
         if not old and metadata["sha256"] != found.digest:
-            raise ValueError(
-                f"{path} is damaged: what it holds does not match its checksum. Write it again"
-                " with masks.save(path)"
-            )
+            raise ValueError(f"{path} is damaged: it does not match its checksum. {again}")
         return found
 
     @classmethod

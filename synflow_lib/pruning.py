@@ -11,9 +11,8 @@ from .batches import Batch
 from .guards import warn
 from .loop import PruningLoop
 from .masks import Masks
-from .record import Record
 from .scores import Method, Scorer
-from .trajectory import Trajectory, kept_at
+from .trajectory import Record, Trajectory, kept_at
 from .workspace import Context
 
 Schedule = Callable[[int, int, float], float]
@@ -64,7 +63,8 @@ def prune(
         `Masks`; ``masks.apply_(model)`` writes the zeros.
 
     Raises:
-        ValueError, TypeError: unfit arguments, scores or data.
+        ValueError, TypeError: unfit arguments, scores or data. A UserWarning names layers where
+            only some of the weights that score zero stay, which is position's choice.
 
     Paper: Algorithm 1, with any score in place of SynFlow's.
 
@@ -93,8 +93,10 @@ def prune(
         return run.by_cuts(kept).keeping(kept)
     densities = _densities(schedule, run.iterations(iterations), 1 / float(compression))
     if scope == "local":
-        return run.local(densities, compression)
-    return run.by_counts([max(kept, round(run.total * d)) for d in densities[:-1]] + [kept])
+        flat = run.local(densities, compression)
+    else:
+        flat = run.by_densities(densities, kept)
+    return run.masks(flat, scope)
 
 
 def trajectory(
@@ -151,18 +153,14 @@ def trajectory(
             raise ValueError("schedule='cut' finds its own number of iterations; leave it out")
         return run.by_cuts(1 if compression is None else kept_at(run.total, compression))
     count = run.iterations(iterations)
-    if compression is None:
-        kept = 1 if count == 1 else len(run.work.names)
-    else:
-        kept = kept_at(run.total, compression)
-    final = 1 / float(compression) if compression else kept / run.total
-    densities = _densities(schedule, count, final)
-    if count == 1 and compression is None:
-        return run.once()
-    counts = [max(kept, round(run.total * d)) for d in densities[:-1]] + [kept]
-    record = Record(run.total, run.work.flat)
-    run.by_counts(counts, record)
-    return record.trajectory(run.layout)
+    if compression is not None:
+        kept, final = kept_at(run.total, compression), 1 / float(compression)
+    else:  # one scoring orders all weights, to the last
+        kept = 0 if count == 1 else len(run.work.names)
+        final = max(kept, 1) / run.total
+    run.record = Record(run.total, run.work.flat)
+    run.by_densities(_densities(schedule, count, final), kept)
+    return run.record.trajectory(run.layout, run.zeros)
 
 
 def _densities(schedule: str | Schedule, iterations: int, final: float) -> list[float]:

@@ -1,13 +1,13 @@
-"""How many weights each layer keeps: uniform, Erdos-Renyi, another mask's; and masks that fit.
+"""What to compare masks with: others with the same weights a layer, and scores turned upside down.
 
-A *quota* says how many weights a layer keeps and not which. Masks of equal quotas differ in the
-weights alone, which tells what a method's choice of weights is worth beyond its choice of
-densities (Frankle et al. 2021, Su et al. 2020).
+A *quota* says how many weights a layer keeps and not which: as many everywhere, Erdos-Renyi's,
+another mask's. Masks of equal quotas differ in the weights alone, which tells what a method's
+choice of weights is worth beyond its choice of densities (Frankle et al. 2021, Su et al. 2020).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -16,7 +16,10 @@ from torch import Tensor, nn
 from .fast.selection import TIES, keep_largest
 from .graph import prunable
 from .masks import Masks
+from .scores import Method, Scorer, Scores, resolve
 from .trajectory import kept_at
+from .values import whole
+from .workspace import Context, Workspace
 
 Quotas = dict[str, int]
 
@@ -39,8 +42,7 @@ def uniform(model: nn.Module, compression: float, **select) -> Quotas:
     >>> uniform(nn.Sequential(nn.Linear(10, 20), nn.Linear(20, 5)), compression=100)
     {'0.weight': 2, '1.weight': 1}
     """
-    found = prunable(model, **select)
-    return _apportion(found, {name: float(p.numel()) for name, p in found.items()}, compression)
+    return _apportion(prunable(model, **select), compression, lambda shape: shape.numel())
 
 
 def erk(model: nn.Module, compression: float, **select) -> Quotas:
@@ -48,18 +50,12 @@ def erk(model: nn.Module, compression: float, **select) -> Quotas:
 
     A layer of shape (out, in, height, width) keeps a multiple of out + in + height + width, at most
     all it has; so small layers are denser than large ones (Evci et al. 2020, arXiv 1911.11134).
-
-    Args:
-        model, compression, select: as in `uniform`.
-
-    Returns:
-        As `uniform`.
+    Arguments, result and errors are those of `uniform`.
 
     >>> erk(nn.Sequential(nn.Linear(10, 20), nn.Linear(20, 5)), compression=5.454545)
     {'0.weight': 30, '1.weight': 25}
     """
-    found = prunable(model, **select)
-    return _apportion(found, {name: float(sum(p.shape)) for name, p in found.items()}, compression)
+    return _apportion(prunable(model, **select), compression, sum)
 
 
 def of(masks: Masks) -> Quotas:
@@ -91,11 +87,11 @@ def by_score(scores: Mapping[str, Tensor], quotas: Mapping[str, int]) -> Masks:
         )
     masks = {}
     for name, score in scores.items():
-        _check(name, quotas[name], score.numel())
+        quota = whole(quotas[name], f"quotas[{name!r}]", 0, score.numel())
         if torch.isnan(score).any():
             raise ValueError(f"the scores of {name!r} hold NaN; check the weights and the data")
         within = TIES if score.dtype == torch.float64 else 0.0
-        flat = keep_largest(score.flatten(), int(quotas[name]), within=within)
+        flat = keep_largest(score.flatten(), quota, within=within)
         masks[name] = flat.view(score.shape)
     return Masks(masks)
 
@@ -121,28 +117,20 @@ def random(model: nn.Module, quotas: Mapping[str, int], generator: torch.Generat
         raise ValueError(f"quotas for {unknown}, which the model does not have")
     first = {}
     for name, quota in quotas.items():
-        _check(name, quota, shapes[name].numel())
-        flat = torch.arange(shapes[name].numel()) < quota
+        size = shapes[name].numel()
+        flat = torch.arange(size) < whole(quota, f"quotas[{name!r}]", 0, size)
         first[name] = flat.view(shapes[name])
     return Masks(first).shuffled(generator)
 
 
-def _check(name: str, quota: int, size: int) -> None:
-    whole = isinstance(quota, (int, np.integer)) and not isinstance(quota, bool)
-    if not whole or not 0 <= quota <= size:
-        raise ValueError(
-            f"the quota of {name!r} is {quota!r}; expected a whole number from 0 to {size}"
-        )
-
-
 def _apportion(
-    found: Mapping[str, nn.Parameter], shares: Mapping[str, float], compression: float
+    found: Mapping[str, nn.Parameter], compression: float, share_of: Callable[[torch.Size], int]
 ) -> Quotas:
-    """Whole numbers as near to multiples of ``shares`` as layer sizes and the exact sum allow."""
+    """Whole numbers as near to multiples of shares as layer sizes and the exact sum allow."""
     size = np.array([p.numel() for p in found.values()], dtype=np.int64)
+    share = np.array([float(share_of(p.shape)) for p in found.values()])
     kept = kept_at(int(size.sum()), compression)
     least = np.full(len(size), int(kept >= len(size)))
-    share = np.array([shares[name] for name in found])
     # The factor at which the layers, each within its bounds, would keep `kept` in all: it only
     # rises with the factor, so halving finds it.
     low, high = 0.0, float((size / share).max())
@@ -158,3 +146,68 @@ def _apportion(
         order = np.argsort(-step * (ideal - counts), kind="stable")
         counts[order[room[order]][: abs(missing)]] += step
     return {name: int(count) for name, count in zip(found, counts, strict=True)}
+
+
+class Inverted(Method):
+    """Minus the scores of ``inner``; below all of them for weights that are zero already."""
+
+    inner: type[Method]
+
+    def __init__(self, work: Workspace, context: Context) -> None:
+        super().__init__(work, context)
+        self.method = type(self).inner(work, context)
+
+    def flat(self) -> Tensor:
+        return self._inverted(self.method.flat())
+
+    def scores(self) -> Scores:
+        found = self.method.scores()
+        flat = self._inverted(self.work.flatten(found))
+        return Scores(self.work.views(flat), log2_scale=getattr(found, "log2_scale", 0))
+
+    def _inverted(self, flat: Tensor) -> Tensor:
+        pruned = self.work.flat == 0
+        flat = -flat
+        if pruned.any():
+            worst = flat.amin()
+            # Strictly below the others, for scores of any size.
+            below = worst - worst.abs() / 8 - 1e-30
+            flat = flat.masked_fill(pruned, below.clamp(min=torch.finfo(flat.dtype).min))
+        return flat
+
+
+def inverted(method: str | Scorer | type[Method]) -> type[Method]:
+    """The method that keeps what another method would prune first, and prunes what it would keep.
+
+    Scored again and again, as SynFlow is, the order of those that are left is reversed each time;
+    a weight that is zero, such as one pruned before, scores lowest and never returns.
+
+    Args:
+        method: a name, a function ``(model, batch) -> scores`` or a method class, as in `score`.
+
+    Returns:
+        A method for `score`, `prune` and `register`, with the data, the mode and the number of
+        iterations of the original. Its scores are negative: Theorem 3, ``schedule="cut"``, has
+        nothing to say about them.
+
+    Raises:
+        TypeError, ValueError: no such method.
+
+    Paper: the inversion test of Frankle et al. 2021, arXiv 2009.08576.
+
+    >>> from synflow_lib.pruning import prune
+    >>> layer = torch.nn.Linear(3, 1)
+    >>> _ = layer.weight.data.copy_(torch.tensor([[3.0, 1.0, 2.0]]))
+    >>> prune(layer, inverted("magnitude"), 3)["weight"]
+    tensor([[False,  True, False]])
+    """
+    inner = resolve(method)
+    return type(
+        f"Inverted{inner.__name__}",
+        (Inverted,),
+        {
+            "inner": inner, "needs_data": inner.needs_data, "iterations": inner.iterations,
+            "mode": inner.mode, "draws": inner.draws,
+            "__doc__": f"{inner.__name__}, its order reversed.",
+        },
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""One nested family of masks: every weight's place in the order of removal."""
+"""One nested family of masks: every weight's place in the order of removal, and its record."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .fast.pieces import fixed_order, in_pieces
-from .fast.selection import count_above, keep_largest, tied
+from .fast.compact import Take
+from .fast.pieces import fixed_order, in_pieces, spans
+from .fast.selection import arrays, count_above, keep_largest, tied, total
+from .guards import ZeroScores
 from .masks import Masks
+from .values import is_bool
 
 SURVIVED = torch.iinfo(torch.int32).max
 COLUMNS = ["iteration", "kept", "compression", "prune_size", "cut_size", "ratio"]
@@ -28,7 +31,7 @@ def kept_at(total: int, compression: float) -> int:
     >>> kept_at(1000, 300)
     3
     """
-    if isinstance(compression, bool) or str(getattr(compression, "dtype", "")).endswith("bool"):
+    if is_bool(compression):
         raise ValueError(f"compression={compression!r} is a bool; expected a number from 1 to N")
     try:
         value = float(compression)
@@ -53,6 +56,7 @@ class Trajectory:
         iteration: int32 (N,), the iteration that removed a weight, from 1; `SURVIVED` if none.
         score: (N,), its score at that time, which orders the weights within one iteration.
         within: relative distance up to which scores tie (see `synflow_lib.fast.selection`).
+        zeros: which weights scored zero at first; masks that keep some and prune others warn.
     """
 
     layout: dict[str, torch.Size]
@@ -61,33 +65,7 @@ class Trajectory:
     counts: list[int]
     history: pd.DataFrame = field(repr=False)
     within: float = 0.0
-
-    @classmethod
-    def ranked(
-        cls,
-        layout: dict[str, torch.Size],
-        score: Tensor,
-        cut: float = float("nan"),
-        within: float = 0.0,
-        start: Tensor | None = None,
-    ) -> Trajectory:
-        """What a single scoring makes: one iteration that removes everything, in its order.
-
-        Args:
-            cut: the score of the smallest cut, where it is known.
-            start: bool (N,); what it does not mark goes in an iteration before.
-        """
-        total, size = score.numel(), float(score.sum(dtype=torch.float64))
-        iteration = torch.ones((), dtype=torch.int32, device=score.device).expand(total)
-        rows, counts = [], [total]
-        if start is not None and not bool(start.all()):
-            iteration = iteration + start
-            counts.append(int(start.sum()))
-            rows.append((1, counts[-1], total / counts[-1], 0.0, float("nan"), float("nan")))
-        ratio = size / cut if cut else float("nan")
-        rows.append((len(counts), 0, float(total), size, cut, ratio))
-        history = pd.DataFrame(rows, columns=COLUMNS)
-        return cls(layout, iteration, score, [*counts, 0], history, within)
+    zeros: ZeroScores | None = field(default=None, repr=False)
 
     @property
     def total(self) -> int:
@@ -113,8 +91,8 @@ class Trajectory:
             )
         return self.keeping(kept)
 
-    def keeping(self, kept: int) -> Masks:
-        """The masks that keep exactly ``kept`` weights."""
+    def keeping(self, kept: int, *, quiet: bool = False) -> Masks:
+        """The masks that keep exactly ``kept`` weights; ``quiet`` leaves warnings out."""
         number = next((t for t, count in enumerate(self.counts) if count <= kept), None)
         if number is None or kept > self.total:
             raise ValueError(
@@ -123,17 +101,16 @@ class Trajectory:
                 f" {self.max_compression:.6g}"
             )
         if number == 0:
-            return self.masks(torch.ones_like(self.iteration, dtype=torch.bool))
-        left = kept - self.counts[number]
-        flat = keep_largest(self.scores_of(number), left, within=self.within)
-        if self.counts[number]:
-            flat |= self.iteration > number
-        return self.masks(flat)
-
-    def masks(self, flat: Tensor) -> Masks:
-        parts = flat.split([shape.numel() for shape in self.layout.values()])
-        shapes = self.layout.items()
-        return Masks({n: p.view(s).clone() for (n, s), p in zip(shapes, parts, strict=True)})
+            flat = torch.ones_like(self.iteration, dtype=torch.bool)
+        else:
+            left = kept - self.counts[number]
+            flat = keep_largest(self.scores_of(number), left, within=self.within)
+            if self.counts[number]:
+                flat |= self.iteration > number
+        masks = Masks.cut(flat, self.layout)
+        if self.zeros and not quiet:
+            self.zeros.warn(masks)
+        return masks
 
     def scores_of(self, number: int) -> Tensor:
         """The scores (N,) of what one iteration removed, minus infinity elsewhere."""
@@ -167,21 +144,16 @@ class Trajectory:
 
         return in_pieces(top, [slice(a, b) for a, b in zip([0, *ends], ends, strict=False)])
 
-    def _first(self, layer: slice, number: int, bound: float) -> int:
-        """The first flat place in a layer that one iteration removed at ``bound`` or above."""
-        able = (self.score[layer] >= bound) & (self.iteration[layer] == number)
+    def _last(self, number: int, top: float, layer: slice) -> int:
+        """The flat place of the last weight of a layer: the first that ties with its ``top``."""
+        if number != SURVIVED:
+            top, _ = tied(self.scores_of(number), top, self.within)
+        able = (self.score[layer] >= top) & (self.iteration[layer] == number)
         return layer.start + int(able.byte().argmax())
 
     def lasts(self) -> list[int]:
         """The flat place of the last weight of each layer, in forward order."""
-
-        def bound(number: int, top: float) -> float:
-            survived = number == SURVIVED
-            return top if survived else tied(self.scores_of(number), top, self.within)[0]
-
-        return [
-            self._first(layer, number, bound(number, top)) for number, top, layer in self._tops()
-        ]
+        return [self._last(*found) for found in self._tops()]
 
     def last_of_each_layer(self) -> int:
         """The smallest number of kept weights at which no layer is empty yet, counted exactly.
@@ -194,7 +166,83 @@ class Trajectory:
             number, least = min((number, top) for number, top, _ in tops)
             if number == SURVIVED:
                 return self.counts[-1]
-            low, high = tied(self.scores_of(number), least, self.within)
+            _, high = tied(self.scores_of(number), least, self.within)
             # Of layers that end with equal scores, the one that lies furthest back ends first.
-            last = [layer for n, top, layer in tops if n == number and top <= high][-1]
-            return self.rank(self._first(last, number, low))
+            first = [each for each in tops if each[0] == number and each[1] <= high][-1]
+            return self.rank(self._last(*first))
+
+
+class Record:
+    """What a pruning loop writes down on its way: which iteration removed what, at which score.
+
+    Attributes:
+        iteration: int32, how many iterations each weight survived so far.
+        score: what each weight scored when it went; zero before.
+        cut: the score of the smallest cut in the iteration to be added.
+
+    Both tensors are laid out like the loop's scores. Adding up over all of them is several times
+    faster than writing to the places of what went, among millions.
+    """
+
+    def __init__(self, total: int, like: Tensor) -> None:
+        self.total, self.cut, self.within = total, math.nan, 0.0
+        with torch.inference_mode(False):  # they are written to later, outside of it
+            self.iteration = torch.zeros_like(like, dtype=torch.int32)
+            self.score = torch.zeros_like(like)
+        self.counts: list[int] = [total]
+        self.rows: list[tuple] = []
+        # Once the loop has left dead units out: the tensors of all N weights, and which of the N
+        # each of those that the loop still has is.
+        self.of_all: tuple[Tensor, Tensor] | None = None
+        self.origin: Tensor | None = None
+
+    def add(self, scores: Tensor, alive: Tensor, stay: Tensor, kept: int) -> None:
+        """One iteration: of what was ``alive`` the ``kept`` that ``stay`` marks are left."""
+        exact = torch.promote_types(self.score.dtype, scores.dtype)
+        with torch.inference_mode(False):
+            self.score = self.score.to(exact)  # a scorer of the user's may be more precise
+        score, alive, stay, iteration, gone_at = arrays(
+            scores.to(exact), alive, stay, self.iteration, self.score
+        )
+
+        def one(piece: slice) -> float:
+            iteration[piece] += stay[piece]
+            gone = score[piece] * (alive[piece] ^ stay[piece])
+            gone_at[piece] += gone
+            return total(gone)
+
+        size = sum(in_pieces(one, spans(len(score))))
+        ratio = size / self.cut if self.cut else math.nan  # nothing flows any more
+        self.counts.append(kept)
+        row = (len(self.rows) + 1, kept, self.total / max(kept, 1), size, self.cut, ratio)
+        self.rows.append(row)
+
+    def move(self, take: Take, origin: Tensor) -> None:
+        """Follow the loop to the fewer weights of ``origin``, which ``take`` picks."""
+        self.of_all, self.origin = self._of_all(), origin
+        self.iteration, self.score = take(self.iteration), take(self.score)
+
+    def _of_all(self) -> tuple[Tensor, Tensor]:
+        """Iterations and scores of all N weights."""
+        if self.of_all is None:
+            return self.iteration, self.score
+        iteration, score = self.of_all
+
+        def one(piece: slice) -> None:
+            where = self.origin[piece].long()
+            iteration.index_copy_(0, where, self.iteration[piece])
+            score.index_copy_(0, where, self.score[piece])
+
+        in_pieces(one, spans(self.origin.numel()))
+        return iteration, score
+
+    def trajectory(
+        self, layout: dict[str, torch.Size], zeros: ZeroScores | None = None
+    ) -> Trajectory:
+        """All of it, once the loop has ended."""
+        iteration, score = self._of_all()
+        left = iteration == len(self.rows)
+        iteration.add_(1).masked_fill_(left, SURVIVED)
+        score.masked_fill_(left, torch.inf)
+        history = pd.DataFrame(self.rows, columns=COLUMNS)
+        return Trajectory(layout, iteration, score, self.counts, history, self.within, zeros)

@@ -8,8 +8,13 @@ import numbers
 import operator
 
 
+def is_bool(value: object) -> bool:
+    """Whether ``value`` is a bool of Python, numpy or torch, which would pass as 0 or 1."""
+    return isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool")
+
+
 def whole(value: object, name: str, least: float = -math.inf, most: float = math.inf) -> int:
-    """``value`` as an int.
+    """``value``, of Python, numpy or torch, as an int.
 
     Raises:
         ValueError: no whole number from ``least`` to ``most``; the message starts with ``name``.
@@ -21,7 +26,7 @@ def whole(value: object, name: str, least: float = -math.inf, most: float = math
     span = "" if least == -math.inf else f" from {least}"
     span += "" if most == math.inf else f" to {most}"
     try:  # 3 and numpy's 3, but neither 3.0 nor True
-        found = None if isinstance(value, bool) else operator.index(value)
+        found = None if is_bool(value) else operator.index(value)
     except TypeError:
         found = None
     if found is None or not least <= found <= most:
@@ -40,7 +45,7 @@ def real(value: object, name: str) -> float:
     (0.5, 1.0)
     """
     found = math.nan
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+    if isinstance(value, numbers.Real) and not is_bool(value):
         with contextlib.suppress(OverflowError):
             found = float(value) + 0.0
     if not math.isfinite(found):

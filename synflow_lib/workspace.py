@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import operator
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 from .batches import Batch
 from .graph import name_left_out, prunable, working_copy, working_type
 from .randomness import own_random_numbers
+from .values import whole
 
 
 class Workspace:
@@ -92,19 +91,7 @@ class Context:
             raise ValueError(
                 f"dtype={self.dtype!r}; expected torch.float32, torch.float64 or None (float64)"
             )
-        self.seed = whole_number("seed", self.seed)
-
-
-def whole_number(name: str, value: SupportsIndex, least: int | None = None) -> int:
-    """``value``, of Python, numpy or torch, as an int; ValueError if it is none from ``least``."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool) or (least is not None and number < least):
-        more = "" if least is None else f" from {least}"
-        raise ValueError(f"{name}={value!r}; expected a whole number{more}")
-    return number
+        self.seed = whole(self.seed, "seed")
 
 
 @contextlib.contextmanager

@@ -4,6 +4,8 @@ import contextlib
 import functools
 import math
 import random
+import re
+import warnings
 
 import numpy as np
 import pytest
@@ -35,8 +37,8 @@ from torch.nn.utils import prune as torch_prune
 
 import synflow_lib as sf
 from synflow_lib import loop, pruning
-from synflow_lib.record import Record
 from synflow_lib.synflow import SynFlow
+from synflow_lib.trajectory import Record
 
 METHODS = ("random", "magnitude", "snip", "grasp", "synflow", "signed_snip")
 
@@ -801,9 +803,12 @@ def test_numbers_of_numpy_and_torch(kind):
     net = mlp(4, 5, 3)
     expected = sf.prune(net, "random", 4, iterations=3, seed=3)
     assert sf.prune(net, "random", kind(4), iterations=kind(3), seed=kind(3)) == expected
-    for bad in (3.5, True, "3", None):
+    for bad in (3.5, True, np.True_, torch.tensor(True), "3", None):
         with pytest.raises(ValueError, match="whole number"):
             sf.prune(net, "random", 4, iterations=2, seed=bad)
+        if bad is not None:
+            with pytest.raises(ValueError, match="iterations=.* expected a whole number from 1"):
+                sf.prune(net, "random", 4, iterations=bad)
 
 
 def test_more_iterations_than_sixteen_bits_count():
@@ -850,3 +855,91 @@ def test_a_bool_is_no_compression(flag):
     ):
         with pytest.raises(ValueError, match="compression=.*is a bool"):
             call()
+
+
+# ------------------------------------------------------------------------------ zero scores
+
+
+def only_first_rows(model, batch):
+    """Scores of which those of the first two outputs of each layer are not zero."""
+    return {
+        name: weight.detach().abs() * (torch.arange(len(weight))[:, None] < 2)
+        for name, weight in sf.prunable(model).items()
+    }
+
+
+def zero_warnings(call):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    return [str(c.message) for c in caught]
+
+
+def test_zero_scores_of_which_position_keeps_some_are_named_by_local_scope():
+    net = mlp(5, 4, 6)  # 10 of 20 and 8 of 24 weights score
+    expect = r"only_first_rows: (\d+) weights that stay in (.*) scored zero.*first positions stay"
+    for compression, found in ((1, []), (1.5, [(11, "0, 1")]), (2.2, [(3, "1")]), (4, [])):
+        said = zero_warnings(lambda c=compression: sf.prune(net, only_first_rows, c, scope="local"))
+        kept = {"0": max(0, round(20 / compression) - 10), "1": max(0, round(24 / compression) - 8)}
+        assert len(said) == len(found)
+        for (number, layers), text in zip(found, said, strict=True):
+            names = [f"{layer}.weight" for layer in layers.split(", ")]
+            assert re.match(expect, text).groups() == (str(number), str(names))
+            assert number == sum(kept.values())
+
+
+def test_zero_scores_of_which_position_keeps_some_are_named_on_a_trajectory():
+    net = mlp(5, 4, 6)  # 18 of 44 weights score
+    path = sf.trajectory(net, only_first_rows)
+    several = sf.trajectory(net, only_first_rows, iterations=3, compression=4)
+    for kept, found in ((44, 0), (30, 1), (19, 1), (18, 0), (11, 0)):
+        for call in (
+            lambda k=kept: path.at(44 / k),
+            lambda k=kept: path.keeping(k),
+            lambda k=kept: several.keeping(k),
+            lambda k=kept: sf.prune(net, only_first_rows, 44 / k),
+            lambda k=kept: sf.prune(net, only_first_rows, 44 / k, iterations=3),
+        ):
+            said = zero_warnings(call)
+            assert len(said) == found, (kept, said)
+            assert all(f": {kept - 18} weights that stay in ['0.weight'" in s for s in said)
+    assert not zero_warnings(lambda: path.keeping(30, quiet=True))
+    assert not zero_warnings(lambda: sf.critical_compression(net, only_first_rows, "path"))
+
+
+def test_the_cut_schedule_names_zero_scores_once_and_at_the_callers_line():
+    net = mlp(6, 8, 4)
+    with torch.no_grad():
+        net[0].weight[3:].zero_()  # pruned before; what they feed scores zero
+    count = sum(int((p != 0).sum()) for p in net.parameters())
+    with pytest.warns(UserWarning, match=r"SynFlow: 4 weights that stay in \['1.weight'\]") as said:
+        masks = sf.prune(net, "synflow", 80 / (count - 16), schedule="cut")
+    assert masks.kept == count - 16 and len(said) == 1 and said[0].filename == __file__
+
+
+def test_zero_up_to_rounding_counts_for_scores_on_data_only():
+    """An input that is always zero, and one so small that its scores are rounding."""
+    net = mlp(6, 8, 4)
+    x, y = images(net, 10)
+    x[:, 0], x[:, 3] = 0.0, 1e-18
+    for method in ("snip", "grasp"):
+        said = zero_warnings(lambda m=method: sf.prune(net, m, 1.25, (x, y), scope="local"))
+        assert len(said) == 1 and "0.weight" in said[0], said
+
+    def tiny(model, batch):  # a function's own scores are what they are
+        return {n: torch.where(p > 0, 1.0, 1e-18) for n, p in sf.prunable(model).items()}
+
+    assert not zero_warnings(lambda: sf.prune(net, tiny, 1.25, scope="local"))
+
+
+def test_zero_scores_are_not_named_twice():
+    """A layer that starts at zero, one that scores nothing, and weights pruned before."""
+    net = mlp(4, 5, 3)
+    nn.init.zeros_(net[-1].weight)
+    said = zero_warnings(lambda: sf.prune(net, "synflow", 1.5))
+    assert len(said) == 2 and not any("scored zero" in text for text in said)
+    net = mlp(8, 16, 4)
+    sf.prune(net, "random", 1.5).apply_(net)
+    for scope in ("global", "local"):
+        said = zero_warnings(lambda s=scope: sf.prune(net, "magnitude", 1.2, scope=s))
+        assert len(said) == 1 and "are to stay" in said[0]

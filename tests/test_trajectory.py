@@ -113,7 +113,8 @@ def test_the_rank_of_a_weight_is_the_first_mask_that_keeps_it(data):
         data.draw(st.sampled_from([0.0, 1e-12])),
     )
     if data.draw(st.booleans()):
-        path = Trajectory.ranked(layout, score, within=within)
+        once = torch.ones(total, dtype=torch.int32)
+        path = Trajectory(layout, once, score, [total, 0], pd.DataFrame(), within)
     else:  # several iterations, some weights surviving all of them
         iteration = data.draw(st.lists(st.integers(1, 3), min_size=total, max_size=total))
         iteration = torch.tensor(iteration).sort().values

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from synflow_lib.data.arguments import whole_number
 from synflow_lib.data.tensors import (
     channel_statistics,
     random_crops,
@@ -20,6 +19,7 @@ from synflow_lib.data.tensors import (
     shuffled_ranks,
     stratified_order,
 )
+from synflow_lib.values import whole
 
 __all__ = ["DataError", "Dataset"]
 
@@ -78,8 +78,8 @@ class Dataset:
         def keep(name: str, value: object) -> None:
             object.__setattr__(self, name, value)
 
-        keep("num_classes", whole_number("num_classes", self.num_classes))
-        keep("padding", whole_number("padding", self.padding, low=0))
+        keep("num_classes", whole(self.num_classes, "num_classes", 1))
+        keep("padding", whole(self.padding, "padding", 0))
         if not isinstance(self.flip, (bool, np.bool_)):
             raise DataError(f"{self.name}: flip is {self.flip!r}; expected True or False.")
         keep("flip", bool(self.flip))
@@ -284,7 +284,7 @@ class Dataset:
         [200, 159]
         """
         x, y = self._split(split)
-        batch_size = whole_number("batch_size", batch_size)
+        batch_size = whole(batch_size, "batch_size", 1)
         if augment and generator is None:
             raise ValueError("augment=True needs a generator: pass torch.Generator().")
         return self._batches(x, y, batch_size, generator, augment, drop_last)
@@ -325,7 +325,7 @@ class Dataset:
         >>> tuple(x.shape), y[:12].tolist()
         ((100, 1, 8, 8), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1])
         """
-        per_class = whole_number("per_class", per_class)
+        per_class = whole(per_class, "per_class", 1)
         order, rank = shuffled_ranks(self.train_y, seed)
         labels = self.train_y.cpu()[order]
         counts = torch.bincount(labels).tolist()
@@ -365,7 +365,7 @@ class Dataset:
             x, y = self._split(split)
             if count is None:
                 continue
-            count = whole_number(f"n_{split}", count, 1, len(y), optional=True)
+            count = whole(count, f"n_{split}", 1, len(y))
             chosen = stratified_order(y, seed)[:count].to(y.device)
             kept |= {f"{split}_x": x[chosen], f"{split}_y": y[chosen]}
         return dataclasses.replace(self, **kept)
@@ -385,8 +385,8 @@ class Dataset:
         (3, 32, 32)
         """
         old, height, width = self.input_shape
-        size = whole_number("size", size, optional=True)
-        channels = whole_number("channels", channels, optional=True)
+        size = size if size is None else whole(size, "size", 1)
+        channels = channels if channels is None else whole(channels, "channels", 1)
         new = old if channels is None else channels
         if new != old and 1 not in (old, new):
             raise ValueError(f"channels is {new}; expected {old} (as they are) or 1 (grey).")

@@ -24,11 +24,11 @@ import torch
 from torch import Tensor
 
 from synflow_lib import env
-from synflow_lib.data.arguments import whole_number
 from synflow_lib.data.cache import read_tensors, write_tensors
 from synflow_lib.data.dataset import DataError, Dataset
 from synflow_lib.data.pictures import picture_suffixes, read_picture, readable_name
 from synflow_lib.data.tensors import channel_statistics
+from synflow_lib.values import whole
 
 __all__ = ["image_folder"]
 
@@ -81,9 +81,9 @@ def image_folder(
         photos = image_folder("photos", size=32)      # decodes, writes .photos-….safetensors
         photos = image_folder("photos", size=32)      # reads that file
     """
-    if whole_number("channels", channels) not in (1, 3):
+    if whole(channels, "channels") not in (1, 3):
         raise ValueError(f"channels is {channels!r}; expected 3 (RGB) or 1 (grey).")
-    size, channels = whole_number("size", size, optional=True), int(channels)
+    size, channels = size if size is None else whole(size, "size", 1), int(channels)
     path = Path(path).expanduser().absolute()
     train, skipped = _listing(path / "train")
     test, skipped_too = _listing(path / "test")

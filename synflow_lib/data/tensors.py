@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from synflow_lib.data.arguments import whole_number
+from synflow_lib.values import whole
 
 __all__ = ["channel_statistics", "random_crops", "resize", "shuffled_ranks", "stratified_order"]
 
@@ -141,7 +141,7 @@ def shuffled_ranks(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     >>> rank.sort().values.tolist()
     [0, 0, 1, 2]
     """
-    seed = whole_number("seed", seed, -(2**63), 2**64 - 1)
+    seed = whole(seed, "seed", -(2**63), 2**64 - 1)
     labels = labels.cpu()
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     shuffled = labels[order]

@@ -29,6 +29,7 @@ from ..scores import METHODS, Custom, Method
 from ..training.iterative import imp, imp_many
 from ..training.recipes import Recipe
 from ..training.train import Training, train, train_many
+from ..values import whole
 from .fingerprints import of_code, of_network
 
 Make = Callable[[Dataset, int], nn.Module]
@@ -96,7 +97,7 @@ class Run:
         least = {"seed": -math.inf, "per_class": 1, "iterations": 1, "rewind": 0}
         for name, value in ((name, getattr(self, name)) for name in least):
             if value is not None or name in ("seed", "per_class"):
-                object.__setattr__(self, name, _whole(name, value, least[name]))
+                object.__setattr__(self, name, whole(value, f"run: {name}", least[name]))
         number = isinstance(self.compression, numbers.Real) and not isinstance(
             self.compression, (bool, np.bool_)
         )
@@ -202,14 +203,6 @@ def _plain(option: object) -> object:
     """Numpy's numbers and arrays as Python's, lists as tuples."""
     option = option.tolist() if isinstance(option, (np.generic, np.ndarray)) else option
     return tuple(map(_plain, option)) if isinstance(option, (list, tuple)) else option
-
-
-def _whole(name: str, value: object, least: float) -> int:
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not whole or value < least:
-        span = f" from {least}" if least > -math.inf else ""
-        raise ValueError(f"run: {name}={value!r}; expected a whole number{span}")
-    return int(value)
 
 
 def network_fingerprint(

@@ -15,7 +15,6 @@ from torch import nn
 from ... import env, quotas
 from ...collapse import PathProbe
 from ...data import Dataset
-from ...inversion import inverted
 from ...masks import Masks
 from ...pruning import prune, trajectory
 from ...scores import score
@@ -172,9 +171,13 @@ def _trials(settings: Checks, data: Dataset, seed: int) -> Iterator[Trial]:
         yield Trial("synflow", alpha, seed, found, seed, runs["synflow", round(alpha, 3)])
     for alpha in settings.few:
         c = 10.0**alpha
-        yield Trial("synflow inverted", alpha, seed, prune(net, inverted("synflow"), c), seed)
+        yield Trial(
+            "synflow inverted", alpha, seed, prune(net, quotas.inverted("synflow"), c), seed
+        )
         for method in _OTHERS:
-            found, upside = (prune(net, m, c, batch, seed=seed) for m in (method, inverted(method)))
+            found, upside = (
+                prune(net, m, c, batch, seed=seed) for m in (method, quotas.inverted(method))
+            )
             yield Trial(method, alpha, seed, found, seed, runs[method, round(alpha, 3)])
             yield Trial(f"{method} shuffled", alpha, seed, found.shuffled(generator), seed)
             yield Trial(f"{method} reinitialized", alpha, seed, found, new)
