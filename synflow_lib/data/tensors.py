@@ -20,16 +20,11 @@ CHUNK = 1024
 def random_crops(x: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
     """Each image cropped at random out of a border of zeros, and mirrored with probability 1/2.
 
-    One gather for the whole batch, on its device.
-
     Args:
-        x: images, [n, channels, height, width], any dtype.
+        x: images, [n, channels, height, width], any dtype; the result has both as well.
         padding: pixels of the border; 0 is no crop.
         flip: whether to mirror.
         generator: source of randomness. One on the CPU gives the same crops on every device.
-
-    Returns:
-        Images of the shape and dtype of `x`.
 
     >>> x = torch.ones(2, 3, 8, 8, dtype=torch.uint8)
     >>> random_crops(x, 4, True, torch.Generator().manual_seed(0)).shape
@@ -82,11 +77,9 @@ def resize(x: Tensor, shape: tuple[int, int], channels: int) -> Tensor:
 def channel_statistics(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, in units of the full range [0, 1].
 
-    From histograms of the 256 values with exact sums, so the same on every processor and on any
-    number of threads. A channel that is constant gets a standard deviation of 1.
-
-    Args:
-        x: images, uint8, [n, channels, height, width].
+    `x` are images, uint8, [n, channels, height, width]. From histograms of the 256 values with
+    exact sums, so the same on every processor and on any number of threads. A channel that is
+    constant gets a standard deviation of 1.
 
     >>> x = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1)
     >>> channel_statistics(x)
@@ -109,12 +102,7 @@ def channel_statistics(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]
 def stratified_order(labels: Tensor, seed: int) -> Tensor:
     """A random order of the examples, every beginning of which has the classes in proportion.
 
-    Args:
-        labels: int64, [n], from 0.
-        seed: fixes the order.
-
-    Returns:
-        Positions, int64, [n], on the CPU.
+    Returns positions, int64, [n], on the CPU; for `labels` and `seed` see `shuffled_ranks`.
 
     >>> labels = torch.tensor([0, 0, 0, 0, 1, 1])
     >>> labels[stratified_order(labels, seed=0)][:3].sort().values.tolist()
