@@ -197,7 +197,6 @@ def import_torchvision(module: str = "torchvision") -> ModuleType:
     'CIFAR10'
     """
     try:
-        importlib.import_module("torchvision")
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name != "torchvision":
@@ -209,7 +208,7 @@ def import_torchvision(module: str = "torchvision") -> ModuleType:
     except RuntimeError as error:
         if "operator torchvision::" not in str(error):
             raise
-    for name in [m for m in sys.modules if m == "torchvision" or m.startswith("torchvision.")]:
+    for name in [m for m in sys.modules if m.split(".")[0] == "torchvision"]:
         del sys.modules[name]  # the halves that the failed import left behind
     for operator in ("nms", "qnms"):
         if not hasattr(torch.ops.torchvision, operator):
