@@ -197,6 +197,7 @@ def import_torchvision(module: str = "torchvision") -> ModuleType:
     'CIFAR10'
     """
     try:
+        importlib.import_module("torchvision")
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name != "torchvision":
