@@ -17,8 +17,12 @@ from synflow_lib.data.sources import (
 from synflow_lib.data.tiny import tiny_imagenet
 
 _DATA_SETS = {
-    **{"digits": digits, "mnist": mnist, "fashion_mnist": fashion_mnist, "cifar10": cifar10},
-    **{"cifar100": cifar100, "tiny_imagenet": tiny_imagenet},
+    "digits": digits,
+    "mnist": mnist,
+    "fashion_mnist": fashion_mnist,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "tiny_imagenet": tiny_imagenet,
 }
 NAMES = tuple(_DATA_SETS)
 

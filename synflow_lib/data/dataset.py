@@ -24,17 +24,11 @@ from synflow_lib.data.tensors import (
 
 __all__ = ["DataError", "Dataset"]
 
-INTEGERS = (
-    *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
-    *(torch.uint16, torch.uint32, torch.uint64),
-)
+FLOAT32 = torch.finfo(torch.float32)
 # What a mean and a std may be. The images are normalized in float32, which must not round to 0.
 LIMITS = {
     "mean": (0, 1, "from 0 to 1"),
-    "std": (
-        *(torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max),
-        "finite and std above 0",
-    ),
+    "std": (FLOAT32.tiny, FLOAT32.max, "finite and std above 0"),
 }
 TENSORS = ("train_x", "train_y", "test_x", "test_y")
 
@@ -99,8 +93,7 @@ class Dataset:
             raise self._wrong(f"training images are {train} and test images {test}", "one shape")
         devices = sorted({str(getattr(self, name).device) for name in TENSORS})
         if len(devices) > 1:
-            found = f"images and labels lie on {', '.join(devices)}"
-            raise self._wrong(found, "one device for all")
+            raise self._wrong(f"the tensors lie on {', '.join(devices)}", "one device for all")
         for name in ("mean", "std"):  # tuples, so that they can be keys of a cache
             keep(name, self._statistic(name))
         keep("classes", self._class_names())
@@ -117,7 +110,8 @@ class Dataset:
         if x.dtype != torch.uint8 or x.dim() != 4 or 0 in x.shape[1:]:
             found = f"{split} images are {x.dtype} {tuple(x.shape)}"
             raise self._wrong(found, "uint8, 4-d: [n, channels, height, width]")
-        if y.dtype not in INTEGERS or y.shape != x.shape[:1]:
+        no_integers = y.is_floating_point() or y.is_complex() or y.dtype == torch.bool
+        if no_integers or y.shape != x.shape[:1]:
             found = f"{split} labels are {y.dtype} {tuple(y.shape)}"
             raise self._wrong(found, f"int64 [{len(x)}]")
         if len(y) == 0:

@@ -21,8 +21,16 @@ from synflow_lib.models.resnet import (
 )
 
 _NETWORKS = {
-    **{"fc": fc, "conv": conv, "vgg11": vgg11, "vgg13": vgg13, "vgg16": vgg16, "vgg19": vgg19},
-    **{"resnet20": resnet20, "resnet110": resnet110, "resnet18": resnet18, "resnet50": resnet50},
+    "fc": fc,
+    "conv": conv,
+    "vgg11": vgg11,
+    "vgg13": vgg13,
+    "vgg16": vgg16,
+    "vgg19": vgg19,
+    "resnet20": resnet20,
+    "resnet110": resnet110,
+    "resnet18": resnet18,
+    "resnet50": resnet50,
     "wide_resnet18": wide_resnet18,
     "wide_resnet18_as_published": wide_resnet18_as_published,
 }

@@ -74,13 +74,7 @@ def conv(
         input_shape: (channels, height, width) of one image.
         depth: prunable layers, the classifier included, at least 2; L = depth.
         width: channels of each convolution.
-        num_classes, batch_norm, seed: as in `fc`.
-
-    Returns:
-        A `nn.Sequential` that maps [n, *input_shape] to logits [n, num_classes].
-
-    Raises:
-        ValueError: a size that is not a positive integer.
+        num_classes, batch_norm, seed: as in `fc`, also what is returned and raised.
 
     >>> model = conv(seed=0)
     >>> sum(p.numel() for p in model.parameters() if p.dim() > 1)
