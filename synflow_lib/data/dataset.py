@@ -272,18 +272,19 @@ class Dataset:
         batch_size = whole_number("batch_size", batch_size)
         if augment and generator is None:
             raise ValueError("augment=True needs a generator: pass torch.Generator().")
-        if generator is None:
-            order = torch.arange(len(y), device=y.device)
-        else:
+        order = None
+        if generator is not None:
             order = torch.randperm(len(y), generator=generator, device=generator.device)
             order = order.to(y.device)
         stop = len(y) - len(y) % batch_size if drop_last else len(y)
 
         def one_pass() -> Iterator[tuple[Tensor, Tensor]]:
             for start in range(0, stop, batch_size):
-                chosen = order[start : min(start + batch_size, stop)]
+                chosen = slice(start, min(start + batch_size, stop))
+                if order is not None:
+                    chosen = order[chosen]
                 images = self.augment(x[chosen], generator) if augment else x[chosen]
-                yield self.normalize(images), y[chosen]
+                yield self.normalize(images), y[chosen].clone()  # a slice is no copy
 
         return one_pass()  # `batches` itself is no generator function: errors come at the call
 
