@@ -28,9 +28,7 @@ def on_colab() -> bool:
 def greet() -> None:
     """On Colab: says when the scale needs a GPU that is missing, and how runs are kept.
 
-    Elsewhere it prints nothing.
-
-    >>> greet()
+    >>> greet()  # elsewhere: nothing
     """
     if not on_colab():
         return
@@ -53,8 +51,7 @@ def use_drive(folder: str = "synflow_runs") -> Path:
     Args:
         folder: a path inside "My Drive", made if it does not exist.
 
-    Returns:
-        The folder, as `env.runs_dir` returns it from now on.
+    Returns the folder, as `env.runs_dir` does from now on.
 
     Raises:
         ValueError: `folder` is empty, absolute or leaves the drive.

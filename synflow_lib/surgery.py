@@ -92,11 +92,11 @@ def without_dead_units(
 ) -> nn.Module:
     """The pruned network in smaller tensors: units that lie on no input-output path are gone.
 
-    A unit is a neuron or a feature map. A dead unit is one that no kept path runs through. Either
-    the output does not depend on it, or it is a constant, which goes into the biases of the layers
-    that read it. A constant map seen through zero padding is no constant at the border; such a unit
-    stays, with its incoming weights pruned. So does one unit of a layer whose units are all dead,
-    for a layer needs one. Inputs and outputs of the network always stay.
+    A unit is a neuron or a feature map; a dead one is on no kept path. Either the output does not
+    depend on it, or it is a constant, which goes into the biases of the layers that read it. A
+    constant map seen through zero padding is no constant at the border; such a unit stays, with its
+    incoming weights pruned. So does one unit of a layer whose units are all dead, for a layer needs
+    one. Inputs and outputs of the network always stay.
 
     Args:
         model: a network of Linear, convolution (groups=1) and BatchNorm layers, each used once,
@@ -126,8 +126,11 @@ def without_dead_units(
     shape, device = find_input_shape(model, input_shape), next(model.parameters()).device
     dtypes = {name: tensor.dtype for name, tensor in model.state_dict().items()}
     before = masks.apply_(copy.deepcopy(model, own_tensors(model))).to("cpu", torch.float64).eval()
+    wires = separable(before, shape)
     with torch.no_grad():
-        after = _Surgeon(before, masks, shape).operate()
+        stays = _on_paths(before, masks, shape, wires)
+        added = _folded(before, wires, stays, shape)
+        after = cut_out(before, wires, stays, added)
         _compare(before, after, shape)
     usual = next(model.parameters()).dtype  # of a bias that was not there
     for name, tensor in [*after.named_parameters(), *after.named_buffers()]:
@@ -135,68 +138,65 @@ def without_dead_units(
     return after.train(model.training)
 
 
-class _Surgeon:
-    """Decides which units stay, and takes the others out of a copy of the masked network."""
+def _on_paths(net: nn.Module, masks: Masks, shape: tuple[int, ...], wires: Wiring) -> np.ndarray:
+    """The units that kept paths run through, bool (units,)."""
+    on_path = PathProbe(net, shape).on_path(Masks({**Masks.ones(net), **masks.to("cpu")}))
+    stays = np.zeros(wires.units, bool)
+    stays[wires.inputs] = stays[wires.outputs] = True
+    for layer in wires.layers:
+        weight = on_path[f"{layer.name}.weight"]
+        kept = weight.view(*weight.shape[:2], -1).any(2)  # (outputs, inputs)
+        stays[layer.writes[kept.any(1).numpy()]] = True
+        stays[layer.reads[kept.any(0).numpy()]] = True
+    spare_one(stays, wires)
+    return stays
 
-    def __init__(self, net: nn.Module, masks: Masks, shape: tuple[int, ...]) -> None:
-        self.wires = wires = separable(net, shape)
-        self.net, self.layers = net, wires.layers
-        on_path = PathProbe(net, shape).on_path(Masks({**Masks.ones(net), **masks.to("cpu")}))
-        self.stays = np.zeros(wires.units, bool)
-        self.stays[wires.inputs] = self.stays[wires.outputs] = True
-        for layer in self.layers:
-            weight = on_path[_weight(layer)]
-            mask = weight.view(*weight.shape[:2], -1).any(2)  # (outputs, inputs)
-            self.stays[layer.writes[mask.any(1).numpy()]] = True
-            self.stays[layer.reads[mask.any(0).numpy()]] = True
-        spare_one(self.stays, wires)
-        self.constants = self._layer_inputs(shape)
 
-    def _layer_inputs(self, shape: tuple[int, ...]) -> dict[str, Tensor]:
-        """What each layer reads when the input is zero: for a dead unit that matters, always."""
-        seen = {}
-        hooks = [
-            self.net.get_submodule(layer.name).register_forward_pre_hook(
-                lambda _, inputs, name=layer.name: seen.__setitem__(name, inputs[0][0])
-            )
-            for layer in self.layers
-        ]
-        self.net(torch.zeros(1, *shape, dtype=torch.float64))
-        for hook in hooks:
-            hook.remove()
-        return seen
+def _folded(
+    net: nn.Module, wires: Wiring, stays: np.ndarray, shape: tuple[int, ...]
+) -> dict[str, Tensor]:
+    """What the leaving units add to the biases of each layer: name -> (outputs,).
 
-    def operate(self) -> nn.Module:
-        """Keep the constants that no bias can stand for, and cut out the rest."""
-        folds, settled = {}, False
-        while not settled:  # a unit that stays after all may read other constants
-            settled = True
-            for layer in self.layers:
-                folds[layer.name], fits = self._fold(layer)
-                settled &= fits
-        return cut_out(self.net, self.wires, self.stays, folds)
+    A unit whose constant no bias can stand for has to stay, which is written into ``stays``.
+    """
+    constants = {}  # what a layer reads when the input is zero: of a dead unit, always
+    hooks = [
+        net.get_submodule(layer.name).register_forward_pre_hook(
+            lambda _, inputs, name=layer.name: constants.__setitem__(name, inputs[0][0])
+        )
+        for layer in wires.layers
+    ]
+    net(torch.zeros(1, *shape, dtype=torch.float64))
+    for hook in hooks:
+        hook.remove()
+    while True:
+        before = stays.copy()
+        added = {
+            layer.name: _fold(net.get_submodule(layer.name), layer, constants[layer.name], stays)
+            for layer in wires.layers
+        }
+        if (stays == before).all():  # else a unit that stays after all may read other constants
+            return added
 
-    def _fold(self, layer: Layer) -> tuple[Tensor, bool]:
-        """What leaving units add to the layer's biases, (outputs,); False if one had to stay."""
-        module, inflow = self.net.get_submodule(layer.name), self.constants[layer.name]
-        rows = torch.from_numpy(self.stays[layer.writes])
-        leaving = torch.from_numpy(~self.stays[layer.reads])
-        added = torch.zeros(len(rows), dtype=torch.float64)
-        if isinstance(module, LINEAR):
-            added[rows] = module.weight[rows][:, leaving] @ inflow[leaving]
-            return added, True
-        fits = True
-        for channel in leaving.nonzero().flatten().tolist():
-            weight = module.weight[rows][:, [channel]]
-            if not inflow[channel].any() or not weight.any():
-                continue
-            adds = module._conv_forward(inflow[None, [channel]], weight, None)[0].flatten(1)
-            value = adds.mean(1)
-            if ((adds - value[:, None]).abs() > _ROUNDING * adds.abs().amax()).any():
-                self.stays[layer.reads[channel]], fits = True, False
-            else:
-                added[rows] += value
-        return added, fits
+
+def _fold(module: nn.Module, layer: Layer, constants: Tensor, stays: np.ndarray) -> Tensor:
+    rows = torch.from_numpy(stays[layer.writes])
+    leaving = torch.from_numpy(~stays[layer.reads])
+    added = torch.zeros(len(rows), dtype=torch.float64)
+    if isinstance(module, LINEAR):
+        added[rows] = module.weight[rows][:, leaving] @ constants[leaving]
+        return added
+    for channel in leaving.nonzero().flatten().tolist():
+        weight = module.weight[rows][:, [channel]]
+        if not constants[channel].any() or not weight.any():
+            continue
+        adds = module._conv_forward(constants[None, [channel]], weight, None)[0].flatten(1)
+        value = adds.mean(1)
+        if ((adds - value[:, None]).abs() > _ROUNDING * adds.abs().amax()).any():
+            stays[layer.reads[channel]] = True
+        else:
+            added[rows] += value
+    return added
 
 
 def separable(net: nn.Module, shape: tuple[int, ...]) -> Wiring:
@@ -240,11 +240,9 @@ def _cut_layer(module: nn.Module, rows: Tensor, columns: Tensor, added: Tensor |
         total = added if bias is None else bias if added is None else bias + added
         module.bias = nn.Parameter(total[rows], requires_grad=grad)
     module.weight = nn.Parameter(weight[rows][:, columns], requires_grad=weight.requires_grad)
-    sizes = ("out_features", "in_features")
-    if isinstance(module, CONV):
-        sizes = ("out_channels", "in_channels")
-    for size, count in zip(sizes, (rows, columns), strict=True):
-        setattr(module, size, int(count.sum()))
+    sizes = "channels" if isinstance(module, CONV) else "features"
+    setattr(module, f"out_{sizes}", int(rows.sum()))
+    setattr(module, f"in_{sizes}", int(columns.sum()))
 
 
 def _cut_norm(module: nn.Module, stays: np.ndarray) -> None:
@@ -254,10 +252,6 @@ def _cut_norm(module: nn.Module, stays: np.ndarray) -> None:
         if tensor is not None:
             tensor.data = tensor.data[chosen.to(tensor.device)]
     module.num_features = len(chosen)
-
-
-def _weight(layer: Layer) -> str:
-    return f"{layer.name}.weight" if layer.name else "weight"
 
 
 def _check(net: nn.Module) -> None:

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from synflow_lib.models.blocks import BasicBlock, layout
+from synflow_lib.models.resnet import BasicBlock, layout
 
 WEIGHTED = (nn.Linear, nn.modules.conv._ConvNd)
 

@@ -26,7 +26,7 @@ import synflow_lib.data as package
 from synflow_lib import data
 from synflow_lib.data import folder as folder_module
 from synflow_lib.data import sources, tiny
-from synflow_lib.data.cache import read_tensors, write_tensors
+from synflow_lib.data.folder import read_tensors, write_tensors
 from synflow_lib.data.pictures import read_picture
 
 RNG = np.random.default_rng(0)

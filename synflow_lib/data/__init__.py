@@ -16,22 +16,17 @@ from synflow_lib.data.sources import (
 )
 from synflow_lib.data.tiny import tiny_imagenet
 
-NAMES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "tiny_imagenet")
+_DATA_SETS = {
+    "digits": digits,
+    "mnist": mnist,
+    "fashion_mnist": fashion_mnist,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "tiny_imagenet": tiny_imagenet,
+}
+NAMES = tuple(_DATA_SETS)
 
-__all__ = [
-    "NAMES",
-    "DataError",
-    "Dataset",
-    "by_name",
-    "cifar10",
-    "cifar100",
-    "digits",
-    "fashion_mnist",
-    "image_folder",
-    "import_torchvision",
-    "mnist",
-    "tiny_imagenet",
-]
+__all__ = ["NAMES", "DataError", "Dataset", "by_name", "image_folder", "import_torchvision", *NAMES]
 
 
 def by_name(name: str, size: int | None = None, channels: int | None = None) -> Dataset:
@@ -49,4 +44,4 @@ def by_name(name: str, size: int | None = None, channels: int | None = None) -> 
     """
     if name not in NAMES:
         raise ValueError(f"there is no data set {name!r}; expected one of {', '.join(NAMES)}.")
-    return globals()[name]().resized(size, channels)
+    return _DATA_SETS[name]().resized(size, channels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -23,11 +24,13 @@ from synflow_lib.values import whole
 
 __all__ = ["DataError", "Dataset"]
 
-INTEGERS = (
-    *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
-    *(torch.uint16, torch.uint32, torch.uint64),
-)
-SMALLEST, LARGEST = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
+FLOAT32 = torch.finfo(torch.float32)
+# What a mean and a std may be. The images are normalized in float32, which must not round to 0.
+LIMITS = {
+    "mean": (0, 1, "from 0 to 1"),
+    "std": (FLOAT32.tiny, FLOAT32.max, "finite and std above 0"),
+}
+TENSORS = ("train_x", "train_y", "test_x", "test_y")
 
 
 class DataError(ValueError):
@@ -81,82 +84,69 @@ class Dataset:
         keep("num_classes", whole(self.num_classes, "num_classes", 1))
         keep("padding", whole(self.padding, "padding", 0))
         if not isinstance(self.flip, (bool, np.bool_)):
-            raise DataError(f"{self.name}: flip is {self.flip!r}; expected True or False.")
+            raise self._wrong(f"flip is {self.flip!r}", "True or False")
         keep("flip", bool(self.flip))
         for split in ("train", "test"):
             keep(f"{split}_y", self._labels(split, *self._split(split)))
-        if self.train_x.shape[1:] != self.test_x.shape[1:]:
-            raise DataError(
-                f"{self.name}: training images are {tuple(self.train_x.shape[1:])} and test images "
-                f"{tuple(self.test_x.shape[1:])}; expected one shape."
-            )
-        devices = {str(x.device) for x in (*self._split("train"), *self._split("test"))}
+        train, test = tuple(self.train_x.shape[1:]), tuple(self.test_x.shape[1:])
+        if train != test:
+            raise self._wrong(f"training images are {train} and test images {test}", "one shape")
+        devices = sorted({str(getattr(self, name).device) for name in TENSORS})
         if len(devices) > 1:
-            raise DataError(
-                f"{self.name}: images and labels lie on {', '.join(sorted(devices))}; expected one "
-                "device for all."
-            )
+            raise self._wrong(f"the tensors lie on {', '.join(devices)}", "one device for all")
         for name in ("mean", "std"):  # tuples, so that they can be keys of a cache
             keep(name, self._statistic(name))
         keep("classes", self._class_names())
 
+    def _wrong(self, found: str, expected: str) -> DataError:
+        return DataError(f"{self.name}: {found}; expected {expected}.")
+
     def _labels(self, split: str, x: Tensor, y: Tensor) -> Tensor:
         """The labels as int64, if they and the images are what they should be."""
-        what = f"{self.name}: {split}"
-        for part, tensor in (("images", x), ("labels", y)):
+        for what, letter, tensor in (("images", "x", x), ("labels", "y", y)):
             if not isinstance(tensor, Tensor):
-                raise DataError(
-                    f"{what} {part} are a {type(tensor).__name__}; expected a tensor: pass "
-                    f"torch.as_tensor({split}_{'xy'[part == 'labels']})."
-                )
+                found = f"{split} {what} are a {type(tensor).__name__}"
+                raise self._wrong(found, f"a tensor: pass torch.as_tensor({split}_{letter})")
         if x.dtype != torch.uint8 or x.dim() != 4 or 0 in x.shape[1:]:
-            raise DataError(
-                f"{what} images are {x.dtype} {tuple(x.shape)}; expected uint8, 4-d: "
-                "[n, channels, height, width]."
-            )
-        if y.dtype not in INTEGERS or y.shape != x.shape[:1]:
-            raise DataError(
-                f"{what} labels are {y.dtype} {tuple(y.shape)}; expected int64 [{len(x)}]."
-            )
+            found = f"{split} images are {x.dtype} {tuple(x.shape)}"
+            raise self._wrong(found, "uint8, 4-d: [n, channels, height, width]")
+        no_integers = y.is_floating_point() or y.is_complex() or y.dtype == torch.bool
+        if no_integers or y.shape != x.shape[:1]:
+            found = f"{split} labels are {y.dtype} {tuple(y.shape)}"
+            raise self._wrong(found, f"int64 [{len(x)}]")
         if len(y) == 0:
-            raise DataError(f"{what} set is empty.")
+            raise self._wrong(f"{split} set is empty", "at least one image")
         y = y.to(torch.int64)
         low, high = int(y.min()), int(y.max())
         if low < 0 or high >= self.num_classes:
-            raise DataError(
-                f"{what} labels run from {low} to {high}; expected 0 to {self.num_classes - 1}."
-            )
+            found = f"{split} labels run from {low} to {high}"
+            raise self._wrong(found, f"0 to {self.num_classes - 1}")
         return y
 
     def _statistic(self, name: str) -> tuple[float, ...]:
-        """`mean` or `std` as floats, if they are of the unit and the number they should be."""
         given, channels = getattr(self, name), self.train_x.shape[1]
-        # The smallest std that float32, in which images are normalized, does not round to 0.
-        low, high = (0, 1) if name == "mean" else (SMALLEST, LARGEST)
+        low, high, within = LIMITS[name]
         try:
             values = tuple(float(value) for value in given)
-            fits = len(values) == channels and all(low <= value <= high for value in values)
         except (TypeError, ValueError):
-            fits = False
-        if not fits:
-            within = "from 0 to 1" if name == "mean" else "finite and std above 0"
-            raise DataError(
-                f"{self.name}: {name} is {given}; expected {channels} values, one a channel, "
-                f"{within}, in units of the full range (divide those of pixels by 255)."
+            values = ()
+        if len(values) != channels or not all(low <= value <= high for value in values):
+            raise self._wrong(
+                f"{name} is {given}",
+                f"{channels} values, one a channel, {within}, in units of the full range "
+                "(divide those of pixels by 255)",
             )
         return values
 
     def _class_names(self) -> tuple[str, ...]:
         try:
-            names = () if isinstance(self.classes, str) else tuple(self.classes)
-            fits = not isinstance(self.classes, str) and all(isinstance(n, str) for n in names)
+            names = tuple(self.classes)
         except TypeError:  # nothing with members
-            fits = False
-        if not fits or len(names) not in (0, self.num_classes):
-            raise DataError(
-                f"{self.name}: classes is {self.classes!r}; expected {self.num_classes} names, one "
-                "a class, or none."
-            )
+            names = (None,)
+        known = all(isinstance(name, str) for name in names) and not isinstance(self.classes, str)
+        if not known or len(names) not in (0, self.num_classes):
+            expected = f"{self.num_classes} names, one a class, or none"
+            raise self._wrong(f"classes is {self.classes!r}", expected)
         return names
 
     def _split(self, split: str) -> tuple[Tensor, Tensor]:
@@ -183,9 +173,9 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits of a hash of all that training sees: one for one content.
+        """16 hexadecimal digits of a hash of all that training sees; not of name and device.
 
-        Images, labels, normalization and how images may be augmented; not the name, not the device.
+        That is images, labels, normalization and how images may be augmented.
 
         >>> from synflow_lib import data
         >>> digits = data.digits()
@@ -194,7 +184,7 @@ class Dataset:
         >>> digits.subset(500, seed=0).fingerprint == digits.subset(500, seed=7).fingerprint
         False
         """
-        tensors = (*self._split("train"), *self._split("test"))
+        tensors = [getattr(self, name) for name in TENSORS]
         # Hashing takes a second for the larger sets, so it is done once; torch counts what is
         # written into a tensor, so a hash of former content is not taken for one of the present.
         versions = tuple(None if t.is_inference() else t._version for t in tensors)
@@ -215,8 +205,7 @@ class Dataset:
 
     def to(self, device: torch.device | str) -> Dataset:
         """The same data set on `device`; uint8 there as well."""
-        moved = {k: getattr(self, k).to(device) for k in ("train_x", "train_y", "test_x", "test_y")}
-        return dataclasses.replace(self, **moved)
+        return dataclasses.replace(self, **{k: getattr(self, k).to(device) for k in TENSORS})
 
     def normalize(self, x: Tensor) -> Tensor:
         """float32 images, every channel shifted by `mean` and scaled by `std`.
@@ -244,15 +233,11 @@ class Dataset:
     def augment(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Each image cropped at random out of a black border and mirrored with probability 1/2.
 
-        The width of the border is `padding`; images are mirrored only if `flip`.
+        The width of the border is `padding`; images are mirrored only if `flip`. See
+        `tensors.random_crops`.
 
         Args:
-            x: images, [n, channels, height, width], uint8 (before `normalize`, so that the border
-                is black) or any other dtype.
-            generator: source of randomness. One on the CPU gives the same crops on every device.
-
-        Returns:
-            Images of the shape and dtype of `x`.
+            x: images, uint8: before `normalize`, so that the border is black.
         """
         return random_crops(x, self.padding, self.flip, generator)
 
@@ -287,21 +272,21 @@ class Dataset:
         batch_size = whole(batch_size, "batch_size", 1)
         if augment and generator is None:
             raise ValueError("augment=True needs a generator: pass torch.Generator().")
-        return self._batches(x, y, batch_size, generator, augment, drop_last)
-
-    def _batches(self, x, y, batch_size, generator, augment, drop_last):
-        # Apart from `batches`, which is no generator function and so reports errors at the call.
+        order = None
         if generator is not None:
             order = torch.randperm(len(y), generator=generator, device=generator.device)
             order = order.to(y.device)
         stop = len(y) - len(y) % batch_size if drop_last else len(y)
-        for start in range(0, stop, batch_size):
-            chosen = slice(start, min(start + batch_size, stop))
-            if generator is not None:
-                chosen = order[chosen]
-            images = self.augment(x[chosen], generator) if augment else x[chosen]
-            # A slice is no copy, and a caller may write into what it gets.
-            yield self.normalize(images), y[chosen].clone() if generator is None else y[chosen]
+
+        def one_pass() -> Iterator[tuple[Tensor, Tensor]]:
+            for start in range(0, stop, batch_size):
+                chosen = slice(start, min(start + batch_size, stop))
+                if order is not None:
+                    chosen = order[chosen]
+                images = self.augment(x[chosen], generator) if augment else x[chosen]
+                yield self.normalize(images), y[chosen].clone()  # a slice is no copy
+
+        return one_pass()  # `batches` itself is no generator function: errors come at the call
 
     def scoring_batch(self, per_class: int = 10, seed: int = 0) -> tuple[Tensor, Tensor]:
         """Training images to score on, equally many of each class, fixed by the seed.
@@ -328,15 +313,14 @@ class Dataset:
         per_class = whole(per_class, "per_class", 1)
         order, rank = shuffled_ranks(self.train_y, seed)
         labels = self.train_y.cpu()[order]
-        counts = torch.bincount(labels).tolist()
-        scarce = len(counts) if len(counts) < self.num_classes else counts.index(min(counts))
-        found = sum(counts[scarce : scarce + 1])  # the last classes may be missing
-        if found < per_class:
-            raise DataError(
-                f"{self.name}: class {scarce} has {found} training images; "
-                f"scoring with per_class={per_class} needs as many. Use a smaller per_class or a "
-                "larger subset."
-            )
+        counts = Counter(labels.tolist())
+        for label in range(self.num_classes):
+            if counts[label] < per_class:
+                raise DataError(
+                    f"{self.name}: class {label} has {counts[label]} training images; scoring with "
+                    f"per_class={per_class} needs as many. Use a smaller per_class or a larger "
+                    "subset."
+                )
         few = rank < per_class
         turn = rank[few] * self.num_classes + labels[few]
         chosen = order[few][turn.argsort()].to(self.device)

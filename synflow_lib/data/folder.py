@@ -16,7 +16,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +23,10 @@ import torch
 from torch import Tensor
 
 from synflow_lib import env
-from synflow_lib.data.cache import read_tensors, write_tensors
 from synflow_lib.data.dataset import DataError, Dataset
 from synflow_lib.data.pictures import picture_suffixes, read_picture, readable_name
 from synflow_lib.data.tensors import channel_statistics
+from synflow_lib.files import replacing
 from synflow_lib.values import whole
 
 __all__ = ["image_folder"]
@@ -36,6 +35,9 @@ __all__ = ["image_folder"]
 NOTES = (".csv", ".db", ".html", ".ini", ".json", ".md", ".tsv", ".txt", ".xml", ".yaml", ".yml")
 # Part of the fingerprint: raise it when decoding changes, so that old caches are not used.
 FORMAT = "2"
+# One note for fingerprint and checksum: safetensors writes several in any order, and equal content
+# should make equal files.
+NOTE = "fingerprint and checksum"
 # Bytes of an image. Pillow decodes without the interpreter's lock, so threads help with large
 # images; with CIFAR's (1 kB) taking the lock and giving it back costs a third of the speed.
 SMALL = 16_000
@@ -85,11 +87,9 @@ def image_folder(
         raise ValueError(f"channels is {channels!r}; expected 3 (RGB) or 1 (grey).")
     size, channels = size if size is None else whole(size, "size", 1), int(channels)
     path = Path(path).expanduser().absolute()
-    train, skipped = _listing(path / "train")
-    test, skipped_too = _listing(path / "test")
-    classes = sorted({file.label for file in train})
-    unknown = sorted({file.label for file in test} - set(classes))
-    if unknown:
+    (train, skipped), (test, skipped_too) = _listing(path / "train"), _listing(path / "test")
+    classes = sorted({file.parent.name for file in train})
+    if unknown := sorted({file.parent.name for file in test} - set(classes)):
         raise DataError(
             f"{readable_name(path / 'test')} has classes without training images: "
             f"{', '.join(map(readable_name, unknown))}. "
@@ -107,9 +107,9 @@ def image_folder(
     tensors = read_tensors(place, fingerprint) if place else None
     if tensors is None:
         tensors = {}
-        for split, listed in (("train", train), ("test", test)):
-            tensors[f"{split}_x"] = _decode(listed, size, channels)
-            labels = [classes.index(file.label) for file in listed]
+        for split, files in (("train", train), ("test", test)):
+            labels = [classes.index(file.parent.name) for file in files]
+            tensors[f"{split}_x"] = _decode(files, size, channels)
             tensors[f"{split}_y"] = torch.tensor(labels, dtype=torch.int64)
         if place:
             write_tensors(place, fingerprint, tensors)
@@ -126,71 +126,65 @@ def image_folder(
     )
 
 
-@dataclass(frozen=True)
-class _File:
-    path: str
-    label: str
-    bytes: int
-
-
-def _listing(folder: Path) -> tuple[list[_File], Counter]:
+def _listing(folder: Path) -> tuple[list[Path], Counter]:
     """All images below `folder`, ordered by class and name; and what was left out, by kind."""
     if not folder.is_dir():
         raise DataError(
             f"there is no folder {readable_name(folder)}. Expected <path>/train/<class>/<image> "
             "and <path>/test/<class>/<image>: unpack the data set there or correct the path."
         )
-    files, skipped = [], Counter()
-    for name, place, status in _entries(folder):
-        if not stat.S_ISDIR(status.st_mode):
-            skipped[_kind(name, status)] += 1
+    images, skipped = [], Counter()
+    for entry, kind in _entries(folder):
+        if kind != "folder":
+            skipped[kind] += 1
             continue
-        images, others = [], Counter()
-        for file, file_place, file_status in _entries(place):
-            kind = _kind(file, file_status)
-            if kind in picture_suffixes():
-                images.append(_File(file_place, name, file_status.st_size))
-            else:
-                others[kind] += 1
+        inside = _entries(entry)
+        found = [file for file, kind in inside if kind in picture_suffixes()]
+        others = Counter(kind for _, kind in inside if kind not in picture_suffixes())
         # An empty folder in `test` is harmless; in `train` it would shift the labels of others.
-        if not images and (others or folder.name == "train"):
-            raise _no_images(place, others)
-        files += images
+        if not found and (others or folder.name == "train"):
+            raise _no_images(entry, others)
+        images += found
         skipped += others
-    if not files:
+    if not images:
         raise _no_images(folder, skipped)
-    return files, Counter({kind: n for kind, n in skipped.items() if kind not in NOTES})
+    return images, Counter({kind: n for kind, n in skipped.items() if kind not in NOTES})
 
 
-def _entries(folder: str | Path) -> list[tuple[str, str, os.stat_result]]:
-    """Name, path and status of what lies in `folder`, sorted by name; nothing hidden."""
+def _entries(folder: Path) -> list[tuple[Path, str]]:
+    """What lies in `folder`, by name, but nothing hidden; each with its kind.
+
+    The kind of a file is its suffix, in lower case; that of other things is what they are.
+    """
     found = []
     try:
-        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-            if not entry.name.startswith("."):
-                found.append((entry.name, entry.path, entry.stat()))
+        for path in sorted(folder.iterdir(), key=lambda path: path.name):
+            if path.name.startswith("."):
+                continue
+            mode = path.stat().st_mode
+            if stat.S_ISREG(mode):
+                found.append((path, path.suffix.lower() or "without a suffix"))
+            else:
+                found.append((path, "folder" if stat.S_ISDIR(mode) else "no file"))
     except OSError as error:
         place = error.filename or folder
         what = "is a link to nothing" if os.path.islink(place) else "cannot be read"
-        raise DataError(
-            f"{readable_name(place)} {what} ({error.strerror}). Repair it, or delete it "
-            "from the data set."
-        ) from error
+        raise _unreadable(place, what, error) from error
     return found
 
 
-def _kind(name: str, status: os.stat_result) -> str:
-    """The suffix of a file, in lower case; of other things in a folder, what they are."""
-    if stat.S_ISREG(status.st_mode):
-        return os.path.splitext(name)[1].lower() or "without a suffix"
-    return "folder" if stat.S_ISDIR(status.st_mode) else "no file"
+def _unreadable(place: str | Path, what: str, error: OSError) -> DataError:
+    return DataError(
+        f"{readable_name(place)} {what} ({error.strerror}). Repair it, or delete it from the data "
+        "set."
+    )
 
 
 def _counted(kinds: Counter) -> str:
     return ", ".join(f"{n} x {readable_name(kind)}" for kind, n in sorted(kinds.items()))
 
 
-def _no_images(folder: str | Path, skipped: Counter) -> DataError:
+def _no_images(folder: Path, skipped: Counter) -> DataError:
     found = f" (left out: {_counted(skipped)})" if skipped else ""
     return DataError(
         f"{readable_name(folder)} holds no images{found}. Expected <class>/<image> with a suffix "
@@ -198,48 +192,45 @@ def _no_images(folder: str | Path, skipped: Counter) -> DataError:
     )
 
 
-def _for_each(function: Callable[[int], object], files: Sequence[_File]) -> list:
-    """`function` of every index of `files`; in threads where the files are large."""
-    if sum(file.bytes for file in files) / len(files) < SMALL:
-        return [function(index) for index in range(len(files))]
+def _for_each(function: Callable[[Path], object], files: Sequence[Path]) -> list:
+    """`function` of every file; in threads where the files are large."""
+    if sum(file.stat().st_size for file in files) / len(files) < SMALL:
+        return list(map(function, files))
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(function, range(len(files))))
+        return list(pool.map(function, files))
 
 
-def _decode(files: list[_File], size: int | None, channels: int) -> Tensor:
+def _decode(files: list[Path], size: int | None, channels: int) -> Tensor:
     """uint8 [n, channels, h, w] of all files, in their order."""
-    first = read_picture(files[0].path, size, channels)
+    first = read_picture(files[0], size, channels)
     images = np.empty((len(files), *first.shape), dtype=np.uint8)
+    place = {file: index for index, file in enumerate(files)}
 
-    def fill(index: int) -> None:
-        image = read_picture(files[index].path, size, channels)
+    def fill(file: Path) -> None:
+        image = read_picture(file, size, channels)
         if image.shape != first.shape:
             (_, height, width), (_, h, w) = first.shape, image.shape
             raise DataError(
-                f"{readable_name(files[index].path)} is {h}x{w} (height x width) and "
-                f"{readable_name(files[0].path)} {height}x{width}. "
+                f"{readable_name(file)} is {h}x{w} (height x width) and "
+                f"{readable_name(files[0])} {height}x{width}. "
                 "Pass size= to resize all images to one size."
             )
-        images[index] = image
+        images[place[file]] = image
 
     _for_each(fill, files)
     return torch.from_numpy(images)
 
 
-def _fingerprint(files: list[_File], size: int | None, channels: int) -> str:
+def _fingerprint(files: list[Path], size: int | None, channels: int) -> str:
     """Of all that the decoded tensors depend on, Pillow and whether it is lenient included."""
     import PIL
     from PIL import ImageFile
 
-    def content(index: int) -> str:
-        path = Path(files[index].path)
+    def content(path: Path) -> str:
         try:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError as error:
-            raise DataError(
-                f"{readable_name(path)} cannot be read ({error.strerror}). Repair it, or delete "
-                "it from the data set."
-            ) from error
+            raise _unreadable(path, "cannot be read", error) from error
         return json.dumps([*path.parts[-3:], digest])
 
     how = [FORMAT, PIL.__version__, ImageFile.LOAD_TRUNCATED_IMAGES, size, channels]
@@ -253,3 +244,51 @@ def _cache_file(path: Path, size: int | None, channels: int) -> Path:
         return path.parent / name
     # Elsewhere, folders of one name must not take turns in one file.
     return env.data_dir() / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}{name}"
+
+
+def read_tensors(place: Path, fingerprint: str) -> dict[str, Tensor] | None:
+    """The tensors that `write_tensors` kept, if they were made of what has this fingerprint.
+
+    None where there are none, those of something else, or, with a warning, damaged ones.
+    """
+    from safetensors import safe_open
+
+    if not place.is_file():
+        return None
+    try:
+        with safe_open(place, framework="pt") as file:
+            made_of, _, checksum = (file.metadata() or {}).get(NOTE, "").partition(" ")
+            if made_of != fingerprint:
+                return None
+            # Copies: the tensors of safetensors are the file itself, mapped into memory.
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
+        if checksum != _checksum(tensors):
+            raise ValueError("its checksum does not fit")
+    except Exception as error:  # what a parser lets through on damage has many types
+        warnings.warn(f"{place} is damaged ({error}): decoding the images again.", stacklevel=3)
+        return None
+    return tensors
+
+
+def write_tensors(place: Path, fingerprint: str, tensors: dict[str, Tensor]) -> None:
+    """Keeps tensors at `place`, whole or not at all; warns where it cannot be written."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        with replacing(place) as part:
+            save_file(tensors, part, metadata={NOTE: f"{fingerprint} {_checksum(tensors)}"})
+    except (SafetensorError, OSError) as error:
+        warnings.warn(
+            f"the decoded images cannot be kept in {place} ({error}): the next call decodes again. "
+            "Pass cache= a file that can be written, or cache=False.",
+            stacklevel=3,
+        )
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

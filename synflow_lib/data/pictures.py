@@ -46,7 +46,7 @@ def readable_name(path: str | os.PathLike[str]) -> str:
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
-def read_picture(path: str, size: int | None, channels: int) -> np.ndarray:
+def read_picture(path: str | os.PathLike[str], size: int | None, channels: int) -> np.ndarray:
     """The pixels of an image file, as a viewer shows them.
 
     - Turned as the camera's note in the file (EXIF) says.
@@ -55,13 +55,7 @@ def read_picture(path: str, size: int | None, channels: int) -> np.ndarray:
     - CMYK, palettes and other colour models become RGB without colour management.
     - Of an animation or a file with several pages, the first picture.
 
-    Args:
-        path: the file.
-        size: height and width to which the image is resized (bilinear); None keeps its own.
-        channels: 3 (RGB) or 1 (grey).
-
-    Returns:
-        uint8, [channels, height, width].
+    For the arguments see `image_folder`. Returns uint8, [channels, height, width].
 
     Raises:
         ValueError: (`DataError`) damaged, truncated, no image, more pixels than Pillow's guard
@@ -85,16 +79,11 @@ def read_picture(path: str, size: int | None, channels: int) -> np.ndarray:
     except MemoryError:
         raise
     except Exception as error:  # Pillow lets through whatever damage leads to
+        reason = str(error).encode(errors="backslashreplace").decode() or type(error).__name__
         raise DataError(
-            f"{readable_name(path)} is not a readable image ({_reason(error)}). "
-            "Copy it again or delete it."
+            f"{readable_name(path)} is not a readable image ({reason}). Copy it again or delete it."
         ) from error
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).encode(errors="backslashreplace").decode()
-    return text or type(error).__name__
 
 
 def _shown(image: Image.Image) -> Image.Image:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import math
 import struct
@@ -67,14 +66,10 @@ def digits(size: int = 8, channels: int = 1, test_fraction: float = 0.2, seed: i
         )
     order = stratified_order(y, seed)
     test, train = order[:n_test], order[n_test:]
-    mean, std = channel_statistics(x[train])
+    # The border is an eighth of the image, as 4 of 32 pixels; a mirrored digit is another sign.
     dataset = Dataset(
-        *("digits", x[train], y[train], x[test], y[test]),
-        num_classes=10,
-        mean=mean,
-        std=std,
+        *("digits", x[train], y[train], x[test], y[test], 10, *channel_statistics(x[train])),
         classes=tuple("0123456789"),
-        # An eighth of the image, as 4 of 32 pixels; a mirrored digit is another sign.
         padding=1,
         flip=False,
     )
@@ -113,10 +108,7 @@ def cifar10(root: str | Path | None = None, download: bool = True) -> Dataset:
 
 
 def cifar100(root: str | Path | None = None, download: bool = True) -> Dataset:
-    """CIFAR-100 (Krizhevsky 2009): 50,000 + 10,000 photographs, 3x32x32, 100 classes.
-
-    See `cifar10`.
-    """
+    """CIFAR-100: as CIFAR-10, with 100 classes. See `cifar10`."""
     return _torchvision_dataset("cifar100", "CIFAR100", root, download)
 
 
@@ -125,24 +117,31 @@ def _torchvision_dataset(
 ) -> Dataset:
     root = env.data_dir() if root is None else Path(root).expanduser()
     source = getattr(import_torchvision("torchvision.datasets"), kind)
+    files, archives, folder = _expected_files(source, root)
     try:
         if (old := root / kind / "processed").is_dir():
             raise ValueError(f"{old} is of an old torchvision and would be read first; delete it")
-        parts = [source(str(root), train=train, download=download) for train in (True, False)]
-        if not all(_intact(*file) for file in _expected_files(source, root)[0]):
+        train, test = (source(str(root), train=train, download=download) for train in (True, False))
+        if not all(_intact(path, md5) for path, md5 in files):
             raise ValueError("a file is not what its name and its head promise")
     except Exception as error:
         # Whatever a missing or truncated file or a failed download raises: torchvision lets the
         # errors of urllib, pickle, gzip, struct and its own assertions through.
-        raise DataError(_advice(name, source, root, download, error)) from error
-    (train_x, train_y), (test_x, test_y) = (_tensors(part) for part in parts)
-    mean, std = channel_statistics(train_x)
+        damaged = [str(path) for path, md5 in files if path.is_file() and not _intact(path, md5)]
+        missing = [str(path) for path, _ in files if not path.is_file()]
+        found = f" Damaged: {', '.join(damaged)}." if damaged else ""
+        found += f" Missing: {', '.join(missing)}." if missing else ""
+        action = "" if download else "call again with download=True, or "
+        reason = (str(error).splitlines() or [""])[0] or "no message"
+        raise DataError(
+            f"{name} could not be read from {root} ({type(error).__name__}: {reason}).{found} "
+            f"To get it, {action}download {', '.join(archives)} and put it into {folder}; "
+            "delete a damaged file first."
+        ) from error
+    (train_x, train_y), (test_x, test_y) = _tensors(train), _tensors(test)
     return Dataset(
-        *(name, train_x, train_y, test_x, test_y),
-        num_classes=len(parts[0].classes),
-        mean=mean,
-        std=std,
-        classes=tuple(parts[0].classes),
+        *(name, train_x, train_y, test_x, test_y, len(train.classes), *channel_statistics(train_x)),
+        classes=tuple(train.classes),
         **augmentation,
     )
 
@@ -151,49 +150,28 @@ def _tensors(part) -> tuple[Tensor, Tensor]:
     """uint8 [n, c, h, w] and int64 [n] of MNIST's [n, h, w] or CIFAR's [n, h, w, 3]."""
     x = torch.as_tensor(part.data)
     x = x[:, None] if x.dim() == 3 else x.permute(0, 3, 1, 2)
-    return x.contiguous(), torch.as_tensor(part.targets, dtype=torch.int64)
-
-
-def _advice(name: str, source: type, root: Path, download: bool, error: Exception) -> str:
-    expected, archives, folder = _expected_files(source, root)
-    missing = [path for path, md5 in expected if not path.is_file()]
-    damaged = [path for path, md5 in expected if path.is_file() and not _intact(path, md5)]
-    found = ""
-    if damaged:
-        found += f" Damaged: {', '.join(map(str, damaged))}."
-    if missing:
-        found += f" Missing: {', '.join(map(str, missing))}."
-    action = "" if download else "call again with download=True, or "
-    reason = (str(error).splitlines() or [""])[0] or "no message"
-    return (
-        f"{name} could not be read from {root} ({type(error).__name__}: {reason}).{found} "
-        f"To get it, {action}download {', '.join(archives)} and put it into {folder}; "
-        "delete a damaged file first."
-    )
+    return x.contiguous(), torch.as_tensor(part.targets)
 
 
 def _expected_files(source: type, root: Path) -> tuple[list[tuple[Path, str]], list[str], Path]:
     """The files that torchvision reads with their MD5 sums, what to download, and where to."""
-    if hasattr(source, "base_folder"):  # CIFAR: an archive with a folder of pickles
+    if source.__name__ in RAW_MD5:  # four gzipped files, read unpacked
+        folder = root / source.__name__ / "raw"
+        archives = [source.mirrors[0] + file for file, _ in source.resources]
+        listed, place = RAW_MD5[source.__name__].items(), folder
+    else:  # CIFAR: an archive with a folder of pickles
         folder = root / source.base_folder
-        listed = [*source.train_list, *source.test_list]
-        listed.append([source.meta["filename"], source.meta["md5"]])
-        return [(folder / file, md5) for file, md5 in listed], [source.url], root
-    folder = root / source.__name__ / "raw"  # MNIST: four gzipped files, read unpacked
-    archives = [source.mirrors[0] + file for file, _ in source.resources]
-    files = [Path(file).stem for file, _ in source.resources]
-    return [(folder / file, RAW_MD5[source.__name__][file]) for file in files], archives, folder
+        meta = (source.meta["filename"], source.meta["md5"])
+        archives, listed, place = [source.url], [*source.train_list, *source.test_list, meta], root
+    return [(folder / file, md5) for file, md5 in listed], archives, place
 
 
 def _intact(path: Path, md5: str) -> bool:
     """Whether a file is the published one; of MNIST's format, also a whole one of other length."""
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return False
-    same = hashlib.md5(content, usedforsecurity=False).hexdigest() == md5
-    if same or not path.name.endswith("-ubyte"):
+    same = import_torchvision("torchvision.datasets.utils").check_integrity(path, md5)
+    if same or not path.is_file() or not path.name.endswith("-ubyte"):
         return same
+    content = path.read_bytes()
     # MNIST's format: magic number, number of images, their height and width; then the bytes.
     n = int.from_bytes(content[4:8], "big")
     magic, shape = (0x803, (28, 28)) if "-images-" in path.name else (0x801, ())
@@ -210,10 +188,7 @@ def import_torchvision(module: str = "torchvision") -> ModuleType:
     schemas are declared here first, in that case only; data sets, transforms and models then work.
 
     Args:
-        module: "torchvision" or a module inside it.
-
-    Returns:
-        The module.
+        module: "torchvision" or a module inside it, which is returned.
 
     Raises:
         ValueError: (`DataError`) torchvision is not installed.
@@ -234,7 +209,7 @@ def import_torchvision(module: str = "torchvision") -> ModuleType:
     except RuntimeError as error:
         if "operator torchvision::" not in str(error):
             raise
-    for name in [m for m in sys.modules if m == "torchvision" or m.startswith("torchvision.")]:
+    for name in [m for m in sys.modules if m.split(".")[0] == "torchvision"]:
         del sys.modules[name]  # the halves that the failed import left behind
     for operator in ("nms", "qnms"):
         if not hasattr(torch.ops.torchvision, operator):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import math
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -20,16 +22,8 @@ CHUNK = 1024
 def random_crops(x: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
     """Each image cropped at random out of a border of zeros, and mirrored with probability 1/2.
 
-    One gather for the whole batch, on its device.
-
-    Args:
-        x: images, [n, channels, height, width], any dtype.
-        padding: pixels of the border; 0 is no crop.
-        flip: whether to mirror.
-        generator: source of randomness. One on the CPU gives the same crops on every device.
-
-    Returns:
-        Images of the shape and dtype of `x`.
+    `x` are images, [n, channels, height, width], of any dtype; so is the result. `padding` is the
+    width of the border; `flip`, whether to mirror.
 
     >>> x = torch.ones(2, 3, 8, 8, dtype=torch.uint8)
     >>> random_crops(x, 4, True, torch.Generator().manual_seed(0)).shape
@@ -53,14 +47,10 @@ def random_crops(x: Tensor, padding: int, flip: bool, generator: torch.Generator
 
 
 def resize(x: Tensor, shape: tuple[int, int], channels: int) -> Tensor:
-    """Images at another height and width (bilinear) and channel count (repeated, or averaged).
+    """uint8 images [n, old channels, old height, old width] at another size and channel count.
 
-    On the CPU, in float64, so that the pixels are the same on every processor and device.
-
-    Args:
-        x: images, uint8, [n, old channels, old height, old width].
-        shape: (height, width) in pixels.
-        channels: of the result; one of the old and the new count must be 1, or both equal.
+    Bilinear to `shape`, (height, width) in pixels; one channel is repeated, many are averaged to
+    one. On the CPU, in float64, so that the pixels are the same on every processor and device.
 
     >>> resize(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), (32, 32), 3).shape
     torch.Size([2, 3, 32, 32])
@@ -80,16 +70,12 @@ def resize(x: Tensor, shape: tuple[int, int], channels: int) -> Tensor:
 
 
 def channel_statistics(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, in units of the full range [0, 1].
+    """Mean and standard deviation of each channel of uint8 images, in units of the full range.
 
     From histograms of the 256 values with exact sums, so the same on every processor and on any
     number of threads. A channel that is constant gets a standard deviation of 1.
 
-    Args:
-        x: images, uint8, [n, channels, height, width].
-
-    >>> x = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1)
-    >>> channel_statistics(x)
+    >>> channel_statistics(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1))
     ((0.5,), (0.5,))
     """
     values = torch.arange(256, dtype=torch.float64) / 255
@@ -108,13 +94,6 @@ def channel_statistics(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]
 
 def stratified_order(labels: Tensor, seed: int) -> Tensor:
     """A random order of the examples, every beginning of which has the classes in proportion.
-
-    Args:
-        labels: int64, [n], from 0.
-        seed: fixes the order.
-
-    Returns:
-        Positions, int64, [n], on the CPU.
 
     >>> labels = torch.tensor([0, 0, 0, 0, 1, 1])
     >>> labels[stratified_order(labels, seed=0)][:3].sort().values.tolist()
@@ -136,18 +115,10 @@ def shuffled_ranks(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     Returns:
         (order, rank), both int64 [n] on the CPU: `order[i]` is an example, and `rank[i]` counts
         the examples of its class before place i.
-
-    >>> order, rank = shuffled_ranks(torch.tensor([0, 0, 0, 1]), seed=0)
-    >>> rank.sort().values.tolist()
-    [0, 0, 1, 2]
     """
     seed = whole(seed, "seed", -(2**63), 2**64 - 1)
     labels = labels.cpu()
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    shuffled = labels[order]
-    by_class = shuffled.argsort(stable=True)
-    counts = torch.bincount(shuffled)
-    first = (counts.cumsum(0) - counts)[shuffled[by_class]]
-    rank = torch.empty_like(order)
-    rank[by_class] = torch.arange(len(labels)) - first
-    return order, rank
+    shuffled = labels[order].numpy()
+    rank = pd.Series(shuffled).groupby(shuffled).cumcount()
+    return order, torch.from_numpy(rank.to_numpy(np.int64, copy=True))

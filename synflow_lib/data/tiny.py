@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import os
 import re
-import shutil
 import tempfile
-import urllib.request
 import zipfile
 import zlib
 from pathlib import Path
 
+import torch
+
 from synflow_lib import env
 from synflow_lib.data.dataset import DataError, Dataset
 from synflow_lib.data.folder import image_folder
-from synflow_lib.files import replacing
+from synflow_lib.data.sources import import_torchvision
 
 __all__ = ["tiny_imagenet"]
 
@@ -55,39 +54,35 @@ def tiny_imagenet(root: str | Path | None = None, download: bool = True) -> Data
         _fetch(archive, download)
         _unpack(archive, folder)
     dataset = image_folder(folder, size=64, name="tiny_imagenet")
-    found = f"{len(dataset.train_y)} {len(dataset.test_y)}"
-    if (folder / COUNTS).is_file() and found != (folder / COUNTS).read_text():
+    found, counts = f"{len(dataset.train_y)} {len(dataset.test_y)}", folder / COUNTS
+    if counts.is_file() and found != counts.read_text():
         raise DataError(
             f"{folder} holds {found} images for training and testing; expected "
-            f"{(folder / COUNTS).read_text()}, as many as were unpacked. Delete the folder and "
-            "call again."
+            f"{counts.read_text()}, as many as were unpacked. Delete the folder and call again."
         )
     return dataset
 
 
 def _fetch(archive: Path, download: bool) -> None:
     """Leaves the intact archive at `archive`, or raises."""
+    check_integrity = import_torchvision("torchvision.datasets.utils").check_integrity
+    if check_integrity(archive, MD5):
+        return
+    state = f"{archive} is {'damaged' if archive.is_file() else 'missing'}."
     advice = f"Download {URL} (MD5 {MD5}) and put it at {archive}"
-    if archive.is_file():
-        if _md5(archive) == MD5:
-            return
-        state = f"{archive} is damaged: its MD5 sum is {_md5(archive)}."
-    else:
-        state = f"{archive} is missing."
     if not download:
         raise DataError(f"{state} {advice}, or call again with download=True.")
+    archive.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with replacing(archive) as part:
-            with urllib.request.urlopen(URL, timeout=60) as source, part.open("wb") as target:
-                shutil.copyfileobj(source, target, length=1 << 20)
-            found = _md5(part)
-            if found != MD5:
-                raise DataError(
-                    f"{state} The download from {URL} is damaged too (MD5 {found}). Try again "
-                    f"later, or get it elsewhere: {advice}."
-                )
+        torch.hub.download_url_to_file(URL, str(archive))  # whole or not at all
     except (OSError, http.client.HTTPException) as error:  # urllib's errors are OSErrors
         raise DataError(f"{state} The download failed ({error}). {advice}.") from error
+    if not check_integrity(archive, MD5):
+        archive.unlink()
+        raise DataError(
+            f"{state} The download from {URL} is damaged too. Try again later, or get it "
+            f"elsewhere: {advice}."
+        )
 
 
 def _unpack(archive: Path, folder: Path) -> None:
@@ -102,8 +97,8 @@ def _unpack(archive: Path, folder: Path) -> None:
                     target = tree / place
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(source.read(member))
-                n_train = sum(place.startswith("train/") for place in places.values())
-                (tree / COUNTS).write_text(f"{n_train} {len(places) - n_train}")
+            n_train = sum(place.startswith("train/") for place in places.values())
+            (tree / COUNTS).write_text(f"{n_train} {len(places) - n_train}")
         except UNREADABLE as error:
             raise DataError(
                 f"{archive} cannot be unpacked ({error}). Expected Tiny ImageNet's archive with "
@@ -120,38 +115,22 @@ def _places(archive: zipfile.ZipFile) -> dict[str, str]:
     """Where each image of the archive goes: `train/<class>/<image>` or `test/<class>/<image>`.
 
     Names are taken from those of the known form and from classes that exist, so none of them can
-    lead out of the folder.
-
-    Raises:
-        ValueError: labels and images of the validation set do not fit each other.
+    lead out of the folder. ValueError if labels and images do not fit each other.
     """
     members = archive.namelist()
-    train = {m: match for m in members if (match := TRAIN.fullmatch(m))}
-    val = {m: match[1] for m in members if (match := VAL.fullmatch(m))}
+    train = {member: match for member in members if (match := TRAIN.fullmatch(member))}
+    val = {member: match[1] for member in members if (match := VAL.fullmatch(member))}
     classes = {match[1] for match in train.values()}
-    label_of: dict[str, str] = {}
-    for number, line in enumerate(archive.read(LABELS).decode().splitlines(), start=1):
-        image, _, rest = line.partition("\t")
-        label = rest.partition("\t")[0]
-        if label not in classes or label_of.setdefault(image, label) != label:
-            raise ValueError(
-                f"line {number} of {LABELS} gives {image!r} the class {label!r}; expected one "
-                "class an image, one of those in train"
-            )
-    if not train or set(label_of) != set(val.values()):
-        odd = sorted(set(label_of) ^ set(val.values()))[:3]
+    # A line is: name of the image, class, a box in four numbers; tabs between them.
+    lines = archive.read(LABELS).decode().splitlines()
+    labels = [(line + "\t").split("\t")[:2] for line in lines]
+    label_of = dict(labels)
+    if not train or sorted(image for image, _ in labels) != sorted(val.values()):
         raise ValueError(
-            f"{len(train)} training images, {len(val)} validation images and {len(label_of)} "
-            f"labels do not fit each other{': ' * bool(odd)}{', '.join(map(repr, odd))}"
+            f"{len(train)} training images, {len(val)} validation images and {len(labels)} labels "
+            "do not fit each other"
         )
-    return {m: f"train/{match[1]}/{match[2]}" for m, match in train.items()} | {
-        m: f"test/{label_of[image]}/{image}" for m, image in val.items()
-    }
-
-
-def _md5(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
+    if unknown := sorted({*label_of.values()} - classes):
+        raise ValueError(f"{LABELS} names the class {unknown[0]!r}, of which train has no images")
+    places = {member: f"train/{match[1]}/{match[2]}" for member, match in train.items()}
+    return places | {member: f"test/{label_of[image]}/{image}" for member, image in val.items()}

@@ -10,53 +10,33 @@ without touching torch's global generator; without it they come from that genera
 from torch import nn
 
 from synflow_lib.models.build import check_choice
+from synflow_lib.models.plain import conv, fc, vgg11, vgg13, vgg16, vgg19
 from synflow_lib.models.resnet import (
     resnet18,
     resnet20,
-    resnet32,
-    resnet34,
-    resnet44,
     resnet50,
-    resnet56,
     resnet110,
     wide_resnet18,
     wide_resnet18_as_published,
 )
-from synflow_lib.models.small import conv, fc
-from synflow_lib.models.vgg import vgg11, vgg13, vgg16, vgg19
 
-NAMES = (
-    *("fc", "conv", "vgg11", "vgg13", "vgg16", "vgg19"),
-    *("resnet20", "resnet32", "resnet44", "resnet56", "resnet110"),
-    *(
-        "resnet18",
-        "resnet34",
-        "resnet50",
-        "wide_resnet18",
-        "wide_resnet18_as_published",
-    ),
-)
+_NETWORKS = {
+    "fc": fc,
+    "conv": conv,
+    "vgg11": vgg11,
+    "vgg13": vgg13,
+    "vgg16": vgg16,
+    "vgg19": vgg19,
+    "resnet20": resnet20,
+    "resnet110": resnet110,
+    "resnet18": resnet18,
+    "resnet50": resnet50,
+    "wide_resnet18": wide_resnet18,
+    "wide_resnet18_as_published": wide_resnet18_as_published,
+}
+NAMES = tuple(_NETWORKS)
 
-__all__ = [
-    "NAMES",
-    "by_name",
-    "conv",
-    "fc",
-    "resnet18",
-    "resnet20",
-    "resnet32",
-    "resnet34",
-    "resnet44",
-    "resnet50",
-    "resnet56",
-    "resnet110",
-    "vgg11",
-    "vgg13",
-    "vgg16",
-    "vgg19",
-    "wide_resnet18",
-    "wide_resnet18_as_published",
-]
+__all__ = ["NAMES", "by_name", *NAMES]
 
 
 def by_name(name: str, **arguments) -> nn.Module:
@@ -69,4 +49,4 @@ def by_name(name: str, **arguments) -> nn.Module:
     Linear(in_features=512, out_features=100, bias=True)
     """
     check_choice("name", name, NAMES)
-    return globals()[name](**arguments)
+    return _NETWORKS[name](**arguments)

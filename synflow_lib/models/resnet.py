@@ -1,214 +1,193 @@
-"""Residual networks (He et al. 2016): the CIFAR family, the ImageNet family, and wide ones.
-
-Where a block changes the shape its shortcut is a 1x1 convolution with BatchNorm, in both families,
-as in the paper's runs; every other shortcut is the identity. Parameter names are torchvision's.
-Convolutions are initialized with Kaiming's normal, fan_in in the CIFAR family and fan_out in the
-ImageNet family (the paper's runs and torchvision); the classifier with Kaiming's normal, fan_in.
-No BatchNorm gamma starts at zero.
-"""
+"""Residual networks (He et al. 2016): the CIFAR family, the ImageNet family, and wide ones."""
 
 from __future__ import annotations
 
-from torch import nn
+from collections import OrderedDict
+from dataclasses import dataclass
 
-from synflow_lib.models.blocks import BasicBlock, Bottleneck, layout
-from synflow_lib.models.build import build, check_choice, check_count
+from torch import Tensor, nn
+
+from synflow_lib.models.build import build, check_choice, check_counts
 
 __all__ = [
-    "resnet18",
-    "resnet20",
-    "resnet32",
-    "resnet34",
-    "resnet44",
-    "resnet50",
-    "resnet56",
-    "resnet110",
-    "wide_resnet18",
-    "wide_resnet18_as_published",
+    *("BasicBlock", "Bottleneck", "ResNet", "layout", "resnet18", "resnet20", "resnet50"),
+    *("resnet110", "wide_resnet18", "wide_resnet18_as_published"),
 ]
 
-CIFAR_SIZES = (32, 64)
-SIZES = (32, 64, 224)
+
+class BasicBlock(nn.Module):
+    """relu(bn(conv3x3(relu(bn(conv3x3(x))))) + shortcut(x)): [n, n_in, h, w] -> [n, width, ...]."""
+
+    expansion = 1
+
+    def __init__(self, n_in: int, width: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(n_in, width, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.downsample = _shortcut(n_in, width, stride)
+        self.relu2 = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu1(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return self.relu2(out + shortcut)
 
 
-def _cifar(
-    depth: int, num_classes: int, input_size: int, in_channels: int, seed: int | None
-) -> nn.Sequential:
-    check_choice("input_size", input_size, CIFAR_SIZES)
-    check_count("num_classes", num_classes)
-    check_count("in_channels", in_channels)
-    blocks = (depth - 2) // 6
-    stages = [(16, blocks), (32, blocks), (64, blocks)]
-    return build(
-        lambda: layout(BasicBlock, stages, num_classes, in_channels, imagenet_stem=False),
-        seed,
-        (in_channels, input_size, input_size),
-        conv_fan="fan_in",
-    )
+class Bottleneck(nn.Module):
+    """1x1, 3x3 (with the stride), 1x1: [n, n_in, h, w] -> [n, 4 * width, h/stride, w/stride]."""
+
+    expansion = 4
+
+    def __init__(self, n_in: int, width: int, stride: int):
+        super().__init__()
+        n_out = self.expansion * width
+        self.conv1 = nn.Conv2d(n_in, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.relu2 = nn.ReLU()
+        self.conv3 = nn.Conv2d(width, n_out, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(n_out)
+        self.downsample = _shortcut(n_in, n_out, stride)
+        self.relu3 = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu1(self.bn1(self.conv1(x)))
+        out = self.relu2(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return self.relu3(out + shortcut)
 
 
-def _imagenet(
+def _shortcut(n_in: int, n_out: int, stride: int) -> nn.Sequential | None:
+    if stride == 1 and n_in == n_out:
+        return None
+    return nn.Sequential(nn.Conv2d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm2d(n_out))
+
+
+def layout(
     block: type[BasicBlock | Bottleneck],
-    repeats: tuple[int, ...],
+    stages: list[tuple[int, int]],
     num_classes: int,
-    input_size: int,
     in_channels: int,
-    seed: int | None,
-    width: int = 1,
+    imagenet_stem: bool,
 ) -> nn.Sequential:
-    check_choice("input_size", input_size, SIZES)
-    check_count("num_classes", num_classes)
-    check_count("in_channels", in_channels)
-    check_count("width", width)
-    stages = [(64 * width * 2**index, count) for index, count in enumerate(repeats)]
-    return build(
-        lambda: layout(block, stages, num_classes, in_channels, imagenet_stem=input_size == 224),
-        seed,
-        (in_channels, input_size, input_size),
-        conv_fan="fan_out",
-    )
-
-
-def resnet20(
-    num_classes: int = 10,
-    input_size: int = 32,
-    in_channels: int = 3,
-    seed: int | None = None,
-) -> nn.Sequential:
-    """ResNet-20 of the CIFAR family: three stages of 16, 32 and 64 channels, three blocks each.
+    """A residual network: stem, stages of blocks, mean over the map, one Linear layer.
 
     Args:
+        block: class of the blocks.
+        stages: (width, number of blocks) of each; every stage but the first begins with stride 2.
         num_classes: outputs.
-        input_size: height and width of the images: 32 or 64.
         in_channels: channels of the images.
-        seed: of the weights; None draws from torch's global generator.
+        imagenet_stem: 7x7 convolution of stride 2 and max pooling, or else one 3x3 convolution.
+    """
+    channels = stages[0][0]
+    parts: dict[str, nn.Module] = {}
+    if imagenet_stem:
+        parts["conv1"] = nn.Conv2d(in_channels, channels, 7, stride=2, padding=3, bias=False)
+    else:
+        parts["conv1"] = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
+    parts |= {"bn1": nn.BatchNorm2d(channels), "relu": nn.ReLU()}
+    if imagenet_stem:
+        parts["maxpool"] = nn.MaxPool2d(3, stride=2, padding=1)
+    for index, (width, repeats) in enumerate(stages):
+        blocks: list[nn.Module] = []
+        for position in range(repeats):
+            stride = 2 if index > 0 and position == 0 else 1
+            blocks.append(block(channels, width, stride))
+            channels = block.expansion * width
+        parts[f"layer{index + 1}"] = nn.Sequential(*blocks)
+    parts |= {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
+    return nn.Sequential(OrderedDict(parts, fc=nn.Linear(channels, num_classes)))
 
-    Returns:
-        A `nn.Sequential` that maps [n, in_channels, input_size, input_size] to logits
-        [n, num_classes].
 
-    Raises:
-        ValueError: another input size, or a count below 1.
+@dataclass(frozen=True)
+class ResNet:
+    """A residual network of the CIFAR family (`resnet20`) or the ImageNet family (`resnet18`).
+
+    Where a block changes the shape its shortcut is a 1x1 convolution with BatchNorm, in both
+    families, as in the paper's runs; every other shortcut is the identity. Parameter names are
+    torchvision's. Convolutions are initialized with Kaiming's normal, fan_in in the CIFAR family
+    and fan_out in the ImageNet family (the paper's runs and torchvision); the classifier with
+    Kaiming's normal, fan_in. No BatchNorm gamma starts at zero.
+
+    Attributes:
+        block: `BasicBlock` or `Bottleneck`.
+        blocks: how many, in each stage.
+        width: channels of the first stage; each later one has twice as many.
+        input_sizes: height and width that the images may have.
+        conv_fan: see `build`.
 
     >>> model = resnet20(seed=0)
     >>> sum(p.numel() for p in model.parameters() if p.dim() > 1)
     270896
-    """
-    return _cifar(20, num_classes, input_size, in_channels, seed)
-
-
-def resnet32(
-    num_classes: int = 10,
-    input_size: int = 32,
-    in_channels: int = 3,
-    seed: int | None = None,
-) -> nn.Sequential:
-    """ResNet-32 of the CIFAR family: five blocks a stage. Arguments as in `resnet20`.
-
-    >>> len(resnet32(seed=0).layer1)
-    5
-    """
-    return _cifar(32, num_classes, input_size, in_channels, seed)
-
-
-def resnet44(
-    num_classes: int = 10,
-    input_size: int = 32,
-    in_channels: int = 3,
-    seed: int | None = None,
-) -> nn.Sequential:
-    """ResNet-44 of the CIFAR family: seven blocks a stage. Arguments as in `resnet20`.
-
-    >>> len(resnet44(seed=0).layer1)
-    7
-    """
-    return _cifar(44, num_classes, input_size, in_channels, seed)
-
-
-def resnet56(
-    num_classes: int = 10,
-    input_size: int = 32,
-    in_channels: int = 3,
-    seed: int | None = None,
-) -> nn.Sequential:
-    """ResNet-56 of the CIFAR family: nine blocks a stage. Arguments as in `resnet20`.
-
-    >>> len(resnet56(seed=0).layer1)
-    9
-    """
-    return _cifar(56, num_classes, input_size, in_channels, seed)
-
-
-def resnet110(
-    num_classes: int = 10,
-    input_size: int = 32,
-    in_channels: int = 3,
-    seed: int | None = None,
-) -> nn.Sequential:
-    """ResNet-110 of the CIFAR family: eighteen blocks a stage. Arguments as in `resnet20`.
-
-    >>> len(resnet110(seed=0).layer1)
-    18
-    """
-    return _cifar(110, num_classes, input_size, in_channels, seed)
-
-
-def resnet18(
-    num_classes: int = 10,
-    input_size: int = 32,
-    in_channels: int = 3,
-    seed: int | None = None,
-) -> nn.Sequential:
-    """ResNet-18: four stages of 64, 128, 256 and 512 channels, two basic blocks each.
-
-    Args:
-        num_classes: outputs.
-        input_size: height and width of the images. 32 and 64 have a 3x3 stem of stride 1 and no
-            max pooling (the paper's Tiny ImageNet networks); 224 has ImageNet's 7x7 stem of stride
-            2 and a max pooling.
-        in_channels: channels of the images.
-        seed: of the weights; None draws from torch's global generator.
-
-    Returns:
-        A `nn.Sequential` that maps [n, in_channels, input_size, input_size] to logits
-        [n, num_classes].
-
-    Raises:
-        ValueError: another input size, or a count below 1.
-
     >>> model = resnet18(seed=0)
     >>> sum(p.numel() for p in model.parameters() if p.dim() > 1)
     11164352
     """
-    return _imagenet(BasicBlock, (2, 2, 2, 2), num_classes, input_size, in_channels, seed)
+
+    block: type[BasicBlock | Bottleneck]
+    blocks: tuple[int, ...]
+    width: int = 64
+    input_sizes: tuple[int, ...] = (32, 64, 224)
+    conv_fan: str = "fan_out"
+
+    def __call__(
+        self,
+        num_classes: int = 10,
+        input_size: int = 32,
+        in_channels: int = 3,
+        seed: int | None = None,
+    ) -> nn.Sequential:
+        """The network, with new weights.
+
+        Args:
+            num_classes: outputs.
+            input_size: height and width of the images. 32 and 64 have a 3x3 stem of stride 1 and no
+                max pooling (the paper's Tiny ImageNet networks); 224, in the ImageNet family only,
+                has ImageNet's 7x7 stem of stride 2 and a max pooling.
+            in_channels: channels of the images.
+            seed: of the weights; None draws from torch's global generator.
+
+        Returns:
+            A `nn.Sequential` that maps [n, in_channels, input_size, input_size] to logits
+            [n, num_classes].
+
+        Raises:
+            ValueError: another input size, or a count below 1.
+        """
+        check_choice("input_size", input_size, self.input_sizes)
+        check_counts(num_classes=num_classes, in_channels=in_channels)
+        stages = [(self.width * 2**index, count) for index, count in enumerate(self.blocks)]
+        return build(
+            lambda: layout(self.block, stages, num_classes, in_channels, input_size == 224),
+            seed,
+            (in_channels, input_size, input_size),
+            self.conv_fan,
+        )
 
 
-def resnet34(
-    num_classes: int = 10,
-    input_size: int = 32,
-    in_channels: int = 3,
-    seed: int | None = None,
-) -> nn.Sequential:
-    """ResNet-34: 3, 4, 6 and 3 basic blocks. Arguments as in `resnet18`.
+_CIFAR = {"width": 16, "input_sizes": (32, 64), "conv_fan": "fan_in"}
 
-    >>> [len(stage) for name, stage in resnet34(seed=0).named_children() if "layer" in name]
-    [3, 4, 6, 3]
-    """
-    return _imagenet(BasicBlock, (3, 4, 6, 3), num_classes, input_size, in_channels, seed)
+resnet20 = ResNet(BasicBlock, (3, 3, 3), **_CIFAR)
+"""ResNet-20 of the CIFAR family. Called as `ResNet` says."""
+resnet110 = ResNet(BasicBlock, (18, 18, 18), **_CIFAR)
+"""ResNet-110 of the CIFAR family. Called as `ResNet` says."""
+resnet18 = ResNet(BasicBlock, (2, 2, 2, 2))
+"""ResNet-18. Called as `ResNet` says."""
+resnet50 = ResNet(Bottleneck, (3, 4, 6, 3))
+"""ResNet-50, with bottleneck blocks. Called as `ResNet` says."""
+wide_resnet18_as_published = resnet18
+"""The network of the figure 6 panels "WideResNet-18": the parameter shapes of ResNet-18.
 
-
-def resnet50(
-    num_classes: int = 10,
-    input_size: int = 32,
-    in_channels: int = 3,
-    seed: int | None = None,
-) -> nn.Sequential:
-    """ResNet-50: 3, 4, 6 and 3 bottleneck blocks. Arguments as in `resnet18`.
-
-    >>> [len(stage) for name, stage in resnet50(seed=0).named_children() if "layer" in name]
-    [3, 4, 6, 3]
-    """
-    return _imagenet(Bottleneck, (3, 4, 6, 3), num_classes, input_size, in_channels, seed)
+Its blocks took a width and did not use it, so the published numbers are those of a ResNet-18.
+Use it to compare with those panels, and `wide_resnet18` for a network that is wide.
+"""
 
 
 def wide_resnet18(
@@ -222,35 +201,11 @@ def wide_resnet18(
 
     Args:
         width: factor on all channel counts, at least 1; 1 is ResNet-18.
-        num_classes, input_size, in_channels, seed: as in `resnet18`.
+        num_classes, input_size, in_channels, seed: as in `ResNet`.
 
     >>> [wide_resnet18(width=w, seed=0).fc.in_features for w in (1, 2)]
     [512, 1024]
     """
-    return _imagenet(
-        BasicBlock,
-        (2, 2, 2, 2),
-        num_classes,
-        input_size,
-        in_channels,
-        seed,
-        width=width,
-    )
-
-
-def wide_resnet18_as_published(
-    num_classes: int = 10,
-    input_size: int = 32,
-    in_channels: int = 3,
-    seed: int | None = None,
-) -> nn.Sequential:
-    """The network of the figure 6 panels "WideResNet-18": the parameter shapes of ResNet-18.
-
-    Its blocks took a width and did not use it, so the published numbers are those of a ResNet-18.
-    Use it to compare with those panels, and `wide_resnet18` for a network that is wide. Arguments
-    as in `resnet18`.
-
-    >>> wide_resnet18_as_published(seed=0).fc.in_features
-    512
-    """
-    return resnet18(num_classes, input_size, in_channels, seed)
+    check_counts(width=width)
+    wide = ResNet(BasicBlock, (2, 2, 2, 2), width=64 * width)
+    return wide(num_classes, input_size, in_channels, seed)
