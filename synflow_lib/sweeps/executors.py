@@ -9,8 +9,6 @@ from typing import TypeVar
 
 import cloudpickle
 
-from .trouble import first_line
-
 Group = TypeVar("Group")
 Report = TypeVar("Report")
 Work = Callable[[Group], Report]
@@ -68,7 +66,7 @@ def _processes(count: int, work: Work, groups: list[Group]) -> Iterator[Report]:
     try:
         yield from parallel(joblib.delayed(work)(group) for group in groups)
     except BrokenProcessPool as error:  # TerminatedWorkerError is one
-        raise WorkerDiedError(first_line(error)) from error
+        raise WorkerDiedError(type(error).__name__) from error
 
 
 def _dask(client, work: Work, groups: list[Group]) -> Iterator[Report]:
@@ -85,4 +83,4 @@ def _dask(client, work: Work, groups: list[Group]) -> Iterator[Report]:
     finally:
         client.cancel(futures)
     if died is not None:
-        raise WorkerDiedError(first_line(died)) from died
+        raise WorkerDiedError(type(died).__name__) from died
