@@ -28,7 +28,8 @@ from .pruning import prune, trajectory
 from .reproduction.recorded import recorded
 from .saliency import METHODS, Scores, register, score, synaptic_saliency
 from .sweeps.run import Run
-from .sweeps.sweep import histories, results, sweep
+from .sweeps.store import histories, results
+from .sweeps.sweep import sweep
 from .training.iterative import imp, imp_many
 from .training.recipes import Recipe, paper_recipe
 from .training.train import Training, evaluate, train, train_many

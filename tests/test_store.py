@@ -18,8 +18,8 @@ from synflow_lib import env
 from synflow_lib.files import replacing
 from synflow_lib.sweeps.fingerprints import changes
 from synflow_lib.sweeps.run import Run
-from synflow_lib.sweeps.store import FORMAT, Store, _is_newer, parse
-from synflow_lib.sweeps.sweep import histories, results, sweep
+from synflow_lib.sweeps.store import FORMAT, Store, _is_newer, histories, parse, results
+from synflow_lib.sweeps.sweep import sweep
 from synflow_lib.training.recipes import Recipe
 
 RUN = Run("digits", "fc", "random", 2, Recipe(1, 0.1), model_options={"depth": 2, "width": 4})

@@ -61,7 +61,7 @@ def of_code(thing: object, *, content: bool = True) -> dict[str, object]:
 
     Args:
         thing: what is called.
-        content: whether tensors count by their numbers, or only by shape and type.
+        content: whether tensors and arrays count by their numbers, or only by shape and type.
 
     Returns:
         rule and python (versions), bytecode and source: digests. Bytecode is what runs, but differs
@@ -103,14 +103,10 @@ def of_network(net: nn.Module, input_shape: tuple[int, ...] | None = None) -> di
     digest, total = hashlib.sha256(), 0.0
     classes, others = {}, {}
     for name, module in net.named_modules():
-        settings = []
-        for key, value in sorted(vars(module).items()):
-            if key.startswith("_") or key == "training":
-                continue
-            if _plain(value):
-                settings.append((key, value))
-            else:
-                others[name, key] = value
+        public = {k: v for k, v in vars(module).items() if not k.startswith("_")}
+        public.pop("training", None)
+        settings = sorted((key, value) for key, value in public.items() if _plain(value))
+        others |= {(name, key): value for key, value in public.items() if not _plain(value)}
         digest.update(repr((name, type(module).__qualname__, settings)).encode())
         classes[type(module).__qualname__] = type(module)
     for name, value in net.state_dict().items():
@@ -276,9 +272,11 @@ class _Walk:
         """What it wraps, or else what pickle would keep of it; nothing of a lock or a file."""
         if isinstance(thing, _RUNNING):
             return None
+        if isinstance(thing, (Tensor, np.ndarray)) and not self.content:
+            return str(thing.dtype), tuple(thing.shape)
         if isinstance(thing, Tensor):
-            size = str(thing.dtype), tuple(thing.shape)
-            return size, hashlib.sha256(_bytes(thing)).hexdigest() if self.content else None
+            digest = hashlib.sha256(_bytes(thing)).hexdigest()
+            return str(thing.dtype), tuple(thing.shape), digest
         if isinstance(thing, (set, frozenset)):
             return self.in_order(thing)
         wrapped = [getattr(thing, name) for name in _WRAPPED if hasattr(thing, name)]

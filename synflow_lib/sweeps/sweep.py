@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
-import re
+import itertools
 import time
 import traceback
 import warnings
@@ -16,14 +15,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pandas as pd
-import torch
 from tqdm.auto import tqdm
 
 from .. import env
 from ..data import Dataset
 from ..training.checkpoints import ForeignCheckpointError
-from ..training.epochs import COLUMNS
-from .executors import WorkerDiedError, executor_of
+from .executors import WorkerDiedError, executor_of, of_machine
 from .fingerprints import PARTS, changes
 from .run import (
     VERSION,
@@ -35,7 +32,7 @@ from .run import (
     perform,
     registered,
 )
-from .store import Store
+from .store import Store, table
 
 Datasets = Mapping[str, "Dataset | Callable[[], Dataset]"]
 Perform = Callable[..., list[dict]]
@@ -61,11 +58,9 @@ def sweep(
     A run that raises is recorded with its traceback, and the others go on. What the machine is to
     blame for (a full disk, memory, rights) is not recorded: the next call tries again. A killed
     process loses at most what it was doing since its last checkpoint. Several sweeps, on one
-    machine or on many, may work on the same store: each run is done by one of them.
-
-    A record whose data set, network, registered method or version of the library is not what the
-    names of the run stand for now is not returned: the run is done again, a warning says why, and
-    the former record is kept in the store's folder ``superseded``.
+    machine or on many, may work on the same store: each run is done by one of them. A run whose
+    data set, network, registered method or version of the library has changed since it was
+    recorded is done again, with a warning; the record is kept in the folder ``superseded``.
 
     Args:
         runs: what to do; runs that stand twice are done once.
@@ -108,21 +103,22 @@ def sweep(
     tasks = _prepare(runs, **given, together=together, retry_failed=retry_failed)
     found = folder.records(tasks, history=False)
     _tell(changes(record["fingerprint"], tasks[key].fingerprint) for key, record in found.items())
-    state = _State({key for key, record in found.items() if _settles(record, tasks[key])})
+    there = {key for key, record in found.items() if _settles(record, tasks[key])}
+    state = _State(set(there))
     for key in tasks.keys() - found.keys():
         if folder.newer(key):
             state.trouble[key] = "its record is of a newer version of the library"
     do = functools.partial(perform, **given, methods=methods, save_every=save_every)
     work = functools.partial(_perform_and_store, store=folder.path, do=do)
     with tqdm(total=len(tasks), initial=len(state.done), desc="runs", disable=not progress) as bar:
-        _work_off(tasks, folder, functools.partial(run_all, work), state, bar)
+        _do_all(tasks, folder, functools.partial(run_all, work), state, bar)
     folder.clean()
     state.raise_trouble()
-    found |= folder.records(tasks, history=False)
-    return _table({key: found[key] for key in tasks if key in found})
+    found |= folder.records(state.done - there, history=False)
+    return table({key: found[key] for key in tasks if key in found})
 
 
-def _work_off(
+def _do_all(
     tasks: Mapping[str, _Task],
     store: Store,
     run_all: Callable[[list[list[_Task]]], Iterable[_State]],
@@ -130,7 +126,8 @@ def _work_off(
     bar: tqdm,
 ) -> None:
     """Hand out what is not over, again and again, until all of it is."""
-    groups, deaths, pause = _groups(tasks.values()), 0, 0.1
+    groups = _groups(task for task in tasks.values() if not state.is_over(task))
+    deaths, pause = 0, 0.1
     while groups := state.left(groups):
         before, died = state.count(), None
         try:
@@ -142,7 +139,7 @@ def _work_off(
         except WorkerDiedError as error:
             died = error
         # What other sweeps have done meanwhile, and what was done by workers that died later.
-        for task in sum(state.left(groups), []):
+        for task in itertools.chain(*state.left(groups)):
             if _settles(store.read(task.run.key, history=False), task):
                 state.done.add(task.run.key)
         bar.update(len(state.done) - bar.n)
@@ -175,79 +172,31 @@ class _State:
     unsaved: int = 0
 
     def add(self, later: _State) -> None:
-        self.unsaved = later.unsaved + (self.unsaved if later.unsaved or not later.done else 0)
+        if later.done and not later.unsaved:
+            self.unsaved = 0
+        self.unsaved += later.unsaved
         self.done |= later.done
         self.trouble |= later.trouble
 
     def count(self) -> int:
         return len(self.done) + len(self.trouble)
 
+    def is_over(self, task: _Task) -> bool:
+        return task.run.key in self.done or task.run.key in self.trouble
+
     def left(self, groups: list[list[_Task]]) -> list[list[_Task]]:
         """The groups, without the tasks that are over."""
-        over = self.done | self.trouble.keys()
-        groups = [[task for task in group if task.run.key not in over] for group in groups]
+        groups = [[task for task in group if not self.is_over(task)] for group in groups]
         return [group for group in groups if group]
 
     def raise_trouble(self) -> None:
-        for key, why in self.trouble.items():
+        if self.trouble:
+            key, why = next(iter(self.trouble.items()))
             raise RuntimeError(
                 f"{len(self.trouble)} of the runs could not be done or stored, {key} for one:"
                 f" {why}. Nothing is recorded about them: put it right, and call sweep again. All"
                 " others that were finished are in the store"
             )
-
-
-def results(store: str | Path) -> pd.DataFrame:
-    """All runs of a store, one row each; nothing in the store changes.
-
-    Files that are no records, or damaged, are left out and named in a warning.
-
-    Returns:
-        Columns: key, the fields of `Run` (options as ``model.depth``, the recipe as
-        ``recipe.epochs``), status ("done" or "failed"), what `perform` returns except the history,
-        error (the last line of a traceback), seconds, finished (UTC), device_name, torch, and
-        further versions.
-
-    >>> import tempfile
-    >>> results(tempfile.mkdtemp()).empty
-    True
-    """
-    return _table(Store(store).records(history=False))
-
-
-def histories(store: str | Path) -> pd.DataFrame:
-    """Every epoch of every run of a store: key, and the columns of `Training.history`.
-
-    >>> import tempfile
-    >>> list(histories(tempfile.mkdtemp()))[:3]
-    ['key', 'epoch', 'learning_rate']
-    """
-    rows = [
-        (key, *row)
-        for key, record in Store(store).records().items()
-        for row in record.get("result", {}).get("history", [])
-    ]
-    return pd.DataFrame(rows, columns=["key", *COLUMNS])
-
-
-def _table(records: Mapping[str, dict]) -> pd.DataFrame:
-    return pd.DataFrame([_row(key, record) for key, record in records.items()])
-
-
-def _row(key: str, record: dict) -> dict:
-    run = dict(record["run"])
-    recipe = {f"recipe.{name}": value for name, value in run.pop("recipe").items()}
-    options = {
-        f"{kind}.{name}": value
-        for kind in ("data", "model")
-        for name, value in run.pop(f"{kind}_options")
-    }
-    result = {k: v for k, v in record.get("result", {}).items() if k not in ("history", "rounds")}
-    return {
-        "key": key, **run, **options, "status": record["status"], **result,
-        "error": record.get("error"), "seconds": record.get("seconds"),
-        "finished": record.get("finished"), **recipe, **record.get("machine", {}),
-    }  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------- preparing
@@ -422,35 +371,6 @@ def _write(store: Store, run: Run, record: dict) -> None:
         except OSError:
             time.sleep(pause)
     return store.write(run, record)
-
-
-# What an error of the operating system says of a path or a call, and not of the machine.
-_OF_THE_CALL = (errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EINVAL, errno.EBADF)
-# Libraries in C++ report some trouble of the machine in words only.
-_WORDS = re.compile(
-    r"no space left|out of memory|can't allocate memory|too many open files|permission denied"
-    r"|read-only file system|disk quota|file write failed|PytorchStreamWriter",
-    re.IGNORECASE,
-)
-
-
-def of_machine(error: BaseException | None) -> bool:
-    """Whether an error, or one that it was raised from, speaks of a full disk, memory, rights, ...
-
-    Such trouble may be over tomorrow; it is not the run's own.
-
-    >>> of_machine(OSError(errno.ENOSPC, "No space left on device")), of_machine(ValueError("x"))
-    (True, False)
-    """
-    while error is not None:
-        if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
-            return True
-        if isinstance(error, OSError) and error.errno not in (None, *_OF_THE_CALL):
-            return True
-        if isinstance(error, (OSError, RuntimeError)) and _WORDS.search(str(error)):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _text(error: Exception) -> str:
