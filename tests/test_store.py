@@ -148,19 +148,6 @@ def test_a_folder_in_the_place_of_a_record_is_moved_by_the_writer_only(store):
     assert store.read(RUN.key) is not None and len(os.listdir(store.path / "superseded")) == 1
 
 
-def test_records_of_the_first_format_are_read_and_stay(store):
-    file = store.file(RUN.key)
-    file.write_text(json.dumps(OLD, indent=1))
-    assert results(store.path)["top1"].tolist() == [50.0]
-    assert len(histories(store.path)) == 1
-    for name in ("seconds", "finished", "machine"):
-        file.write_text(json.dumps({k: v for k, v in OLD.items() if k != name}))
-        assert len(results(store.path)) == 1
-    with pytest.warns(UserWarning, match="this library changed"):
-        table = sweep([RUN], store.path, progress=False)
-    assert table["top1"][0] != 50 and len(os.listdir(store.path / "superseded")) == 1
-
-
 def test_a_record_of_a_newer_version_is_neither_taken_nor_destroyed(store):
     file = store.file(RUN.key)
     newer = file.read_bytes().replace(b"run.2", b"run.13").replace(b"top1", b"top_1")

@@ -30,10 +30,9 @@ import pandas as pd
 
 from ..files import remove_left_behind, replacing
 from ..training.epochs import COLUMNS
-from .run import Run, key_of
+from .run import Run
 
 FORMAT = "synflow_lib.run.2"
-_OLD = "synflow_lib.run.1"  # one JSON object, without checksum and fingerprint
 _NEWER = re.compile(rb'"synflow_lib\.run\.([1-9]\d*)"')
 _UNKNOWN_TO_JSON = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -232,9 +231,8 @@ def parse(content: bytes, history: bool = True) -> dict:
     """The record that is the content of a file; ValueError says why there is none."""
     head, _, body = content.partition(b"\n")
     if head + b"\n" != _head(body):
-        if _is_newer(content):
-            raise ValueError("written by a newer version of the library; update this one")
-        return _parse_old(content)
+        newer = "written by a newer version of the library; update this one"
+        raise ValueError(newer if _is_newer(content) else "damaged, or no record of this library")
     record, _, rest = body.partition(b"\n")
     found = json.loads(record[len(b'"record":') : -1])
     found["fingerprint"] = _restored(found.get("fingerprint", {}))
@@ -244,26 +242,6 @@ def parse(content: bytes, history: bool = True) -> dict:
             rows = json.loads(rest[len(b'"history":') : -len(b"\n}\n")])
             found["result"]["history"] = _restored(rows)
     return found
-
-
-def _parse_old(content: bytes) -> dict:
-    """A record of the first format, which only its key protects."""
-    wrong = ValueError, KeyError, TypeError, AttributeError, RecursionError
-    with contextlib.suppress(*wrong):
-        found = json.loads(content)
-        run, result = found["run"], found.get("result", {})
-        if (
-            found["format"] == _OLD
-            and found["status"] in ("done", "failed")
-            and {"recipe", "data_options", "model_options"} <= run.keys()
-            and isinstance(result, dict)
-            and all(len(row) == len(COLUMNS) for row in result.get("history", []))
-            and ("top1" in result or found["status"] == "failed")
-            and isinstance(found.get("machine", {}), dict)
-        ):
-            key = key_of(json.dumps(run, sort_keys=True, separators=(",", ":")))
-            return {**found, "key": key, "fingerprint": {"version": 1}}
-    raise ValueError("damaged, or no record of this library")
 
 
 def _is_newer(content: bytes) -> bool:
