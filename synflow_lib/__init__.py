@@ -29,7 +29,8 @@ from .quotas import inverted
 from .reproduction.recorded import recorded
 from .scores import METHODS, Scores, register, score
 from .sweeps.run import Run
-from .sweeps.sweep import histories, results, sweep
+from .sweeps.store import histories, results
+from .sweeps.sweep import sweep
 from .training.iterative import imp, imp_many
 from .training.recipes import Recipe, paper_recipe
 from .training.train import Training, evaluate, train, train_many

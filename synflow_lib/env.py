@@ -14,6 +14,7 @@ A variable that is set to the empty string counts as not set.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -25,20 +26,6 @@ from pathlib import Path
 import filelock
 import numpy as np
 import torch
-
-__all__ = [
-    "SCALES",
-    "Settings",
-    "data_dir",
-    "describe",
-    "device",
-    "figures_dir",
-    "own_device",
-    "runs_dir",
-    "scale",
-    "seed_everything",
-    "settings",
-]
 
 SCALES = ("classroom", "colab", "paper")
 
@@ -54,17 +41,17 @@ class Settings:
         scale: "classroom", "colab" or "paper".
         seeds: number of random seeds (networks) behind every mean and interval, at least 1.
         scoring_data: data set that SNIP and GraSP score on, a name of `data.by_name`.
-        scoring_per_class: images of each class in the scoring batch (paper, appendix: 10).
         alphas: compressions of the figures as exponents; compression = 10**alpha.
+        scoring_per_class: images of each class in the scoring batch (paper, appendix: 10).
         iterations: pruning iterations of SynFlow (paper, Algorithm 1: 100).
     """
 
     scale: str
     seeds: int
     scoring_data: str
-    scoring_per_class: int
     alphas: tuple[float, ...]
-    iterations: int
+    scoring_per_class: int = 10
+    iterations: int = 100
 
     @property
     def compressions(self) -> tuple[float, ...]:
@@ -76,31 +63,15 @@ class Settings:
         return tuple(10.0**alpha for alpha in self.alphas)
 
 
+_HALVES = tuple(i / 2 for i in range(13))
+_QUARTERS = tuple(i / 4 for i in range(25))
 SETTINGS = {
-    "classroom": Settings(
-        scale="classroom",
-        seeds=5,
-        scoring_data="digits",
-        scoring_per_class=10,
-        alphas=tuple(i / 2 for i in range(13)),
-        iterations=100,
-    ),
-    "colab": Settings(
-        scale="colab",
-        seeds=10,
-        scoring_data="cifar10",
-        scoring_per_class=10,
-        alphas=tuple(i / 4 for i in range(25)),
-        iterations=100,
-    ),
-    "paper": Settings(
-        scale="paper",
-        seeds=20,
-        scoring_data="cifar10",
-        scoring_per_class=10,
-        alphas=tuple(i / 4 for i in range(25)),
-        iterations=100,
-    ),
+    each.scale: each
+    for each in (
+        Settings("classroom", seeds=5, scoring_data="digits", alphas=_HALVES),
+        Settings("colab", seeds=10, scoring_data="cifar10", alphas=_QUARTERS),
+        Settings("paper", seeds=20, scoring_data="cifar10", alphas=_QUARTERS),
+    )
 }
 
 
@@ -150,8 +121,9 @@ def device() -> torch.device:
         # Allocating is the only check that covers every backend, absent ones included.
         return torch.empty(1, device=value).device if value != "cpu" else torch.device("cpu")
     except (RuntimeError, AssertionError, NotImplementedError) as error:
+        why = str(error).partition("\n")[0]
         raise ValueError(
-            f"SYNFLOW_DEVICE is {value!r}, which torch cannot use here ({_first_line(error)}). "
+            f"SYNFLOW_DEVICE is {value!r}, which torch cannot use here ({why}). "
             "Set it to cpu, or unset it to take CUDA where there is one."
         ) from error
 
@@ -201,10 +173,7 @@ def figures_dir() -> Path:
     `SYNFLOW_FIGURES` if set; else `figures/` of the checkout the working directory lies in (the
     nearest parent that holds both `notebooks/` and `synflow_lib/`); else `./figures`.
     """
-    return _created(
-        _given("SYNFLOW_FIGURES") or (_checkout() or Path.cwd()) / "figures",
-        "SYNFLOW_FIGURES",
-    )
+    return _folder("SYNFLOW_FIGURES", "figures")
 
 
 def data_dir() -> Path:
@@ -212,9 +181,7 @@ def data_dir() -> Path:
 
     `SYNFLOW_DATA` if set, else `~/.cache/synflow_lib`, so that all notebooks share one copy.
     """
-    return _created(
-        _given("SYNFLOW_DATA") or Path.home() / ".cache" / "synflow_lib", "SYNFLOW_DATA"
-    )
+    return _folder("SYNFLOW_DATA", "~/.cache/synflow_lib")
 
 
 def runs_dir() -> Path:
@@ -223,7 +190,7 @@ def runs_dir() -> Path:
     `SYNFLOW_RUNS` if set (on Colab a folder of Google Drive, so that a dead session resumes); else
     `runs/` of the checkout, or `./runs`.
     """
-    return _created(_given("SYNFLOW_RUNS") or (_checkout() or Path.cwd()) / "runs", "SYNFLOW_RUNS")
+    return _folder("SYNFLOW_RUNS", "runs")
 
 
 def seed_everything(seed: int) -> None:
@@ -258,14 +225,7 @@ def describe() -> dict[str, str | int | None]:
     """
     here = device()
     name = torch.cuda.get_device_name(here) if here.type == "cuda" else _cpu_name()
-    packages = (
-        "torchvision",
-        "numpy",
-        "pandas",
-        "scikit-learn",
-        "matplotlib",
-        "synflow_lib",
-    )
+    packages = ("torchvision", "numpy", "pandas", "scikit-learn", "matplotlib", "synflow_lib")
     return {
         "scale": scale(),
         "python": platform.python_version(),
@@ -279,12 +239,13 @@ def describe() -> dict[str, str | int | None]:
     }
 
 
-def _given(variable: str) -> Path | None:
+def _folder(variable: str, default: str) -> Path:
+    """The folder that a variable names, or else ``default`` in the checkout; created if missing."""
     value = os.environ.get(variable)
-    return Path(value).expanduser().absolute() if value else None
-
-
-def _created(folder: Path, variable: str) -> Path:
+    if value:
+        folder = Path(value).expanduser().absolute()
+    else:
+        folder = _checkout() / Path(default).expanduser()  # an absolute one stays what it is
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -295,31 +256,25 @@ def _created(folder: Path, variable: str) -> Path:
     return folder
 
 
-def _checkout() -> Path | None:
+def _checkout() -> Path:
+    """The checkout around the working directory; where there is none, the working directory."""
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "notebooks").is_dir() and (folder / "synflow_lib").is_dir():
             return folder
-    return None
+    return here
 
 
 def _version(package: str) -> str | None:
-    try:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    return None
 
 
 def _cpu_name() -> str:
     # platform.processor() is empty or says only "x86_64" on most Linux systems.
-    try:
+    with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
-    except OSError:
-        pass
     return platform.processor() or platform.machine()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -18,8 +18,8 @@ from synflow_lib import env
 from synflow_lib.files import replacing
 from synflow_lib.sweeps.fingerprints import changes
 from synflow_lib.sweeps.run import Run
-from synflow_lib.sweeps.store import FORMAT, Store, _is_newer, parse
-from synflow_lib.sweeps.sweep import histories, results, sweep
+from synflow_lib.sweeps.store import FORMAT, Store, _is_newer, histories, parse, results
+from synflow_lib.sweeps.sweep import sweep
 from synflow_lib.training.recipes import Recipe
 
 RUN = Run("digits", "fc", "random", 2, Recipe(1, 0.1), model_options={"depth": 2, "width": 4})
@@ -146,19 +146,6 @@ def test_a_folder_in_the_place_of_a_record_is_moved_by_the_writer_only(store):
         assert store.records() == {} and file.is_dir()
     store.write(RUN, RECORD)
     assert store.read(RUN.key) is not None and len(os.listdir(store.path / "superseded")) == 1
-
-
-def test_records_of_the_first_format_are_read_and_stay(store):
-    file = store.file(RUN.key)
-    file.write_text(json.dumps(OLD, indent=1))
-    assert results(store.path)["top1"].tolist() == [50.0]
-    assert len(histories(store.path)) == 1
-    for name in ("seconds", "finished", "machine"):
-        file.write_text(json.dumps({k: v for k, v in OLD.items() if k != name}))
-        assert len(results(store.path)) == 1
-    with pytest.warns(UserWarning, match="this library changed"):
-        table = sweep([RUN], store.path, progress=False)
-    assert table["top1"][0] != 50 and len(os.listdir(store.path / "superseded")) == 1
 
 
 def test_a_record_of_a_newer_version_is_neither_taken_nor_destroyed(store):

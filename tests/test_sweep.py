@@ -22,8 +22,8 @@ from synflow_lib import files
 from synflow_lib.scores import METHODS
 from synflow_lib.sweeps import run as runs_module
 from synflow_lib.sweeps.run import Run, perform
-from synflow_lib.sweeps.store import Store
-from synflow_lib.sweeps.sweep import histories, results, sweep
+from synflow_lib.sweeps.store import Store, histories, results
+from synflow_lib.sweeps.sweep import sweep
 from synflow_lib.training.recipes import Recipe
 
 MODULE = importlib.import_module("synflow_lib.sweeps.sweep")  # sf.sweep is the function

@@ -1,19 +1,32 @@
-"""Where the work of a sweep is done: this process, several processes, or a Dask cluster."""
+"""Where the work of a sweep is done, and which of its errors are the machine's.
+
+In this process, in several processes, or on a Dask cluster.
+"""
 
 from __future__ import annotations
 
+import errno
 import functools
+import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 import cloudpickle
-
-from .trouble import first_line
+import torch
 
 Group = TypeVar("Group")
 Report = TypeVar("Report")
 Work = Callable[[Group], Report]
+
+# What an error of the operating system says of a path or a call, and not of the machine.
+_OF_THE_CALL = (errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EINVAL, errno.EBADF)
+# Libraries in C++ report some trouble of the machine in words only.
+_WORDS = re.compile(
+    r"no space left|out of memory|can't allocate memory|too many open files|permission denied"
+    r"|read-only file system|disk quota|file write failed|PytorchStreamWriter",
+    re.IGNORECASE,
+)
 
 
 class WorkerDiedError(Exception):
@@ -68,7 +81,7 @@ def _processes(count: int, work: Work, groups: list[Group]) -> Iterator[Report]:
     try:
         yield from parallel(joblib.delayed(work)(group) for group in groups)
     except BrokenProcessPool as error:  # TerminatedWorkerError is one
-        raise WorkerDiedError(first_line(error)) from error
+        raise WorkerDiedError(type(error).__name__) from error
 
 
 def _dask(client, work: Work, groups: list[Group]) -> Iterator[Report]:
@@ -85,4 +98,23 @@ def _dask(client, work: Work, groups: list[Group]) -> Iterator[Report]:
     finally:
         client.cancel(futures)
     if died is not None:
-        raise WorkerDiedError(first_line(died)) from died
+        raise WorkerDiedError(type(died).__name__) from died
+
+
+def of_machine(error: BaseException | None) -> bool:
+    """Whether an error, or one that it was raised from, speaks of a full disk, memory, rights, ...
+
+    Such trouble may be over tomorrow; it is not the run's own.
+
+    >>> of_machine(OSError(errno.ENOSPC, "No space left on device")), of_machine(ValueError("x"))
+    (True, False)
+    """
+    while error is not None:
+        if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+            return True
+        if isinstance(error, OSError) and error.errno not in (None, *_OF_THE_CALL):
+            return True
+        if isinstance(error, (OSError, RuntimeError)) and _WORDS.search(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -6,7 +6,6 @@ the fingerprint in a record tells whether its numbers still belong to what the n
 
 from __future__ import annotations
 
-import ast
 import copyreg
 import dis
 import hashlib
@@ -17,7 +16,8 @@ import sys
 import textwrap
 import threading
 import types
-from collections.abc import Iterable, Mapping, Set
+from ast import parse, unparse
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -36,48 +36,50 @@ PARTS = {
 }
 """What a run depends on beside its names, in words."""
 
+_RULE = 2  # of `_Walk`: digests by another rule cannot be compared; raise it with what is hashed
 _PYTHON = "{}.{}".format(*sys.version_info)
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis))
 _CALLED = (
     type, types.FunctionType, types.BuiltinFunctionType, types.MethodDescriptorType,
     types.WrapperDescriptorType,
 )  # fmt: skip
-_RANDOM = (
+_RUNNING = (  # where these stand says nothing about the code
     random.Random, np.random.Generator, np.random.BitGenerator, np.random.RandomState,
-    torch.Generator,
+    torch.Generator, threading.Thread,
 )  # fmt: skip
-_FILLING = {
-    "add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem",
-    "remove", "setdefault", "update",
-}  # fmt: skip
+_WRAPPED = ("__wrapped__", "__func__", "__self__", "fget", "fset")  # by caches, methods, properties
 
 
-def of_code(thing: object) -> dict[str, str | None]:
+def of_code(thing: object, *, content: bool = True) -> dict[str, object]:
     """A fingerprint of a function, class or callable object, with all of the user's code behind it.
 
-    Closures, defaults, and the functions, classes and values that it reaches by global names count;
-    what is installed (this library, torch, ...) counts by its name only. What it fills or counts
-    while it runs does not: caches, loggers, random number generators, globals that it assigns.
+    The rule: text, constants, defaults, closures, and what is reached by global names (functions,
+    classes, values) count. What is installed (this library, torch, ...) counts by its name only;
+    global and nonlocal names that a function assigns itself, locks, files and random number
+    generators do not count. A memo or a counter in a dict, a list or an object does count: fill it,
+    and the fingerprint changes until the process ends.
+
+    Args:
+        thing: what is called.
+        content: whether tensors and arrays count by their numbers, or only by shape and type.
 
     Returns:
-        python (version), bytecode and source: bytecode is what runs, but differs between versions
-        of Python; there `same` compares sources. None where there is no source.
+        rule and python (versions), bytecode and source: digests. Bytecode is what runs, but differs
+        between versions of Python; there `same` compares sources. None where there is no source.
+        left_out: the types of objects that nothing is known of, such as locks.
 
     >>> double, triple = (lambda x: 2 * x), (lambda x: 3 * x)
     >>> of_code(double) == of_code(double), of_code(double) == of_code(triple)
     (True, False)
     """
-    return _of_code(thing, content=True)
-
-
-def _of_code(thing: object, content: bool) -> dict[str, str | None]:
-    found = {"python": _PYTHON}
-    for kind in ("bytecode", "source"):
+    found: dict[str, object] = {"rule": _RULE, "python": _PYTHON}
+    for kind, text_of in (("bytecode", lambda function: function.__code__), ("source", _source)):
+        walk = _Walk(text_of, content)
         try:
-            found[kind] = _Digest(kind, content).of(thing)
-        except Exception:  # no source, or objects that cannot be looked into
+            found[kind] = hashlib.sha256(repr(walk.describe(thing)).encode()).hexdigest()[:16]
+        except Exception:  # no source, or an object that cannot be looked into
             found[kind] = None
-    return found
+    return found | {"left_out": sorted(walk.left_out)}
 
 
 def of_network(net: nn.Module, input_shape: tuple[int, ...] | None = None) -> dict[str, object]:
@@ -98,28 +100,27 @@ def of_network(net: nn.Module, input_shape: tuple[int, ...] | None = None) -> di
     >>> of_network(nn.Linear(2, 3))["layers"] == of_network(nn.Linear(2, 3))["layers"]
     True
     """
-    digest, classes, others = hashlib.sha256(), {}, {}
+    digest, total = hashlib.sha256(), 0.0
+    classes, others = {}, {}
     for name, module in net.named_modules():
-        public = {
-            key: value
-            for key, value in vars(module).items()
-            if not key.startswith("_") and key != "training"
-        }
+        public = {k: v for k, v in vars(module).items() if not k.startswith("_")}
+        public.pop("training", None)
         settings = sorted((key, value) for key, value in public.items() if _plain(value))
-        rest = {key: value for key, value in public.items() if not _plain(value)}
-        others |= {name: rest} if rest else {}
+        others |= {(name, key): value for key, value in public.items() if not _plain(value)}
         digest.update(repr((name, type(module).__qualname__, settings)).encode())
-        classes[type(module)] = None
-    total, entries = 0.0, net.state_dict()
-    for name, value in entries.items():
+        classes[type(module).__qualname__] = type(module)
+    for name, value in net.state_dict().items():
         digest.update(repr((name, tuple(value.shape), str(value.dtype))).encode())
         numbers = value.detach().cpu().double().abs().flatten()
         places = torch.linspace(1, 2, max(numbers.numel(), 1), dtype=torch.float64)
         total += float(numbers @ places[: numbers.numel()])
-    code = {kind.__qualname__: of_code(kind) for kind in classes if not _installed(kind)}
-    found = {"layers": digest.hexdigest()[:16], "weights": total, "code": code}
-    # Tensors show in the outputs: another processor draws them with other last digits.
-    found["attributes"] = _of_code(others, content=False)
+    found = {
+        "layers": digest.hexdigest()[:16],
+        "weights": total,
+        "code": {name: of_code(kind) for name, kind in classes.items() if not _installed(kind)},
+        # Tensors show in the outputs: another processor draws them with other last digits.
+        "attributes": of_code(others, content=False),
+    }
     outputs = None if input_shape is None else _outputs(net, input_shape)
     return found if outputs is None else found | {"outputs": sketch({"logits": outputs})}
 
@@ -145,6 +146,8 @@ def same(a: object, b: object) -> bool:
     """
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         if "bytecode" in a and "bytecode" in b:
+            if a.get("rule") != b.get("rule"):  # of an older version: nobody knows
+                return True
             if a.get("python") == b.get("python"):
                 return a["bytecode"] == b["bytecode"]
             return a.get("source") is not None and a.get("source") == b.get("source")
@@ -196,258 +199,136 @@ def _installed_module(module: types.ModuleType | None) -> bool:
     return package in (*sys.stdlib_module_names, "synflow_lib") or bool(places & {*file.parts})
 
 
-class _Digest:
-    """A walk through code and the values it uses; ``kind`` is "bytecode" or "source".
+class _Walk:
+    """A walk through code and the values it uses, told as nested tuples of texts.
 
-    Tensors and arrays count by their numbers, or without ``content`` by shape and type.
-
-    What the code itself writes into (a memo, a counter, a network made at the first call) is no
-    part of what the code says: `written` holds the ids of such containers, and (id, name) of such
-    attributes and globals. They are found by a first walk and left out by a second.
+    Args:
+        text_of: what stands for a function's own text.
+        content: as in `of_code`.
     """
 
-    def __init__(self, kind: str, content: bool) -> None:
-        self.kind, self.content = kind, content
-        self.seen, self.kept, self.written = {}, [], set()
-
-    def of(self, thing: object) -> str:
-        self.describe(thing)
-        self.seen = {}
-        return hashlib.sha256(repr(self.describe(thing)).encode()).hexdigest()[:16]
+    def __init__(self, text_of: Callable[[types.FunctionType], object], content: bool) -> None:
+        self.text_of, self.content = text_of, content
+        self.seen: dict[int, int] = {}  # id -> number, in the order of the walk
+        self.kept: list[object] = []  # so that no other object gets the id of one that was seen
+        self.left_out: set[str] = set()
 
     def describe(self, thing: object) -> object:
-        if type(thing) in _PLAIN:
-            return type(thing).__name__, repr(thing)
-        if isinstance(thing, types.CodeType):
-            return self.of_code(thing)
-        if type(thing) in (tuple, frozenset):  # equal constants may be one object or several
-            parts = thing if type(thing) is tuple else self.sorted(thing)
-            return type(thing).__name__, [self.describe(each) for each in parts]
-        if id(thing) in self.written:
-            return "written", type(thing).__qualname__
+        kind = type(thing)
+        if kind in _PLAIN:
+            return kind.__name__, repr(thing)
+        if kind is types.CodeType:  # what runs, without file names and line numbers
+            names = thing.co_names, thing.co_varnames, thing.co_freevars
+            return thing.co_code.hex(), self.describe(thing.co_consts), names
+        if kind is tuple:  # equal constants may be one object or several, so it is never "seen"
+            return "tuple", [self.describe(each) for each in thing]
+        if kind is frozenset:
+            return "frozenset", self.in_order(thing)
         if id(thing) in self.seen:  # a circle, or something used twice
             return "seen", self.seen[id(thing)]
         self.seen[id(thing)] = len(self.seen)
-        self.kept.append(thing)  # so that no other object gets its id
+        self.kept.append(thing)
         if isinstance(thing, types.ModuleType):
             return "module", thing.__name__
-        if isinstance(thing, (staticmethod, classmethod, types.MethodType)):
-            owner = getattr(thing, "__self__", None)
-            self.note_writes(thing.__func__, owner)
-            return "method", self.describe(owner), self.describe(thing.__func__)
-        if isinstance(thing, property):
-            return "property", [self.describe(e) for e in (thing.fget, thing.fset) if e]
         if isinstance(thing, _CALLED):
             if _installed(thing):
                 return "installed", getattr(thing, "__module__", None), thing.__qualname__
             return self.of_class(thing) if isinstance(thing, type) else self.of_function(thing)
-        kind = self.describe(type(thing))
-        if isinstance(thing, (*_RANDOM, threading.Thread)):  # where it stands is run-time state
-            return "object", kind
-        if isinstance(thing, (tuple, list)):
-            return "sequence", kind, [self.describe(each) for each in thing]
-        if isinstance(thing, Set):
-            return "set", kind, [self.describe(each) for each in self.sorted(thing)]
-        if isinstance(thing, Mapping):
-            keys = self.sorted(thing)
-            return "mapping", kind, [(self.describe(k), self.describe(thing[k])) for k in keys]
-        if isinstance(thing, (Tensor, np.ndarray, np.generic)):
-            return "array", kind, self.of_array(thing)
-        if hasattr(thing, "__wrapped__"):  # functools.cache
-            return "wrapper", kind, self.describe(thing.__wrapped__)
-        return "object", kind, self.of_state(thing)
+        return "object", self.describe(kind), self.of_state(thing)
 
-    def sorted(self, things: Iterable) -> list:
-        """In an order that depends neither on insertion nor on the seed of hashes."""
+    def in_order(self, things: Iterable) -> list:
+        """Of a set, whose order depends on the seed of hashes."""
+        before, found = dict(self.seen), []
+        for thing in things:
+            self.seen = dict(before)
+            found.append(self.describe(thing))
+        self.seen = before
+        return sorted(found, key=repr)
 
-        def order(thing: object) -> str:
-            seen = dict(self.seen)
-            try:
-                return repr(self.describe(thing))
-            finally:
-                self.seen = seen
-
-        return sorted(things, key=order)
-
-    def of_array(self, thing: Tensor | np.ndarray | np.generic) -> object:
-        shape = tuple(thing.shape), str(thing.dtype)
-        if not self.content or getattr(thing, "is_meta", False):
-            return shape
-        if isinstance(thing, Tensor):
-            flat = thing.detach().to_dense() if thing.layout != torch.strided else thing.detach()
-            thing = flat.cpu().contiguous().flatten().view(torch.uint8).numpy()
-        if thing.dtype.hasobject:  # bytes of addresses
-            return shape, self.describe(thing.tolist())
-        return shape, hashlib.sha256(thing.tobytes()).hexdigest()
-
-    def of_state(self, thing: object) -> object:
-        """What pickle would keep of it; nothing of a lock, a file, a weak reference."""
-        try:
-            reduce = copyreg.dispatch_table.get(type(thing), lambda each: each.__reduce_ex__(2))
-            found = reduce(thing)
-        except Exception:
-            return None
-        if isinstance(found, str):  # a global name
-            return found
-        call = inspect.getattr_static(type(thing), "__call__", None)
-        if isinstance(call, types.FunctionType):
-            self.note_writes(call, thing)
-        arguments, state, *entries = (*found[1:], None, None)[:4]
-        parts = state if isinstance(state, tuple) else (state,)  # a dict, and one of its slots
-        state = [
-            {key: each for key, each in part.items() if (id(thing), key) not in self.written}
-            if isinstance(part, dict)
-            else part
-            for part in parts
+    def of_function(self, thing: types.FunctionType) -> object:
+        code, names = thing.__code__, thing.__globals__
+        assigned = set(_names(code, "STORE_DEREF"))
+        closure = [
+            (name, self.describe(cell.cell_contents))
+            for name, cell in zip(code.co_freevars, thing.__closure__ or (), strict=True)
+            if name not in assigned
         ]
-        entries = [list(each) for each in entries if each is not None]
-        return [self.describe(each) for each in (found[0], arguments, *state, *entries)]
+        inside = closure, self.describe((thing.__defaults__, thing.__kwdefaults__))
+        home = sys.modules.get(names.get("__name__"))
+        if home and vars(home) is names and _installed_module(home):
+            return "function", code.co_name, inside  # a decorator around the user's code
+        reached = [(name, self.describe(each)) for name, each in _reached(code, names)]
+        return "function", self.describe(self.text_of(thing)), inside, reached
 
     def of_class(self, thing: type) -> object:
         own = [
             (name, self.describe(value))
             for name, value in sorted(vars(thing).items())
-            if not (name.startswith("__") and not callable(value))
-            and not name.startswith("_abc")
-            and (id(thing), name) not in self.written
+            if callable(value) or not name.startswith(("__", "_abc"))
         ]
-        return "class", thing.__qualname__, [self.describe(base) for base in thing.__bases__], own
+        return "class", thing.__qualname__, self.describe(thing.__bases__), own
 
-    def of_function(self, thing: types.FunctionType) -> object:
-        self.note_writes(thing)
-        code, names = thing.__code__, thing.__globals__
-        closure = [
-            (name, None if id(cell) in self.written else self.describe(_content(cell)))
-            for name, cell in _cells(thing)
-        ]
-        defaults = self.describe(
-            (thing.__defaults__, thing.__kwdefaults__ and {**thing.__kwdefaults__})
-        )
-        home = sys.modules.get(names.get("__name__"))
-        if getattr(home, "__dict__", None) is names and _installed_module(home):
-            # An installed decorator, around the user's code
-            return "function", code.co_name, closure, defaults
-        text = _source(thing) if self.kind == "source" else self.of_code(code)
-        reached = [
-            (path, self.describe(value))
-            for path, value in sorted(self.reached(code, names).items())
-        ]
-        return "function", text, closure, defaults, reached
-
-    def of_code(self, code: types.CodeType) -> object:
-        """What runs, without file names and line numbers."""
-        constants = [self.describe(each) for each in code.co_consts]
-        return code.co_code.hex(), constants, code.co_names, code.co_varnames, code.co_freevars
-
-    def reached(self, code: types.CodeType, names: dict[str, object]) -> dict[str, object]:
-        """What code loads by global names, also from modules of the user's: path -> value."""
-        found = {}
-        for path in _global_paths(code):
-            space = names
-            for depth, name in enumerate(path, 1):
-                if name not in space or (id(space), name) in self.written:
-                    break
-                value = space[name]
-                if isinstance(value, types.ModuleType) and not _installed_module(value):
-                    space = vars(value)
-                    if depth < len(path):
-                        continue
-                found[".".join(path[:depth])] = value
-                break
-        return found
-
-    def note_writes(self, thing: object, owner: object = None) -> None:
-        """Find what a function writes into beside its own local names."""
-        if not isinstance(thing, types.FunctionType):
-            return
-        code, cells = thing.__code__, dict(_cells(thing))
-        arguments = code.co_varnames[: code.co_argcount]
-        defaults = dict(zip(reversed(arguments), reversed(thing.__defaults__ or ()), strict=False))
-        known = {**defaults, **(thing.__kwdefaults__ or {})}
-        if owner is not None and arguments:
-            known[arguments[0]] = owner
-        for name, attribute in _writes(thing):
-            if name is None:  # declared global or nonlocal
-                inside = id(cells[attribute]) if attribute in cells else None
-                self.written.add(inside or (id(thing.__globals__), attribute))
-                continue
-            if name in known:
-                value = known[name]
-            elif name in cells:
-                value = _content(cells[name])
-            elif name in code.co_varnames or name in code.co_cellvars:
-                continue
-            else:
-                value = thing.__globals__.get(name)
-            if isinstance(value, types.ModuleType):
-                value = vars(value)
-            if attribute is not None:
-                self.written.add((id(value), attribute))
-            elif not isinstance(value, (*_PLAIN, *_CALLED)):
-                self.written.add(id(value))
-            self.kept.append(value)
+    def of_state(self, thing: object) -> object:
+        """What it wraps, or else what pickle would keep of it; nothing of a lock or a file."""
+        if isinstance(thing, _RUNNING):
+            return None
+        if isinstance(thing, (Tensor, np.ndarray)) and not self.content:
+            return str(thing.dtype), tuple(thing.shape)
+        if isinstance(thing, Tensor):
+            digest = hashlib.sha256(_bytes(thing)).hexdigest()
+            return str(thing.dtype), tuple(thing.shape), digest
+        if isinstance(thing, (set, frozenset)):
+            return self.in_order(thing)
+        wrapped = [getattr(thing, name) for name in _WRAPPED if hasattr(thing, name)]
+        if wrapped:
+            return [self.describe(each) for each in wrapped]
+        reduce = copyreg.dispatch_table.get(type(thing), lambda each: each.__reduce_ex__(2))
+        try:
+            found = reduce(thing)
+        except Exception:
+            self.left_out.add(type(thing).__qualname__)
+            return None
+        if isinstance(found, str):  # a global name
+            return found
+        # How to make it, its attributes, its entries if it is a list or a dict.
+        parts = (tuple(part) if isinstance(part, Iterator) else part for part in found)
+        return [self.describe(part) for part in parts]
 
 
-def _cells(thing: types.FunctionType) -> list[tuple[str, types.CellType]]:
-    return [*zip(thing.__code__.co_freevars, thing.__closure__ or (), strict=True)]
-
-
-def _content(cell: types.CellType) -> object:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not assigned yet
-        return None
-
-
-def _global_paths(code: types.CodeType) -> set[tuple[str, ...]]:
-    """Global names that code loads, with what it asks of them: ("torch", "nn", "Linear")."""
-    found: list[list[str]] = []
-    path = None
+def _names(code: types.CodeType, *operations: str) -> Iterator[str]:
+    """The names that these operations of the code name, also inside inner functions."""
     for step in dis.get_instructions(code):
-        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"):
-            path = [step.argval]
-            found.append(path)
-        elif step.opname in ("LOAD_ATTR", "LOAD_METHOD") and path:
-            path.append(step.argval)
-        elif step.opname not in ("EXTENDED_ARG", "CACHE"):
-            path = None
-    inner = [each for each in code.co_consts if isinstance(each, types.CodeType)]
-    return set(map(tuple, found)).union(*map(_global_paths, inner))
+        if step.opname in operations:
+            yield step.argval
+        elif isinstance(step.argval, types.CodeType):
+            yield from _names(step.argval, *operations)
 
 
-def _writes(thing: types.FunctionType) -> set[tuple[str | None, str | None]]:
-    """(name, attribute) that its text assigns to; (name, None) what it fills, in place.
+def _reached(code: types.CodeType, space: Mapping[str, object]) -> list[tuple[str, object]]:
+    """What code loads by global names and does not assign itself, also from the user's modules."""
+    loaded = {*_names(code, "LOAD_GLOBAL", "LOAD_NAME")} - {*_names(code, "STORE_GLOBAL")}
+    asked = {*_names(code, "LOAD_ATTR", "LOAD_METHOD")}
+    found, modules = [], []
+    waiting = [(name, space[name]) for name in loaded & space.keys()]
+    for path, value in waiting:
+        if not isinstance(value, types.ModuleType) or _installed_module(value):
+            found.append((path, value))
+        elif value not in modules:
+            modules.append(value)
+            inside = vars(value)
+            waiting += [(f"{path}.{name}", inside[name]) for name in asked & inside.keys()]
+    return sorted(found, key=lambda each: each[0])
 
-    (None, name) for names declared global or nonlocal. Nothing where there is no source.
-    """
-    try:
-        tree = ast.parse(_source(thing))
-    except (OSError, TypeError, SyntaxError):
-        return set()
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Global, ast.Nonlocal)):
-            found |= {(None, name) for name in node.names}
-        call = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-        if call and node.func.attr in _FILLING:
-            target = node.func.value
-        elif isinstance(getattr(node, "ctx", None), (ast.Store, ast.Del)):
-            target = node.value if isinstance(node, ast.Subscript) else node
-        else:
-            continue
-        attribute = None
-        while isinstance(target, (ast.Attribute, ast.Subscript)):
-            attribute = getattr(target, "attr", None)
-            target = target.value
-        if isinstance(target, ast.Name) and target is not node:
-            found.add((target.id, attribute))
-    return found
+
+def _bytes(tensor: Tensor) -> bytes:
+    dense = tensor.detach() if tensor.layout == torch.strided else tensor.detach().to_dense()
+    return dense.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
 def _source(thing: types.FunctionType) -> str:
     """Its text; without comments and layout, where it can be parsed by itself."""
     text = textwrap.dedent(inspect.getsource(thing))
     try:
-        return ast.unparse(ast.parse(text))
+        return unparse(parse(text))
     except SyntaxError:  # a lambda in the middle of a call
         return text

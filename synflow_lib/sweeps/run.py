@@ -144,7 +144,8 @@ class Run:
     def key(self) -> str:
         """16 hexadecimal digits of a hash of `canonical`."""
         if not hasattr(self, "_key"):
-            object.__setattr__(self, "_key", key_of(self.canonical()))
+            digest = hashlib.sha256(f"1:{self.canonical()}".encode()).hexdigest()
+            object.__setattr__(self, "_key", digest[:16])
         return self._key
 
     def __getstate__(self) -> dict:
@@ -192,11 +193,6 @@ class Run:
         size = {"input_shape": shape} if "input_shape" in takes else {"input_size": shape[1]}
         arguments = {**size, "num_classes": dataset.num_classes, "seed": self.seed, **options}
         return networks.by_name(self.model, **arguments)
-
-
-def key_of(canonical: str) -> str:
-    """The key of the run of which this is the JSON."""
-    return hashlib.sha256(f"1:{canonical}".encode()).hexdigest()[:16]
 
 
 def _plain(option: object) -> object:

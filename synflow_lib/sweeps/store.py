@@ -1,4 +1,6 @@
-"""A folder of finished runs: one small JSON file each, written whole, safe with many writers.
+"""A folder of finished runs, and tables of it.
+
+One small JSON file a run, written whole, safe with many writers.
 
 A record is JSON of four lines, so that a table of thousands need not read every epoch:
 
@@ -20,17 +22,17 @@ import math
 import re
 import stat
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import filelock
+import pandas as pd
 
 from ..files import remove_left_behind, replacing
 from ..training.epochs import COLUMNS
-from .run import Run, key_of
+from .run import Run
 
 FORMAT = "synflow_lib.run.2"
-_OLD = "synflow_lib.run.1"  # one JSON object, without checksum and fingerprint
 _NEWER = re.compile(rb'"synflow_lib\.run\.([1-9]\d*)"')
 _UNKNOWN_TO_JSON = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -135,17 +137,15 @@ class Store:
         return _is_newer(content)
 
     def _name(self, odd: dict[str, str]) -> None:
-        new = {name: why for name, why in odd.items() if name not in self._named}
-        self._named |= new.keys()
-        if not new:
-            return
-        listed = [f"{name} ({why})" for name, why in list(new.items())[:5]]
-        listed += [f"and {len(new) - 5} more"] if len(new) > 5 else []
-        warnings.warn(
-            f"files in the store {self.path} that cannot be read as records are left as they are"
-            f" and count as not done: {'; '.join(listed)}",
-            stacklevel=4,
-        )
+        new = [f"{name} ({why})" for name, why in odd.items() if name not in self._named]
+        self._named |= odd.keys()
+        if new:
+            listed = new[:5] + [f"and {len(new) - 5} more"] * (len(new) > 5)
+            warnings.warn(
+                f"files in the store {self.path} that cannot be read as records are left as they"
+                f" are and count as not done: {'; '.join(listed)}",
+                stacklevel=4,
+            )
 
     def _keep(self, file: Path) -> None:
         """Move what lies in the place of a record out of the way."""
@@ -231,9 +231,8 @@ def parse(content: bytes, history: bool = True) -> dict:
     """The record that is the content of a file; ValueError says why there is none."""
     head, _, body = content.partition(b"\n")
     if head + b"\n" != _head(body):
-        if _is_newer(content):
-            raise ValueError("written by a newer version of the library; update this one")
-        return _parse_old(content)
+        newer = "written by a newer version of the library; update this one"
+        raise ValueError(newer if _is_newer(content) else "damaged, or no record of this library")
     record, _, rest = body.partition(b"\n")
     found = json.loads(record[len(b'"record":') : -1])
     found["fingerprint"] = _restored(found.get("fingerprint", {}))
@@ -243,29 +242,6 @@ def parse(content: bytes, history: bool = True) -> dict:
             rows = json.loads(rest[len(b'"history":') : -len(b"\n}\n")])
             found["result"]["history"] = _restored(rows)
     return found
-
-
-def _parse_old(content: bytes) -> dict:
-    """A record of the first format, which only its key protects."""
-    try:
-        found = json.loads(content)
-        if found["format"] != _OLD:
-            raise ValueError
-        key = key_of(json.dumps(found["run"], sort_keys=True, separators=(",", ":")))
-        result = found.get("result", {})
-        whole = (
-            found["status"] in ("done", "failed")
-            and {"recipe", "data_options", "model_options"} <= found["run"].keys()
-            and isinstance(result, dict)
-            and all(len(row) == len(COLUMNS) for row in result.get("history", []))
-            and ("top1" in result or found["status"] == "failed")
-            and isinstance(found.get("machine", {}), dict)
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError("damaged, or no record of this library") from error
-    if not whole:
-        raise ValueError("damaged, or no record of this library")
-    return {**found, "key": key, "fingerprint": {"version": 1}}
 
 
 def _is_newer(content: bytes) -> bool:
@@ -301,3 +277,60 @@ def _restored(value: object) -> object:
     if type(value) is dict:
         return {key: _restored(each) for key, each in value.items()}
     return [_restored(each) for each in value] if type(value) is list else value
+
+
+# ------------------------------------------------------------------------------------------ tables
+
+
+def results(store: str | Path) -> pd.DataFrame:
+    """All runs of a store, one row each; nothing in the store changes.
+
+    Files that are no records, or damaged, are left out and named in a warning.
+
+    Returns:
+        Columns: key, the fields of `Run` (options as ``model.depth``, the recipe as
+        ``recipe.epochs``), status ("done" or "failed"), what `perform` returns except the history,
+        error (the last line of a traceback), seconds, finished (UTC), device_name, torch, and
+        further versions.
+
+    >>> import tempfile
+    >>> results(tempfile.mkdtemp()).empty
+    True
+    """
+    return table(Store(store).records(history=False))
+
+
+def histories(store: str | Path) -> pd.DataFrame:
+    """Every epoch of every run of a store: key, and the columns of `Training.history`.
+
+    >>> import tempfile
+    >>> list(histories(tempfile.mkdtemp()))[:3]
+    ['key', 'epoch', 'learning_rate']
+    """
+    rows = [
+        (key, *row)
+        for key, record in Store(store).records().items()
+        for row in record.get("result", {}).get("history", [])
+    ]
+    return pd.DataFrame(rows, columns=["key", *COLUMNS])
+
+
+def table(records: Mapping[str, dict]) -> pd.DataFrame:
+    """One row for each record, by key."""
+    return pd.DataFrame([_row(key, record) for key, record in records.items()])
+
+
+def _row(key: str, record: dict) -> dict:
+    run = dict(record["run"])
+    recipe = {f"recipe.{name}": value for name, value in run.pop("recipe").items()}
+    options = {
+        f"{kind}.{name}": value
+        for kind in ("data", "model")
+        for name, value in run.pop(f"{kind}_options")
+    }
+    result = {k: v for k, v in record.get("result", {}).items() if k not in ("history", "rounds")}
+    return {
+        "key": key, **run, **options, "status": record["status"], **result,
+        "error": record.get("error"), "seconds": record.get("seconds"),
+        "finished": record.get("finished"), **recipe, **record.get("machine", {}),
+    }  # fmt: skip

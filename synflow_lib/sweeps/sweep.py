@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import time
 import traceback
 import warnings
@@ -18,9 +19,8 @@ from tqdm.auto import tqdm
 
 from .. import env
 from ..data import Dataset
-from ..scores import Method
-from ..training.epochs import COLUMNS
-from .executors import WorkerDiedError, executor_of
+from ..training.checkpoints import ForeignCheckpointError
+from .executors import WorkerDiedError, executor_of, of_machine
 from .fingerprints import PARTS, changes
 from .run import (
     VERSION,
@@ -32,10 +32,10 @@ from .run import (
     perform,
     registered,
 )
-from .store import Store
-from .trouble import of_machine
+from .store import Store, table
 
 Datasets = Mapping[str, "Dataset | Callable[[], Dataset]"]
+Perform = Callable[..., list[dict]]
 _AT_ONCE = 64  # copies trained together; a killed process loses no more
 _PATIENCE = 3  # workers may die, or the store refuse records, this often in a row
 _PAUSES = (0.5, 2.0)  # seconds before a record that could not be written is tried again
@@ -58,11 +58,9 @@ def sweep(
     A run that raises is recorded with its traceback, and the others go on. What the machine is to
     blame for (a full disk, memory, rights) is not recorded: the next call tries again. A killed
     process loses at most what it was doing since its last checkpoint. Several sweeps, on one
-    machine or on many, may work on the same store: each run is done by one of them.
-
-    A record whose data set, network, registered method or version of the library is not what the
-    names of the run stand for now is not returned: the run is done again, a warning says why, and
-    the former record is kept in the store's folder ``superseded``.
+    machine or on many, may work on the same store: each run is done by one of them. A run whose
+    data set, network, registered method or version of the library has changed since it was
+    recorded is done again, with a warning; the record is kept in the folder ``superseded``.
 
     Args:
         runs: what to do; runs that stand twice are done once.
@@ -95,123 +93,110 @@ def sweep(
     [['synflow', 1.0, 47400, 'done'], ['synflow', 10.0, 4740, 'done']]
     """
     runs, folder = list(runs), Store(store)
-    datasets, models = dict(datasets or {}), dict(models or {})
+    given = {"datasets": dict(datasets or {}), "models": dict(models or {})}
     for run in runs:
         if not isinstance(run, Run):
             raise TypeError(f"runs holds a {type(run).__name__}; expected synflow_lib Run objects")
-        run.check_names(datasets, models)
+        run.check_names(**given)
     methods = registered(runs)
-    run_all = executor_of(executor, {**datasets, **models, **methods})
-    tasks = {task.run.key: task for task in _prepare(runs, datasets, models, together)}
+    run_all = executor_of(executor, {**given["datasets"], **given["models"], **methods})
+    tasks = _prepare(runs, **given, together=together, retry_failed=retry_failed)
     found = folder.records(tasks, history=False)
-    changed = {key: changes(found[key]["fingerprint"], tasks[key].fingerprint) for key in found}
-    _tell(parts for parts in changed.values() if parts)
-    retry = {key for key in found if retry_failed and found[key]["status"] == "failed"}
-    there = {key for key in found if key not in retry and not changed[key]}
-    trouble = {
-        key: "its record is of a newer version of the library"
-        for key in tasks.keys() - found.keys()
-        if folder.newer(key)
-    }
-    done, unsaved, fruitless, pause = set(there), 0, 0, 0.1
-    groups = _groups(task for key, task in tasks.items() if key not in there | trouble.keys())
-    work = functools.partial(
-        _perform_and_store, store=folder.path, datasets=datasets, models=models, methods=methods,
-        save_every=save_every,
-    )  # fmt: skip
-    with tqdm(total=len(tasks), initial=len(done), desc="runs", disable=not progress) as bar:
-        while groups:
-            before, died = len(done) + len(trouble), None
-            try:
-                for report in run_all(functools.partial(work, retry=frozenset(retry)), groups):
-                    bar.update(len(set(report.done) - done))
-                    done |= set(report.done)
-                    retry -= done
-                    trouble |= report.trouble
-                    unsaved = unsaved + report.unsaved if report.unsaved or not report.done else 0
-                    if unsaved >= _PATIENCE:
-                        raise _machine_error(trouble)
-            except WorkerDiedError as error:
-                died = error
-            # What other sweeps have done meanwhile, and what was done by workers that died later.
-            elsewhere = {
-                key
-                for key in tasks.keys() - done - retry - trouble.keys()
-                if _holds(folder, tasks[key])
-            }
-            bar.update(len(elsewhere))
-            done |= elsewhere
-            progressed = len(done) + len(trouble) > before
-            fruitless = fruitless + 1 if died and not progressed else 0
-            if fruitless >= _PATIENCE:
-                raise RuntimeError(
-                    f"workers died {fruitless} times without finishing a run ({died}); memory may"
-                    " be short: use fewer processes. Finished runs are in the store"
-                )
-            over = done | trouble.keys()
-            groups = [[task for task in group if task.run.key not in over] for group in groups]
-            groups = [group for group in groups if group]
-            if groups and not died and not progressed:  # another sweep works on all of them
-                time.sleep(pause)
-                pause = min(2 * pause, 5.0)
+    _tell(changes(record["fingerprint"], tasks[key].fingerprint) for key, record in found.items())
+    there = {key for key, record in found.items() if _settles(record, tasks[key])}
+    state = _State(set(there))
+    for key in tasks.keys() - found.keys():
+        if folder.newer(key):
+            state.trouble[key] = "its record is of a newer version of the library"
+    do = functools.partial(perform, **given, methods=methods, save_every=save_every)
+    work = functools.partial(_perform_and_store, store=folder.path, do=do)
+    with tqdm(total=len(tasks), initial=len(state.done), desc="runs", disable=not progress) as bar:
+        _do_all(tasks, folder, functools.partial(run_all, work), state, bar)
     folder.clean()
-    if trouble:
-        raise _machine_error(trouble)
-    found |= folder.records(tasks.keys() - there, history=False)
-    return _table({key: found[key] for key in tasks if key in found})
+    state.raise_trouble()
+    found |= folder.records(state.done - there, history=False)
+    return table({key: found[key] for key in tasks if key in found})
 
 
-def results(store: str | Path) -> pd.DataFrame:
-    """All runs of a store, one row each; nothing in the store changes.
+def _do_all(
+    tasks: Mapping[str, _Task],
+    store: Store,
+    run_all: Callable[[list[list[_Task]]], Iterable[_State]],
+    state: _State,
+    bar: tqdm,
+) -> None:
+    """Hand out what is not over, again and again, until all of it is."""
+    groups = _groups(task for task in tasks.values() if not state.is_over(task))
+    deaths, pause = 0, 0.1
+    while groups := state.left(groups):
+        before, died = state.count(), None
+        try:
+            for report in run_all(groups):
+                state.add(report)
+                bar.update(len(state.done) - bar.n)
+                if state.unsaved >= _PATIENCE:
+                    state.raise_trouble()
+        except WorkerDiedError as error:
+            died = error
+        # What other sweeps have done meanwhile, and what was done by workers that died later.
+        for task in itertools.chain(*state.left(groups)):
+            if _settles(store.read(task.run.key, history=False), task):
+                state.done.add(task.run.key)
+        bar.update(len(state.done) - bar.n)
+        if state.count() > before:
+            deaths = 0
+        elif died is None:  # another sweep works on all of them
+            time.sleep(pause)
+            pause = min(2 * pause, 5.0)
+        else:
+            deaths += 1
+            if deaths >= _PATIENCE:
+                raise RuntimeError(
+                    f"workers died {deaths} times without finishing a run ({died}); memory may be"
+                    " short: use fewer processes. Finished runs are in the store"
+                )
 
-    Files that are no records, or damaged, are left out and named in a warning.
 
-    Returns:
-        Columns: key, the fields of `Run` (options as ``model.depth``, the recipe as
-        ``recipe.epochs``), status ("done" or "failed"), what `perform` returns except the history,
-        error (the last line of a traceback), seconds, finished (UTC), device_name, torch, and
-        further versions.
+@dataclass
+class _State:
+    """What became of runs, by their keys.
 
-    >>> import tempfile
-    >>> results(tempfile.mkdtemp()).empty
-    True
+    Attributes:
+        done: are in the store now.
+        trouble: are not, and why.
+        unsaved: number of runs in a row that were finished, but that the store refused.
     """
-    return _table(Store(store).records(history=False))
 
+    done: set[str] = field(default_factory=set)
+    trouble: dict[str, str] = field(default_factory=dict)
+    unsaved: int = 0
 
-def histories(store: str | Path) -> pd.DataFrame:
-    """Every epoch of every run of a store: key, and the columns of `Training.history`.
+    def add(self, later: _State) -> None:
+        if later.done and not later.unsaved:
+            self.unsaved = 0
+        self.unsaved += later.unsaved
+        self.done |= later.done
+        self.trouble |= later.trouble
 
-    >>> import tempfile
-    >>> list(histories(tempfile.mkdtemp()))[:3]
-    ['key', 'epoch', 'learning_rate']
-    """
-    rows = [
-        (key, *row)
-        for key, record in Store(store).records().items()
-        for row in record.get("result", {}).get("history", [])
-    ]
-    return pd.DataFrame(rows, columns=["key", *COLUMNS])
+    def count(self) -> int:
+        return len(self.done) + len(self.trouble)
 
+    def is_over(self, task: _Task) -> bool:
+        return task.run.key in self.done or task.run.key in self.trouble
 
-def _table(records: Mapping[str, dict]) -> pd.DataFrame:
-    return pd.DataFrame([_row(key, record) for key, record in records.items()])
+    def left(self, groups: list[list[_Task]]) -> list[list[_Task]]:
+        """The groups, without the tasks that are over."""
+        groups = [[task for task in group if not self.is_over(task)] for group in groups]
+        return [group for group in groups if group]
 
-
-def _row(key: str, record: dict) -> dict:
-    run = dict(record["run"])
-    recipe = {f"recipe.{name}": value for name, value in run.pop("recipe").items()}
-    options = {
-        f"{kind}.{name}": value
-        for kind in ("data", "model")
-        for name, value in run.pop(f"{kind}_options")
-    }
-    result = {k: v for k, v in record.get("result", {}).items() if k not in ("history", "rounds")}
-    return {
-        "key": key, **run, **options, "status": record["status"], **result,
-        "error": record.get("error"), "seconds": record.get("seconds"),
-        "finished": record.get("finished"), **recipe, **record.get("machine", {}),
-    }  # fmt: skip
+    def raise_trouble(self) -> None:
+        if self.trouble:
+            key, why = next(iter(self.trouble.items()))
+            raise RuntimeError(
+                f"{len(self.trouble)} of the runs could not be done or stored, {key} for one:"
+                f" {why}. Nothing is recorded about them: put it right, and call sweep again. All"
+                " others that were finished are in the store"
+            )
 
 
 # ---------------------------------------------------------------------------------------- preparing
@@ -219,22 +204,35 @@ def _row(key: str, record: dict) -> dict:
 
 @dataclass(frozen=True)
 class _Task:
-    """A run, what its names stand for, and what runs to train together with it agree in."""
+    """A run and what its names stand for.
+
+    Attributes:
+        run: what to do.
+        fingerprint: of what its names stand for.
+        company: what runs to train together with it agree in, None to train it alone.
+        retry: whether to do it again if it failed before.
+    """
 
     run: Run
     fingerprint: dict
     company: tuple | None
+    retry: bool
 
 
 def _prepare(
-    runs: Iterable[Run], datasets: Datasets, models: Mapping[str, Make], together: bool | None
-) -> list[_Task]:
-    """Each run once; a data set or network that raises is left for the run to meet it again."""
+    runs: Iterable[Run],
+    datasets: Datasets,
+    models: Mapping[str, Make],
+    together: bool | None,
+    retry_failed: bool,
+) -> dict[str, _Task]:
+    """Each run once, by key; what raises here is left for the run to meet it again."""
     of_data: dict[tuple, list[Run]] = {}
     for run in runs:
         of_data.setdefault((run.dataset, run.data_options), []).append(run)
-    prepared, methods = {}, {}
-    for data, members in of_data.items():
+    methods = {run.method: method_fingerprint(run.method) for run in runs}
+    prepared = {}
+    for data, members in of_data.items():  # one data set in memory at a time
         dataset = mark = None
         with contextlib.suppress(Exception):
             dataset = members[0].load_data(datasets)
@@ -243,145 +241,103 @@ def _prepare(
         for run in members:
             network = (run.model, run.model_options)
             if network not in networks:
-                networks[network] = _look_at(run, dataset, models, together)
-            if run.method not in methods:
-                methods[run.method] = method_fingerprint(run.method)
-            net, pays = networks[network]
+                networks[network] = _look_at(run, dataset, models)
+            described, pays = networks[network]
             fingerprint = {
-                "version": VERSION, "data": mark, "network": net, "method": methods[run.method],
+                "version": VERSION, "data": mark, "network": described,
+                "method": methods[run.method],
             }  # fmt: skip
             imp = (run.iterations, run.rewind) if run.method == "imp" else None
-            company = (data, network, run.recipe, run.amp, imp) if pays else None
-            prepared[run.key] = _Task(run, fingerprint, company)
-    return [prepared[key] for key in dict.fromkeys(run.key for run in runs)]
+            company = (data, network, run.recipe, run.amp, imp)
+            joins = described is not None and (pays if together is None else together)
+            prepared[run.key] = _Task(run, fingerprint, company if joins else None, retry_failed)
+    return {run.key: prepared[run.key] for run in runs}
 
 
 def _look_at(
-    run: Run, dataset: Dataset | None, models: Mapping[str, Make], together: bool | None
+    run: Run, dataset: Dataset | None, models: Mapping[str, Make]
 ) -> tuple[dict | None, bool]:
-    """A network's fingerprint, and whether copies of it are to be trained together."""
-    if dataset is None:
-        return None, False
-    try:
+    """A network's fingerprint, and whether it pays to train copies of it together."""
+    with contextlib.suppress(Exception):
         net, fingerprint = network_fingerprint(run, dataset, models)
-        return fingerprint, batching_pays(net) if together is None else together
-    except Exception:
-        return None, False
+        return fingerprint, batching_pays(net)
+    return None, False
+
+
+def _settles(record: dict | None, task: _Task) -> bool:
+    """Whether a record is of the run as it would be done now."""
+    return (
+        record is not None
+        and not changes(record["fingerprint"], task.fingerprint)
+        and not (task.retry and record["status"] == "failed")
+    )
 
 
 def _tell(changed: Iterable[list[str]]) -> None:
     for parts, count in Counter(map(tuple, changed)).items():
-        what = " and ".join(PARTS[part] for part in parts)
-        warnings.warn(
-            f"{count} {'run is' if count == 1 else 'runs are'} done again: {what} changed since"
-            " the record in the store was made. The former records are kept in its folder"
-            " superseded",
-            stacklevel=3,
-        )
+        if parts:
+            what = " and ".join(PARTS[part] for part in parts)
+            warnings.warn(
+                f"{count} {'run is' if count == 1 else 'runs are'} done again: {what} changed since"
+                " the record in the store was made. The former records are kept in its folder"
+                " superseded",
+                stacklevel=3,
+            )
 
 
 def _groups(tasks: Iterable[_Task]) -> list[list[_Task]]:
     """Tasks to do at once: those that agree in all that `train_many` cannot tell apart."""
-    apart, groups = [], {}
+    groups: dict[object, list[_Task]] = {}
     for task in tasks:
-        if task.company is None:
-            apart.append([task])
-        else:
-            groups.setdefault(task.company, []).append(task)
-    cut = [
+        groups.setdefault(task.company or task.run.key, []).append(task)
+    return [
         group[start : start + _AT_ONCE]
         for group in groups.values()
         for start in range(0, len(group), _AT_ONCE)
     ]
-    return cut + apart
 
 
 # ------------------------------------------------------------------------------------------- doing
 
 
-@dataclass
-class _Report:
-    """What became of a group: keys of runs that are in the store now, and those that are not.
-
-    ``trouble`` says for each of the latter why; ``unsaved`` of them were finished.
-    """
-
-    done: list[str] = field(default_factory=list)
-    trouble: dict[str, str] = field(default_factory=dict)
-    unsaved: int = 0
-
-
-def _machine_error(trouble: Mapping[str, str]) -> RuntimeError:
-    key, why = next(iter(trouble.items()))
-    return RuntimeError(
-        f"{len(trouble)} of the runs could not be done or stored, {key} for one: {why}. Nothing is"
-        " recorded about them: put it right, and call sweep again. All others that were finished"
-        " are in the store"
-    )
-
-
-def _holds(store: Store, task: _Task, retry: bool = False) -> bool:
-    """Whether the store has the run as it would be done now (with ``retry``, no failure of it)."""
-    known = store.read(task.run.key, history=False)
-    return (
-        known is not None
-        and not changes(known["fingerprint"], task.fingerprint)
-        and not (retry and known["status"] == "failed")
-    )
-
-
-def _perform_and_store(
-    group: list[_Task],
-    store: Path,
-    datasets: Datasets,
-    models: Mapping[str, Make],
-    methods: Mapping[str, type[Method]],
-    retry: frozenset[str],
-    save_every: float,
-) -> _Report:
+def _perform_and_store(group: list[_Task], store: Path, do: Perform) -> _State:
     """Do those runs of a group that no one else does and that the store does not hold."""
-    report = _Report()
-    do = functools.partial(
-        perform, datasets=datasets, models=models, methods=methods, save_every=save_every
-    )
+    state = _State()
     try:
         folder = Store(store)
         with contextlib.ExitStack() as claims:
             mine = []
             for task in group:
-                key = task.run.key
-                free = claims.enter_context(folder.claim(key))
-                if _holds(folder, task, key in retry):  # another may just have finished it
-                    report.done.append(key)
+                free = claims.enter_context(folder.claim(task.run.key))
+                # Another may just have finished it.
+                if _settles(folder.read(task.run.key, history=False), task):
+                    state.done.add(task.run.key)
                 elif free:
                     mine.append(task)
             if mine:
-                _record(mine, folder, do, report)
+                _record(mine, folder, do, state)
     except Exception as error:  # of the store: those of runs are recorded
-        left = [task.run.key for task in group if task.run.key not in report.done]
-        report.trouble |= dict.fromkeys(left, _text(error))
-    return report
+        left = {task.run.key for task in group} - state.done
+        state.trouble |= dict.fromkeys(left, _text(error))
+    return state
 
 
-def _record(
-    tasks: list[_Task], store: Store, do: Callable[..., list[dict]], report: _Report
-) -> None:
+def _record(tasks: list[_Task], store: Store, do: Perform, state: _State) -> None:
     start = time.perf_counter()
-    runs = [task.run for task in tasks]
     try:
-        found = _from_checkpoint(runs, store.checkpoint(*(run.key for run in runs)), do)
+        found = _from_checkpoint([task.run for task in tasks], store, do)
         outcomes = [{"status": "done", "result": result} for result in found]
     except Exception as error:
-        if len(runs) > 1:  # one of them is at fault: find it, and save the others
+        if len(tasks) > 1:  # one of them is at fault: find it, and save the others
             for task in tasks:
-                _record([task], store, do, report)
+                _record([task], store, do, state)
             return
         if of_machine(error):
-            report.trouble[runs[0].key] = _text(error)
+            state.trouble[tasks[0].run.key] = _text(error)
             return
         trace = traceback.format_exc()
         outcomes = [{"status": "failed", "error": _text(error), "traceback": trace}]
-    seconds = (time.perf_counter() - start) / len(runs)
+    seconds = (time.perf_counter() - start) / len(tasks)
     for task, outcome in zip(tasks, outcomes, strict=True):
         record = {
             **outcome,
@@ -392,19 +348,17 @@ def _record(
         }
         try:
             _write(store, task.run, record)
-            report.done.append(task.run.key)
+            state.done.add(task.run.key)
         except OSError as error:
-            report.trouble[task.run.key] = _text(error)
-            report.unsaved += 1
+            state.trouble[task.run.key] = _text(error)
+            state.unsaved += 1
 
 
-def _from_checkpoint(runs: list[Run], checkpoint: Path, do: Callable[..., list[dict]]):
+def _from_checkpoint(runs: list[Run], store: Store, do: Perform) -> list[dict]:
+    checkpoint = store.checkpoint(*(run.key for run in runs))
     try:
         return do(runs, device=env.own_device(), checkpoint=checkpoint)
-    except ValueError as error:
-        if "belongs to another run" not in str(error):
-            raise
-        # The names are the same, but not what they stand for.
+    except ForeignCheckpointError:  # the names are the same, but not what they stand for
         checkpoint.unlink(missing_ok=True)
         return do(runs, device=env.own_device(), checkpoint=checkpoint)
 
