@@ -260,13 +260,14 @@ def _alike(models: Sequence[nn.Module], seeds: Sequence[int]) -> list[int]:
     """
     states = [_tensors(model) for model in models]
 
-    def same(a: int, b: int) -> bool:
-        pairs = zip(states[a], states[b], strict=True)
-        return seeds[a] == seeds[b] and all(torch.equal(x, y) for x, y in pairs)
-
-    first: list[int] = []
-    for copy in range(len(models)):
-        first.append(next((one for one in sorted(set(first)) if same(one, copy)), copy))
+    first = []
+    for copy, state in enumerate(states):
+        equal = (
+            other
+            for other in range(copy)
+            if seeds[other] == seeds[copy] and all(map(torch.equal, states[other], state))
+        )
+        first.append(next(equal, copy))
     return first
 
 

@@ -17,6 +17,7 @@ from ..randomness import own_random_numbers
 from ..surgery import cut_out, separable, spare_one
 from ..wiring import Layer, Wiring
 
+Tensors = dict[str, Tensor]  # by the name of a parameter or buffer
 _TOLERANCE = 1e-9  # of gradients in float64, relative to the largest
 _CHANCE = 1e-6  # of gradients, between two disturbances of the size of rounding
 
@@ -36,9 +37,9 @@ class Parts:
 
     net: nn.Module
     masks: Masks
-    places: dict[str, Tensor]
-    aside: dict[str, Tensor]
-    fading: dict[str, Tensor]
+    places: Tensors
+    aside: Tensors
+    fading: Tensors
 
 
 def living_parts(
@@ -126,11 +127,7 @@ def refuse_untellable(model: nn.Module) -> None:
 
 
 def _what_stays(
-    net: nn.Module,
-    wires: Wiring,
-    kept: dict[str, Tensor],
-    shape: tuple[int, ...],
-    flips: bool,
+    net: nn.Module, wires: Wiring, kept: Tensors, shape: tuple[int, ...], flips: bool
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Units that stay, bool (units,); by BatchNorm, channels in which nothing but zeros arrives."""
     forward = []
@@ -172,7 +169,7 @@ def _constants(
     """
     net = copy.deepcopy(net).requires_grad_(True)
     parts, seen = [*wires.layers, *wires.norms], {}
-    learned: list[tuple[nn.Parameter, np.ndarray]] = []  # and the units that it could wake
+    learned = []  # parameters, each with the units that it could wake
     for part in parts:
         module = net.get_submodule(part.name)
         if isinstance(part, Layer):
@@ -246,12 +243,7 @@ def _refuse_chance(net: nn.Module, wires: Wiring, x: Tensor) -> None:
 
 
 def _compare_training(
-    whole: nn.Module,
-    small: nn.Module,
-    kept: dict[str, Tensor],
-    places: dict[str, Tensor],
-    aside: dict[str, Tensor],
-    x: Tensor,
+    whole: nn.Module, small: nn.Module, kept: Tensors, places: Tensors, aside: Tensors, x: Tensor
 ) -> None:
     """ValueError where a step of the smaller network would not be that of the whole one."""
 
@@ -275,11 +267,11 @@ def _compare_training(
     compare("the output", small_outputs, outputs, float(outputs.abs().max()))
 
 
-def _largest(gradients: dict[str, Tensor]) -> float:
+def _largest(gradients: Tensors) -> float:
     return max(float(gradient.abs().max()) for gradient in gradients.values() if gradient.numel())
 
 
-def _outputs_and_gradients(net: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def _outputs_and_gradients(net: nn.Module, x: Tensor) -> tuple[Tensor, Tensors]:
     """In evaluation and train mode, (2, images, outputs); gradients by name."""
     parameters = dict(net.requires_grad_(True).named_parameters())
     with torch.no_grad():
