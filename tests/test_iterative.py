@@ -228,8 +228,8 @@ class Watched(Loop):
         return super().run(progress)
 
     def look(self):
-        for weight, mask in self.learner.masked:
-            gone = ~mask
+        for weight, bits in self.learner.masked:
+            gone = bits == 0
             memories = [m for m in self.optimizer.state[weight].values() if m.shape == weight.shape]
             for tensor in (weight, *memories):
                 assert not bool((tensor[gone] != 0).any())

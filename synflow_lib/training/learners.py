@@ -16,6 +16,8 @@ from ..fast.unfolded import unfolded
 from ..masks import Masks
 from .recipes import Recipe
 
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes of a number -> as integers
+
 
 @contextlib.contextmanager
 def gradients(*models: nn.Module) -> Iterator[None]:
@@ -45,13 +47,28 @@ def same_mode(*models: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+def apply_masks(model: nn.Module, masks: Masks | None) -> dict[str, Tensor]:
+    """Write the zeros of the masks; the masks by the model's names, on its device.
+
+    Those of a tied weight are one, under its first name.
+    """
+    found: dict[str, Tensor] = {}
+    if masks is not None:
+        masks.apply_(model)
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        for name, parameter in masks.parameters_of(model):
+            mask, first = masks[name].to(parameter.device), names[id(parameter)]
+            found[first] = mask & found.get(first, True)
+    return found
+
+
 class Learner(ABC):
     """K masked copies of a network, K >= 1, that run forward and take steps together.
 
     Attributes:
         copies: K.
         parameters: what the optimizer sees.
-        masked: pairs of a parameter and its mask, as large.
+        masked: pairs of a parameter and the `_bits` of its mask.
         device: where they lie.
     """
 
@@ -103,9 +120,9 @@ class Learner(ABC):
         for parameter in self.parameters:
             parameter.grad = None
         self.scaler.scale(loss).backward()
-        for parameter, mask in self.masked:
+        for parameter, bits in self.masked:
             if parameter.grad is not None:  # frozen, or not used by the forward pass
-                _clear(parameter.grad, mask)
+                _clear(parameter.grad, bits)
         for parameter, full in self.full.items():
             full.grad = None if parameter.grad is None else parameter.grad.float()
         self.scaler.step(optimizer)
@@ -115,11 +132,11 @@ class Learner(ABC):
 
     def apply_masks(self, optimizer: torch.optim.Optimizer) -> None:
         """Zeros where nothing stays: in weights, and in what the optimizer remembers of them."""
-        for parameter, mask in self.masked:
+        for parameter, bits in self.masked:
             stepped = self.full.get(parameter, parameter)
             for tensor in (parameter, stepped, *optimizer.state.get(stepped, {}).values()):
                 if isinstance(tensor, Tensor) and tensor.shape == parameter.shape:
-                    _clear(tensor, mask)
+                    _clear(tensor, bits)
 
     def finite(self) -> list[bool]:
         """For each copy whether all that it trains is finite."""
@@ -191,9 +208,9 @@ class One(Learner):
         if self.channels_last:
             model.to(memory_format=torch.channels_last)
         self.parameters = list(model.parameters())  # a callback may thaw those that are frozen
-        if masks is not None:
-            masks[0].apply_(model)
-            self.masked = [(p, _like(p, masks[0][n])) for n, p in masks[0].parameters_of(model)]
+        for name, mask in apply_masks(model, masks and masks[0]).items():
+            parameter = model.get_parameter(name)
+            self.masked.append((parameter, _bits(mask, parameter)))
         self.run = torch.compile(model) if compile else model
 
     def _forward(self, x: Tensor, train: bool, own: bool) -> Tensor:
@@ -231,7 +248,7 @@ class Many(Learner):
                 " frozen; expected one architecture"
             )
         self.models = models
-        kept = [self._kept(*each) for each in zip(models, masks, strict=True)]
+        kept = [apply_masks(*each) for each in zip(models, masks, strict=True)]
         self.stacked, self.buffers = torch.func.stack_module_state(list(models))
         self.parameters = [p for p in self.stacked.values() if p.requires_grad]
         self.skeleton = copy.deepcopy(models[0]).to("meta")
@@ -243,27 +260,15 @@ class Many(Learner):
         for name, stack in self.stacked.items():
             if any(name in each for each in kept):  # the others keep this layer dense
                 dense = torch.ones_like(stack[0], dtype=torch.bool)
-                self.masked.append((stack, torch.stack([each.get(name, dense) for each in kept])))
-
-    @staticmethod
-    def _kept(model: nn.Module, masks: Masks | None) -> dict[str, Tensor]:
-        """Masks by name, after they are applied; those of a tied weight under its first name."""
-        kept: dict[str, Tensor] = {}
-        if masks is not None:
-            masks.apply_(model)
-            names = {id(parameter): name for name, parameter in model.named_parameters()}
-            for name, parameter in masks.parameters_of(model):
-                mask, first = masks[name].to(parameter.device), names[id(parameter)]
-                kept[first] = mask & kept.get(first, True)
-        return kept
+                mask = torch.stack([each.get(name, dense) for each in kept])
+                self.masked.append((stack, _bits(mask, stack)))
 
     def _forward(self, x: Tensor, train: bool, own: bool) -> Tensor:
         self.skeleton.train(train)
 
         def one(stacked: dict, buffers: dict, x: Tensor) -> Tensor:
-            parameters = {name: stacked[source] for name, source in self.names.items()}
-            given = (parameters, buffers)
-            return check_output(torch.func.functional_call(self.skeleton, given, (x,)))
+            tensors = {name: stacked[source] for name, source in self.names.items()} | buffers
+            return check_output(torch.func.functional_call(self.skeleton, tensors, (x,)))
 
         run = torch.vmap(one, in_dims=(0, 0, 0 if own else None), randomness="different")
         return run(self.stacked, self.buffers, x)
@@ -299,12 +304,16 @@ def _kind(model: nn.Module) -> tuple:
     return repr(model), shapes, [parameter.requires_grad for parameter in model.parameters()]
 
 
-def _like(parameter: Tensor, mask: Tensor) -> Tensor:
-    """The mask on the device and in the memory format of its parameter."""
-    return torch.empty_like(parameter, dtype=torch.bool).copy_(mask)
+def _bits(mask: Tensor, like: Tensor) -> Tensor:
+    """All bits set where ``mask`` is True, none elsewhere; of the layout and size of ``like``."""
+    return torch.empty_like(like, dtype=_BITS[like.element_size()]).copy_(mask).neg_()
 
 
-def _clear(tensor: Tensor, mask: Tensor) -> None:
-    """Zeros where the mask is False, also for NaN and infinity, which a product would keep."""
-    tensor = tensor.detach()
-    torch.where(mask, tensor, tensor.new_zeros(()), out=tensor)
+def _clear(tensor: Tensor, bits: Tensor) -> None:
+    """Zeros where no bit is set.
+
+    A product would be NaN where the tensor is infinite or NaN; ``torch.where`` takes four times as
+    long on a CPU, ``masked_fill_`` longer still.
+    """
+    bits = bits.to(_BITS[tensor.element_size()])  # -1 has all bits set at any size
+    tensor.detach().view(bits.dtype).bitwise_and_(bits)

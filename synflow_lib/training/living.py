@@ -16,6 +16,7 @@ from ..masks import Masks
 from ..randomness import own_random_numbers
 from ..surgery import cut_out, separable, spare_one
 from ..wiring import Layer, Wiring
+from .learners import apply_masks
 
 Tensors = dict[str, Tensor]  # by the name of a parameter or buffer
 _TOLERANCE = 1e-9  # of gradients in float64, relative to the largest
@@ -66,9 +67,7 @@ def living_parts(
     """
     shape = tuple(input_shape)
     refuse_untellable(model)
-    masks.apply_(model)
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    masks = {names[id(p)]: masks[name].cpu() for name, p in masks.parameters_of(model)}
+    masks = {name: mask.cpu() for name, mask in apply_masks(model, masks).items()}
     kept = {name: torch.ones(p.shape, dtype=torch.bool) for name, p in model.named_parameters()}
     kept |= masks
     exact = copy.deepcopy(model).to("cpu", torch.float64)
@@ -212,7 +211,7 @@ def _refuse_chance(net: nn.Module, wires: Wiring, x: Tensor) -> None:
 
     What batch statistics make of a constant is rounding, other among fewer channels; ReLU behind a
     beta of zero lets the gradient through or not by its sign. So gradients are taken twice, each
-    time with other noise of the size of rounding.
+    time with other noise, of the size of rounding, on the channels that are constant.
     """
     net, constant = copy.deepcopy(net), []
     generator = torch.Generator().manual_seed(0)
@@ -221,10 +220,12 @@ def _refuse_chance(net: nn.Module, wires: Wiring, x: Tensor) -> None:
     def disturb(norm: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
         values = inputs[0].detach().transpose(0, 1).flatten(1)
         size, room = values.abs().amax(1), values.amax(1) - values.amin(1)
-        if ((size > 0) & (room <= _TOLERANCE * size)).any():
+        where = (size > 0) & (room <= _TOLERANCE * size)
+        if where.any():
             constant.append(names[norm])
-        noise = torch.randn(inputs[0].shape, generator=generator, dtype=x.dtype)
-        return inputs[0] * (1 + 1e-14 * noise)
+        noise = torch.randn(values.shape, generator=generator, dtype=x.dtype) * 1e-14
+        noise = (noise * (size * where)[:, None]).view_as(inputs[0].transpose(0, 1))
+        return inputs[0] + noise.transpose(0, 1)
 
     for norm in names:
         norm.register_forward_pre_hook(disturb)
