@@ -24,11 +24,12 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Dataset
+from ..graph import PRUNABLE
 from ..masks import Masks
 from ..randomness import own_random_numbers
 from ..surgery import flops
 from .learners import Learner, One
-from .living import Parts, living_parts, refuse_untellable
+from .living import Parts, living_parts
 from .recipes import Recipe
 
 _LITTLE = 0.05  # of the multiply-adds: a smaller saving is none
@@ -58,21 +59,26 @@ def learner_for(
     if compact is not None and not isinstance(compact, bool):
         raise TypeError(f"compact={compact!r}; expected True, False or None (where it pays)")
     options, shape = {"amp": amp, "compile": compile}, dataset.input_shape
-    if compact or (compact is None and masks is not None and not watched):
-        passes = 3.0 * len(dataset.train_y) * recipe.epochs  # forward, and twice as much back
+    passes = 3.0 * len(dataset.train_y) * recipe.epochs  # forward, and twice as much back
+    silently = compact is None and masks is not None and not watched
+    if compact or (silently and passes * _bound(model, shape) > _SAVED):
         try:
-            refuse_untellable(model)
-            work = _work(model, shape)
-            if compact or passes * work > _SAVED:
-                kept = Masks.ones(model) if masks is None else masks
-                parts = living_parts(model, kept, shape, flips=_flips(recipe))
-                saved = work - _work(parts.net, shape)
-                if compact or saved > max(_SAVED / passes, _LITTLE * work):
-                    return Alive(model, parts, **options)
+            kept = Masks.ones(model) if masks is None else masks
+            parts = living_parts(model, kept, shape, flips=_flips(recipe))
+            before, after = (_work(net, shape) for net in (model, parts.net))
+            if compact or before - after > max(_SAVED / passes, _LITTLE * before):
+                return Alive(model, parts, **options)
         except ValueError:
             if compact:
                 raise
     return One(model, None if masks is None else [masks], **options)
+
+
+def _bound(model: nn.Module, shape: tuple[int, ...]) -> int:
+    """More than `_work`, and found at once: as if every map were as large as the image."""
+    places = math.prod(shape[1:])
+    weights = [m.weight for m in model.modules() if isinstance(m, PRUNABLE)]
+    return sum(weight.numel() * (places if weight.dim() > 2 else 1) for weight in weights)
 
 
 def _work(model: nn.Module, shape: tuple[int, ...]) -> int:

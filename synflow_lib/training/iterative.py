@@ -68,11 +68,10 @@ def imp(
         dataset, recipe, seed, amp: as in `train`; every round sees the same order of images.
         compression: of the last masks.
         rounds: how often to prune, from 1.
-        rewind: the step of the first training to whose weights, BatchNorm statistics and
-            optimizer state every round returns, all under that round's masks; 0 is
-            initialization. None never goes back: the
-            next round goes on from the trained weights with a new optimizer and the whole schedule
-            of learning rates, as the paper's figure 5a was made.
+        rewind: the step of the first training to whose weights, BatchNorm statistics and optimizer
+            state every round returns, under that round's masks; 0 is initialization. None never
+            goes back: the next round goes on from the trained weights with a new optimizer and the
+            whole schedule of learning rates, as the paper's figure 5a was made.
         keep: layers to leave dense.
         compact: as in `train`, for the pruned rounds; with a ``rewind`` from 1 they are trained
             whole, for the optimizer remembers gradients of units that are dead by now.

@@ -66,7 +66,7 @@ def living_parts(
     (Linear(in_features=2, out_features=1, bias=False), {'0.weight': 1, '2.weight': 1})
     """
     shape = tuple(input_shape)
-    refuse_untellable(model)
+    _check(model)
     masks = {name: mask.cpu() for name, mask in apply_masks(model, masks).items()}
     kept = {name: torch.ones(p.shape, dtype=torch.bool) for name, p in model.named_parameters()}
     kept |= masks
@@ -110,8 +110,7 @@ def living_parts(
     return Parts(small, small_masks, *moved)
 
 
-def refuse_untellable(model: nn.Module) -> None:
-    """ValueError where a layer would notice that units are missing."""
+def _check(model: nn.Module) -> None:
     for name, module in model.named_modules():
         problem = None
         if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
