@@ -24,15 +24,16 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Dataset
-from ..graph import PRUNABLE, skeleton
+from ..graph import PRUNABLE
 from ..masks import Masks
+from ..randomness import own_random_numbers
+from ..surgery import flops
 from .learners import Learner, One
 from .living import Parts, living_parts
 from .recipes import Recipe
 
 _LITTLE = 0.05  # of the multiply-adds: a smaller saving is none
 _SAVED = 1e12  # multiply-adds in all of training: about what a core does while parts are found
-_ASIDE = "kept_off_path"  # name of the vector of weights that no path reaches
 
 
 def learner_for(
@@ -59,12 +60,8 @@ def learner_for(
         raise TypeError(f"compact={compact!r}; expected True, False or None (where it pays)")
     options, shape = {"amp": amp, "compile": compile}, dataset.input_shape
     passes = 3.0 * len(dataset.train_y) * recipe.epochs  # forward, and twice as much back
-    if compact or (
-        compact is None
-        and not watched
-        and masks is not None
-        and passes * _bound(model, shape) > _SAVED
-    ):
+    silently = compact is None and masks is not None and not watched
+    if compact or (silently and passes * _bound(model, shape) > _SAVED):
         try:
             kept = Masks.ones(model) if masks is None else masks
             parts = living_parts(model, kept, shape, flips=_flips(recipe))
@@ -75,6 +72,19 @@ def learner_for(
             if compact:
                 raise
     return One(model, None if masks is None else [masks], **options)
+
+
+def _bound(model: nn.Module, shape: tuple[int, ...]) -> int:
+    """More than `_work`, and found at once: as if every map were as large as the image."""
+    places = math.prod(shape[1:])
+    weights = [m.weight for m in model.modules() if isinstance(m, PRUNABLE)]
+    return sum(weight.numel() * (places if weight.dim() > 2 else 1) for weight in weights)
+
+
+def _work(model: nn.Module, shape: tuple[int, ...]) -> int:
+    """Multiply-adds for one image."""
+    with own_random_numbers(0):  # the user's forward runs
+        return int(flops(model, input_shape=shape)["dense"].sum())
 
 
 def _flips(recipe: Recipe) -> bool:
@@ -89,65 +99,47 @@ def _flips(recipe: Recipe) -> bool:
     return step > (0.0 if recipe.optimizer == "adam" else (1 - math.sqrt(recipe.momentum)) ** 2)
 
 
-def _bound(model: nn.Module, shape: tuple[int, ...]) -> int:
-    """More multiply-adds than an image takes: as if every map were as large as the image."""
-    places = math.prod(shape[1:])
-    weights = [m.weight for m in model.modules() if isinstance(m, PRUNABLE)]
-    return sum(weight.numel() * (places if weight.dim() > 2 else 1) for weight in weights)
-
-
-@torch.no_grad()
-def _work(model: nn.Module, shape: tuple[int, ...]) -> int:
-    """Multiply-adds for one image."""
-    net, counts = skeleton(model), []
-    for module in net.modules():
-        if isinstance(module, PRUNABLE):
-            module.register_forward_hook(
-                lambda m, _, y: counts.append(m.weight.numel() * y.numel() // len(m.weight))
-            )
-    net(torch.empty(1, *shape, device="meta", dtype=next(net.parameters()).dtype))
-    return sum(counts)
-
-
 class Alive(One):
     """A masked network of which only the living units are trained."""
 
     def __init__(
         self, model: nn.Module, parts: Parts, *, amp: bool | None = None, compile: bool = False
     ) -> None:
-        named = dict(model.named_parameters())
-        with torch.no_grad():
-            aside = [named[name][where].flatten() for name, where in parts.aside.items()]
-        like = next(model.parameters())
-        vector = torch.cat(aside) if aside else like.new_empty(0)
-        parts.net.register_parameter(_ASIDE, nn.Parameter(vector))
         # Measured on a CPU: layers with any number of channels are faster so in float32 too.
         super().__init__(parts.net, [parts.masks], amp=amp, compile=compile, channels_last=True)
         self.whole, self.parts = model, parts
-        # BatchNorm statistics of units that see zeros, as they were before training.
-        self.start = {
-            name: {n: t.clone() for n, t in model.get_submodule(name).named_buffers()}
-            for name in parts.fading
-        }
+        aside = [model.get_parameter(name)[where] for name, where in parts.aside.items()]
+        self.beside = nn.Module()  # what the smaller network does not hold
+        self.beside.kept = nn.Parameter(torch.cat([self.parameters[0].new_empty(0), *aside]))
+        self.beside.fading = nn.ModuleList(
+            _statistics(model.get_submodule(name), rows) for name, rows in parts.fading.items()
+        )
+        self.parameters.append(self.beside.kept)
+
+    def _forward(self, x: Tensor, train: bool, own: bool) -> Tensor:
+        for norm in self.beside.fading if train else ():
+            norm(torch.zeros_like(norm.running_mean).expand(2, -1))
+        return super()._forward(x, train, own)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return self.model.state_dict() | self.beside.state_dict(prefix="beside ")
 
     def step(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
         """One step downhill; the numbers aside have a gradient, which is zero."""
-        super().step(loss + 0.0 * self.model.get_parameter(_ASIDE).sum(), optimizer)
+        super().step(loss + 0.0 * self.beside.kept.sum(), optimizer)
 
     @torch.no_grad()
     def write_back(self) -> None:
         """Give the whole network its trained weights, statistics and mode."""
-        whole = self.whole.state_dict(keep_vars=True)
-        state = self.state()
-        for name, index in self.parts.index.items():
-            whole[name].detach()[index] = state[name]
-        vector, start = state[_ASIDE], 0
-        for name, where in self.parts.aside.items():
-            count = int(where.sum())
-            whole[name].detach()[where] = vector[start : start + count]
-            start += count
-        for name, rows in self.parts.fading.items():
-            self._fade(self.whole.get_submodule(name), self.start[name], rows)
+        whole, small = self.whole.state_dict(), self.model.state_dict()
+        for name, places in self.parts.places.items():
+            whole[name].put_(places, small[name])
+        numbers = self.beside.kept.split([int(each.sum()) for each in self.parts.aside.values()])
+        for (name, where), part in zip(self.parts.aside.items(), numbers, strict=True):
+            whole[name][where] = part
+        for (name, rows), norm in zip(self.parts.fading.items(), self.beside.fading, strict=True):
+            for statistic in ("running_mean", "running_var"):
+                whole[f"{name}.{statistic}"][rows] = getattr(norm, statistic)
         self.whole.train(self.model.training)
         self.given = self._seen()
 
@@ -156,38 +148,28 @@ class Alive(One):
 
         A bias written into a unit that is silent could wake it, and it is not here.
         """
-        now = self._seen()
-        changed = [name for name in now | self.given if not _equal(now, self.given, name)]
+        (layers, tensors), (layers_given, tensors_given) = self._seen(), self.given
+        try:
+            torch.testing.assert_close(tensors, tensors_given, rtol=0, atol=0, equal_nan=True)
+            changed = layers != layers_given
+        except AssertionError:
+            changed = True
         if changed:
             raise ValueError(
-                f"after_epoch changed {changed[0] or 'the network'}, of which a smaller copy is"
-                " trained; use compact=False, or only look at the network there"
+                "after_epoch changed the network, of which a smaller copy is trained; use"
+                " compact=False, or only look at the network there"
             )
 
-    def _seen(self) -> dict[str, Tensor | str]:
-        """What training depends on: tensors by name, and layers with their settings as text."""
+    def _seen(self) -> tuple[str, dict[str, Tensor | bool]]:
+        """What training depends on: layers with their settings, tensors and which are frozen."""
         tensors = {name: tensor.clone() for name, tensor in self.whole.state_dict().items()}
-        frozen = {
-            f"requires_grad of {name}": str(parameter.requires_grad)
-            for name, parameter in self.whole.named_parameters()
-        }
-        return tensors | frozen | {"": repr(self.whole)}
-
-    @staticmethod
-    def _fade(norm: nn.Module, start: dict[str, Tensor], rows: Tensor) -> None:
-        """What batches of zeros make of running statistics: a factor 1 - momentum each."""
-        before = int(start["num_batches_tracked"])
-        batches = int(norm.num_batches_tracked) - before
-        if norm.momentum is None:  # plain averages over all batches
-            factor = before / max(1, before + batches)
-        else:
-            factor = (1.0 - norm.momentum) ** batches
-        for name in ("running_mean", "running_var"):
-            getattr(norm, name)[rows] = start[name][rows] * factor
+        frozen = {f"{name} learns": p.requires_grad for name, p in self.whole.named_parameters()}
+        return repr(self.whole), tensors | frozen
 
 
-def _equal(a: dict, b: dict, name: str) -> bool:
-    mine, theirs = a.get(name), b.get(name)
-    if not isinstance(mine, Tensor) or not isinstance(theirs, Tensor):
-        return mine is theirs or (type(mine) is type(theirs) and mine == theirs)
-    return mine.shape == theirs.shape and torch.allclose(mine, theirs, 0, 0, equal_nan=True)
+def _statistics(norm: nn.Module, rows: Tensor) -> nn.BatchNorm1d:
+    """A BatchNorm that sees what these channels of ``norm`` see, and nothing else: zeros."""
+    found = nn.BatchNorm1d(int(rows.sum()), momentum=norm.momentum, affine=False)
+    found.running_mean, found.running_var = norm.running_mean[rows], norm.running_var[rows]
+    found.num_batches_tracked = norm.num_batches_tracked.clone()
+    return found

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import pickle
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..files import replacing
 
-_FORMAT = b"synflow_lib.checkpoint.3\n"  # raise it with what training computes
+_FORMAT = b"synflow_lib.checkpoint.4\n"  # raise it with what training computes
 _DIGEST = hashlib.sha256().digest_size
 _ALIKE = 1e-4
 
@@ -73,7 +75,8 @@ class Checkpoint:
                 f" is set aside as {aside.name}, and the run starts from its beginning",
                 stacklevel=2,
             )
-            self._try("set aside", lambda: self.path.replace(aside))
+            with self._forgiven("set aside"):
+                self.path.replace(aside)
             return None
         theirs = content.pop("identity")
         for key in self.identity | theirs:
@@ -96,28 +99,27 @@ class Checkpoint:
         buffer = io.BytesIO()
         torch.save(content() | {"identity": self.identity}, buffer)
         body = buffer.getbuffer()
-
-        def write() -> None:
-            with replacing(self.path) as part, part.open("wb") as file:
-                file.writelines((_FORMAT, hashlib.sha256(body).digest(), body))
-
-        self._try("written", write)
+        with self._forgiven("written"), replacing(self.path) as part, part.open("wb") as file:
+            file.writelines((_FORMAT, hashlib.sha256(body).digest(), body))
         self.saved = time.perf_counter()
 
     def remove(self) -> None:
         """Delete the file, at the end of the run."""
         if self.path is not None:
-            self._try("deleted", lambda: self.path.unlink(missing_ok=True))
+            with self._forgiven("deleted"):
+                self.path.unlink(missing_ok=True)
 
-    def _try(self, what: str, act: Callable[[], object]) -> None:
+    @contextlib.contextmanager
+    def _forgiven(self, what: str) -> Iterator[None]:
+        """A warning, the first time, in place of an error of the disk."""
         try:
-            act()
+            yield
         except (OSError, ValueError) as error:
             if not self.complained:
                 warnings.warn(
                     f"the checkpoint {self.path} cannot be {what} ({error}); training goes on, but"
                     " would not resume from here",
-                    stacklevel=3,
+                    stacklevel=4,
                 )
             self.complained = True
 
@@ -164,14 +166,11 @@ def agree(a: object, b: object) -> bool:
         return a == b
     if list(a) != list(b):
         return False
-    return all(
-        a[name][0] == b[name][0]
-        and all(
-            abs(x - y) <= b[name][-1] * b[name][1]
-            for x, y in zip(a[name][1:], b[name][1:], strict=True)
-        )
-        for name in a
-    )
+    for name, (shape, norm, *parts, alike) in b.items():
+        same_shape, *found, _ = a[name]
+        if same_shape != shape or not np.allclose(found, [norm, *parts], 0, alike * norm):
+            return False
+    return True
 
 
 def _short(value: object) -> str:

@@ -68,24 +68,19 @@ class Loop:
     """
 
     def __init__(
-        self,
-        learner: Learner,
-        dataset: Dataset,
-        recipe: Recipe,
-        seeds: list[int],
+        self, learner: Learner, dataset: Dataset, recipe: Recipe, seeds: list[int]
     ) -> None:
         self.learner, self.recipe, self.seeds = learner, recipe, seeds
         self.dataset = dataset.to(learner.device)
         self.distinct = sorted(set(seeds))
-        self.copy_of = torch.tensor([self.distinct.index(seed) for seed in seeds])
+        which = [self.distinct.index(seed) for seed in seeds]
+        self.batch_of = torch.tensor(which, device=learner.device)
         images = len(dataset.train_y)
         if images < 2:
             raise ValueError(f"{dataset.name} has {images} training image; expected at least 2")
         # BatchNorm cannot train on a single image.
         self.drop_last = images > recipe.batch_size and images % recipe.batch_size == 1
-        self.steps = images // recipe.batch_size if self.drop_last else math.ceil(
-            images / recipe.batch_size
-        )  # fmt: skip
+        self.steps = math.ceil(images / recipe.batch_size) - self.drop_last
         self.optimizer = learner.optimizer(recipe)
         self.save: Callable[[Callable[[], dict]], None] | None = None
         self.after_epoch: Callable[[int], None] | None = None
@@ -101,16 +96,14 @@ class Loop:
         x, _ = next(self.dataset.batches("test", 2))
         with torch.no_grad():
             found = self.learner.forward(x.clone(), train=False)
-        self._check_classes(found.shape[-1])
+        outputs, classes = found.shape[-1], self.dataset.num_classes
+        if outputs < classes:
+            raise ValueError(
+                f"the network has {outputs} outputs, {self.dataset.name} has {classes} classes;"
+                " expected at least one output a class"
+            )
         self.learner.check_copies(x, found)
         return found
-
-    def _check_classes(self, outputs: int) -> None:
-        if outputs < self.dataset.num_classes:
-            raise ValueError(
-                f"the network has {outputs} outputs, {self.dataset.name} has"
-                f" {self.dataset.num_classes} classes; expected at least one output a class"
-            )
 
     def run(self, progress: bool = False) -> list[Training]:
         """Train from ``step`` to the last epoch."""
@@ -124,7 +117,7 @@ class Loop:
         first = self.step // self.steps + 1
         epochs = range(first, self.recipe.epochs + 1)
         for epoch in tqdm(epochs, desc="training", unit="epoch", disable=not progress, delay=1):
-            if all(self.reasons()):
+            if None not in map(self._end, range(len(self.seeds))):
                 break
             with own_random_numbers(_mix(self.seeds[0], epoch)):
                 trained = self._epoch(epoch)
@@ -141,22 +134,16 @@ class Loop:
 
     def _epoch(self, epoch: int) -> Tensor:
         """One epoch, or what is left of it; sums over the copies stay on the device."""
-        generators = [
-            torch.Generator(self.learner.device).manual_seed(_mix(seed, epoch))
+        passes = [
+            self.dataset.batches(
+                "train", self.recipe.batch_size,
+                torch.Generator(self.learner.device).manual_seed(_mix(seed, epoch)),
+                self.recipe.augment, self.drop_last,
+            )
             for seed in self.distinct
-        ]
-        batches = zip(
-            *(
-                self.dataset.batches(
-                    "train", self.recipe.batch_size, generator, self.recipe.augment, self.drop_last
-                )
-                for generator in generators
-            ),
-            strict=True,
-        )
+        ]  # fmt: skip
         sums = torch.zeros(len(self.seeds), 4, device=self.learner.device, dtype=torch.float64)
-        first = (epoch - 1) * self.steps
-        for number, batch in enumerate(batches, first):
+        for number, batch in enumerate(zip(*passes, strict=True), (epoch - 1) * self.steps):
             if number < self.step:  # a run that starts within an epoch
                 continue
             if number == self.snapshot_at:
@@ -177,51 +164,41 @@ class Loop:
         if len(batch) == 1:
             x, y = batch[0]
             return x, y.expand(len(self.seeds), -1)
-        index = self.copy_of.to(self.learner.device)
-        return tuple(torch.stack(part)[index] for part in zip(*batch, strict=True))
+        return tuple(torch.stack(part)[self.batch_of] for part in zip(*batch, strict=True))
 
     def _record(self, epoch: int, rate: float, trained: Tensor | None) -> None:
         nothing = [[float("nan")] * 3] * len(self.seeds)
         seen = nothing if trained is None else _averages(trained)
-        held_out = averages(self.learner, self.dataset, "test", len(self.seeds))
+        held_out = averages(self.learner, self.dataset, "test")
         self.rows.append([[epoch, rate, *a, *b] for a, b in zip(seen, held_out, strict=True)])
         if self.after_epoch is not None:
             self.learner.write_back()
             self.after_epoch(epoch)
             self.learner.read_back(self.optimizer)
 
-    def reasons(self) -> list[str | None]:
-        """Why each copy ended early; None while it is well."""
-        found: list[str | None] = [None] * len(self.seeds)
-        for row in reversed(self.rows[1:]):
-            for number, (epoch, _, loss, *_) in enumerate(row):
-                if not math.isfinite(loss):
-                    found[number] = f"the training loss became {loss} in epoch {epoch}"
-        return found
+    def _end(self, copy: int) -> int | None:
+        """The row in which the training loss of a copy is not finite any more."""
+        losses = [row[copy][2] for row in self.rows]
+        return next((k for k, loss in enumerate(losses) if k and not math.isfinite(loss)), None)
 
     def _results(self, seconds: float) -> list[Training]:
         results, share = [], seconds / len(self.seeds)
-        well = self.learner.finite()
-        for number, reason in enumerate(self.reasons()):
-            table = pd.DataFrame([row[number] for row in self.rows], columns=COLUMNS)
-            if reason:
-                lost = table["train_loss"].iloc[1:].map(math.isfinite)
-                table = table.iloc[: int(lost.idxmin()) + 1]
-            elif not well[number] or not math.isfinite(table["test_loss"].iloc[-1]):
-                epoch = self.rows[-1][number][0]
+        for number, well in enumerate(self.learner.finite()):
+            rows, end, reason = [row[number] for row in self.rows], self._end(number), None
+            if end is not None:
+                rows = rows[: end + 1]
+                reason = f"the training loss became {rows[-1][2]} in epoch {rows[-1][0]}"
+            table = pd.DataFrame(rows, columns=COLUMNS).astype({"epoch": int})
+            if end is None and not (well and math.isfinite(table["test_loss"].iloc[-1])):
+                epoch = rows[-1][0]
                 reason = f"the weights or the test loss were not finite after epoch {epoch}"
-            results.append(Training(table.astype({"epoch": int}), reason, share, self.resumed))
+            results.append(Training(table, reason, share, self.resumed))
         return results
 
     def state(self) -> dict:
         """Weights, statistics, optimizer and the step, as copies."""
-        return copy.deepcopy(
-            {
-                "learner": self.learner.state(),
-                "optimizer": self.optimizer.state_dict(),
-                "step": self.step,
-            }
-        )
+        learner, optimizer = self.learner.state(), self.optimizer.state_dict()
+        return copy.deepcopy({"learner": learner, "optimizer": optimizer, "step": self.step})
 
     def load_state(self, state: dict) -> None:
         """Go back (or forward) to a `state`; the masks stay those of this run."""
@@ -246,12 +223,12 @@ class Loop:
 
 
 @torch.no_grad()
-def averages(learner: Learner, dataset: Dataset, split: str, copies: int = 1) -> list[list[float]]:
+def averages(learner: Learner, dataset: Dataset, split: str) -> list[list[float]]:
     """Loss, top-1 and top-5 of every copy."""
-    sums = torch.zeros(copies, 4, device=learner.device, dtype=torch.float64)
+    sums = torch.zeros(learner.copies, 4, device=learner.device, dtype=torch.float64)
     for x, y in dataset.batches(split, 1000):
         logits = learner.forward(x, train=False)
-        y = y.expand(copies, -1)
+        y = y.expand(learner.copies, -1)
         sums += _measure(logits, y, _losses(logits, y))
     return _averages(sums)
 
@@ -271,15 +248,9 @@ def _measure(logits: Tensor, y: Tensor, losses: Tensor) -> Tensor:
     """Sums over a batch, (K, 4): loss, right at first, right among five, images."""
     best = logits.topk(min(5, logits.shape[-1]), dim=-1).indices
     right = (best == y.unsqueeze(-1)).double()
-    return torch.stack(
-        [
-            losses.double().sum(1),
-            right[..., 0].sum(1),
-            right.sum((1, 2)),
-            torch.ones_like(y).sum(1),
-        ],
-        dim=1,
-    )
+    numbers = torch.ones_like(right[..., 0])
+    columns = (losses.double(), right[..., 0], right.sum(2), numbers)
+    return torch.stack([column.sum(1) for column in columns], 1)
 
 
 def _averages(sums: Tensor) -> list[list[float]]:

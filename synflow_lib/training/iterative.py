@@ -68,11 +68,10 @@ def imp(
         dataset, recipe, seed, amp: as in `train`; every round sees the same order of images.
         compression: of the last masks.
         rounds: how often to prune, from 1.
-        rewind: the step of the first training to whose weights, BatchNorm statistics and
-            optimizer state every round returns, all under that round's masks; 0 is
-            initialization. None never goes back: the
-            next round goes on from the trained weights with a new optimizer and the whole schedule
-            of learning rates, as the paper's figure 5a was made.
+        rewind: the step of the first training to whose weights, BatchNorm statistics and optimizer
+            state every round returns, under that round's masks; 0 is initialization. None never
+            goes back: the next round goes on from the trained weights with a new optimizer and the
+            whole schedule of learning rates, as the paper's figure 5a was made.
         keep: layers to leave dense.
         compact: as in `train`, for the pruned rounds; with a ``rewind`` from 1 they are trained
             whole, for the optimizer remembers gradients of units that are dead by now.
@@ -96,26 +95,23 @@ def imp(
     [1, 2, 4]
     """
 
+    if compact and rewind:
+        raise ValueError(
+            f"compact=True with rewind={rewind!r}; expected rewind=0 or None, or compact=None"
+        )
     watched = after_epoch is not None
-
-    def call(number: int, epoch: int) -> None:
-        after_epoch(number, epoch, model)
 
     def living(_, masks: list[Masks]) -> Learner:
         return learner_for(
             model, masks[0], dataset, recipe, compact=compact, watched=watched, amp=amp
         )
 
-    if compact and rewind:
-        raise ValueError(
-            f"compact=True with rewind={rewind!r}; expected rewind=0 or None, or compact=None"
-        )
     with same_mode(model), gradients(model):
         return _run(
             lambda _, masks: One(model, masks, amp=amp), [model], dataset, recipe, [compression],
             rounds=rounds, rewind=rewind, seeds=[whole(seed, "seed")], keep=keep, living=living,
             checkpoint=checkpoint, save_every=save_every,
-            after_epoch=call if watched else None,
+            after_epoch=after_epoch and (lambda *at: after_epoch(*at, model)),
         )[0]  # fmt: skip
 
 
@@ -186,87 +182,72 @@ def _run(
     for model, compression in zip(models, compressions, strict=True):
         prune(model, "magnitude", compression, keep=keep)
     loop = Loop(learner(models, masks), dataset, recipe, seeds)
-    if rewind is not None:
-        last = loop.steps * recipe.epochs - 1
-        try:
-            rewind = whole(rewind, "rewind", 0, last)
-        except ValueError:
-            raise ValueError(
-                f"rewind={rewind!r}; expected a step from 0 to {last}, or None"
-            ) from None
+    last = loop.steps * recipe.epochs - 1
+    if rewind is not None and not 0 <= (rewind := whole(rewind, "rewind")) <= last:
+        raise ValueError(f"rewind={rewind!r}; expected a step from 0 to {last}, or None")
     identity = {"rounds": rounds, "rewind": rewind, "compressions": compressions}
     file = Checkpoint(checkpoint, checkpoint and identity | loop.identity(masks), save_every)
-    content = file.load(loop.learner.device)
-    first, found, start = 0, [[] for _ in models], None
-    like = _alike(models, seeds)
-    if content is not None:
-        first, start, like = content["round"], content["start"], content["like"]
-        masks = [Masks(each) for each in content["masks"]]
-        found = [[_unpacked(each) for each in copies] for copies in content["found"]]
+    # All that a run is, between its rounds, in plain values and tensors.
+    run = file.load(loop.learner.device) or {
+        "round": 0,
+        "start": None,  # a `Loop.state` to which rounds return
+        "like": _alike(models, seeds),
+        "masks": [dict(each) for each in masks],
+        "found": [[] for _ in models],
+    }
+    like, found = run["like"], run["found"]
 
-    for number in range(first, rounds + 1):
+    for number in range(run["round"], rounds + 1):
+        run["round"] = number
+        masks = [Masks(each) for each in run["masks"]]
         # The dense round of equal copies is done by the first of them.
         trainers = sorted(set(like)) if number == 0 else range(len(models))
-
         nets, kept, own_seeds = ([each[t] for t in trainers] for each in (models, masks, seeds))
         loop = Loop(learner(nets, kept), dataset, recipe, own_seeds)
         if number == 0:
-            loop.snapshot_at, loop.snapshot = rewind, start
+            loop.snapshot_at, loop.snapshot = rewind, run["start"]
         else:
             small = living is not None and not rewind
-            if small and start is None:  # a resumed run takes the same network apart
-                start = loop.state()
-            if start is not None:
-                loop.load_state(start)
+            if small and run["start"] is None:  # a resumed run takes the same network apart
+                run["start"] = loop.state()
+            if run["start"] is not None:
+                loop.load_state(run["start"])
             if small:
                 loop = Loop(living(nets, kept), dataset, recipe, own_seeds)
-        if content is not None:
-            loop.resume(content.pop("loop"))
-        content = None
+        if "loop" in run:
+            loop.resume(run.pop("loop"))
 
-        def save(
-            inner: Callable[[], dict], number=number, loop=loop, masks=masks, start=start
-        ) -> None:
-            def outer() -> dict:
-                return {
-                    "round": number,
-                    "start": start if number else loop.snapshot,
-                    "like": like,
-                    "masks": [dict(each) for each in masks],
-                    "found": [[_packed(each) for each in copies] for copies in found],
-                    "loop": inner(),
-                }
-
-            file.save(outer)
+        def save(inner: Callable[[], dict], loop: Loop = loop) -> None:
+            start = run["start"] or loop.snapshot
+            file.save(lambda: run | {"start": start, "loop": inner()})
 
         loop.save = save
-        if after_epoch is not None:
-            loop.after_epoch = functools.partial(after_epoch, number)
+        loop.after_epoch = after_epoch and functools.partial(after_epoch, number)
         try:
             trainings = loop.run()
         finally:  # also of what an interrupted training has reached
             loop.learner.write_back()
         if number == 0:
             trainings = _spread(trainings, models, like)
-            start = loop.snapshot and _spread_state(loop.snapshot, like)
+            run["start"] = loop.snapshot and _spread_state(loop.snapshot, like)
         if rewind is None:
-            start = None
+            run["start"] = None
         # Copies train in step, also with one that has diverged; that one is done all the same.
-        well = [not copies or copies[-1].training.reason is None for copies in found]
-        for copies, *each, going in zip(found, masks, trainings, well, strict=True):
-            if going:
-                copies.append(Round(number, *each))
-        well = [copies[-1].training.reason is None for copies in found]
-        if number == rounds or not any(well):
+        for copies, mask, training in zip(found, masks, trainings, strict=True):
+            if _is_well(copies):
+                copies.append(_packed(number, mask, training))
+        if not any(map(_is_well, found)):
             break
-        goals = [c ** ((number + 1) / rounds) for c in compressions]
-        goals = compressions if number == rounds - 1 else goals
-        masks = [
-            smallest_pruned(model, mask, goal) if going else mask
-            for model, mask, goal, going in zip(models, masks, goals, well, strict=True)
-        ]
+        for copy, (model, goal) in enumerate(zip(models, compressions, strict=True)):
+            if number < rounds and _is_well(found[copy]):
+                goal = goal if number == rounds - 1 else goal ** ((number + 1) / rounds)
+                run["masks"][copy] = dict(smallest_pruned(model, masks[copy], goal))
     file.remove()
-    return found
+    return [[_unpacked(each) for each in copies] for copies in found]
+
+
+def _is_well(rounds: list[dict]) -> bool:
+    return not rounds or rounds[-1]["training"]["reason"] is None
 
 
 def _alike(models: Sequence[nn.Module], seeds: Sequence[int]) -> list[int]:
@@ -278,13 +259,14 @@ def _alike(models: Sequence[nn.Module], seeds: Sequence[int]) -> list[int]:
     """
     states = [_tensors(model) for model in models]
 
-    def same(a: int, b: int) -> bool:
-        pairs = zip(states[a], states[b], strict=True)
-        return seeds[a] == seeds[b] and all(torch.equal(x, y) for x, y in pairs)
-
-    first: list[int] = []
-    for copy in range(len(models)):
-        first.append(next((one for one in sorted(set(first)) if same(one, copy)), copy))
+    first = []
+    for copy, state in enumerate(states):
+        equal = (
+            other
+            for other in range(copy)
+            if seeds[other] == seeds[copy] and all(map(torch.equal, states[other], state))
+        )
+        first.append(next(equal, copy))
     return first
 
 
@@ -300,49 +282,36 @@ def _spread(
     for model, one in zip(models, like, strict=True):
         for mine, trained in zip(_tensors(model), _tensors(models[one]), strict=True):
             mine.copy_(trained)
-    copies, records = Counter(like), dict(zip(sorted(set(like)), trainings, strict=True))
-    return [
-        dataclasses.replace(
-            records[one],
-            history=records[one].history.copy(),
-            seconds=records[one].seconds / copies[one],
-        )
-        for one in like
-    ]
+    records = dict(zip(sorted(set(like)), trainings, strict=True))
+    shares = {one: records[one].seconds / count for one, count in Counter(like).items()}
+    return [dataclasses.replace(records[one], seconds=shares[one]) for one in like]
 
 
 def _spread_state(state: dict, like: list[int]) -> dict:
     """A `Loop.state` of the copies that trained, for all copies."""
     trainers = sorted(set(like))
-    if len(trainers) == len(like):
-        return state
     index = torch.tensor([trainers.index(one) for one in like])
 
-    def all_copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {  # Adam's count of steps is one for all
-            name: t[index.to(t.device)] if isinstance(t, Tensor) and t.dim() else t
-            for name, t in tensors.items()
-        }
+    def spread(part: object) -> object:
+        if isinstance(part, dict):
+            return {name: spread(each) for name, each in part.items()}
+        if isinstance(part, Tensor) and part.dim():  # Adam's count of steps is one for all
+            return part[index.to(part.device)]
+        return part
 
-    memory = {number: all_copies(each) for number, each in state["optimizer"]["state"].items()}
-    return {
-        "learner": all_copies(state["learner"]),
-        "optimizer": {**state["optimizer"], "state": memory},
-        "step": state["step"],
-    }
+    return state if len(trainers) == len(like) else spread(state)
 
 
-def _packed(done: Round) -> dict:
+def _packed(number: int, masks: Masks, training: Training) -> dict:
     """A round in plain values and tensors, for a checkpoint."""
-    training = vars(done.training) | {"history": done.training.history.to_numpy().tolist()}
-    return {"number": done.number, "masks": dict(done.masks), "training": training}
+    training = vars(training) | {"history": training.history.to_numpy().tolist()}
+    return {"number": number, "masks": dict(masks), "training": training}
 
 
 def _unpacked(values: dict) -> Round:
-    training = values["training"]
-    history = pd.DataFrame(training["history"], columns=COLUMNS).astype({"epoch": int})
-    masks = Masks(values["masks"])
-    return Round(values["number"], masks, Training(**training | {"history": history}))
+    history = pd.DataFrame(values["training"]["history"], columns=COLUMNS).astype({"epoch": int})
+    training = Training(**values["training"] | {"history": history})
+    return Round(values["number"], Masks(values["masks"]), training)
 
 
 def smallest_pruned(model: nn.Module, masks: Masks, compression: float) -> Masks:
@@ -354,12 +323,13 @@ def smallest_pruned(model: nn.Module, masks: Masks, compression: float) -> Masks
     >>> smallest_pruned(layer, masks, 4 / 3)["weight"]
     tensor([[False,  True,  True,  True]])
     """
-    named = dict(model.named_parameters(remove_duplicate=False))
     # Not by `prune`: for that what is zero was pruned before, and here it may be a survivor.
     sizes = [
-        named[name].detach().abs().masked_fill(~m.to(named[name].device), -1).flatten()
-        for name, m in masks.items()
+        parameter.detach().abs().masked_fill(~masks[name].to(parameter.device), -1).flatten()
+        for name, parameter in masks.parameters_of(model)
     ]
     flat = keep_largest(torch.cat(sizes), kept_at(masks.total, compression))
-    named_parts = zip(masks.items(), flat.split([m.numel() for m in masks.values()]), strict=True)
-    return Masks({n: part.view_as(m).clone() for (n, m), part in named_parts})
+    parts = flat.split([size.numel() for size in sizes])
+    return Masks(
+        {name: part.view_as(masks[name]).clone() for name, part in zip(masks, parts, strict=True)}
+    )

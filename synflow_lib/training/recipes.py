@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -11,17 +13,35 @@ from torch import nn
 
 from ..values import real, whole
 
-_OPTIMIZERS = ("sgd", "adam")
+
+def _flag(value: object, name: str) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(name)
+    return bool(value)
 
 
-def _checked(name: str, value: object, good: bool, expected: str) -> object:
-    if not good:
-        raise ValueError(f"recipe: {name}={value!r}; expected {expected}")
-    return value
+def _epochs(values: Iterable, name: str) -> tuple[int, ...]:
+    return tuple(whole(value, name, 1) for value in values)
 
 
-def _flag(name: str, value: object) -> bool:
-    return bool(_checked(name, value, isinstance(value, (bool, np.bool_)), "True or False"))
+def _text(value: object, name: str) -> str:
+    return str(value)
+
+
+# For each field of a recipe: what makes Python's own type of it (so that equal recipes are equal in
+# JSON too), what must hold then, and how to say so.
+_FIELDS = {
+    "epochs": (whole, lambda v: v >= 1, "a whole number from 1"),
+    "learning_rate": (real, lambda v: v > 0, "a number above 0"),
+    "batch_size": (whole, lambda v: v >= 2, "a whole number from 2"),
+    "optimizer": (_text, lambda v: v in ("sgd", "adam"), "'sgd' or 'adam'"),
+    "momentum": (real, lambda v: 0 <= v < 1, "a number in [0, 1)"),
+    "weight_decay": (real, lambda v: v >= 0, "a number from 0"),
+    "milestones": (_epochs, lambda v: [*v] == sorted({*v}), "rising whole numbers from 1"),
+    "decay": (real, lambda v: 0 < v <= 1, "a number in (0, 1]"),
+    "one_cycle": (_flag, lambda v: True, "True or False"),
+    "augment": (_flag, lambda v: True, "True or False"),
+}
 
 
 @dataclass(frozen=True)
@@ -59,33 +79,13 @@ class Recipe:
     augment: bool = False
 
     def __post_init__(self) -> None:
-        rising, numbers = "rising whole numbers from 1", {}
-        for name, fits, expected in (
-            ("learning_rate", lambda v: v > 0, "a number above 0"),
-            ("momentum", lambda v: 0 <= v < 1, "a number in [0, 1)"),
-            ("weight_decay", lambda v: v >= 0, "a number from 0"),
-            ("decay", lambda v: 0 < v <= 1, "a number in (0, 1]"),
-        ):
-            value = real(getattr(self, name), f"recipe: {name}")
-            numbers[name] = _checked(name, value, fits(value), expected)
-        try:
-            milestones = tuple(whole(m, "recipe: milestones", 1) for m in self.milestones)
-        except TypeError:
-            raise ValueError(f"recipe: milestones={self.milestones!r}; expected {rising}") from None
-        in_order = all(a < b for a, b in zip(milestones, milestones[1:], strict=False))
-        known = isinstance(self.optimizer, str) and self.optimizer in _OPTIMIZERS
-        # Python's own types, so that equal recipes are equal in JSON too.
-        own = numbers | {
-            "epochs": whole(self.epochs, "recipe: epochs", 1),
-            "batch_size": whole(self.batch_size, "recipe: batch_size", 2),
-            "optimizer": str(
-                _checked("optimizer", self.optimizer, known, f"one of {list(_OPTIMIZERS)}")
-            ),
-            "milestones": _checked("milestones", milestones, in_order, rising),
-            "one_cycle": _flag("one_cycle", self.one_cycle),
-            "augment": _flag("augment", self.augment),
-        }
-        for name, value in own.items():
+        for name, (own, fits, expected) in _FIELDS.items():
+            given, good = getattr(self, name), False
+            with contextlib.suppress(TypeError, ValueError):
+                value = own(given, name)
+                good = fits(value)
+            if not good:
+                raise ValueError(f"recipe: {name}={given!r}; expected {expected}")
             object.__setattr__(self, name, value)
         if self.one_cycle and self.milestones:
             raise ValueError(
@@ -113,18 +113,11 @@ class Recipe:
         fused = all(
             p.device.type != "cpu" or p.dtype in (torch.float32, torch.float64) for p in parameters
         )
+        options = {"weight_decay": self.weight_decay, "fused": fused}
         if self.optimizer == "adam":
-            return torch.optim.Adam(
-                parameters, self.learning_rate, weight_decay=self.weight_decay, fused=fused
-            )
-        return torch.optim.SGD(
-            parameters,
-            self.learning_rate,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            nesterov=self.momentum > 0,
-            fused=fused,
-        )
+            return torch.optim.Adam(parameters, self.learning_rate, **options)
+        options |= {"momentum": self.momentum, "nesterov": self.momentum > 0}
+        return torch.optim.SGD(parameters, self.learning_rate, **options)
 
     def rate(self, step: int, steps_per_epoch: int) -> float:
         """The learning rate of a step, counted from 0.
