@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -10,70 +10,56 @@ from torch import nn
 
 from ... import env, models
 from ...data import Dataset
-from ...sweeps.run import Run
 from ...training.recipes import COLAB, FIGURE_5A, FIGURE_5B, Recipe
+from ..grids import Grid, Panel
 from .dynamics import tapered, xavier_
 
-
-@dataclass(frozen=True)
-class Network:
-    """A network of figure 5a: how it is called, made, and pruned (``rewinds`` as in `Run`)."""
-
-    label: str
-    model: str
-    options: Mapping[str, object] = field(default_factory=dict)
-    rounds: tuple[int, ...] = (1, 3, 5)
-    rewinds: tuple[int | None, ...] = (0, None)
+# (rewound, rounds) -> the run; after 0 rounds of training, magnitude prunes untrained weights.
+VARIANTS = {
+    (rewound, rounds): {"method": "imp", "iterations": rounds, "rewind": 0 if rewound else None}
+    for rewound in (True, False)
+    for rounds in range(1, 6)
+} | dict.fromkeys([(True, 0), (False, 0)], {"method": "magnitude"})
 
 
-@dataclass(frozen=True)
-class ImpGrid:
-    """Figure 5a at one scale: networks, compressions 10**alpha, and seeds behind each point."""
+def imp_panel(
+    title: str,
+    dataset: str,
+    model: str,
+    recipe: Recipe,
+    alphas: tuple[float, ...],
+    rounds: Iterable[int] = (1, 3, 5),
+    rewound: Iterable[bool] = (True, False),
+    **model_options: object,
+) -> Panel:
+    """A network of figure 5a: untrained and after each number of ``rounds``, rewound and not.
 
-    dataset: str
-    recipe: Recipe
-    alphas: tuple[float, ...]
-    seeds: int
-    networks: tuple[Network, ...]
+    >>> panel = imp_panel("small", "digits", "fc", Recipe(1, 0.1), (1.0,), [3], [False], depth=2)
+    >>> panel.methods
+    ((False, 0), (False, 3))
+    """
+    methods = tuple((each, count) for each in rewound for count in (0, *rounds))
+    return Panel(
+        dataset, model, recipe, alphas, methods, model_options=model_options, variants=VARIANTS,
+        title=title, one_dense=False,
+    )  # fmt: skip
 
-    def labelled(self) -> Iterator[tuple[dict, Run]]:
-        """(network, rewound, rounds) and the run of every point; 0 rounds: magnitude, untrained.
 
-        >>> labels, run = next(imp_grid().labelled())
-        >>> labels["rounds"], run.method
-        (0, 'magnitude')
-        """
-        for net in self.networks:
-            for rewind in net.rewinds:
-                for rounds in (0, *net.rounds):
-                    how = {"method": "magnitude"}
-                    if rounds:
-                        how = {"method": "imp", "iterations": rounds, "rewind": rewind}
-                    labels = {"network": net.label, "rewound": rewind == 0, "rounds": rounds}
-                    for alpha in self.alphas:
-                        for seed in range(self.seeds):
-                            yield labels, Run(
-                                dataset=self.dataset, model=net.model, compression=10.0**alpha,
-                                recipe=self.recipe, seed=seed, model_options=net.options, **how,
-                            )  # fmt: skip
+def imp_table(grid: Grid, results: pd.DataFrame) -> pd.DataFrame:
+    """What `sweep` gave for a grid of `imp_panel`, a row a point and seed; without failed runs.
 
-    def runs(self) -> list[Run]:
-        """Every run once."""
-        return list(dict.fromkeys(run for _, run in self.labelled()))
-
-    def table(self, results: pd.DataFrame) -> pd.DataFrame:
-        """What `sweep` gave for these runs, a row a point and seed; without runs that failed.
-
-        Returns:
-            network, rewound, rounds, compression, seed, accuracy (percent, last epoch),
-            disconnected, empty_layers, kept.
-        """
-        outcome = ["key", "compression", "seed", "top1", "disconnected", "empty_layers", "kept"]
-        found = results.loc[results["status"] == "done", outcome]
-        points = pd.DataFrame([{**labels, "key": run.key} for labels, run in self.labelled()])
-        table = points.merge(found, on="key").drop(columns="key")
-        table = table.rename(columns={"top1": "accuracy"})
-        return table.astype({"disconnected": bool, "empty_layers": int, "kept": int})
+    Returns:
+        network (its title), rewound, rounds, compression, seed, accuracy (percent, last epoch),
+        disconnected, empty_layers, kept.
+    """
+    tables = []
+    for panel in grid.panels:
+        table = Grid((panel,), grid.seeds).table(results)
+        labels = pd.DataFrame(table["method"].tolist(), columns=["rewound", "rounds"])
+        tables.append(table.join(labels).assign(network=panel.title))
+    columns = ["network", "rewound", "rounds", "compression", "seed", "accuracy"]
+    columns += ["disconnected", "empty_layers", "kept"]
+    return pd.concat(tables, ignore_index=True)[columns]
 
 
 @dataclass(frozen=True)
@@ -99,24 +85,21 @@ class Drift:
         return xavier_(net, gain, seed)
 
 
+_DIGITS = "digits", "fc", Recipe(8, 0.1, weight_decay=1e-4, one_cycle=True)
+_ALPHAS = 1.0, 1.5, 2.0, 2.5, 3.0, 3.5
+_VGG11 = "VGG-11 (BN)", "cifar10", "vgg11"
+_TENTHS = tuple(step / 10 for step in range(50))
 _IMP = {
-    "classroom": ImpGrid(
-        "digits", Recipe(8, 0.1, weight_decay=1e-4, one_cycle=True),
-        (1.0, 1.5, 2.0, 2.5, 3.0, 3.5), 3,
+    "classroom": Grid(
         (
-            Network("without BatchNorm", "fc"),
-            Network("with BatchNorm", "fc", {"batch_norm": True}, (1, 3), (None,)),
+            imp_panel("without BatchNorm", *_DIGITS, _ALPHAS),
+            imp_panel("with BatchNorm", *_DIGITS, _ALPHAS, (1, 3), (False,), batch_norm=True),
         ),
+        3,
     ),
-    "colab": ImpGrid(
-        "cifar10", COLAB, (1.0, 2.0, 2.5, 3.0, 3.5), 1,
-        (Network("VGG-11 (BN)", "vgg11", rounds=(1, 3), rewinds=(None,)),),
-    ),
-    "paper": ImpGrid(
-        "cifar10", FIGURE_5A, tuple(step / 10 for step in range(50)), 3,
-        (Network("VGG-11 (BN)", "vgg11", rounds=(1, 2, 3, 4, 5)),),
-    ),
-}  # fmt: skip
+    "colab": Grid((imp_panel(*_VGG11, COLAB, (1.0, 2.0, 2.5, 3.0, 3.5), (1, 3), (False,)),), 1),
+    "paper": Grid((imp_panel(*_VGG11, FIGURE_5A, _TENTHS, (1, 2, 3, 4, 5)),), 3),
+}
 _VGG = {"batch_norm": False}
 _DRIFT = {
     "classroom": Drift("digits", "tapered", Recipe(40, 0.01, 64), (1.0, 0.5), 3),
@@ -125,7 +108,7 @@ _DRIFT = {
 }
 
 
-def imp_grid() -> ImpGrid:
+def imp_grid() -> Grid:
     """The grid of figure 5a at the current scale.
 
     >>> imp_grid().seeds >= 1
