@@ -52,10 +52,10 @@ from torch import nn
 
 import synflow_lib as sf
 from synflow_lib.reproduction import intervals
-from synflow_lib.reproduction.experiments import dynamics, figure5
+from synflow_lib.reproduction.experiments import dynamics
 from synflow_lib.reproduction.experiments.questions import WHY_5
 
-grid, drift, device = figure5.imp_grid(), figure5.drift(), sf.env.device()
+grid, drift, device = dynamics.imp_grid(), dynamics.drift(), sf.env.device()
 runs = grid.runs()
 epochs = sum(run.recipe.epochs * (1 + (run.iterations or 0)) for run in runs)
 print(f"figure 5a: {len(runs)} networks of {grid.panel.dataset}, {epochs:,} epochs together")
@@ -234,7 +234,7 @@ print(
 
 # %%
 results = sf.sweep(runs, store=sf.env.runs_dir(), progress=False)
-table = figure5.imp_table(grid, results)
+table = dynamics.imp_table(grid, results)
 where = np.where(table["rewound"], "\nrewound", "\nnot rewound")
 table.insert(0, "panel", table["network"] + where)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .intervals import difference_of_means, mean_of
+from .intervals import interval
 
 AGREES, DIFFERS = "agrees", "differs"
 CONFIRMED, REFUTED = "confirmed", "not confirmed"
@@ -41,12 +41,8 @@ class Agreement:
         low, high: 95% interval of ours, of ours minus the paper's where that is a number; None with
             one seed.
         seeds: behind ours.
-        side: "within", "above" or "below" the margin, or None.
-        margin: which the interval must not cross, in the quantity's unit, or None.
-        margin_reason: why this margin and no other.
+        side, margin, margin_reason, reason, conditions: as in `agreement`.
         place: which of several measurements is shown, the one that decides.
-        reason: what is known to make the two differ.
-        conditions: under which ours was measured (network, data, scale).
     """
 
     kind: str
@@ -114,9 +110,8 @@ def agreement(
             margin or its reason missing or without use, another side, an empty figure, quantity or
             claim.
 
-    >>> seeds = [0.99, 1.01, 1.00, 0.98, 1.02]
     >>> how = {"margin": 0.05, "margin_reason": "as wide as a line of the figure"}
-    >>> agreement(4, "slope, SynFlow", paper=1.0, ours=seeds, **how).verdict
+    >>> agreement(4, "slope, SynFlow", paper=1.0, ours=[0.99, 1.01, 1.00, 0.98], **how).verdict
     'agrees'
     >>> ahead = {"paper": "SynFlow is ahead", "margin": 0, "side": "above", "margin_reason": "sign"}
     >>> agreement(1, "SynFlow minus SNIP", ours=[12.0, 9.5, 14.1], **ahead).verdict
@@ -149,7 +144,7 @@ def agreement(
     _texts(where, margin_reason=margin_reason)
     if isinstance(paper, str):
         _texts(where, paper=paper)
-        kind, words, runs = "claim", (CONFIRMED, REFUTED), None
+        kind, words, runs = "claim", (CONFIRMED, REFUTED), [0.0]
     else:
         if side != "within" or len(places) > 1:
             raise ValueError(
@@ -167,7 +162,7 @@ def agreement(
     # A claim about several places holds if it holds at each: the weakest decides.
     order = (False, None, True)
     inside, _, place, found = min(judged, key=lambda each: (order.index(each[0]), each[1]))
-    verdict = UNDECIDED if inside is None else words[0] if inside else words[1]
+    verdict = {True: words[0], False: words[1], None: UNDECIDED}[inside]
     return Agreement(
         kind, str(figure), quantity, verdict, paper, **found, side=side, margin=margin,
         margin_reason=margin_reason, place=place, **shared,
@@ -266,20 +261,11 @@ def digits_of(row: Agreement) -> int | None:
     return digits if digits <= 6 and abs(row.ours) < 1e6 else None
 
 
-def _interval(values: Sequence[float], runs: Sequence[float] | None = None) -> dict[str, object]:
+def _interval(values: Sequence[float], runs: Sequence[float] = (0.0,)) -> dict[str, object]:
     """Mean of ours, and the interval of it, or of its difference from the mean of ``runs``."""
-    if runs is None:
-        mean, low, high = mean_of(values)
-    else:
-        _, low, high = difference_of_means(values, runs)
-        mean = float(np.mean(values))
     known = len(values) > 1
-    return {
-        "ours": mean,
-        "low": low if known else None,
-        "high": high if known else None,
-        "seeds": len(values),
-    }
+    _, low, high = interval(values, runs) if known else (None,) * 3
+    return {"ours": float(np.mean(values)), "low": low, "high": high, "seeds": len(values)}
 
 
 def _room(
@@ -293,11 +279,10 @@ def _room(
     if side == "within":
         room, outside = margin - max(-low, high), low > margin + slack or high < -margin - slack
         inside = room >= -slack
-    elif side == "above":
-        room, outside = low - margin, high <= margin + slack
-        inside = room > slack
     else:
-        room, outside = margin - high, low >= margin - slack
+        # Below the margin is above it, mirrored.
+        near, far, edge = (low, high, margin) if side == "above" else (-high, -low, -margin)
+        room, outside = near - edge, far <= edge + slack
         inside = room > slack
     return (True if inside else False if outside else None), room
 

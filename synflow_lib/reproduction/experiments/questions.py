@@ -15,8 +15,10 @@ from ...training.iterative import imp_many
 from ...training.recipes import Recipe
 from ...training.train import train_many
 from .. import grids
-from ..intervals import paired_difference
+from ..intervals import against
 from . import trained
+
+__all__ = ["WHY_5", "against", "networks", "study", "tickets", "train_masks", "trained_networks"]
 
 # Measured: the same notebook on two processors moved ends of intervals at compression 100 by 2.3
 # percent, by rounding alone. A margin of twice that does not ask which processor it was.
@@ -35,34 +37,6 @@ def study() -> grids.Grid:
 def networks() -> dict[str, grids.Panel]:
     """The two small networks whose collapse is measured, by the names that figures show."""
     return {"fully connected": grids.DIGITS_FC, "convolutional": grids.DIGITS_CONV}
-
-
-def against(table: pd.DataFrame, reference: str, value: str = "accuracy") -> pd.DataFrame:
-    """Every method minus a reference on the same seeds, with 95% intervals of the mean.
-
-    Args:
-        table: method, seed, the column ``value``, and compression where there are several.
-        reference: a name in the column ``method``.
-        value: what is compared.
-
-    Returns:
-        One row a method and compression, in the order of the table: method, compression, difference
-        (mean over seeds), low, high, seeds, clear (whether the interval excludes zero).
-
-    Raises:
-        ValueError: as `intervals.paired_difference`.
-
-    >>> table = pd.DataFrame({"method": list("aabb"), "seed": [0, 1] * 2, "size": [1., 2., 5., 6.]})
-    >>> against(table, "a", "size")[["method", "difference"]].values.tolist()
-    [['b', 4.0]]
-    """
-    table = table.assign(accuracy=table[value])
-    if "compression" not in table:
-        table = table.assign(compression=1.0)
-    others = [name for name in dict.fromkeys(table["method"]) if name != reference]
-    found = [paired_difference(table, name, reference) for name in others]
-    tables = [each.assign(method=name) for name, each in zip(others, found, strict=True)]
-    return pd.concat(tables, ignore_index=True)
 
 
 def tickets(

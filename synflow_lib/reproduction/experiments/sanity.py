@@ -82,11 +82,7 @@ class Checks(grids.Grid):
 
 
 def checks() -> Checks:
-    """The settings of the current scale.
-
-    >>> checks().seeds >= 1
-    True
-    """
+    """The settings of the current scale."""
     grid = grids.figure1()
     return Checks(grid.panels, grid.seeds, tuple(a for a in grid.panel.alphas if 0 < a <= 2.5))
 
@@ -175,8 +171,7 @@ def accuracies(
     trained here, whatever the store holds, so that no result depends on what ran before.
 
     Args:
-        settings: from `checks`.
-        jobs: from `trials`.
+        settings, jobs: from `checks` and `trials`.
         store: the folder of finished runs; None is `env.runs_dir()`. What belongs to no grid is
             kept as in `trained.accuracies`.
 
@@ -216,9 +211,6 @@ def accuracies(
 
 def schedule_overlap(jobs: Iterable[Trial]) -> pd.DataFrame:
     """The share of SynFlow's mask by the paper's 100 steps that the cut schedule keeps as well.
-
-    Args:
-        jobs: from `trials`.
 
     Returns:
         One row a compression and seed: compression, seed, overlap, by_chance (what the shuffled

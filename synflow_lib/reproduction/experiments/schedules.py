@@ -26,9 +26,7 @@ def prune_ratio(model: nn.Module, schedule: str, compression: float, iterations:
 
     Args:
         model: any network that SynFlow can score.
-        schedule: "exponential" or "linear".
-        compression: where the run ends.
-        iterations: how often to score.
+        schedule, compression, iterations: "exponential" or "linear", to where, in how many steps.
 
     Returns:
         The ratio; Theorem 3 asks for less than 1.
@@ -56,17 +54,9 @@ def prune_ratio(model: nn.Module, schedule: str, compression: float, iterations:
 def one_shot_ratios(model: nn.Module, compressions: Iterable[float]) -> pd.DataFrame:
     """Prune size / cut size of SynFlow with a single iteration, from one scoring pass.
 
-    Args:
-        model: any network that SynFlow can score.
-        compressions: where to prune to.
-
     Returns:
         schedule, compression, iterations (1), ratio; each row twice, since with one iteration the
         exponential and the linear schedule are the same.
-
-    >>> from synflow_lib import models
-    >>> one_shot_ratios(models.fc(seed=0), [1.0, 10.0])["schedule"].tolist()
-    ['exponential', 'exponential', 'linear', 'linear']
     """
     work = Workspace(model)
     with no_trace(work.flat.device, seed=0), fixed_order():
@@ -96,14 +86,6 @@ def score_error(scores: Scores, reference: Scores) -> float:
     Args:
         scores: from `score`, of any floating-point type.
         reference: the same network's in float64; where it is zero the scores must be.
-
-    >>> from synflow_lib import models
-    >>> from synflow_lib.saliency import score
-    >>> import torch
-    >>> net = models.fc(seed=0)
-    >>> single = score(net, "synflow", dtype=torch.float32)
-    >>> 0 < score_error(single, score(net, "synflow")) < 1e-5
-    True
     """
     shift = scores.log2_scale - reference.log2_scale
     largest = 0.0
@@ -121,10 +103,6 @@ def overlap(masks: Masks, other: Masks) -> float:
 
     Raises:
         ValueError: masks of different networks, or nothing kept.
-
-    >>> a = Masks({"w": torch.tensor([True, True, False])})
-    >>> overlap(a, Masks({"w": torch.tensor([True, False, True])}))
-    0.5
     """
     if {n: m.shape for n, m in masks.items()} != {n: m.shape for n, m in other.items()}:
         raise ValueError("the two masks have other parameters or shapes; expected one network's")
@@ -139,19 +117,12 @@ def cut_history(
     """A run of SynFlow on a fixed schedule, with what Theorem 3 watches: prune size, cut size.
 
     Args:
-        model: any network that SynFlow can score.
         schedule: "exponential", "linear", or a function, as in `prune`.
-        iterations: how often to score.
-        compression: where the run ends.
+        iterations, compression: how often to score, and where the run ends.
 
     Returns:
         The history of the run (see `Trajectory`), whose column ``ratio`` the theorem wants below
         1, and the final masks.
-
-    >>> from synflow_lib import models
-    >>> history, masks = cut_history(models.fc(seed=0), "exponential", 10, compression=100)
-    >>> len(history), masks.kept, bool(history.ratio.max() < 1)
-    (10, 1194, False)
     """
     path = trajectory(
         model, "synflow", schedule=schedule, iterations=iterations, compression=compression
