@@ -144,27 +144,25 @@ def agreement(
     _texts(where, margin_reason=margin_reason)
     if isinstance(paper, str):
         _texts(where, paper=paper)
-        kind, words, runs = "claim", (CONFIRMED, REFUTED), [0.0]
+        kind, words, runs = "claim", (REFUTED, UNDECIDED, CONFIRMED), [0.0]
     else:
         if side != "within" or len(places) > 1:
             raise ValueError(
                 f"{where}: paper is a number; it is compared at one place and by side='within'. "
                 "Say in words what the paper claims about ours."
             )
-        kind, words, runs = "number", (AGREES, DIFFERS), _numbers(where, "paper", paper)
+        kind, words = "number", (DIFFERS, UNDECIDED, AGREES)
+        runs = _numbers(where, "paper", paper)
         paper = float(np.mean(runs))
 
     judged = []
     for place, values in places.items():
         found = _interval(values, runs)
-        inside, room = _room(found["low"], found["high"], side, margin)
-        judged.append((inside, room, place, found))
+        judged.append((*_judge(found["low"], found["high"], side, margin), place, found))
     # A claim about several places holds if it holds at each: the weakest decides.
-    order = (False, None, True)
-    inside, _, place, found = min(judged, key=lambda each: (order.index(each[0]), each[1]))
-    verdict = {True: words[0], False: words[1], None: UNDECIDED}[inside]
+    level, _, place, found = min(judged, key=lambda each: each[:2])
     return Agreement(
-        kind, str(figure), quantity, verdict, paper, **found, side=side, margin=margin,
+        kind, str(figure), quantity, words[level], paper, **found, side=side, margin=margin,
         margin_reason=margin_reason, place=place, **shared,
     )  # fmt: skip
 
@@ -268,12 +266,10 @@ def _interval(values: Sequence[float], runs: Sequence[float] = (0.0,)) -> dict[s
     return {"ours": float(np.mean(values)), "low": low, "high": high, "seeds": len(values)}
 
 
-def _room(
-    low: float | None, high: float | None, side: str, margin: float
-) -> tuple[bool | None, float]:
-    """Whether the interval lies inside (True), outside (False) or neither; its room to the edge."""
+def _judge(low: float | None, high: float | None, side: str, margin: float) -> tuple[int, float]:
+    """0 where the interval lies outside, 2 inside, 1 for neither; and its room to the edge."""
     if low is None or high is None:
-        return None, 0.0
+        return 1, 0.0
     # 1.02 - 1.00 > 0.02 in binary; an interval that ends on the edge must lie inside.
     slack = 1e-12 * max(abs(low), abs(high), abs(margin), 1e-300)
     if side == "within":
@@ -284,7 +280,7 @@ def _room(
         near, far, edge = (low, high, margin) if side == "above" else (-high, -low, -margin)
         room, outside = near - edge, far <= edge + slack
         inside = room > slack
-    return (True if inside else False if outside else None), room
+    return (2 if inside else 0 if outside else 1), room
 
 
 def _places(where: str, ours: object) -> dict[str, list[float]]:

@@ -9,46 +9,12 @@ import torch
 from torch import nn
 
 from ...fast.pieces import fixed_order, in_pieces, spans
-from ...fast.selection import count, kth_smallest, pick, total
+from ...fast.selection import count, kth_smallest, total
 from ...masks import Masks
 from ...methods import SynFlow
 from ...pruning import SCHEDULES, trajectory
 from ...trajectory import kept_at
 from ...workspace import Context, Scores, Workspace, no_trace
-
-
-def prune_ratio(model: nn.Module, schedule: str, compression: float, iterations: int) -> float:
-    """The largest prune size / cut size of one run of SynFlow: one point of figure 7.
-
-    The cut size is R, the sum of all paths, which every layer of a chain carries. The same run as
-    `trajectory` with this schedule, whose ``history`` has the ratio of every iteration, in half the
-    memory: made for the paper's VGG-19 at 224x224. Scores equal to the threshold stay.
-
-    Args:
-        model: any network that SynFlow can score.
-        schedule, compression, iterations: "exponential" or "linear", to where, in how many steps.
-
-    Returns:
-        The ratio; Theorem 3 asks for less than 1.
-
-    >>> from synflow_lib import models
-    >>> model = models.fc(seed=0)
-    >>> prune_ratio(model, "linear", 10.0, 1) > 1 > prune_ratio(model, "linear", 10.0, 50)
-    True
-    """
-    work = Workspace(model)
-    size, largest = work.flat.numel(), 0.0
-    goal = kept_at(size, compression)
-    with no_trace(work.flat.device, seed=0), fixed_order():
-        method = SynFlow(work, Context())
-        for step in range(1, iterations + 1):
-            kept = max(goal, round(size * SCHEDULES[schedule](step, iterations, 1 / compression)))
-            scores = method.flat()
-            removed, limit = _smallest(pick(scores, scores > 0), kept)
-            if removed:
-                largest = max(largest, removed / float(method.total))
-                work.flat.masked_fill_(scores < limit, 0)
-    return largest
 
 
 def one_shot_ratios(model: nn.Module, compressions: Iterable[float]) -> pd.DataFrame:
@@ -62,22 +28,20 @@ def one_shot_ratios(model: nn.Module, compressions: Iterable[float]) -> pd.DataF
     with no_trace(work.flat.device, seed=0), fixed_order():
         method = SynFlow(work, Context())
         scores, cut = method.flat(), float(method.total)
-    rows = []
-    for compression in compressions:
-        removed, _ = _smallest(scores, kept_at(scores.numel(), compression))
-        rows.append((compression, 1, removed / cut))
+
+    def removed(kept: int) -> float:
+        """The sum of all but the ``kept`` largest scores."""
+        if kept >= scores.numel():
+            return 0.0
+        limit = kth_smallest(scores, scores.numel() - kept + 1)
+        return sum(
+            in_pieces(lambda p: total(scores[p] * (scores[p] < limit)), spans(scores.numel()))
+        )
+
+    rows = [(c, 1, removed(kept_at(scores.numel(), c)) / cut) for c in compressions]
     table = pd.DataFrame(rows, columns=["compression", "iterations", "ratio"])
     both = [table.assign(schedule=schedule) for schedule in SCHEDULES]
     return pd.concat(both, ignore_index=True)[["schedule", *table]]
-
-
-def _smallest(scores: torch.Tensor, kept: int) -> tuple[float, torch.Tensor]:
-    """The sum of all but the ``kept`` largest scores, and the smallest of those."""
-    if kept >= scores.numel():  # what scores zero goes first, and weighs nothing
-        return 0.0, scores.new_zeros(())
-    limit = kth_smallest(scores, scores.numel() - kept + 1)
-    sums = in_pieces(lambda p: total(scores[p] * (scores[p] < limit)), spans(scores.numel()))
-    return sum(sums), limit
 
 
 def score_error(scores: Scores, reference: Scores) -> float:
