@@ -27,23 +27,18 @@ _LONG, _LONG_COUNTED = 0.5, 3.0  # seconds from which a call is not repeated
 def seconds_of(call: Callable[[], object], repeats: int = 3) -> float:
     """Wall-clock seconds of a call: the median of ``repeats``, after one to warm up.
 
-    A call of half a second or more needs no warming up and is not repeated.
-
-    Args:
-        call: what is timed; on a GPU it has to wait for its own results.
-        repeats: at least 1.
+    A call of half a second or more needs no warming up and is not repeated. On a GPU a call has to
+    wait for its own results.
 
     Raises:
         ValueError: repeats below 1.
     """
     if repeats < 1:
         raise ValueError(f"repeats={repeats!r}; expected a whole number from 1")
-    spent: list[float] = []
-    while len(spent) <= repeats:
-        spent.append(_time(call))
-        if spent[0] >= _LONG:
-            return spent[0]
-    return statistics.median(spent[1:])
+    first = _time(call)
+    if first >= _LONG:
+        return first
+    return statistics.median(_time(call) for _ in range(repeats))
 
 
 def seconds_and_bytes(call: Callable[[], object], repeats: int = 3) -> tuple[float, int]:
@@ -163,8 +158,7 @@ def matrix_latencies(
 
     Args:
         densities: kept / all weights, each in (0, 1].
-        size: inputs and outputs of the layer.
-        batch: inputs at once.
+        size, batch: inputs and outputs of the layer, and inputs at once.
         repeats: as in `seconds_of`.
 
     Returns:

@@ -102,12 +102,6 @@ def train_masks(
     Returns:
         One row a mask, in order: method (the label), seed, kept, compression, accuracy (top-1 after
         the last epoch, percent).
-
-    >>> from synflow_lib import data, models
-    >>> make = lambda seed: models.fc((1, 8, 8), depth=2, seed=seed)
-    >>> chosen = [("dense", seed, Masks.ones(make(seed))) for seed in range(2)]
-    >>> train_masks(make, chosen, data.digits(), Recipe(1, 0.1))["kept"].tolist()
-    [7400, 7400]
     """
     masks = list(masks)
     starts = [trained.Start(seed, each, seed) for _, seed, each in masks]
