@@ -128,7 +128,7 @@ def law_error(
 # ------------------------------------------------------------------------------------ the scales
 
 # (rewound, rounds) -> the run; after 0 rounds of training, magnitude prunes untrained weights.
-VARIANTS = {
+IMP_VARIANTS = {
     (rewound, rounds): {"method": "imp", "iterations": rounds, "rewind": 0 if rewound else None}
     for rewound in (True, False)
     for rounds in range(1, 6)
@@ -152,7 +152,7 @@ def imp_panel(
     """
     methods = tuple((each, count) for each in rewound for count in (0, *rounds))
     return Panel(
-        dataset, model, recipe, alphas, methods, model_options=model_options, variants=VARIANTS,
+        dataset, model, recipe, alphas, methods, model_options=model_options, variants=IMP_VARIANTS,
         title=title, one_dense=False,
     )  # fmt: skip
 
