@@ -59,13 +59,13 @@ from torch import nn
 
 import synflow_lib as sf
 from synflow_lib.reproduction import intervals
-from synflow_lib.reproduction.experiments import dynamics, figure5
+from synflow_lib.reproduction.experiments import dynamics
 from synflow_lib.reproduction.experiments.questions import WHY_5
 
-grid, drift, device = figure5.imp_grid(), figure5.drift(), sf.env.device()
+grid, drift, device = dynamics.imp_grid(), dynamics.drift(), sf.env.device()
 runs = grid.runs()
-epochs = sum(grid.recipe.epochs * (1 + (run.iterations or 0)) for run in runs)
-print(f"figure 5a: {len(runs)} networks of {grid.dataset}, {epochs:,} epochs together")
+epochs = sum(run.recipe.epochs * (1 + (run.iterations or 0)) for run in runs)
+print(f"figure 5a: {len(runs)} networks of {grid.panel.dataset}, {epochs:,} epochs together")
 print(
     f"figure 5b: {drift.model} on {drift.dataset}, {len(drift.gains) * drift.seeds} trainings of"
     f" {drift.recipe.epochs} epochs; device {device}"
@@ -241,7 +241,7 @@ print(
 
 # %%
 results = sf.sweep(runs, store=sf.env.runs_dir(), progress=False)
-table = grid.table(results)
+table = dynamics.imp_table(grid, results)
 where = np.where(table["rewound"], "\nrewound", "\nnot rewound")
 table.insert(0, "panel", table["network"] + where)
 
@@ -285,7 +285,7 @@ print("\npaper, above 50 percent:", {int(n): round(float(v), 1) for n, v in pape
 # %%
 # NBVAL_CHECK_OUTPUT
 gain = reached.xs(3, level="rounds") - reached.xs(1, level="rounds")
-label = grid.networks[0].label
+label = grid.panel.title
 print(f"{label}, 3 iterations instead of 1, rewound or not")
 longer = gain[gain.index.str.startswith(label)]
 print(f"connected for over 0.4 decades longer: {bool((longer['connected'] > 0.4).all())}")
@@ -347,21 +347,12 @@ pairs = {
     ("figure 5b network", seed): (drift.network(data, 1.0, seed), trained[1.0, seed])
     for seed in range(drift.seeds)
 }
-for network in grid.networks:
+for panel in grid.panels:
     for seed in range(grid.seeds):
-        dense = sf.Run(
-            grid.dataset,
-            network.model,
-            "dense",
-            1,
-            grid.recipe,
-            seed,
-            model_options=network.options,
-        )
-        images = dense.load_data({})
-        before, after = (dense.make(images, {}).to(device) for _ in range(2))
-        sf.train(after, None, images, grid.recipe, seed=seed)
-        pairs[network.label, seed] = before, after
+        before, images = panel.network(seed)
+        after, _ = panel.network(seed, images)
+        sf.train(after.to(device), None, images, panel.recipe, seed=seed)
+        pairs[panel.title, seed] = before.to(device), after
 rows = [
     (
         label, seed, criterion, weights,
@@ -424,21 +415,21 @@ after_one, after_three = (
     paper5a.query(f"rounds == {n} and log10_compression == 2")["accuracy"].item() for n in (1, 3)
 )
 rows = []
-for each in grid.networks:
-    if each.options.get("batch_norm"):
+for each in grid.panels:
+    if each.model_options.get("batch_norm"):
         continue  # whether these train at 10^2 changes with the seed and the processor: no verdict
-    own = table[table["panel"] == f"{each.label}\nnot rewound"]
+    own = table[table["panel"] == f"{each.title}\nnot rewound"]
     own = own.assign(method=own["rounds"].astype(str))
     rows.append(
         sf.paper.agreement(
             "5a",
-            f"accuracy of 3 iterations minus 1 at 10^2, {each.label}, percent",
+            f"accuracy of 3 iterations minus 1 at 10^2, {each.title}, percent",
             paper=f"{after_three:.0f} instead of {after_one:.0f} percent (chance)",
             ours=list(*intervals.paired_seeds(own, "3", "1", 99, 101).values()),
             side="above",
             margin=5,
             margin_reason=WHY_5,
-            conditions=f"{each.model} on {grid.dataset}, not rewound",
+            conditions=f"{each.model} on {each.dataset}, not rewound",
         )
     )
 setting = f"{drift.model} on {drift.dataset}"

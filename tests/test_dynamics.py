@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib.reproduction import figures
-from synflow_lib.reproduction.experiments import dynamics, figure5
+from synflow_lib.reproduction import figures, grids
+from synflow_lib.reproduction.experiments import dynamics
 
 
 def table_5a():
@@ -64,7 +64,7 @@ def test_xavier_is_fixed_by_its_seed_and_scaled_by_its_gain():
 
 
 def test_training_moves_the_slope_up_and_every_layer_gains_alike():
-    settings, data = figure5._DRIFT["classroom"], sf.data.digits()
+    settings, data = dynamics._DRIFT["classroom"], sf.data.digits()
     net = settings.network(data, 0.5, 0)
     _, table = dynamics.train_watching(net, data, sf.Recipe(12, 0.01, 64))
     slopes = sf.paper.slope_by_epoch(table)["slope"]
@@ -80,18 +80,18 @@ def test_training_moves_the_slope_up_and_every_layer_gains_alike():
 @pytest.mark.parametrize("scale", sf.env.SCALES)
 def test_settings_of_every_scale(scale, monkeypatch):
     monkeypatch.setenv("SYNFLOW_SCALE", scale)
-    grid, drift = figure5.imp_grid(), figure5.drift()
+    grid, drift = dynamics.imp_grid(), dynamics.drift()
     runs = grid.runs()
     assert len(runs) == len({run.key for run in runs})
     assert {run.method for run in runs} == {"magnitude", "imp"}
     assert any(run.rewind is None for run in runs) and 1.0 in drift.gains
-    assert all({1, 3} <= {*net.rounds} and None in net.rewinds for net in grid.networks)
+    assert all({(False, 1), (False, 3)} <= {*panel.methods} for panel in grid.panels)
     assert drift.options.get("batch_norm", False) is False
 
 
 def test_drift_makes_the_network_of_the_paper_without_batch_norm():
     data = sf.data.digits(size=32, channels=3)
-    net = figure5._DRIFT["paper"].network(data, 1.0, 0)
+    net = dynamics._DRIFT["paper"].network(data, 1.0, 0)
     published = sf.paper.figure5b().query("epoch == 0")
     mine = dynamics.layer_norms(net)
     assert mine["layer_size"].tolist() == published["layer_size"].tolist()
@@ -101,14 +101,15 @@ def test_drift_makes_the_network_of_the_paper_without_batch_norm():
 
 
 def test_table_of_a_sweep(tmp_path):
-    networks = (figure5.Network("small", "fc", {"depth": 2}, (1,), (0, None)),)
-    grid = figure5.ImpGrid("digits", sf.Recipe(1, 0.1), (0.5, 1.0), 2, networks)
+    how = "digits", "fc", sf.Recipe(1, 0.1), (0.5, 1.0), [1]
+    grid = grids.Grid((dynamics.imp_panel("small", *how, depth=2),), 2)
     results = sf.sweep(grid.runs(), tmp_path, progress=False)
     assert len(results) == 2 * 2 * 3  # alphas, seeds; untrained, rewound, not rewound
-    table = grid.table(results)
+    table = dynamics.imp_table(grid, results)
     assert len(table) == 2 * 2 * 4  # untrained stands in both panels
     assert table["disconnected"].dtype == bool and table["accuracy"].between(0, 100).all()
-    assert grid.table(results.assign(status=["failed", *results["status"][1:]])).shape[0] < 16
+    failed = results.assign(status=["failed", *results["status"][1:]])
+    assert dynamics.imp_table(grid, failed).shape[0] < 16
 
 
 # --------------------------------------------------------------------------------- the figures

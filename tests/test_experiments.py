@@ -95,13 +95,17 @@ def test_slopes_of_conserved_and_constant_means():
 # ------------------------------------------------------------------------------------- schedules
 
 
+def largest_ratio(net, schedule, compression, iterations):
+    history, _ = schedules.cut_history(net, schedule, iterations, compression)
+    return np.nanmax([0, *history["ratio"]])  # NaN where nothing is removed
+
+
 @pytest.mark.parametrize("schedule", ["exponential", "linear"])
 @pytest.mark.parametrize("iterations", [1, 7])
-def test_prune_ratio_is_the_largest_of_the_history(schedule, iterations):
+def test_a_history_is_that_of_the_library_s_run(schedule, iterations):
     net = small()
     history, masks = schedules.cut_history(net, schedule, iterations, 50)
-    ratio = schedules.prune_ratio(net, schedule, 50, iterations)
-    assert ratio == pytest.approx(history["ratio"].max(), rel=1e-9)
+    assert len(history) == iterations
     assert masks == sf.prune(net, "synflow", 50, iterations=iterations, schedule=schedule)
 
 
@@ -110,7 +114,7 @@ def test_one_shot_ratios_are_runs_of_one_iteration():
     table = schedules.one_shot_ratios(net, compressions)
     for row in table.itertuples():
         assert row.iterations == 1
-        ratio = schedules.prune_ratio(net, row.schedule, row.compression, 1)
+        ratio = largest_ratio(net, row.schedule, row.compression, 1)
         assert row.ratio == pytest.approx(ratio, rel=1e-12)
     assert table["ratio"][0] == 0
 
@@ -126,11 +130,9 @@ def test_ratio_stays_below_the_bound_of_the_notebook(seed, iterations):
     assert (history["ratio"] <= bound * (1 + 1e-9)).all()
 
 
-def test_prune_ratio_survives_a_disconnected_network():
+def test_the_largest_ratio_survives_a_disconnected_network():
     net = sf.models.fc((1, 4, 4), depth=12, width=12, seed=1)
-    ratios = [
-        schedules.prune_ratio(net, "exponential", sf.max_compression(net), n) for n in (1, 2, 3)
-    ]
+    ratios = [largest_ratio(net, "exponential", sf.max_compression(net), n) for n in (1, 2, 3)]
     assert all(np.isfinite(ratios)) and min(ratios) > 1
 
 

@@ -38,18 +38,18 @@ def test_the_study_is_figure_1_of_the_classroom(scale, monkeypatch):
     study = questions.study()
     assert study.panel == panel and study.seeds == sf.env.settings().seeds
     variants = {"a": {"method": "snip"}, "b": {"method": "dense"}}
-    own = [run for _, run in study.labelled(variants, (1.0, 2.0)) if run.seed < 5]
+    own = [run for run in study.varied(variants, (1.0, 2.0)).runs() if run.seed < 5]
     assert {run.key for run in own} <= figure1
     other = {"a": {"method": "snip", "mode": "eval"}}
-    assert not {run.key for _, run in study.labelled(other, (1.0,))} & figure1
+    assert not {run.key for run in study.varied(other, (1.0,)).runs()} & figure1
 
 
 def test_answers_have_a_store_of_their_own(tmp_path, monkeypatch):
     monkeypatch.setenv("SYNFLOW_RUNS", str(tmp_path))
-    study = questions.Study(SMALL, 2)
+    study = grids.Grid((SMALL,), 2)
     variants = {"a": {"method": "magnitude"}, "b": {"method": "random"}}
     first = study.accuracies(variants, (1.0,))
-    [(_, run), *_] = study.labelled(variants, (1.0,))
+    [run, *_] = study.varied(variants, (1.0,)).runs()
     # Another notebook's run of the same key, trained in other company, does not change an answer.
     sf.sweep([run], tmp_path, progress=False)
     pd.testing.assert_frame_equal(study.accuracies(variants, (1.0,)), first)
@@ -57,7 +57,7 @@ def test_answers_have_a_store_of_their_own(tmp_path, monkeypatch):
 
 
 def test_accuracies_name_their_compression_and_count_all_epochs(tmp_path):
-    study = questions.Study(SMALL, 2)
+    study = grids.Grid((SMALL,), 2)
     variants = {
         "dense": {"method": "dense"},
         "ticket": {"method": "imp", "iterations": 2, "rewind": 0},
@@ -72,7 +72,7 @@ def test_accuracies_name_their_compression_and_count_all_epochs(tmp_path):
 
 
 def test_a_failed_run_is_not_passed_over(tmp_path):
-    study = questions.Study(dataclasses.replace(SMALL, model_options={"depth": 0}), 1)
+    study = grids.Grid((dataclasses.replace(SMALL, model_options={"depth": 0}),), 1)
     with pytest.raises((RuntimeError, ValueError), match=r"depth|failed"):
         study.accuracies({"a": {"method": "random"}}, (1.0,), tmp_path)
 
@@ -222,8 +222,8 @@ def test_peak_bytes_counts_what_is_held_at_once():
         held = [torch.ones(1000) for _ in range(5)]
         return held[0].view(10, 100)  # a view is no new memory
 
-    assert cost.peak_bytes(together) == 5 * 4000
-    assert 4000 <= cost.peak_bytes(one_after_the_other) <= 2 * 4000
+    assert cost.seconds_and_bytes(together)[1] == 5 * 4000
+    assert 4000 <= cost.seconds_and_bytes(one_after_the_other)[1] <= 2 * 4000
 
 
 def test_a_step_that_is_timed_moves_nothing():

@@ -74,9 +74,8 @@ def test_changed_masks_trained_anew_give_what_is_recorded(tmp_path):
     [seed] = rotating(range(checks.seeds), 1)
     data = checks.panel.network()[1]
     trials = rotating(list(sanity._trials(checks, data, seed)), 12)
-    starts = [trained.Start(trial.weights, trial.masks, trial.seed) for trial in trials]
     found = trained.accuracies(
-        lambda seed: checks.network(data, seed), starts, data, checks.panel.recipe, tmp_path
+        lambda seed: checks.panel.network(seed)[0], trials, data, checks.panel.recipe, tmp_path
     )
     files = sorted((tmp_path / trained.FOLDER).iterdir())
     anew = {file.stem: trained.read(file) for file in files}

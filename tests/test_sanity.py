@@ -244,7 +244,7 @@ def small(tmp_path_factory):
         "digits", "fc", sf.Recipe(1, 0.1), (0.0, 1.0, 1.5), ("magnitude", "snip", "synflow"),
         model_options={"depth": 3, "width": 20},
     )  # fmt: skip
-    checks = sanity.Checks(panel, (1.0,), (1.5,), (1.0,), 2, (1.0,), 1)
+    checks = sanity.Checks((panel,), 2, (1.0,), (1.5,), (1.0,), (1.0,), 1)
     trials = sanity.trials(checks)
     store = tmp_path_factory.mktemp("runs")
     return checks, trials, store, sanity.accuracies(checks, trials, store)
@@ -289,8 +289,7 @@ def test_copies_trained_together_do_not_depend_on_what_the_store_holds(small, tm
 
 def test_a_reinitialized_network_is_another_one(small):
     checks, _, _, _ = small
-    data = checks.panel.network()[1]
-    first, same, other = (checks.network(data, seed) for seed in (0, 0, 2))
+    first, same, other = (checks.panel.network(seed)[0] for seed in (0, 0, 2))
     weights = [next(iter(sf.prunable(net).values())) for net in (first, same, other)]
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .intervals import difference_of_means, mean_of
+from .intervals import interval
 
 AGREES, DIFFERS = "agrees", "differs"
 CONFIRMED, REFUTED = "confirmed", "not confirmed"
@@ -41,12 +41,8 @@ class Agreement:
         low, high: 95% interval of ours, of ours minus the paper's where that is a number; None with
             one seed.
         seeds: behind ours.
-        side: "within", "above" or "below" the margin, or None.
-        margin: which the interval must not cross, in the quantity's unit, or None.
-        margin_reason: why this margin and no other.
+        side, margin, margin_reason, reason, conditions: as in `agreement`.
         place: which of several measurements is shown, the one that decides.
-        reason: what is known to make the two differ.
-        conditions: under which ours was measured (network, data, scale).
     """
 
     kind: str
@@ -114,9 +110,8 @@ def agreement(
             margin or its reason missing or without use, another side, an empty figure, quantity or
             claim.
 
-    >>> seeds = [0.99, 1.01, 1.00, 0.98, 1.02]
     >>> how = {"margin": 0.05, "margin_reason": "as wide as a line of the figure"}
-    >>> agreement(4, "slope, SynFlow", paper=1.0, ours=seeds, **how).verdict
+    >>> agreement(4, "slope, SynFlow", paper=1.0, ours=[0.99, 1.01, 1.00, 0.98], **how).verdict
     'agrees'
     >>> ahead = {"paper": "SynFlow is ahead", "margin": 0, "side": "above", "margin_reason": "sign"}
     >>> agreement(1, "SynFlow minus SNIP", ours=[12.0, 9.5, 14.1], **ahead).verdict
@@ -149,27 +144,25 @@ def agreement(
     _texts(where, margin_reason=margin_reason)
     if isinstance(paper, str):
         _texts(where, paper=paper)
-        kind, words, runs = "claim", (CONFIRMED, REFUTED), None
+        kind, words, runs = "claim", (REFUTED, UNDECIDED, CONFIRMED), [0.0]
     else:
         if side != "within" or len(places) > 1:
             raise ValueError(
                 f"{where}: paper is a number; it is compared at one place and by side='within'. "
                 "Say in words what the paper claims about ours."
             )
-        kind, words, runs = "number", (AGREES, DIFFERS), _numbers(where, "paper", paper)
+        kind, words = "number", (DIFFERS, UNDECIDED, AGREES)
+        runs = _numbers(where, "paper", paper)
         paper = float(np.mean(runs))
 
     judged = []
     for place, values in places.items():
         found = _interval(values, runs)
-        inside, room = _room(found["low"], found["high"], side, margin)
-        judged.append((inside, room, place, found))
+        judged.append((*_judge(found["low"], found["high"], side, margin), place, found))
     # A claim about several places holds if it holds at each: the weakest decides.
-    order = (False, None, True)
-    inside, _, place, found = min(judged, key=lambda each: (order.index(each[0]), each[1]))
-    verdict = UNDECIDED if inside is None else words[0] if inside else words[1]
+    level, _, place, found = min(judged, key=lambda each: each[:2])
     return Agreement(
-        kind, str(figure), quantity, verdict, paper, **found, side=side, margin=margin,
+        kind, str(figure), quantity, words[level], paper, **found, side=side, margin=margin,
         margin_reason=margin_reason, place=place, **shared,
     )  # fmt: skip
 
@@ -266,40 +259,28 @@ def digits_of(row: Agreement) -> int | None:
     return digits if digits <= 6 and abs(row.ours) < 1e6 else None
 
 
-def _interval(values: Sequence[float], runs: Sequence[float] | None = None) -> dict[str, object]:
+def _interval(values: Sequence[float], runs: Sequence[float] = (0.0,)) -> dict[str, object]:
     """Mean of ours, and the interval of it, or of its difference from the mean of ``runs``."""
-    if runs is None:
-        mean, low, high = mean_of(values)
-    else:
-        _, low, high = difference_of_means(values, runs)
-        mean = float(np.mean(values))
     known = len(values) > 1
-    return {
-        "ours": mean,
-        "low": low if known else None,
-        "high": high if known else None,
-        "seeds": len(values),
-    }
+    _, low, high = interval(values, runs) if known else (None,) * 3
+    return {"ours": float(np.mean(values)), "low": low, "high": high, "seeds": len(values)}
 
 
-def _room(
-    low: float | None, high: float | None, side: str, margin: float
-) -> tuple[bool | None, float]:
-    """Whether the interval lies inside (True), outside (False) or neither; its room to the edge."""
+def _judge(low: float | None, high: float | None, side: str, margin: float) -> tuple[int, float]:
+    """0 where the interval lies outside, 2 inside, 1 for neither; and its room to the edge."""
     if low is None or high is None:
-        return None, 0.0
+        return 1, 0.0
     # 1.02 - 1.00 > 0.02 in binary; an interval that ends on the edge must lie inside.
     slack = 1e-12 * max(abs(low), abs(high), abs(margin), 1e-300)
     if side == "within":
         room, outside = margin - max(-low, high), low > margin + slack or high < -margin - slack
         inside = room >= -slack
-    elif side == "above":
-        room, outside = low - margin, high <= margin + slack
-        inside = room > slack
     else:
-        room, outside = margin - high, low >= margin - slack
+        # Below the margin is above it, mirrored.
+        near, far, edge = (low, high, margin) if side == "above" else (-high, -low, -margin)
+        room, outside = near - edge, far <= edge + slack
         inside = room > slack
-    return (True if inside else False if outside else None), room
+    return (2 if inside else 0 if outside else 1), room
 
 
 def _places(where: str, ours: object) -> dict[str, list[float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -37,15 +38,13 @@ def record(notebook: str, rows: Iterable[Agreement]) -> Path:
             f"notebook is {notebook!r}; expected its name, such as '01_layer_collapse'."
         )
     rows = checked(rows)
-    seen = set()
-    for row in rows:
-        same = (row.figure, row.quantity, row.conditions)
-        if same in seen:
-            raise ValueError(
-                f"two records for figure {row.figure}, {row.quantity!r}; merge them, or tell them "
-                "apart by their conditions."
-            )
-        seen.add(same)
+    counts = Counter((row.figure, row.quantity, row.conditions) for row in rows)
+    (figure, quantity, _), most = counts.most_common(1)[0]
+    if most > 1:
+        raise ValueError(
+            f"two records for figure {figure}, {quantity!r}; merge them, or tell them apart by"
+            " their conditions."
+        )
     table = pd.DataFrame([_rounded(row) for row in rows], columns=COLUMNS)
     table["seeds"] = table["seeds"].astype("Int64")  # whole numbers beside empty cells
     path = figures_dir() / "agreement" / f"{notebook}.csv"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pandas as pd
 from torch import nn
@@ -11,6 +12,7 @@ from torch import nn
 from .. import env
 from ..data import Dataset
 from ..sweeps.run import Run
+from ..sweeps.sweep import sweep
 from ..training.recipes import COLAB, Recipe, paper_recipe
 from . import paper
 
@@ -25,6 +27,7 @@ VARIANTS = {
     "iterated grasp": {"method": "grasp", "iterations": 100},
 }
 FIVE = tuple(VARIANTS)[:5]
+DENSE = {"method": "dense"}
 
 
 @dataclass(frozen=True)
@@ -34,55 +37,81 @@ class Panel:
     Attributes:
         dataset, model, recipe, data_options, model_options: as in `Run`.
         alphas: compressions as exponents; compression = 10**alpha.
-        methods: labels, of `VARIANTS`.
+        methods: labels, of ``variants``.
+        variants: label -> fields of `Run` that make it: method, iterations, mode, rewind, ...
+        title: what a figure calls the network.
+        one_dense: whether all methods share the dense run at compression 1.
     """
 
     dataset: str
     model: str
     recipe: Recipe
     alphas: tuple[float, ...]
-    methods: tuple[str, ...] = FIVE
-    data_options: dict = field(default_factory=dict)
-    model_options: dict = field(default_factory=dict)
+    methods: tuple[Hashable, ...] = FIVE
+    data_options: Mapping = field(default_factory=dict)
+    model_options: Mapping = field(default_factory=dict)
+    variants: Mapping[Hashable, Mapping] = field(default_factory=lambda: VARIANTS)
+    title: str = ""
+    one_dense: bool = True
 
-    def runs(self, seeds: int) -> Iterator[tuple[str, Run]]:
-        """(label, run) of every point. At compression 1 all methods share the dense run.
+    def points(self, seeds: int) -> Iterator[tuple[Hashable, float, Run]]:
+        """(label, alpha, run) of every point. A dense run has compression 1 at every alpha.
 
         >>> panel = Panel("digits", "fc", Recipe(1, 0.1), (0.0, 1.0), ("random", "synflow"))
-        >>> [(label, run.method, run.compression) for label, run in panel.runs(seeds=1)]
+        >>> [(label, run.method, run.compression) for label, _, run in panel.points(seeds=1)]
         ... # doctest: +NORMALIZE_WHITESPACE
         [('random', 'dense', 1.0), ('random', 'random', 10.0),
          ('synflow', 'dense', 1.0), ('synflow', 'synflow', 10.0)]
         """
         for label in self.methods:
             for alpha in self.alphas:
-                variant = VARIANTS[label] if alpha else {"method": "dense"}
+                how = DENSE if self.one_dense and not alpha else self.variants[label]
                 for seed in range(seeds):
-                    yield label, Run(
-                        dataset=self.dataset, model=self.model, compression=10.0**alpha,
-                        recipe=self.recipe, seed=seed, data_options=self.data_options,
-                        model_options=self.model_options, **variant,
-                    )  # fmt: skip
+                    yield label, alpha, self._run(how, alpha, seed)
 
-    def network(self, seed: int = 0) -> tuple[nn.Module, Dataset]:
-        """The network at initialization, and its data set."""
-        run = next(run for _, run in self.runs(seed + 1) if run.seed == seed)
-        dataset = run.load_data({})
+    def _run(self, how: Mapping, alpha: float, seed: int) -> Run:
+        return Run(
+            dataset=self.dataset, model=self.model, recipe=self.recipe, seed=seed,
+            compression=1.0 if how["method"] == "dense" else 10.0**alpha,
+            data_options=self.data_options, model_options=self.model_options, **how,
+        )  # fmt: skip
+
+    def network(self, seed: int = 0, dataset: Dataset | None = None) -> tuple[nn.Module, Dataset]:
+        """The network at initialization, and its data set (loaded, if it is not given)."""
+        run = self._run(DENSE, 0.0, seed)
+        dataset = run.load_data({}) if dataset is None else dataset
         return run.make(dataset, {}), dataset
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Panels of a figure, and on how many seeds each of their points rests."""
+    """Panels of a figure, and on how many seeds (0 to seeds - 1) each of their points rests."""
 
     panels: tuple[Panel, ...]
     seeds: int
 
+    @property
+    def panel(self) -> Panel:
+        """The first panel, of a grid that is about one network."""
+        return self.panels[0]
+
+    def points(self) -> Iterator[tuple[Panel, Hashable, float, Run]]:
+        """(panel, label, alpha, run) of every point."""
+        return ((panel, *point) for panel in self.panels for point in panel.points(self.seeds))
+
     def runs(self) -> list[Run]:
         """Every run once."""
-        return list(
-            dict.fromkeys(run for panel in self.panels for _, run in panel.runs(self.seeds))
-        )
+        return list(dict.fromkeys(run for *_, run in self.points()))
+
+    def varied(self, variants: Mapping[Hashable, Mapping], alphas: Iterable[float]) -> Grid:
+        """The same networks and seeds with other variants (as in `Panel`) and compressions.
+
+        >>> grid = figure1().varied({"SNIP, eval": {"method": "snip", "mode": "eval"}}, [1])
+        >>> grid.runs()[0].mode, grid.runs()[0].compression
+        ('eval', 10.0)
+        """
+        other = {"alphas": tuple(alphas), "methods": tuple(variants), "variants": variants}
+        return replace(self, panels=tuple(replace(panel, **other) for panel in self.panels))
 
     def table(self, results: pd.DataFrame) -> pd.DataFrame:
         """Results in the form of the figures: one row a point and seed.
@@ -91,31 +120,57 @@ class Grid:
             results: from `sweep`, holding the runs of this grid.
 
         Returns:
-            dataset, model, method (the label), compression, seed, accuracy (top-1 after the last
-            epoch, percent), best (over epochs, as the paper's figure 6), before (before training),
-            disconnected (bool; 0, 1 and NaN where the paths of some network cannot be asked),
-            empty_layers, kept. Runs that failed are left out.
+            dataset, model, method (the label), compression (asked for, also beside a dense run),
+            seed, accuracy (top-1 after the last epoch, percent), best (over epochs, as the paper's
+            figure 6), before (before training), disconnected (bool; 0, 1 and NaN where the paths of
+            some network cannot be asked), empty_layers, kept. Runs that failed are left out.
         """
-        by_key = results[results["status"] == "done"].set_index("key")
+        done = results[results["status"] == "done"].set_index("key")
         rows = [
-            {"dataset": run.dataset, "model": run.model, "method": label,
-             "compression": run.compression, "seed": run.seed, **_outcome(by_key.loc[run.key])}
-            for panel in self.panels
-            for label, run in panel.runs(self.seeds)
-            if run.key in by_key.index
-        ]  # fmt: skip
-        table = pd.DataFrame(rows)
-        if rows and table["disconnected"].isna().any():  # bool(NaN) would be True
-            table["disconnected"] = table["disconnected"].astype(float)
-        return table
+            (run.key, panel.dataset, panel.model, label, 10.0**alpha, run.seed)
+            for panel, label, alpha, run in self.points()
+        ]
+        names = ["key", "dataset", "model", "method", "compression", "seed"]
+        outcome = {"top1": "accuracy", "best_top1": "best", "top1_before": "before"}
+        counts = ["empty_layers", "kept"]
+        found = done[[*outcome, "disconnected", *counts]].rename(columns=outcome)
+        table = pd.DataFrame(rows, columns=names).join(found, on="key", how="inner")
+        known = table["disconnected"].notna().all()  # bool(None) would be False, bool(NaN) True
+        types = {"disconnected": bool if known else float, **dict.fromkeys(counts, int)}
+        return table.drop(columns="key").astype(types).reset_index(drop=True)
 
+    def accuracies(
+        self,
+        variants: Mapping[Hashable, Mapping],
+        alphas: Iterable[float],
+        store: str | Path | None = None,
+    ) -> pd.DataFrame:
+        """Prune, train and test other variants, or read what was done before.
 
-def _outcome(row: pd.Series) -> dict:
-    return {
-        "accuracy": row["top1"], "best": row["best_top1"], "before": row["top1_before"],
-        "disconnected": row["disconnected"], "empty_layers": int(row["empty_layers"]),
-        "kept": int(row["kept"]),
-    }  # fmt: skip
+        Args:
+            variants, alphas: as in `varied`.
+            store: folder of runs, default ``questions`` in `env.runs_dir()`: copies are trained
+                together and round by the company they are in, so that a store shared with other
+                grids would make results depend on what ran before.
+
+        Returns:
+            One row a variant, compression and seed: method (the label), compression, seed,
+            accuracy, disconnected, kept (as in `table`), epochs (all trainings of a run together).
+
+        Raises:
+            RuntimeError: a run failed; the store holds its error.
+        """
+        grid = self.varied(variants, alphas)
+        store = env.runs_dir() / "questions" if store is None else store
+        results = sweep(grid.runs(), store, progress=False)
+        failed = results[results["status"] != "done"]
+        if len(failed):
+            raise RuntimeError(f"the run {failed['key'].iloc[0]} failed: {failed['error'].iloc[0]}")
+        columns = ["method", "compression", "seed", "accuracy", "disconnected", "kept"]
+        runs = [run for *_, run in grid.points()]
+        trainings = [1 + (run.iterations or 3) * (run.method == "imp") for run in runs]
+        epochs = [n * run.recipe.epochs for n, run in zip(trainings, runs, strict=True)]
+        return grid.table(results)[columns].assign(epochs=epochs)
 
 
 def _steps(first: float, last: float, step: float) -> tuple[float, ...]:
@@ -135,40 +190,56 @@ DIGITS_CONV = Panel(
 )  # fmt: skip
 
 
-def _papers(dataset: str) -> Iterable[Panel]:
-    for model in ("vgg11", "vgg16", "resnet18", "wide_resnet18_as_published"):
+def _papers(dataset: str, models: Iterable[str], last: float, methods: tuple = FIVE) -> list[Panel]:
+    """The paper's panels of a data set, from compression 1 in quarters of a decade."""
+    panels = []
+    for model in models:
         recipe = paper_recipe(dataset, "resnet18" if "resnet" in model else model)
-        yield Panel(dataset, model, recipe, _steps(0, 3, 0.25))
+        panels.append(Panel(dataset, model, recipe, _steps(0, last, 0.25), methods))
+    return panels
 
 
+_DECADES = (0.0, 1.0, 2.0, 3.0)
+_FOUR = ("vgg11", "vgg16", "resnet18", "wide_resnet18_as_published")
 _FIGURE1 = {
-    "classroom": lambda: Grid((DIGITS_FC,), 5),
-    "colab": lambda: Grid(
-        (Panel("cifar100", "vgg16", COLAB, (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0), tuple(VARIANTS)),),
-        1,
+    "classroom": Grid((DIGITS_FC,), 5),
+    "colab": Grid(
+        (Panel("cifar100", "vgg16", COLAB, (*_DECADES, 4.0, 5.0, 6.0), tuple(VARIANTS)),), 1
     ),
-    "paper": lambda: Grid(
-        (
-            Panel(
-                "cifar100", "vgg16", paper_recipe("cifar100", "vgg16"), _steps(0, 6, 0.25),
-                tuple(VARIANTS),
-            ),
+    "paper": Grid((*_papers("cifar100", ["vgg16"], 6, tuple(VARIANTS)),), 3),
+}
+_FIGURE6 = {
+    "classroom": Grid((DIGITS_FC, DIGITS_CONV), 5),
+    "colab": Grid(
+        tuple(Panel("cifar10", model, COLAB, _DECADES) for model in ("vgg11", "resnet20")), 1
+    ),
+    "paper": Grid(
+        tuple(
+            panel
+            for dataset in ("cifar10", "cifar100", "tiny_imagenet")
+            for panel in _papers(dataset, _FOUR, 3)
         ),
         3,
     ),
-}  # fmt: skip
-_FIGURE6 = {
-    "classroom": lambda: Grid((DIGITS_FC, DIGITS_CONV), 5),
-    "colab": lambda: Grid(
-        tuple(
-            Panel("cifar10", model, COLAB, (0.0, 1.0, 2.0, 3.0)) for model in ("vgg11", "resnet20")
-        ),
-        1,
-    ),
-    "paper": lambda: Grid(
-        tuple(p for name in ("cifar10", "cifar100", "tiny_imagenet") for p in _papers(name)), 3
-    ),
 }
+
+
+def figure1() -> Grid:
+    """The grid of figure 1 at the current scale: one network, to rho_max and beyond.
+
+    >>> len(figure1().panels)
+    1
+    """
+    return _FIGURE1[env.scale()]
+
+
+def figure6() -> Grid:
+    """The grid of figure 6 at the current scale: several networks, five methods.
+
+    >>> len(figure6().runs()) > 100
+    True
+    """
+    return _FIGURE6[env.scale()]
 
 
 # The networks of the paper's files, by the names that they have here.
@@ -186,22 +257,3 @@ def published() -> pd.DataFrame:
     figure6 = paper.figure6().replace({"model": _NAMES})
     beyond = figure1[figure1["compression"] > figure6["compression"].max()]  # figure 6 has the rest
     return pd.concat([figure6[columns], beyond[columns]], ignore_index=True)
-
-
-def figure1() -> Grid:
-    """The grid of figure 1 at the current scale: one network, to rho_max and beyond.
-
-    >>> len(figure1().panels)
-    1
-    """
-    return _FIGURE1[env.scale()]()
-
-
-def figure6() -> Grid:
-    """The grid of figure 6 at the current scale: several networks, five methods.
-
-    >>> grid = figure6()
-    >>> len(grid.runs()) > 100
-    True
-    """
-    return _FIGURE6[env.scale()]()

@@ -1,8 +1,11 @@
-"""Means over seeds with their 95% confidence intervals, single and paired."""
+"""Means over seeds with their 95% confidence intervals (Student's t), single and paired.
+
+One seed has no interval: its ends are NaN.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,35 +14,25 @@ from scipy.special import stdtrit
 
 
 def mean_interval(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean accuracy over seeds at each compression, with its 95% confidence interval.
-
-    Student's t with n - 1 degrees of freedom, held inside 0 to 100 percent; with one seed there is
-    no interval (NaN).
+    """Mean accuracy over seeds at each compression, its interval held inside 0 to 100 percent.
 
     Args:
-        table: compression, accuracy (percent); one row per seed.
+        table: compression, accuracy (percent); one row a seed.
 
     Returns:
-        compression, mean, low, high, seeds; compression rising.
+        compression (rising), mean, low, high, seeds.
 
     >>> table = pd.DataFrame({"compression": [10.0] * 3, "accuracy": [90.0, 91.0, 92.0]})
     >>> mean_interval(table).round(2).to_numpy().tolist()
     [[10.0, 91.0, 88.52, 93.48, 3.0]]
     """
-    groups = table.groupby("compression")["accuracy"]
-    mean, seeds, half = groups.mean(), groups.size(), _half_width(groups.std(), groups.size())
-    return pd.DataFrame(
-        {
-            "mean": mean,
-            "low": (mean - half).clip(0, 100),
-            "high": (mean + half).clip(0, 100),
-            "seeds": seeds,
-        }
-    ).reset_index()
+    found = _intervals(table.groupby("compression")["accuracy"], "mean")
+    ends = ["low", "high"]
+    return found.assign(**found[ends].clip(0, 100)).reset_index()
 
 
 def paired_difference(table: pd.DataFrame, method: str, other: str) -> pd.DataFrame:
-    """Accuracy of one method minus another's on the same seed, with its 95% interval.
+    """Accuracy of one method minus another's on the same seed.
 
     Both start from the same weights and see the same batches, so what a seed does to both cancels.
 
@@ -48,8 +41,8 @@ def paired_difference(table: pd.DataFrame, method: str, other: str) -> pd.DataFr
         method, other: names in the column ``method``.
 
     Returns:
-        compression, difference (mean over seeds), low, high, seeds, clear (whether the interval
-        excludes zero); compressions that both have, rising. No interval with one seed.
+        compression (rising, those that both have), difference (mean over seeds), low, high, seeds,
+        clear (whether the interval excludes zero).
 
     Raises:
         ValueError: a method that is not in the table.
@@ -60,12 +53,31 @@ def paired_difference(table: pd.DataFrame, method: str, other: str) -> pd.DataFr
     >>> paired_difference(table, "a", "b").round(2).to_numpy().tolist()
     [[10.0, 10.5, 9.58, 11.42, 4, True]]
     """
-    groups = _by_seed(table, method, other)
-    mean, seeds, half = groups.mean(), groups.size(), _half_width(groups.std(), groups.size())
-    found = pd.DataFrame(
-        {"difference": mean, "low": mean - half, "high": mean + half, "seeds": seeds}
-    )
+    found = _intervals(_by_seed(table, method, other), "difference")
     return found.assign(clear=(found["low"] > 0) | (found["high"] < 0)).reset_index()
+
+
+def against(table: pd.DataFrame, reference: str, value: str = "accuracy") -> pd.DataFrame:
+    """`paired_difference` of every method from a reference.
+
+    Args:
+        table: method, seed, the column ``value``, and compression where there are several.
+        reference: a name in the column ``method``.
+        value: what is compared.
+
+    Returns:
+        As `paired_difference`, with the column method; in the order of the table.
+
+    >>> table = pd.DataFrame({"method": list("aabb"), "seed": [0, 1] * 2, "size": [1., 2., 5., 6.]})
+    >>> against(table, "a", "size")[["method", "difference"]].values.tolist()
+    [['b', 4.0]]
+    """
+    table = table.assign(accuracy=table[value])
+    if "compression" not in table:
+        table = table.assign(compression=1.0)
+    others = [name for name in dict.fromkeys(table["method"]) if name != reference]
+    tables = [paired_difference(table, name, reference).assign(method=name) for name in others]
+    return pd.concat(tables, ignore_index=True)
 
 
 def judged(found: pd.DataFrame, least: float) -> pd.Series:
@@ -103,17 +115,41 @@ def paired_seeds(
     Raises:
         ValueError: a method that is not in the table, or no compression in the range.
 
-    >>> rows = [("a", 10.0, 0, 90.0), ("a", 10.0, 1, 92.0)]
-    >>> rows += [("b", 10.0, 0, 80.0), ("b", 10.0, 1, 81.0)]
+    >>> rows = [("a", 10.0, 0, 90.0), ("b", 10.0, 0, 80.0)]
     >>> table = pd.DataFrame(rows, columns=["method", "compression", "seed", "accuracy"])
     >>> paired_seeds(table, "a", "b")
-    {'compression 10': [10.0, 11.0]}
+    {'compression 10': [10.0]}
     """
     groups = _by_seed(table, method, other)
     found = {f"compression {c:.3g}": g.tolist() for c, g in groups if low <= c <= high}
     if not found:
         raise ValueError(f"no compression of {method!r} and {other!r} from {low:g} to {high:g}")
     return found
+
+
+def interval(
+    values: Sequence[float], others: Iterable[float] = (0.0,)
+) -> tuple[float, float, float]:
+    """Mean of ``values`` minus mean of ``others``, not paired, and its 95% interval (Welch).
+
+    A single other is taken as exact.
+
+    >>> [round(end, 2) for end in interval([2.0, 4.0, 6.0], [1.0])]
+    [3.0, -1.97, 7.97]
+    """
+    values, others = np.asarray(values, float), np.asarray(others, float)
+    mean, other = values.mean(), others.mean()
+    if len(values) < 2 or len(others) < 2:
+        spread = values.std(ddof=1) if len(values) > 1 else np.nan
+        half = _half_width(spread, len(values))
+        return tuple(map(float, (mean - other, mean - half - other, mean + half - other)))
+    freedoms = np.array([len(values) - 1, len(others) - 1])
+    squares = np.array([values.var(ddof=1), others.var(ddof=1)]) / (freedoms + 1)
+    half = 0.0
+    if squares.any():  # scipy's Welch interval is NaN where there is no spread at all
+        freedom = 1 / ((squares / squares.sum()) ** 2 / freedoms).sum()
+        half = stdtrit(freedom, 0.975) * np.sqrt(squares.sum())
+    return tuple(map(float, (mean - other, mean - other - half, mean - other + half)))
 
 
 def _by_seed(table: pd.DataFrame, method: str, other: str) -> SeriesGroupBy:
@@ -127,39 +163,10 @@ def _by_seed(table: pd.DataFrame, method: str, other: str) -> SeriesGroupBy:
     return (wide[method] - wide[other]).dropna().groupby("compression")
 
 
-def mean_of(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean and the ends of its 95% interval, Student's t; NaN ends with one value.
-
-    >>> [round(end, 2) for end in mean_of([90.0, 91.0, 92.0])]
-    [91.0, 88.52, 93.48]
-    """
-    values = np.asarray(values, dtype=float)
-    spread = values.std(ddof=1) if values.size > 1 else np.nan
-    mean, half = values.mean(), _half_width(spread, values.size)
-    return float(mean), float(mean - half), float(mean + half)
-
-
-def difference_of_means(
-    values: Sequence[float], others: Sequence[float]
-) -> tuple[float, float, float]:
-    """Mean of ``values`` minus mean of ``others``, not paired, and its 95% interval (Welch).
-
-    A single other is taken as exact.
-
-    >>> [round(end, 2) for end in difference_of_means([2.0, 4.0, 6.0], [1.0])]
-    [3.0, -1.97, 7.97]
-    """
-    mean, low, high = mean_of(values)
-    other = float(np.mean(others))
-    if len(values) < 2 or len(others) < 2:
-        return mean - other, low - other, high - other
-    freedoms = np.array([len(values) - 1, len(others) - 1])
-    squares = np.array([np.var(values, ddof=1), np.var(others, ddof=1)]) / (freedoms + 1)
-    half = 0.0
-    if squares.any():
-        freedom = 1 / ((squares / squares.sum()) ** 2 / freedoms).sum()
-        half = float(stdtrit(freedom, 0.975) * np.sqrt(squares.sum()))
-    return mean - other, mean - other - half, mean - other + half
+def _intervals(groups: SeriesGroupBy, name: str) -> pd.DataFrame:
+    mean, seeds = groups.mean(), groups.size()
+    half = _half_width(groups.std(), seeds)
+    return pd.DataFrame({name: mean, "low": mean - half, "high": mean + half, "seeds": seeds})
 
 
 def _half_width(spread: pd.Series | float, seeds: pd.Series | int) -> pd.Series | float:

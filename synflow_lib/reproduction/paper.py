@@ -9,7 +9,6 @@ runs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cache
 from importlib import resources
 
 import numpy as np
@@ -184,11 +183,6 @@ def loglog_slope(layer_size: Sequence[float], mean_score: Sequence[float]) -> fl
 
 
 def _published(name: str) -> pd.DataFrame:
-    return _load(name).copy()
-
-
-@cache
-def _load(name: str) -> pd.DataFrame:
     with (resources.files(__package__) / "published" / f"{name}.csv").open("rb") as file:
         table = pd.read_csv(file)
     if "log10_compression" in table:

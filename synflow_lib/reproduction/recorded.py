@@ -14,10 +14,8 @@ import pandas as pd
 
 # Figure of the paper -> parts of the grid that show it.
 FIGURES = {"figure1": ("b",), "figure5a": ("d",), "figure6": ("a", "c")}
-_PLACES = (  # with the package, or in its checkout
-    Path(__file__).parents[1] / "results" / "real",
-    Path(__file__).parents[2] / "results" / "real",
-)
+# With the package, or in its checkout.
+_PLACES = [Path(__file__).parents[up] / "results" / "real" for up in (1, 2)]
 
 
 def recorded(name: str, source: str | os.PathLike | None = None) -> pd.DataFrame:
@@ -47,17 +45,16 @@ def recorded(name: str, source: str | os.PathLike | None = None) -> pd.DataFrame
     """
     if name not in FIGURES:
         raise ValueError(f"nothing is recorded as {name!r}; expected one of {', '.join(FIGURES)}")
-    places = _PLACES if source is None else (Path(source),)
-    files = [place / f"{part}.jsonl" for place in places for part in FIGURES[name]]
-    found = [file for file in files if file.exists()]
-    if not found:
-        raise FileNotFoundError(
-            f"no recorded runs of {name} in {', '.join(map(str, places))}; expected files like"
-            f" {files[0].name}, as reproduction.experiments.real writes them with --export"
-        )
-    if source is None:  # a checkout that is installed as well has them twice
-        found = [file for file in found if file.parent == found[0].parent]
-    return pd.DataFrame([row for file in found for row in _rows(file)])
+    places = _PLACES if source is None else [Path(source)]
+    for place in places:
+        files = [place / f"{part}.jsonl" for part in FIGURES[name]]
+        rows = [row for file in files if file.exists() for row in _rows(file)]
+        if rows:
+            return pd.DataFrame(rows)
+    raise FileNotFoundError(
+        f"no recorded runs of {name} in {', '.join(map(str, places))}; expected files like"
+        f" {files[0].name}, as reproduction.experiments.real writes them with --export"
+    )
 
 
 def _rows(file: Path) -> list[dict]:

@@ -1,16 +1,16 @@
 """The notebooks' loops, one module a topic, so that a notebook holds prose, calls and plots.
 
-`collapse` (00, 01, 05, 08), `conservation` (02), `dynamics` and `figure5` (03), `schedules` (04),
-`questions`, `scorings`, `dead_inputs`, `layer_laws` and `cost` (06), `sanity` and `widths` (07).
+`collapse` (00, 01, 05, 08), `conservation` (02), `dynamics` (03), `schedules` (04),
+`questions`, `scorings`, `dead_inputs`, `layer_laws` and `cost` (06), `sanity` and `widths` (07);
+`trained` remembers what they train, `real` is a program of its own.
 """
 
-from . import (
+from . import (  # noqa: F401
     collapse,
     conservation,
     cost,
     dead_inputs,
     dynamics,
-    figure5,
     layer_laws,
     questions,
     sanity,
@@ -19,19 +19,3 @@ from . import (
     trained,
     widths,
 )
-
-__all__ = [
-    "collapse",
-    "conservation",
-    "cost",
-    "dead_inputs",
-    "dynamics",
-    "figure5",
-    "layer_laws",
-    "questions",
-    "sanity",
-    "schedules",
-    "scorings",
-    "trained",
-    "widths",
-]

@@ -1,4 +1,9 @@
-"""Where layers go empty and where a network falls apart, from trajectories: notebooks 00 and 01."""
+"""Where layers go empty and where a network falls apart, from trajectories: notebooks 00 and 01.
+
+In all functions ``paths`` is method -> its trajectory, from `trajectory`, and ``model`` the network
+that was pruned. Columns: layer is a number, 1 at the input; kept counts weights; a compression is
+N / kept.
+"""
 
 from __future__ import annotations
 
@@ -15,24 +20,20 @@ def layer_densities(paths: Mapping[str, Trajectory], compressions: Iterable[floa
     """The fraction of weights left in each layer at many compressions: figure 2.
 
     Args:
-        paths: method -> its trajectory, from `trajectory`.
-        compressions: N / kept, each from 1 to N; those beyond the end of a trajectory are left
-            out of its rows.
+        compressions: each from 1 to N; those beyond the end of a trajectory are left out.
 
     Returns:
-        One row a method, compression (rising) and layer: method, compression, layer (number, 1 at
-        the input), name, kept, total, density; the input of `figures.layer_fractions`.
+        One row a method, compression (rising) and layer: method, compression, layer, name, kept,
+        total, density; the input of `figures.layer_fractions`.
 
     Raises:
         ValueError: a compression out of range.
 
     >>> from synflow_lib import models, trajectory
     >>> path = trajectory(models.fc(seed=0), "magnitude")
-    >>> layer_densities({"magnitude": path}, [1, 1000]).groupby("compression")["kept"].sum()
-    compression
-    1       119400
-    1000       119
-    Name: kept, dtype: int64
+    >>> table = layer_densities({"magnitude": path}, [1, 1000])
+    >>> table.groupby("compression")["kept"].sum().tolist()
+    [119400, 119]
     """
     wanted = sorted(compressions)
     tables = []
@@ -50,19 +51,10 @@ def layer_densities(paths: Mapping[str, Trajectory], compressions: Iterable[floa
 def layer_lifetimes(paths: Mapping[str, Trajectory]) -> pd.DataFrame:
     """How far the whole network can be pruned before each layer is empty, counted exactly.
 
-    Args:
-        paths: method -> its trajectory.
-
     Returns:
-        One row a method and layer: method, layer (number, 1 at the input), name, size, kept (the
-        smallest number of weights kept in the whole network with one of them in this layer),
-        compression (N / kept). A layer that outlives the trajectory has the trajectory's end.
-
-    >>> from synflow_lib import models, trajectory
-    >>> path = trajectory(models.fc(seed=0), "magnitude")
-    >>> lives = layer_lifetimes({"magnitude": path})
-    >>> bool(lives["kept"].max() == path.last_of_each_layer())
-    True
+        One row a method and layer: method, layer, name, size, kept (the smallest number of weights
+        kept in the whole network with one of them in this layer), compression. A layer that
+        outlives the trajectory has the trajectory's end.
     """
     rows = []
     for method, path in paths.items():
@@ -80,18 +72,15 @@ def collapse_points(
     """The critical compression of each method by both criteria, exactly, from its trajectory.
 
     Args:
-        model: the network that was pruned; chains and networks with branches.
-        paths: method -> its trajectory on this network.
         lifetimes: their `layer_lifetimes`, if they are known already.
 
     Returns:
         One row a method and criterion ("layer", then "path"): method, criterion, kept (the fewest
-        weights without collapse), critical_compression (N / kept).
+        weights without collapse), critical_compression.
 
     >>> from synflow_lib import models, trajectory
     >>> net = models.fc(seed=0)
-    >>> points = collapse_points(net, {"synflow": trajectory(net, "synflow")})
-    >>> points["kept"].tolist()
+    >>> collapse_points(net, {"synflow": trajectory(net, "synflow")})["kept"].tolist()
     [6, 6]
     """
     lifetimes = layer_lifetimes(paths) if lifetimes is None else lifetimes
@@ -110,19 +99,11 @@ def collapse_verdicts(
     """Which methods have collapsed at which compression, by both criteria.
 
     Args:
-        model: the network that was pruned.
-        paths: method -> its trajectory on this network.
-        compressions: N / kept, each from 1 to N, and not beyond the end of a trajectory.
+        compressions: each from 1 to N, and not beyond the end of a trajectory.
 
     Returns:
         One row a method and compression (rising): method, compression, kept, empty_layers (their
         number), connected (whether kept weights join input to output).
-
-    >>> from synflow_lib import models, trajectory
-    >>> net = models.fc(seed=0)
-    >>> collapse_verdicts(net, {"synflow": trajectory(net)}, [19_900])
-        method  compression  kept  empty_layers  connected
-    0  synflow        19900     6             0       True
     """
     probe, wanted, rows = PathProbe(model), sorted(compressions), []
     for method, path in paths.items():

@@ -1,4 +1,4 @@
-"""Small experiments behind the notebooks: what would be a loop in a cell has a name here."""
+"""Conservation laws and layer means: notebook 02 (the laws also in 06)."""
 
 from __future__ import annotations
 
@@ -32,12 +32,10 @@ def train_steps(
     something. It is no way to train a network well.
 
     Args:
-        model: any classifier; its weights and statistics change, its train/eval mode does not.
+        model: any classifier; its train/eval mode does not change.
         dataset: its training images are used, in the floating-point type of the model.
         steps: number of batches, at least 1.
-        batch_size: images a step.
-        learning_rate: of SGD.
-        seed: of the order of the images.
+        batch_size, learning_rate, seed: images a step, rate of SGD, and seed of the images' order.
 
     Returns:
         The cross-entropy of each step's batch, before the step.
@@ -71,21 +69,11 @@ def train_steps(
 def conservation_units(model: nn.Module, scores: Mapping[str, Scores]) -> pd.DataFrame:
     """Incoming and outgoing score of every hidden unit, for several methods: figure 3.
 
-    Scores are taken as they are; GraSP's correction is not applied.
-
-    Args:
-        model: the network that was scored.
-        scores: label of the method -> scores, from `score`.
+    Scores (label -> from `score`) are taken as they are; GraSP's correction is not applied.
 
     Returns:
         One row a method and unit: method, layer, unit, incoming, outgoing, and the method's
-        max_relative_error, at least 1e-14 (below, it is rounding and differs between machines);
-        the input of `figures.conservation_scatter`.
-
-    >>> net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).double()
-    >>> from synflow_lib.scores import score
-    >>> conservation_units(net, {"synflow": score(net, "synflow")})["method"].tolist()
-    ['synflow', 'synflow', 'synflow', 'synflow']
+        max_relative_error, at least `ROUNDING`; the input of `figures.conservation_scatter`.
     """
     tables = []
     for method, found in scores.items():
@@ -112,8 +100,8 @@ def conservation_table(
         One row a case with the columns unit, layer, cut: the largest relative error with two
         digits, or ``"< 1e-10"``.
 
-    >>> net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).double()
-    >>> from synflow_lib.scores import score
+    >>> from synflow_lib import models, score
+    >>> net = models.fc((1, 8, 8), depth=2, seed=0).double()
     >>> conservation_table({"SynFlow": (net, score(net, "synflow"))}).loc["SynFlow"].tolist()
     ['< 1e-10', '< 1e-10', '< 1e-10']
     """
@@ -131,7 +119,6 @@ def layer_means(
     """Size and mean score of every layer: figure 4.
 
     Args:
-        model: the network that was scored.
         scores: parameter name -> scores, from `score`.
         biases: count biases into size and mean, as the paper's figure does, with the scores that
             stand in ``scores`` or its ``constants``, else with zero (which is the score of a bias
@@ -141,12 +128,9 @@ def layer_means(
         One row a layer: layer (from 1, in forward order), layer_size (parameters), mean_score (its
         sign is kept); the input of `figures.layer_scores` once a column ``method`` is added.
 
-    >>> net = nn.Linear(4, 2)
-    >>> scores = {"weight": torch.full((2, 4), 5.0)}
-    >>> layer_means(net, scores).iloc[0].tolist()
-    [1.0, 8.0, 5.0]
-    >>> layer_means(net, scores, biases=True).iloc[0].tolist()
-    [1.0, 10.0, 4.0]
+    >>> net, scores = nn.Linear(4, 2), {"weight": torch.full((2, 4), 5.0)}
+    >>> [layer_means(net, scores, biases=b).iloc[0].tolist() for b in (False, True)]
+    [[1.0, 8.0, 5.0], [1.0, 10.0, 4.0]]
     """
     parameters = dict(model.named_parameters())
     known = dict(getattr(scores, "constants", {})) | dict(scores)
@@ -166,10 +150,6 @@ def slopes(table: pd.DataFrame) -> pd.Series:
 
     Args:
         table: method, layer_size, mean_score; one row a method and layer.
-
-    >>> table = pd.DataFrame({"method": "a", "layer_size": [10, 100], "mean_score": [0.3, 0.03]})
-    >>> slopes(table).round(6).to_dict()
-    {'a': 1.0}
     """
     groups = table.groupby("method")
     return pd.Series({name: loglog_slope(g["layer_size"], g["mean_score"]) for name, g in groups})

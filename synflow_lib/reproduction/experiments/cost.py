@@ -25,47 +25,27 @@ _LONG, _LONG_COUNTED = 0.5, 3.0  # seconds from which a call is not repeated
 
 
 def seconds_of(call: Callable[[], object], repeats: int = 3) -> float:
-    """Wall-clock seconds of a call: the first one if it is long, else the median of further ones.
+    """Wall-clock seconds of a call: the median of ``repeats``, after one to warm up.
 
-    A call of half a second or more needs no warming up and is not repeated.
-
-    Args:
-        call: what is timed; on a GPU it has to wait for its own results.
-        repeats: timed calls of a short one, at least 1.
+    A call of half a second or more needs no warming up and is not repeated. On a GPU a call has to
+    wait for its own results.
 
     Raises:
         ValueError: repeats below 1.
-
-    >>> seconds_of(lambda: time.sleep(0.01), repeats=1) >= 0.01
-    True
     """
     if repeats < 1:
         raise ValueError(f"repeats={repeats!r}; expected a whole number from 1")
-    spent: list[float] = []
-    while len(spent) <= repeats:
-        spent.append(_time(call))
-        if spent[0] >= _LONG:
-            return spent[0]
-    return statistics.median(spent[1:])
-
-
-def peak_bytes(call: Callable[[], object]) -> int:
-    """The most memory that tensors on the CPU hold at once during a call, beyond those before it.
-
-    Adds up what operations make, without what an operation uses inside.
-
-    >>> peak_bytes(lambda: torch.zeros(1000, dtype=torch.float64)) >= 8000
-    True
-    """
-    with _Storages() as held:
-        call()
-    return held.most
+    first = _time(call)
+    if first >= _LONG:
+        return first
+    return statistics.median(_time(call) for _ in range(repeats))
 
 
 def seconds_and_bytes(call: Callable[[], object], repeats: int = 3) -> tuple[float, int]:
-    """`seconds_of` and `peak_bytes`, of one and the same call where it is long.
+    """`seconds_of`, and the most memory that tensors on the CPU hold at once beyond those before.
 
-    Counting storages takes some microseconds an operation, little beside three seconds.
+    Counted is what operations make, not what an operation uses inside. That takes some microseconds
+    an operation: a long call is timed and counted at once.
 
     >>> seconds, peak = seconds_and_bytes(lambda: torch.zeros(1000), repeats=1)
     >>> seconds < 0.5, peak
@@ -113,11 +93,7 @@ def _address(tensor: Tensor) -> int:
 
 
 def training_step(net: nn.Module, dataset: Dataset, batch_size: int) -> Callable[[], None]:
-    """One step of SGD on the first training images, as a call that can be timed.
-
-    >>> from synflow_lib import data, models
-    >>> training_step(models.fc((1, 8, 8), seed=0), data.digits(), 16)()
-    """
+    """One step of SGD on the first training images, as a call that can be timed."""
     x, y = next(dataset.batches("train", batch_size))
     optimizer = torch.optim.SGD(net.parameters(), 0.0, momentum=0.9)  # rate 0: nothing moves
 
@@ -156,11 +132,6 @@ def scoring_costs(
     Returns:
         One row a method: method, weights (N), iterations, seconds (of pruning), epoch (seconds),
         epochs (their quotient), prune_mb (peak memory of tensors), step_mb (of one step).
-
-    >>> from synflow_lib import data, models
-    >>> table = scoring_costs(models.fc((1, 8, 8), seed=0), data.digits(), ["magnitude"])
-    >>> table[["weights", "iterations"]].values.tolist()
-    [[47400, 1]]
     """
     batch = dataset.scoring_batch()
     images = len(dataset.train_y) if images is None else images
@@ -187,16 +158,12 @@ def matrix_latencies(
 
     Args:
         densities: kept / all weights, each in (0, 1].
-        size: inputs and outputs of the layer.
-        batch: inputs at once.
+        size, batch: inputs and outputs of the layer, and inputs at once.
         repeats: as in `seconds_of`.
 
     Returns:
         One row a density and kernel ("dense", "CSR"): compression, kernel, milliseconds, ratio
         (dense time / this time: above 1 it is faster than dense).
-
-    >>> matrix_latencies([0.5], size=64, repeats=1)["kernel"].tolist()
-    ['dense', 'CSR']
     """
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(size, batch, generator=generator)
@@ -231,11 +198,6 @@ def savings(
         One row a mask: method, compression, kept, multiply_adds (share of the dense network's, if
         only kept weights are multiplied), smaller (share of the weights that the tensors still hold
         once units on no path are cut out), speedup (dense time / time of the smaller network).
-
-    >>> from synflow_lib import models
-    >>> net = models.fc((1, 8, 8), seed=0).eval()
-    >>> savings(net, {("all", 1.0): Masks.ones(net)}, torch.ones(2, 1, 8, 8))["smaller"].tolist()
-    [1.0]
     """
     with torch.no_grad():
         dense, rows = seconds_of(lambda: net(images), repeats), []

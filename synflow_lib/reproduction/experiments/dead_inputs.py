@@ -24,8 +24,8 @@ def canvas(dataset: Dataset, size: int, noise: bool = False, seed: int = 0) -> D
     """Each image in the middle of a larger canvas that says nothing: black, or fresh noise.
 
     Args:
-        dataset: square images not larger than the canvas.
-        size: height and width of the canvas, in pixels.
+        dataset: square images.
+        size: height and width of the canvas, in pixels; not below the images'.
         noise: fill the rest with grey values drawn evenly from 0 to 255, new ones for each image.
         seed: of the noise.
 
@@ -35,11 +35,6 @@ def canvas(dataset: Dataset, size: int, noise: bool = False, seed: int = 0) -> D
 
     Raises:
         ValueError: a canvas smaller than the images.
-
-    >>> from synflow_lib import data
-    >>> wide = canvas(data.digits(), 16)
-    >>> wide.input_shape, int((wide.normalize(wide.train_x) != 0).any(0).sum()) <= 64
-    ((1, 16, 16), True)
     """
     channels, height, width = dataset.input_shape
     if size < max(height, width):
@@ -114,9 +109,6 @@ def share_inside(masks: Masks, inside: Tensor) -> float:
 
     Returns:
         A share from 0 to 1; NaN where the first layer has lost all its weights.
-
-    >>> share_inside(Masks({"w": torch.tensor([[True, True, False, False]])}), torch.eye(2) > 0)
-    0.5
     """
     kept = next(iter(masks.values())).sum(0).view(-1, inside.numel()).sum(0)
     return float(kept[inside.flatten().to(kept.device)].sum() / kept.sum())
@@ -144,12 +136,6 @@ def trial(
         One row a method and seed: method (the label), seed, fill ("black", "noise"), dead (share of
         the pixels around the image), kept, compression, inside (see `share_inside`), first (weights
         kept in the first layer), accuracy.
-
-    >>> from synflow_lib import data
-    >>> digits, how = data.digits().subset(200, 50), Recipe(1, 0.1)
-    >>> table = trial(digits, 16, False, {"synflow": "synflow"}, 3000, how, [0])
-    >>> table[["fill", "dead", "kept"]].values.tolist()
-    [['black', 0.75, 3000]]
     """
     wide, inside = canvas(dataset, size, noise), window(dataset, size)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -11,11 +12,13 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from ... import env, models
 from ...data import Dataset
 from ...graph import prunable
 from ...models.build import build
-from ...training.recipes import Recipe
+from ...training.recipes import COLAB, FIGURE_5A, FIGURE_5B, Recipe
 from ...training.train import Training, train
+from ..grids import Grid, Panel
 
 
 def tapered(
@@ -40,12 +43,7 @@ def tapered(
 
 @torch.no_grad()
 def xavier_(model: nn.Module, gain: float = 1.0, seed: int = 0) -> nn.Module:
-    """Draw all prunable weights anew, in place: normal, variance gain^2 2 / (fan_in + fan_out).
-
-    >>> small, large = (xavier_(tapered(), gain) for gain in (0.5, 1.0))
-    >>> torch.allclose(2 * small[1].weight, large[1].weight)
-    True
-    """
+    """Draw all prunable weights anew, in place: normal, variance gain^2 2 / (fan_in + fan_out)."""
     generator = torch.Generator().manual_seed(seed)
     for weight in prunable(model).values():
         drawn = nn.init.xavier_normal_(torch.empty(weight.shape), gain, generator=generator)
@@ -89,11 +87,6 @@ def train_watching(
 
     Returns:
         The training, and a table like `layer_norms` with a column epoch (0: initialization).
-
-    >>> from synflow_lib import data
-    >>> training, table = train_watching(tapered(seed=0), data.digits(), Recipe(1, 0.01))
-    >>> table.groupby("epoch").size().to_dict()
-    {0: 5, 1: 5}
     """
     seen = []
     training = train(
@@ -116,12 +109,6 @@ def law_error(
     Returns:
         One row a rate: learning_rate, steps, loss (at the end), gain (mean growth of a layer's
         squared norm), error (largest change of a difference that gradient flow conserves).
-
-    >>> from synflow_lib import data
-    >>> net, batch = xavier_(tapered()), data.digits().scoring_batch(2)
-    >>> found = law_error(net, batch, [0.01, 0.005], time=0.2)
-    >>> bool(1.8 < found.error[0] / found.error[1] < 2.2)
-    True
     """
     rows = []
     for rate in rates:
@@ -136,3 +123,106 @@ def law_error(
         gain, error = change["squared_norm"].mean(), change["difference"].abs().max()
         rows.append((rate, steps, loss.item(), gain, error))
     return pd.DataFrame(rows, columns=["learning_rate", "steps", "loss", "gain", "error"])
+
+
+# ------------------------------------------------------------------------------------ the scales
+
+# (rewound, rounds) -> the run; after 0 rounds of training, magnitude prunes untrained weights.
+IMP_VARIANTS = {
+    (rewound, rounds): {"method": "imp", "iterations": rounds, "rewind": 0 if rewound else None}
+    for rewound in (True, False)
+    for rounds in range(1, 6)
+} | dict.fromkeys([(True, 0), (False, 0)], {"method": "magnitude"})
+
+
+def imp_panel(
+    title: str,
+    dataset: str,
+    model: str,
+    recipe: Recipe,
+    alphas: tuple[float, ...],
+    rounds: Iterable[int] = (1, 3, 5),
+    rewound: Iterable[bool] = (True, False),
+    **model_options: object,
+) -> Panel:
+    """A network of figure 5a: untrained and after each number of ``rounds``, rewound and not.
+
+    >>> imp_panel("small", "digits", "fc", Recipe(1, 0.1), (1.0,), [3], [False]).methods
+    ((False, 0), (False, 3))
+    """
+    methods = tuple((each, count) for each in rewound for count in (0, *rounds))
+    return Panel(
+        dataset, model, recipe, alphas, methods, model_options=model_options, variants=IMP_VARIANTS,
+        title=title, one_dense=False,
+    )  # fmt: skip
+
+
+def imp_table(grid: Grid, results: pd.DataFrame) -> pd.DataFrame:
+    """What `sweep` gave for a grid of `imp_panel`, a row a point and seed; without failed runs.
+
+    Returns:
+        network (its title), rewound, rounds, compression, seed, accuracy (percent, last epoch),
+        disconnected, empty_layers, kept.
+    """
+    tables = []
+    for panel in grid.panels:
+        table = Grid((panel,), grid.seeds).table(results)
+        labels = pd.DataFrame(table["method"].tolist(), columns=["rewound", "rounds"])
+        tables.append(table.join(labels).assign(network=panel.title))
+    columns = ["network", "rewound", "rounds", "compression", "seed", "accuracy"]
+    columns += ["disconnected", "empty_layers", "kept"]
+    return pd.concat(tables, ignore_index=True)[columns]
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Figure 5b at one scale: no BatchNorm, Xavier's standard deviation times each of ``gains``."""
+
+    dataset: str
+    model: str
+    recipe: Recipe
+    gains: tuple[float, ...]
+    seeds: int
+    options: Mapping[str, object] = field(default_factory=dict)
+
+    def network(self, dataset: Dataset, gain: float, seed: int) -> nn.Module:
+        """The network at initialization."""
+        own = {**self.options, "num_classes": dataset.num_classes, "seed": seed}
+        if self.model == "tapered":
+            net = tapered(dataset.input_shape, **own)
+        else:
+            net = models.by_name(self.model, input_size=dataset.input_shape[1], **own)
+        return xavier_(net, gain, seed)
+
+
+_DIGITS = "digits", "fc", Recipe(8, 0.1, weight_decay=1e-4, one_cycle=True)
+_ALPHAS = 1.0, 1.5, 2.0, 2.5, 3.0, 3.5
+_VGG11 = "VGG-11 (BN)", "cifar10", "vgg11"
+_TENTHS = tuple(step / 10 for step in range(50))
+_IMP = {
+    "classroom": Grid(
+        (
+            imp_panel("without BatchNorm", *_DIGITS, _ALPHAS),
+            imp_panel("with BatchNorm", *_DIGITS, _ALPHAS, (1, 3), (False,), batch_norm=True),
+        ),
+        3,
+    ),
+    "colab": Grid((imp_panel(*_VGG11, COLAB, (1.0, 2.0, 2.5, 3.0, 3.5), (1, 3), (False,)),), 1),
+    "paper": Grid((imp_panel(*_VGG11, FIGURE_5A, _TENTHS, (1, 2, 3, 4, 5)),), 3),
+}
+_VGG = {"batch_norm": False}
+_DRIFT = {
+    "classroom": Drift("digits", "tapered", Recipe(40, 0.01, 64), (1.0, 0.5), 3),
+    "colab": Drift("cifar10", "vgg19", Recipe(25, 0.001, augment=True), (1.0,), 1, _VGG),
+    "paper": Drift("cifar10", "vgg19", FIGURE_5B, (1.0,), 3, _VGG),
+}
+
+
+def imp_grid() -> Grid:
+    """The grid of figure 5a at the current scale."""
+    return _IMP[env.scale()]
+
+
+def drift() -> Drift:
+    """The settings of figure 5b at the current scale."""
+    return _DRIFT[env.scale()]

@@ -11,10 +11,10 @@ from scipy.special import ndtr, ndtri
 from torch import Tensor, nn
 
 from ...batches import Batch
-from ...collapse import PathProbe
 from ...graph import BATCH_NORM, prunable
 from ...masks import Masks
 from ...scores import score
+from .widths import structure
 
 
 @torch.no_grad()
@@ -23,16 +23,6 @@ def unsettle_(net: nn.Module, seed: int = 0) -> nn.Module:
 
     Biases, beta and running means come from N(0, 1/4), gamma from N(0, 1) with both signs, running
     variances from 1/2 to 2.
-
-    Args:
-        net: any network.
-        seed: of the values.
-
-    Returns:
-        The network.
-
-    >>> unsettle_(nn.Linear(3, 2)).bias.abs().min() > 0
-    tensor(True)
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -76,8 +66,7 @@ def gaussian_collapse(sizes: Sequence[int], spreads: Sequence[float]) -> float:
     median of its largest |weight|. At that threshold every other layer keeps a known share.
 
     Args:
-        sizes: weights of each layer.
-        spreads: standard deviation of each layer, above 0.
+        sizes, spreads: weights of each layer, and their standard deviation, above 0.
 
     Returns:
         N / kept, where the first layer falls empty.
@@ -104,12 +93,6 @@ def signs_of_scores(net: nn.Module, batch: Batch, mode: str = "eval") -> pd.Data
     Returns:
         One row a layer: layer (from 1), size, signed (sum of dL/dtheta * theta), absolute (sum of
         its absolute values), negative (share of the weights whose score is below zero).
-
-    >>> from synflow_lib import data, models
-    >>> net, digits = models.fc((1, 8, 8), depth=3, seed=0).double(), data.digits()
-    >>> table = signs_of_scores(net, digits.scoring_batch(1))
-    >>> bool((table["absolute"] > table["signed"].abs()).all())
-    True
     """
     found = score(net, "signed_snip", batch, mode=mode)
     rows = [
@@ -120,16 +103,7 @@ def signs_of_scores(net: nn.Module, batch: Batch, mode: str = "eval") -> pd.Data
 
 
 def shuffled_scores(scores: Mapping[str, Tensor], seed: int = 0) -> dict[str, Tensor]:
-    """The same scores at random places of the same layer: every layer keeps its total.
-
-    Args:
-        scores: parameter name -> scores.
-        seed: of the shuffle.
-
-    >>> layer = {"weight": torch.tensor([[1.0, 2.0], [3.0, 4.0]])}
-    >>> float(shuffled_scores(layer)["weight"].sum())
-    10.0
-    """
+    """The same scores at random places of the same layer: every layer keeps its total."""
     generator = torch.Generator().manual_seed(seed)
     shuffled = {}
     for name, each in scores.items():
@@ -141,19 +115,11 @@ def shuffled_scores(scores: Mapping[str, Tensor], seed: int = 0) -> dict[str, Te
 def working_part(net: nn.Module, masks: Masks) -> dict[str, int]:
     """How much of a mask can do anything: weights on paths, and the narrowest layer.
 
-    Args:
-        net: the network of the masks.
-        masks: what stays.
-
     Returns:
         kept; on_path, kept weights that lie on some path from input to output; narrowest, the
         fewest units that carry a path in any layer but the last.
-
-    >>> net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
-    >>> first, last = torch.tensor([[True, True], [True, False]]), torch.tensor([[False, True]])
-    >>> working_part(net, Masks({"0.weight": first, "2.weight": last}))
-    {'kept': 4, 'on_path': 2, 'narrowest': 1}
     """
-    useful = PathProbe(net).on_path(masks)
-    units = [int(mask.flatten(1).any(1).sum()) for mask in useful.values()]
-    return {"kept": masks.kept, "on_path": useful.kept, "narrowest": min(units[:-1] or units)}
+    layers = structure(net, masks)
+    counts = {name: int(layers[name].sum()) for name in ("kept", "on_path")}
+    inner = layers.iloc[:-1] if len(layers) > 1 else layers
+    return {**counts, "narrowest": int(inner["live"].min())}

@@ -41,9 +41,7 @@ DATASET = "cifar10_jpeg"
 # epochs.
 RATES = (0.1, 0.05, 0.2)
 RECIPE = Recipe(10, 0.2, 128, weight_decay=5e-4, one_cycle=True, augment=True)
-RESNET = RECIPE
 IMP = replace(RECIPE, epochs=4)
-IMP_DATA: dict[str, int] = {}  # images of part d, all of them
 
 # As the paper scored, and as SNIP's and GraSP's authors did.
 EVAL = {
@@ -81,11 +79,7 @@ class Point:
 
 
 def part_search(seed: int) -> Iterator[Point]:
-    """Dense networks, 4 epochs, at each of `RATES`; with one seed.
-
-    >>> [(point.run.model, point.label) for point in part_search(0)][:2]
-    [('vgg11', 'rate 0.1'), ('vgg11', 'rate 0.05')]
-    """
+    """Dense networks, 4 epochs, at each of `RATES`; with one seed."""
     for model, rate in itertools.product(("vgg11", "resnet20"), RATES if seed == 0 else ()):
         recipe = replace(RECIPE, epochs=4, learning_rate=rate)
         run = Run(DATASET, model, "dense", 1.0, recipe=recipe, seed=seed, amp=True)
@@ -93,11 +87,7 @@ def part_search(seed: int) -> Iterator[Point]:
 
 
 def part_a(seed: int) -> Iterator[Point]:
-    """VGG-11 (BN), seven curves from 10^0 to 10^3 in half decades: figure 6.
-
-    >>> len(list(part_a(0)))
-    43
-    """
+    """VGG-11 (BN), seven curves from 10^0 to 10^3 in half decades: figure 6."""
     make = functools.partial(Run, DATASET, "vgg11", recipe=RECIPE, seed=seed, amp=True)
     yield Point("a", "dense", make("dense", 1.0))
     for alphas in ((2.0, 3.0, 2.5), (1.0, 1.5, 0.5)):
@@ -119,7 +109,7 @@ def part_b(seed: int) -> Iterator[Point]:
 
 def part_c(seed: int) -> Iterator[Point]:
     """ResNet-20: SynFlow, SNIP and magnitude at 10^1, 10^2, 10^3."""
-    make = functools.partial(Run, DATASET, "resnet20", recipe=RESNET, seed=seed, amp=True)
+    make = functools.partial(Run, DATASET, "resnet20", recipe=RECIPE, seed=seed, amp=True)
     yield Point("c", "dense", make("dense", 1.0))
     for alpha, label in itertools.product((2.0, 1.0, 3.0), ("synflow", "snip", "magnitude")):
         yield Point("c", label, make(compression=10.0**alpha, **EVAL[label]))
@@ -127,9 +117,7 @@ def part_c(seed: int) -> Iterator[Point]:
 
 def part_d(seed: int) -> Iterator[Point]:
     """VGG-11 (BN) by iterative magnitude pruning, rewound and not: figure 5a."""
-    make = functools.partial(
-        Run, DATASET, "vgg11", "imp", recipe=IMP, seed=seed, amp=True, data_options=IMP_DATA
-    )
+    make = functools.partial(Run, DATASET, "vgg11", "imp", recipe=IMP, seed=seed, amp=True)
     for alpha in (2.5, 3.5, 1.5, 3.0, 2.0):
         for rounds, rewind in itertools.product((1, 3, 2, 5), (None, 0)):
             label = f"{rounds} iterations" + (", rewound" if rewind == 0 else "")
@@ -140,20 +128,24 @@ PARTS = {"search": part_search, "a": part_a, "b": part_b, "c": part_c, "d": part
 
 
 def points(seeds: int, parts: Iterable[str] = tuple(PARTS)) -> list[Point]:
-    """All runs in the order in which they are done: seed by seed, part by part.
-
-    >>> found = points(2, "ac")
-    >>> [(point.part, point.run.seed) for point in (found[0], found[43], found[53])]
-    [('a', 0), ('c', 0), ('a', 1)]
-    """
+    """All runs in the order in which they are done: seed by seed, part by part."""
     return [point for seed in range(seeds) for part in parts for point in PARTS[part](seed)]
 
 
 @functools.cache
 def _rho_max(model: str) -> float:
+    return max_compression(_on_meta(model))
+
+
+@functools.cache
+def _work(model: str) -> float:
+    """Multiply-adds of a forward pass of one image."""
+    return float(flops(_on_meta(model))["dense"].sum())
+
+
+def _on_meta(model: str) -> torch.nn.Module:
     with torch.device("meta"):
-        net = models.by_name(model, num_classes=10, input_size=32)
-    return max_compression(net)
+        return models.by_name(model, num_classes=10, input_size=32)
 
 
 # ------------------------------------------------------------------------------------ how long
@@ -172,11 +164,9 @@ def alive(run: Run) -> float:
     shares = _ALIVE.get("magnitude" if run.method == "imp" else label)
     if shares is None:
         return 1.0
-    last = float(np.interp(math.log10(run.compression), (0.0, *_ALPHAS), (1.0, *shares)))
-    if run.method != "imp":
-        return last
-    rounds = run.iterations or 3
-    steps = (math.log10(run.compression) * k / rounds for k in range(rounds + 1))
+    rounds = (run.iterations or 3) if run.method == "imp" else 1
+    first = 0 if run.method == "imp" else 1  # trained before the first pruning
+    steps = (math.log10(run.compression) * k / rounds for k in range(first, rounds + 1))
     return float(sum(np.interp(a, (0.0, *_ALPHAS), (1.0, *shares)) for a in steps))
 
 
@@ -193,10 +183,11 @@ def estimates(runs: Iterable[Run], records: Mapping[str, dict], rate: float) -> 
     known: dict[str, list[float]] = {}
     for record in records.values():
         if record["status"] == "done":
-            known.setdefault(_seedless(record["run"]), []).append(record["seconds"])
+            run = Run.from_dict(record["run"])
+            known.setdefault(replace(run, seed=0).key, []).append(record["seconds"])
     found = {}
     for run in runs:
-        past = known.get(_seedless(json.loads(run.canonical())))
+        past = known.get(replace(run, seed=0).key)
         if past:
             found[run.key] = float(np.median(past))
             continue
@@ -204,17 +195,6 @@ def estimates(runs: Iterable[Run], records: Mapping[str, dict], rate: float) -> 
         dense = images * run.recipe.epochs * _work(run.model) / rate
         found[run.key] = dense * (alive(run) + _OVERHEAD)
     return found
-
-
-def _seedless(run: Mapping) -> str:
-    return json.dumps({k: v for k, v in run.items() if k != "seed"}, sort_keys=True)
-
-
-@functools.cache
-def _work(model: str) -> float:
-    with torch.device("meta"):
-        net = models.by_name(model, num_classes=10, input_size=32)
-    return float(flops(net)["dense"].sum())
 
 
 def measured_rate(seconds: float = 1.0) -> float:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -23,7 +22,7 @@ from ...sweeps.sweep import sweep
 from .. import grids
 from . import trained
 from .schedules import overlap
-from .widths import structure
+from .widths import network_totals, structure
 
 _OTHERS = ("magnitude", "snip")  # whose masks are shuffled too, at fewer compressions
 
@@ -64,62 +63,41 @@ def rewired(model: nn.Module, masks: Masks, generator: torch.Generator | int) ->
 
 
 @dataclass(frozen=True)
-class Checks:
-    """The sanity checks at one scale.
+class Checks(grids.Grid):
+    """Figure 1's network, and where the sanity checks look: at compressions 10**alpha.
 
     Attributes:
-        panel: network, data and recipe, those of figure 1.
-        alphas: compressions 10**alpha at which SynFlow's masks are changed.
+        alphas: at which SynFlow's masks are changed.
         beyond: further ones for SynFlow as found.
         few: those of the other methods.
-        seeds: behind every point.
-        structure_alphas, structure_seeds: the same for the untrained VGG-16.
+        structure_alphas, structure_seeds: of the untrained VGG-16.
     """
 
-    panel: grids.Panel
     alphas: tuple[float, ...]
-    beyond: tuple[float, ...]
-    few: tuple[float, ...]
-    seeds: int
-    structure_alphas: tuple[float, ...]
-    structure_seeds: int
-
-    def network(self, dataset: Dataset, seed: int) -> nn.Module:
-        """The panel's network at initialization."""
-        run = next(run for _, run in self.panel.runs(1))
-        return dataclasses.replace(run, seed=seed).make(dataset, {})
+    beyond: tuple[float, ...] = (3.0,)
+    few: tuple[float, ...] = (1.0, 2.0)
+    structure_alphas: tuple[float, ...] = (1.0, 2.0, 2.5, 3.0, 3.5)
+    structure_seeds: int = 2
 
 
 def checks() -> Checks:
-    """The settings of the current scale.
-
-    >>> checks().seeds >= 1
-    True
-    """
+    """The settings of the current scale."""
     grid = grids.figure1()
-    panel = grid.panels[0]
-    alphas = tuple(a for a in panel.alphas if 0 < a <= 2.5)
-    looked_at = (1.0, 2.0, 2.5, 3.0, 3.5)
-    return Checks(panel, alphas, (3.0,), (1.0, 2.0), grid.seeds, looked_at, 2)
+    return Checks(grid.panels, grid.seeds, tuple(a for a in grid.panel.alphas if 0 < a <= 2.5))
 
 
-@dataclass
-class Trial:
+@dataclass(frozen=True)
+class Trial(trained.Start):
     """One masked network to be trained.
 
     Attributes:
         label: what was done to which mask; see `trials`.
-        alpha, seed: compression 10**alpha, and the seed of the data's order.
-        masks: what stays.
-        weights: seed of the initial weights.
+        alpha: compression 10**alpha.
         run: the run of figure 1's grid that this is, if it is one.
     """
 
     label: str
     alpha: float
-    seed: int
-    masks: Masks
-    weights: int
     run: Run | None = None
 
 
@@ -138,50 +116,51 @@ def trials(settings: Checks) -> list[Trial]:
 
 
 def _trials(settings: Checks, data: Dataset, seed: int) -> Iterator[Trial]:
-    net = settings.network(data, seed)
+    net, _ = settings.panel.network(seed, data)
     batch, probe = data.scoring_batch(seed=seed), PathProbe(net)
-    runs = {
-        (label, round(math.log10(run.compression), 3)): run
-        for label, run in settings.panel.runs(settings.seeds)
-        if run.seed == seed
-    }
+    points = settings.panel.points(settings.seeds)
+    runs = {(label, alpha): run for label, alpha, run in points if run.seed == seed}
     generator = torch.Generator().manual_seed(seed)
     size, cut = score(net, "magnitude"), trajectory(net, "synflow")
-    new = seed + settings.seeds  # weights that no other trial starts from
-    yield Trial("dense", 0.0, seed, Masks.ones(net), seed, runs["synflow", 0.0])
+
+    def trial(
+        label: str, alpha: float, masks: Masks, *, as_found: bool = False, anew: bool = False
+    ) -> Trial:
+        weights = seed + settings.seeds if anew else seed  # new ones: of no other trial
+        run = runs[label, alpha] if as_found else None
+        return Trial(weights, masks, seed, label, alpha, run)
+
+    yield Trial(seed, Masks.ones(net), seed, "dense", 0.0, runs["synflow", 0.0])
     for alpha in settings.alphas:
         c = 10.0**alpha
         found = prune(net, "synflow", c, seed=seed)
         shuffled = found.shuffled(generator)
-        yield Trial("synflow", alpha, seed, found, seed, runs["synflow", round(alpha, 3)])
-        yield Trial("synflow shuffled", alpha, seed, shuffled, seed)
-        yield Trial("synflow rewired", alpha, seed, rewired(net, found, generator), seed)
-        yield Trial("synflow reinitialized", alpha, seed, found, new)
+        yield trial("synflow", alpha, found, as_found=True)
+        yield trial("synflow shuffled", alpha, shuffled)
+        yield trial("synflow rewired", alpha, rewired(net, found, generator))
+        yield trial("synflow reinitialized", alpha, found, anew=True)
         left = probe.on_path(shuffled).kept
         if left:
-            thin = prune(net, "synflow", found.total / left, seed=seed)
-            yield Trial("synflow as thin", alpha, seed, thin, seed)
-        within = quotas.by_score(size, quotas.of(found))
-        yield Trial("largest within", alpha, seed, within, seed)
+            yield trial(
+                "synflow as thin", alpha, prune(net, "synflow", found.total / left, seed=seed)
+            )
+        yield trial("largest within", alpha, quotas.by_score(size, quotas.of(found)))
         for name, quota in (("erk", quotas.erk), ("uniform", quotas.uniform)):
-            yield Trial(name, alpha, seed, quotas.random(net, quota(net, c), generator), seed)
-        yield Trial("synflow cut", alpha, seed, cut.at(c), seed)
+            yield trial(name, alpha, quotas.random(net, quota(net, c), generator))
+        yield trial("synflow cut", alpha, cut.at(c))
     for alpha in settings.beyond:
-        found = prune(net, "synflow", 10.0**alpha, seed=seed)
-        yield Trial("synflow", alpha, seed, found, seed, runs["synflow", round(alpha, 3)])
+        yield trial("synflow", alpha, prune(net, "synflow", 10.0**alpha, seed=seed), as_found=True)
     for alpha in settings.few:
         c = 10.0**alpha
-        yield Trial(
-            "synflow inverted", alpha, seed, prune(net, quotas.inverted("synflow"), c), seed
-        )
+        yield trial("synflow inverted", alpha, prune(net, quotas.inverted("synflow"), c))
         for method in _OTHERS:
             found, upside = (
                 prune(net, m, c, batch, seed=seed) for m in (method, quotas.inverted(method))
             )
-            yield Trial(method, alpha, seed, found, seed, runs[method, round(alpha, 3)])
-            yield Trial(f"{method} shuffled", alpha, seed, found.shuffled(generator), seed)
-            yield Trial(f"{method} reinitialized", alpha, seed, found, new)
-            yield Trial(f"{method} inverted", alpha, seed, upside, seed)
+            yield trial(method, alpha, found, as_found=True)
+            yield trial(f"{method} shuffled", alpha, found.shuffled(generator))
+            yield trial(f"{method} reinitialized", alpha, found, anew=True)
+            yield trial(f"{method} inverted", alpha, upside)
 
 
 def accuracies(
@@ -193,8 +172,7 @@ def accuracies(
     trained here, whatever the store holds, so that no result depends on what ran before.
 
     Args:
-        settings: from `checks`.
-        jobs: from `trials`.
+        settings, jobs: from `checks` and `trials`.
         store: the folder of finished runs; None is `env.runs_dir()`. What belongs to no grid is
             kept as in `trained.accuracies`.
 
@@ -204,39 +182,36 @@ def accuracies(
         disconnected, kept, width (mean share of live units over the hidden layers).
     """
     store = env.runs_dir() if store is None else Path(store)
-    data = settings.panel.network()[1]
-    alone = not batching_pays(settings.network(data, 0))
-    of_grid = [trial for trial in jobs if alone and trial.run is not None]
+    net, data = settings.panel.network()
+    of_grid = [] if batching_pays(net) else [trial for trial in jobs if trial.run is not None]
     done = sweep([trial.run for trial in of_grid], store=store, progress=False)
     results = {row.key: row.top1 for row in done.itertuples()}
     top1 = {id(trial): float(results[trial.run.key]) for trial in of_grid}
     others = [trial for trial in jobs if id(trial) not in top1]
     found = trained.accuracies(
-        lambda seed: settings.network(data, seed),
-        [trained.Start(trial.weights, trial.masks, trial.seed) for trial in others],
-        data.to(env.device()), settings.panel.recipe, store,
+        lambda seed: settings.panel.network(seed, data)[0], others, data.to(env.device()),
+        settings.panel.recipe, store,
     )  # fmt: skip
     top1 |= {id(trial): accuracy for trial, accuracy in zip(others, found, strict=True)}
-    net, rows = settings.panel.network()[0], []
     probe = PathProbe(net)  # of the architecture: weights do not matter
-    for trial in jobs:
-        layers = structure(net, trial.masks, probe)
-        hidden, on_path = layers.iloc[:-1], int(layers["on_path"].sum())
-        effective = trial.masks.total / on_path if on_path else math.inf
-        width = (hidden["live"] / hidden["units"]).mean()
-        rows.append(
-            (trial.label, 10.0**trial.alpha, trial.seed, top1[id(trial)], effective,
-             on_path == 0, trial.masks.kept, width)
-        )  # fmt: skip
+    layers = [
+        structure(net, trial.masks, probe).assign(
+            method=trial.label, compression=10.0**trial.alpha, trial=number
+        )
+        for number, trial in enumerate(jobs)
+    ]
+    table = network_totals(pd.concat(layers), ["trial"]).assign(
+        seed=[trial.seed for trial in jobs],
+        accuracy=[top1[id(trial)] for trial in jobs],
+        disconnected=lambda found: np.isinf(found["effective"]),
+        kept=[trial.masks.kept for trial in jobs],
+    )
     columns = ["method", "compression", "seed", "accuracy", "effective", "disconnected", "kept"]
-    return pd.DataFrame(rows, columns=[*columns, "width"])
+    return table[[*columns, "width"]]
 
 
 def schedule_overlap(jobs: Iterable[Trial]) -> pd.DataFrame:
     """The share of SynFlow's mask by the paper's 100 steps that the cut schedule keeps as well.
-
-    Args:
-        jobs: from `trials`.
 
     Returns:
         One row a compression and seed: compression, seed, overlap, by_chance (what the shuffled

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ...fast.pieces import fixed_order, in_pieces, spans
-from ...fast.selection import count, kth_smallest, pick, total
+from ...fast.selection import count, kth_smallest, total
 from ...masks import Masks
 from ...pruning import SCHEDULES, trajectory
 from ...scores import Scores
@@ -18,77 +18,31 @@ from ...trajectory import kept_at
 from ...workspace import Context, Workspace, no_trace
 
 
-def prune_ratio(model: nn.Module, schedule: str, compression: float, iterations: int) -> float:
-    """The largest prune size / cut size of one run of SynFlow: one point of figure 7.
-
-    The cut size is R, the sum of all paths, which every layer of a chain carries. The same run as
-    `trajectory` with this schedule, whose ``history`` has the ratio of every iteration, in half the
-    memory: made for the paper's VGG-19 at 224x224. Scores equal to the threshold stay.
-
-    Args:
-        model: any network that SynFlow can score.
-        schedule: "exponential" or "linear".
-        compression: where the run ends.
-        iterations: how often to score.
-
-    Returns:
-        The ratio; Theorem 3 asks for less than 1.
-
-    >>> from synflow_lib import models
-    >>> model = models.fc(seed=0)
-    >>> prune_ratio(model, "linear", 10.0, 1) > 1 > prune_ratio(model, "linear", 10.0, 50)
-    True
-    """
-    work = Workspace(model)
-    size, largest = work.flat.numel(), 0.0
-    goal = kept_at(size, compression)
-    with no_trace(work.flat.device, seed=0), fixed_order():
-        method = SynFlow(work, Context())
-        for step in range(1, iterations + 1):
-            kept = max(goal, round(size * SCHEDULES[schedule](step, iterations, 1 / compression)))
-            scores = method.flat()
-            removed, limit = _smallest(pick(scores, scores > 0), kept)
-            if removed:
-                largest = max(largest, removed / float(method.total))
-                work.flat.masked_fill_(scores < limit, 0)
-    return largest
-
-
 def one_shot_ratios(model: nn.Module, compressions: Iterable[float]) -> pd.DataFrame:
     """Prune size / cut size of SynFlow with a single iteration, from one scoring pass.
-
-    Args:
-        model: any network that SynFlow can score.
-        compressions: where to prune to.
 
     Returns:
         schedule, compression, iterations (1), ratio; each row twice, since with one iteration the
         exponential and the linear schedule are the same.
-
-    >>> from synflow_lib import models
-    >>> one_shot_ratios(models.fc(seed=0), [1.0, 10.0])["schedule"].tolist()
-    ['exponential', 'exponential', 'linear', 'linear']
     """
     work = Workspace(model)
     with no_trace(work.flat.device, seed=0), fixed_order():
         method = SynFlow(work, Context())
         scores, cut = method.flat(), float(method.total)
-    rows = []
-    for compression in compressions:
-        removed, _ = _smallest(scores, kept_at(scores.numel(), compression))
-        rows.append((compression, 1, removed / cut))
+
+    def removed(kept: int) -> float:
+        """The sum of all but the ``kept`` largest scores."""
+        if kept >= scores.numel():
+            return 0.0
+        limit = kth_smallest(scores, scores.numel() - kept + 1)
+        return sum(
+            in_pieces(lambda p: total(scores[p] * (scores[p] < limit)), spans(scores.numel()))
+        )
+
+    rows = [(c, 1, removed(kept_at(scores.numel(), c)) / cut) for c in compressions]
     table = pd.DataFrame(rows, columns=["compression", "iterations", "ratio"])
     both = [table.assign(schedule=schedule) for schedule in SCHEDULES]
     return pd.concat(both, ignore_index=True)[["schedule", *table]]
-
-
-def _smallest(scores: torch.Tensor, kept: int) -> tuple[float, torch.Tensor]:
-    """The sum of all but the ``kept`` largest scores, and the smallest of those."""
-    if kept >= scores.numel():  # what scores zero goes first, and weighs nothing
-        return 0.0, scores.new_zeros(())
-    limit = kth_smallest(scores, scores.numel() - kept + 1)
-    sums = in_pieces(lambda p: total(scores[p] * (scores[p] < limit)), spans(scores.numel()))
-    return sum(sums), limit
 
 
 def score_error(scores: Scores, reference: Scores) -> float:
@@ -97,14 +51,6 @@ def score_error(scores: Scores, reference: Scores) -> float:
     Args:
         scores: from `score`, of any floating-point type.
         reference: the same network's in float64; where it is zero the scores must be.
-
-    >>> from synflow_lib import models
-    >>> from synflow_lib.scores import score
-    >>> import torch
-    >>> net = models.fc(seed=0)
-    >>> single = score(net, "synflow", dtype=torch.float32)
-    >>> 0 < score_error(single, score(net, "synflow")) < 1e-5
-    True
     """
     shift = scores.log2_scale - reference.log2_scale
     largest = 0.0
@@ -122,10 +68,6 @@ def overlap(masks: Masks, other: Masks) -> float:
 
     Raises:
         ValueError: masks of different networks, or nothing kept.
-
-    >>> a = Masks({"w": torch.tensor([True, True, False])})
-    >>> overlap(a, Masks({"w": torch.tensor([True, False, True])}))
-    0.5
     """
     if {n: m.shape for n, m in masks.items()} != {n: m.shape for n, m in other.items()}:
         raise ValueError("the two masks have other parameters or shapes; expected one network's")
@@ -140,19 +82,12 @@ def cut_history(
     """A run of SynFlow on a fixed schedule, with what Theorem 3 watches: prune size, cut size.
 
     Args:
-        model: any network that SynFlow can score.
         schedule: "exponential", "linear", or a function, as in `prune`.
-        iterations: how often to score.
-        compression: where the run ends.
+        iterations, compression: how often to score, and where the run ends.
 
     Returns:
         The history of the run (see `Trajectory`), whose column ``ratio`` the theorem wants below
         1, and the final masks.
-
-    >>> from synflow_lib import models
-    >>> history, masks = cut_history(models.fc(seed=0), "exponential", 10, compression=100)
-    >>> len(history), masks.kept, bool(history.ratio.max() < 1)
-    (10, 1194, False)
     """
     path = trajectory(
         model, "synflow", schedule=schedule, iterations=iterations, compression=compression

@@ -16,6 +16,7 @@ from ...methods import Grasp
 from ...pruning import trajectory
 from ...scores import Method, Scorer
 from .collapse import collapse_points
+from .schedules import overlap
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,6 @@ def grasp_variant(temperature: float = 200.0, sign: str = "signed") -> type[Meth
 
     Raises:
         ValueError: another sign, a temperature that is not above 0.
-
-    >>> grasp_variant(1.0, "absolute").temperature
-    1.0
     """
     turn = {"signed": lambda s: s, "reversed": Tensor.neg_, "absolute": Tensor.abs_}
     if sign not in turn:
@@ -56,11 +54,7 @@ def grasp_variant(temperature: float = 200.0, sign: str = "signed") -> type[Meth
 
 
 def grasp_variants() -> dict[str, Scoring]:
-    """GraSP as its authors have it, and with one thing changed at a time.
-
-    >>> list(grasp_variants())[:2]
-    ['as published', 'eval mode']
-    """
+    """GraSP as its authors have it, and with one thing changed at a time."""
     return {
         "as published": Scoring("grasp"),
         "eval mode": Scoring("grasp", mode="eval"),
@@ -87,23 +81,16 @@ def compare_scorings(
         A table with one row a scoring: method (the label), zeros (share of scores that are exactly
         zero), overlap (share of the first scoring's survivors that survive here as well), layer and
         path (critical compression by each criterion, exact); and the masks by label.
-
-    >>> from synflow_lib import data, models
-    >>> net, digits = models.fc((1, 8, 8), seed=0), data.digits()
-    >>> table, masks = compare_scorings(net, digits, {"a": Scoring("snip")}, kept=100)
-    >>> table["overlap"].tolist(), masks["a"].kept
-    ([1.0], 100)
     """
     rows, masks = [], {}
     for label, how in scorings.items():
         batch = dataset.scoring_batch(how.per_class, seed=seed)
         path = trajectory(net, how.method, batch, mode=how.mode, iterations=1, seed=seed)
         masks[label] = path.keeping(kept)
-        first = next(iter(masks.values()))
-        shared = sum(int((first[name] & masks[label][name]).sum()) for name in first)
+        shared = overlap(next(iter(masks.values())), masks[label])
         points = collapse_points(net, {label: path}).set_index("criterion")["critical_compression"]
         zeros = float((path.score == 0).double().mean())
-        rows.append((label, zeros, shared / kept, points["layer"], points["path"]))
+        rows.append((label, zeros, shared, points["layer"], points["path"]))
     return pd.DataFrame(rows, columns=["method", "zeros", "overlap", "layer", "path"]), masks
 
 
@@ -115,20 +102,9 @@ def collapse_of_iterations(
     One run down to rho_max with an exponential schedule, in which no pruned weight returns, holds a
     nested family of masks; its collapse points are exact.
 
-    Args:
-        net, batch: what is scored.
-        methods: names of `METHODS`.
-        counts: numbers of iterations, each from 1.
-
     Returns:
-        One row a method, count and criterion: method, iterations, criterion ("layer", "path"),
-        kept, critical_compression, seconds (of the whole run).
-
-    >>> from synflow_lib import models
-    >>> net = models.fc((1, 8, 8), depth=3, seed=0)
-    >>> table = collapse_of_iterations(net, None, ["magnitude"], [1, 10])
-    >>> table.groupby("criterion")["kept"].nunique().tolist()  # magnitude says the same again
-    [1, 1]
+        One row a method, count and criterion: method, iterations (the count), criterion ("layer",
+        "path"), kept, critical_compression, seconds (of the whole run).
     """
     tables = []
     for method in methods:

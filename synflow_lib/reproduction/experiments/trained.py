@@ -13,9 +13,9 @@ from torch import nn
 
 from ... import env
 from ...data import Dataset
-from ...files import replacing
 from ...masks import Masks
 from ...sweeps.run import VERSION, batching_pays
+from ...sweeps.store import Store
 from ...training.recipes import Recipe
 from ...training.train import train, train_many
 
@@ -64,24 +64,22 @@ def accuracies(
     >>> accuracies(make, starts, *how) == accuracies(make, starts, *how)
     True
     """
-    folder = (env.runs_dir() if store is None else Path(store)) / FOLDER
     described = {seed: describe(make(seed)) for seed in {start.weights for start in starts}}
     how = dataset.fingerprint, dataclasses.astuple(recipe)
     keys = [key_of(described[s.weights], s.seed, *how, masks=s.masks) for s in starts]
-    found = {key: read(folder / f"{key}.json") for key in keys}
+    files = [file_of(key, store) for key in keys]
+    found = {file: read(file) for file in files}
     # Cut before what is known is left out: a group that was interrupted is trained as a whole.
     for begin in range(0, len(starts), _AT_ONCE):
-        group = {
-            key: start
-            for key, start in zip(keys, starts, strict=True)
-            if key in keys[begin : begin + _AT_ONCE] and found[key] is None
-        }
+        part = slice(begin, begin + _AT_ONCE)
+        group = dict(zip(files[part], starts[part], strict=True))
+        group = {file: start for file, start in group.items() if found[file] is None}
         if group:
             trained = _train(make, list(group.values()), dataset, recipe)
-            for key, top1 in zip(group, trained, strict=True):
-                write(folder / f"{key}.json", top1)
-                found[key] = top1
-    return [found[key] for key in keys]
+            for file, top1 in zip(group, trained, strict=True):
+                write(file, top1)
+                found[file] = top1
+    return [found[file] for file in files]
 
 
 def _train(
@@ -98,11 +96,7 @@ def _train(
 
 
 def describe(net: nn.Module) -> str:
-    """A network at initialization, alike on every machine: its last digits are rounding.
-
-    >>> describe(nn.Linear(2, 3)).startswith("Linear(in_features=2")
-    True
-    """
+    """A network at initialization, alike on every machine: its last digits are rounding."""
     norms = [(n, tuple(p.shape), f"{p.double().norm():.3g}") for n, p in net.named_parameters()]
     return f"{net} {norms}"
 
@@ -116,20 +110,27 @@ def key_of(*parts: object, masks: Masks | None = None) -> str:
     return content.hexdigest()[:16]
 
 
+def file_of(key: str, store: str | Path | None = None) -> Path:
+    """Where something is remembered: in a folder of runs, default `env.runs_dir()`."""
+    return (env.runs_dir() if store is None else Path(store)) / FOLDER / f"{key}.json"
+
+
+@dataclass(frozen=True)
+class _Item:
+    """What a `Store` must know of a run to keep its record."""
+
+    key: str
+
+    def canonical(self) -> str:
+        return json.dumps({"trained": self.key})
+
+
 def write(file: Path, value: object) -> None:
-    """Remember a plain value under the name of its file, with a checksum over both."""
-    with replacing(file) as part:
-        part.write_text(json.dumps({"value": value, "check": _check(file, value)}), "utf-8")
+    """Remember a plain value under the name of its file, as a record of a `Store`."""
+    Store(file.parent).write(_Item(file.stem), {"status": "done", "value": value})
 
 
 def read(file: Path) -> object:
     """What `write` wrote there; None where nothing was written, or something else."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        return content["value"] if content["check"] == _check(file, content["value"]) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _check(file: Path, value: object) -> str:
-    return hashlib.sha256(f"{file.stem} {json.dumps(value)}".encode()).hexdigest()[:16]
+    record = Store(file.parent).read(file.stem)
+    return None if record is None else record.get("value")

@@ -22,8 +22,7 @@ def structure(model: nn.Module, masks: Masks, probe: PathProbe | None = None) ->
     A unit, a neuron or feature map, is live if a path of kept weights runs through it.
 
     Args:
-        model: the network of the masks.
-        masks: what stays.
+        model, masks: a network, and what stays of it.
         probe: a `PathProbe` of the model, if there is one already.
 
     Returns:
@@ -60,12 +59,6 @@ def families(
     Returns:
         As `structure`, with columns method and compression before: the five methods (SynFlow by the
         cut schedule), "synflow shuffled" (SynFlow's quotas at random), "erk".
-
-    >>> from synflow_lib import data, models
-    >>> images = data.digits().scoring_batch(2)
-    >>> table = families(models.fc((1, 8, 8), depth=3, width=20, seed=0), images, [5.0])
-    >>> table["method"].nunique()
-    7
     """
     wanted, probe = sorted(compressions), PathProbe(model)
     generator = torch.Generator().manual_seed(seed)
@@ -102,11 +95,6 @@ def network_totals(table: pd.DataFrame, by: Iterable[str] = ()) -> pd.DataFrame:
     Returns:
         method, compression, the columns ``by``, effective (infinite when disconnected), width (mean
         over hidden layers of live / units).
-
-    >>> rows = [("snip", 2.0, 1, 8, 4, 3, 4, 2), ("snip", 2.0, 2, 8, 4, 3, 2, 2)]
-    >>> columns = "method compression layer size kept on_path units live".split()
-    >>> network_totals(pd.DataFrame(rows, columns=columns)).round(3).values.tolist()
-    [['snip', 2.0, 2.667, 0.5]]
     """
     keys = ["method", "compression", *by]
     rows = []
