@@ -78,7 +78,7 @@ data = sf.data.by_name(settings.scoring_data, size=32, channels=3).to(device)
 batch = data.scoring_batch(per_class=1)
 vgg16 = sf.models.vgg16(batch_norm=False, seed=0).double().to(device)
 
-methods = {name: name for name in sf.figures.METHODS} | {"signed SNIP": "signed_snip"}
+methods = {name: name for name in sf.figures.FIVE} | {"signed SNIP": "signed_snip"}
 scores = {label: sf.score(vgg16, name, batch) for label, name in methods.items()}
 
 units = conservation.conservation_units(vgg16, scores)
@@ -195,7 +195,7 @@ found = vgg19 = None
 # %%
 layers = pd.concat(tables, ignore_index=True)
 fig4 = sf.figures.layer_scores(
-    layers[layers["biases"] & layers["method"].isin(sf.figures.METHODS)],
+    layers[layers["biases"] & layers["method"].isin(sf.figures.FIVE)],
     published=sf.paper.figure4("initialization"),
 )
 sf.figures.save(fig4, "fig4_layer_scores", layers)
@@ -210,7 +210,7 @@ slopes = pd.DataFrame(
         "with biases": conservation.slopes(layers[layers["biases"]]),
         "weights only": conservation.slopes(layers[~layers["biases"]]),
     }
-).loc[[*sf.figures.METHODS, "signed SNIP", "GraSP + g*g"]]
+).loc[[*sf.figures.FIVE, "signed SNIP", "GraSP + g*g"]]
 print(f"VGG-19 at 224x224: {parameters:,} weights")
 print((slopes + 0.0).round(3).to_string(na_rep="-"))
 

@@ -15,10 +15,10 @@ from .questions import dead_inputs, iteration_collapse, layer_profiles, paired_d
 from .sanity import changed_masks, effective_compressions, live_units, two_schedules
 from .saving import save
 from .schedules import cut_trajectory, prune_ratio
-from .style import METHODS, STYLES, Style, styles, theme
+from .style import FIVE, STYLES, Style, styles, theme
 
 __all__ = [
-    "METHODS",
+    "FIVE",
     "STYLES",
     "Style",
     "accuracy_curves",

@@ -25,6 +25,7 @@ _SMALL = {"fontsize": 9.5, "handletextpad": 0.4, "borderaxespad": 0.2}
 _COMPRESSION = "compression (weights / kept weights)"
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
+PHASES = ("score", "sort", "cut", "prune")
 Drawing = Sequence[tuple[np.ndarray, np.ndarray]]
 
 
@@ -147,7 +148,7 @@ def step_view(
     >>> figure.axes[1].get_ylabel()
     'score'
     """
-    if phase not in ("score", "sort", "cut", "prune"):
+    if phase not in PHASES:
         raise ValueError(f"phase={phase!r}; expected 'score', 'sort', 'cut' or 'prune'")
     marked, gone = phase in ("cut", "prune"), phase == "prune"
     stay = [w & ~(g & marked) for w, g in zip(weights, going, strict=True)]

@@ -62,7 +62,7 @@ STYLES: dict[str, Style] = {
     # No method: the network before pruning, so it is drawn like a reference line.
     "dense": Style("dense", "#000000", "X", (0, (2, 3))),
 }
-METHODS = ("random", "magnitude", "snip", "grasp", "synflow")
+FIVE = ("random", "magnitude", "snip", "grasp", "synflow")
 # For methods of the user's own; the rest of the palette is too pale for a white page.
 _SPARE = (
     ("#5d3a9b", "*", (0, (3, 1))),
