@@ -51,7 +51,7 @@ from torch import nn
 import synflow_lib as sf
 from synflow_lib.reproduction import experiments
 from synflow_lib.reproduction.figures import FIVE
-from synflow_lib.reproduction.figures.style import COMPRESSION, STYLES, log_axis, panels
+from synflow_lib.reproduction.figures.style import COMPRESSION, STYLES, log_axis, subplots
 
 settings, device = sf.env.settings(), sf.env.device()
 data = sf.data.by_name(settings.scoring_data, size=32, channels=3).to(device)
@@ -252,7 +252,7 @@ ours = [(limits < step).mean() for step in steps]
 theirs = published.query("method == 'random' and log10_compression >= 2")
 theirs = (theirs["empty_layers"] > 0).groupby(theirs["compression"]).mean()
 
-with panels(1, 1, 3.6) as (figure, (ax,), _):
+with subplots(1, 1, 3.6) as (figure, (ax,)):
     ax.plot(rho, chance, color="black", label="formula")
     dots = {"color": STYLES["random"].color, "linestyle": "none"}
     ax.plot(steps, ours, marker="o", label=f"ours, {settings.seeds} seeds", **dots)

@@ -52,7 +52,7 @@ from torch import nn
 
 import synflow_lib as sf
 from synflow_lib.reproduction.experiments import conservation
-from synflow_lib.reproduction.figures.style import STYLES, panels
+from synflow_lib.reproduction.figures.style import STYLES, subplots
 
 settings, device = sf.env.settings(), sf.env.device()
 print(f"scale {settings.scale}: scoring on {settings.scoring_data}, on {device}")
@@ -279,7 +279,7 @@ print(
 # with a small score, where scores of both signs nearly cancel.
 
 # %%
-with panels(1, 1, 3.4) as (figure, (ax,), _):
+with subplots(1, 1, 3.4) as (figure, (ax,)):
     number = torch.arange(1, len(raw) + 1)
     total = float(squares.sum())
     ax.bar(number, raw / total, color=STYLES["grasp"].color, label=r"GraSP, $\theta\,(Hg)$")
@@ -420,7 +420,7 @@ print(f"total / R of single layers: {min(totals.values()):.2f} to {max(totals.va
 # %%
 signed = sf.score(resnet20, "signed_snip", batch, mode="eval")
 cuts = sf.check_conservation(resnet20, signed, "cut").table
-with panels(1, 1, 4.4) as (figure, (ax,), _):
+with subplots(1, 1, 4.4) as (figure, (ax,)):
     place = range(len(cuts))
     ax.barh([p - 0.2 for p in place], cuts["size"], 0.38, label="weights across the cut")
     ax.barh([p + 0.2 for p in place], cuts["constants"], 0.38, label="constants behind the cut")
