@@ -11,7 +11,7 @@ import pytest
 import synflow_lib as sf
 from synflow_lib.reproduction.explore import pruned, stepping
 from synflow_lib.reproduction.explore.explorer import png
-from synflow_lib.reproduction.figures.network import draw_weights, places
+from synflow_lib.reproduction.figures.explore import draw_weights, places
 
 EXPLORERS = {
     "collapse": lambda: sf.explore.collapse(),

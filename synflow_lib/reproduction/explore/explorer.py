@@ -91,8 +91,7 @@ class Explorer:
     def widget(self, **chosen):
         """A drop-down for each choice, the slider, the picture and a line of words.
 
-        Args:
-            chosen: the value of each choice to begin with.
+        ``chosen`` are the values to begin with.
 
         Returns:
             A ``VBox`` with the attributes ``controls`` (name -> widget, the slider as "stop"),
@@ -170,14 +169,7 @@ class Explorer:
         return box
 
     def animation(self, stops: Iterable[int], per_second: int, alt: str, **chosen) -> HTML:
-        """The pictures of these stops as a player with buttons, in HTML that needs no kernel.
-
-        Args:
-            stops: numbers, from 0.
-            per_second: pictures a second.
-            alt: what is to be seen, in words.
-            chosen: a value for each choice.
-        """
+        """The pictures of these stops, ``per_second``, as a player in HTML that needs no kernel."""
         from IPython.display import HTML
 
         addresses = [_small(self.show(stop, **chosen)[0]) for stop in stops]

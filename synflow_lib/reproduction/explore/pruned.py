@@ -36,23 +36,14 @@ SCHEDULES = ("exponential", "linear", "cut")
 
 @dataclass(frozen=True)
 class Subject:
-    """A network to explore, and the images it is scored on; all is made when first asked for.
+    """A network to explore, and the images it is scored on; all is made when first asked for."""
 
-    Attributes:
-        build: makes the network, the same each time.
-        size: side of the square images of digits.
-        channels: of these images.
-        steps: slider stops a decade of compression.
-        iterations: how often one may score, as choices.
-        drawn: whether it is small enough to draw every weight.
-    """
-
-    build: Callable[[], nn.Module]
-    size: int
-    channels: int
-    steps: int
-    iterations: tuple[int, ...]
-    drawn: bool = False
+    build: Callable[[], nn.Module]  # makes the network, the same each time
+    size: int  # side of the square images of digits
+    channels: int  # of these images
+    steps: int  # slider stops a decade of compression
+    iterations: tuple[int, ...]  # how often one may score, as choices
+    drawn: bool = False  # whether it is small enough to draw every weight
 
     @functools.cached_property
     def network(self) -> nn.Module:
@@ -100,11 +91,7 @@ SUBJECTS = {
 
 
 def subject(name: str) -> Subject:
-    """The subject of this name.
-
-    Raises:
-        ValueError: no such network; the error lists them.
-    """
+    """The subject of this name, or a ValueError that lists them."""
     choose("network", name, tuple(SUBJECTS))
     return SUBJECTS[name]
 
@@ -113,15 +100,8 @@ def subject(name: str) -> Subject:
 class Family:
     """One run of one method on one network, looked at from every stop of a slider.
 
-    Attributes:
-        name: of `SUBJECTS`.
-        method: one of the paper's five.
-        schedule: "exponential", "linear"; or "cut" (Theorem 3), for SynFlow, with as many
-            iterations as it needs (``iterations`` is then not looked at).
-        iterations: how often to score; a choice of the network's `Subject`.
-
-    Raises:
-        ValueError: none of the choices; the error lists them.
+    The choices, and errors, are those of `collapse`; the cut schedule takes as many iterations as
+    it needs, whatever ``iterations`` says.
 
     >>> made = Family("small", "synflow", "cut")
     >>> int(made.verdicts["empty_layers"].max()), bool(made.verdicts["connected"].all())
@@ -291,9 +271,8 @@ def _show_family(stop: int, made: Family) -> tuple[Figure, str]:
     """The picture of a stop, and in words how many weights are kept and what became of paths."""
     row, units = made.verdicts.iloc[stop], made.units(stop)
     label, compression = STYLES[made.method].label, f"compression {made.stops[stop]:.3g}"
-    empty, connected = int(row["empty_layers"]), "connected"
-    if not row["connected"]:
-        connected = "disconnected"
+    empty = int(row["empty_layers"])
+    connected = "connected" if row["connected"] else "disconnected"
     layers = "no layer is empty"
     if empty:
         layers = f"collapsed, {empty} layer{'s are' if empty > 1 else ' is'} empty"

@@ -13,7 +13,6 @@ from .curves import (
     effective_compressions,
     imp_curves,
     live_units,
-    two_schedules,
 )
 from .explore import collapse_view, race_view, step_view
 from .layers import (
@@ -30,6 +29,7 @@ from .schedules import (
     prune_ratio,
     pruning_costs,
     savings,
+    two_schedules,
 )
 from .style import FIVE, STYLES, Style, save, styles, theme
 

@@ -14,7 +14,6 @@ from .style import (
     ACCURACY,
     COMPRESSION,
     DOT,
-    STYLES,
     Style,
     key,
     legend,
@@ -362,43 +361,4 @@ def live_units(layers: pd.DataFrame, totals: pd.DataFrame) -> Figure:
         log_axis(right.xaxis)
         right.set(xlabel=COMPRESSION, title="mean over hidden layers")
         legend(figure, look.values(), most=4)
-    return figure
-
-
-def two_schedules(overlap: pd.DataFrame, difference: pd.DataFrame) -> Figure:
-    """The cut schedule against the paper's: how many weights they share, and what it matters.
-
-    Args:
-        overlap: compression, seed, overlap (share of weights, 0 to 1), by_chance.
-        difference: compression, difference (accuracy in percent, cut minus fixed), low, high.
-
-    Returns:
-        Left the overlap of the masks, a dot a seed, right the paired difference with its interval.
-
-    >>> overlap = pd.DataFrame({"compression": [10.0], "seed": 0, "overlap": 0.8, "by_chance": 0.1})
-    >>> gap = pd.DataFrame({"compression": [10.0], "difference": 1.0, "low": -1.0, "high": 3.0})
-    >>> len(two_schedules(overlap, gap).axes)
-    2
-    """
-    require(overlap, ["compression", "seed", "overlap", "by_chance"], "two_schedules, overlap")
-    require(difference, ["compression", "difference", "low", "high"], "two_schedules, difference")
-    labels = {"overlap": "the two schedules", "by_chance": "by chance, same layer quotas"}
-    style = STYLES["synflow"]
-    with subplots(2, 2, 3.9) as (figure, (left, right)):
-        for (column, label), look in zip(labels.items(), (style, STYLES["random"]), strict=True):
-            shares = overlap.set_index("compression")[column] * 100
-            dots = {"linestyle": "none", "markersize": 4, "alpha": 0.5}
-            left.plot(shares, **look.kwargs() | dots | {"label": ""})
-            left.plot(shares.groupby("compression").mean(), **look.kwargs() | {"label": label})
-        left.set(ylim=(-3, 103), ylabel="weights in common (percent)")
-        left.legend(loc="best")
-        right.axhline(0, color="black", linewidth=1)
-        middle = difference["difference"]
-        reach = [middle - difference["low"], difference["high"] - middle]
-        dots = {"color": style.color, "marker": style.marker, "linestyle": "none"}
-        right.errorbar(difference["compression"], middle, yerr=reach, capsize=4, **dots)
-        right.set_ylabel("accuracy, cut - fixed (percent)")
-        for ax in (left, right):
-            log_axis(ax.xaxis)
-            ax.set_xlabel(COMPRESSION)
     return figure
