@@ -121,7 +121,7 @@ data = sf.data.by_name(settings.scoring_data, size=32, channels=3).to(device)
 batch = data.scoring_batch(settings.scoring_per_class)
 # On data float32 takes a third of the time; the pictures are the same.
 types = {"snip": torch.float32, "grasp": torch.float32}
-scores = {m: sf.score(net, m, batch, mode="eval", dtype=types.get(m)) for m in sf.figures.METHODS}
+scores = {m: sf.score(net, m, batch, mode="eval", dtype=types.get(m)) for m in sf.figures.FIVE}
 
 one_shot = ["random", "magnitude", "snip", "grasp"]
 paths = {m: sf.trajectory(net, lambda *_, m=m: scores[m]) for m in one_shot}
@@ -194,7 +194,7 @@ means = pd.concat(
     experiments.conservation.layer_means(
         net, {name: score.abs() for name, score in scores[m].items()}
     ).assign(method=m)
-    for m in sf.figures.METHODS
+    for m in sf.figures.FIVE
 )
 figure = sf.figures.layer_scores(means)
 sf.figures.save(figure, "start_layer_means", means)

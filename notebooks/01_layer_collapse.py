@@ -57,8 +57,8 @@ from torch import nn
 
 import synflow_lib as sf
 from synflow_lib.reproduction import experiments
-from synflow_lib.reproduction.figures import METHODS
-from synflow_lib.reproduction.figures.style import COMPRESSION, STYLES, log_axis, panels
+from synflow_lib.reproduction.figures import FIVE
+from synflow_lib.reproduction.figures.style import COMPRESSION, STYLES, log_axis, subplots
 
 settings, device = sf.env.settings(), sf.env.device()
 data = sf.data.by_name(settings.scoring_data, size=32, channels=3).to(device)
@@ -85,7 +85,7 @@ def trajectories(net, seed):
     # On data float32 takes a third of the time, and the last weight of a layer has nearly the same rank.
     types = {"snip": torch.float32, "grasp": torch.float32}
     how = {"mode": "eval", "seed": seed}
-    return {m: sf.trajectory(net, m, batch, dtype=types.get(m), **how) for m in METHODS}
+    return {m: sf.trajectory(net, m, batch, dtype=types.get(m), **how) for m in FIVE}
 
 
 net = network(0)
@@ -163,7 +163,7 @@ figure
 summary = points.pivot_table(
     index="method", columns="criterion", values="log10", aggfunc=["mean", "std"]
 )
-summary = summary.swaplevel(axis=1).sort_index(axis=1).loc[list(METHODS)]
+summary = summary.swaplevel(axis=1).sort_index(axis=1).loc[list(FIVE)]
 print(f"log10 of the critical compression, mean over seeds (rho_max: {np.log10(rho_max):.2f})")
 print((summary.round(2) + 0.0).to_string())
 
@@ -259,7 +259,7 @@ ours = [(limits < step).mean() for step in steps]
 theirs = published.query("method == 'random' and log10_compression >= 2")
 theirs = (theirs["empty_layers"] > 0).groupby(theirs["compression"]).mean()
 
-with panels(1, 1, 3.6) as (figure, (ax,), _):
+with subplots(1, 1, 3.6) as (figure, (ax,)):
     ax.plot(rho, chance, color="black", label="formula")
     dots = {"color": STYLES["random"].color, "linestyle": "none"}
     ax.plot(steps, ours, marker="o", label=f"ours, {settings.seeds} seeds", **dots)
@@ -388,7 +388,7 @@ rows = [
         conditions=setting,
         reason=unclear if method == "grasp" else "",
     )
-    for method in METHODS[:-1]
+    for method in FIVE[:-1]
 ]
 gone = lives[lives["compression"] < 1e5].groupby(["method", "seed"]).size()
 at_5 = published[published["log10_compression"] == 5]
@@ -403,7 +403,7 @@ rows += [
         conditions=setting,
         reason=unclear if method == "grasp" else "",
     )
-    for method in METHODS[:-1]
+    for method in FIVE[:-1]
 ]
 rows += [
     sf.paper.agreement(
@@ -415,7 +415,7 @@ rows += [
         conditions=setting,
         reason="a network may be connected and yet too thin to train",
     )
-    for method in METHODS[:-1]
+    for method in FIVE[:-1]
 ]
 lost = [2.5 - log10 for log10 in broken_at["path", "magnitude"]]
 left = [log10 - 2.5 for log10 in broken_at["layer", "magnitude"]]

@@ -59,7 +59,7 @@ from torch import nn
 
 import synflow_lib as sf
 from synflow_lib.reproduction.experiments import conservation
-from synflow_lib.reproduction.figures.style import STYLES, panels
+from synflow_lib.reproduction.figures.style import STYLES, subplots
 
 settings, device = sf.env.settings(), sf.env.device()
 print(f"scale {settings.scale}: scoring on {settings.scoring_data}, on {device}")
@@ -85,7 +85,7 @@ data = sf.data.by_name(settings.scoring_data, size=32, channels=3).to(device)
 batch = data.scoring_batch(per_class=1)
 vgg16 = sf.models.vgg16(batch_norm=False, seed=0).double().to(device)
 
-methods = {name: name for name in sf.figures.METHODS} | {"signed SNIP": "signed_snip"}
+methods = {name: name for name in sf.figures.FIVE} | {"signed SNIP": "signed_snip"}
 scores = {label: sf.score(vgg16, name, batch) for label, name in methods.items()}
 
 units = conservation.conservation_units(vgg16, scores)
@@ -202,7 +202,7 @@ found = vgg19 = None
 # %%
 layers = pd.concat(tables, ignore_index=True)
 fig4 = sf.figures.layer_scores(
-    layers[layers["biases"] & layers["method"].isin(sf.figures.METHODS)],
+    layers[layers["biases"] & layers["method"].isin(sf.figures.FIVE)],
     published=sf.paper.figure4("initialization"),
 )
 sf.figures.save(fig4, "fig4_layer_scores", layers)
@@ -217,7 +217,7 @@ slopes = pd.DataFrame(
         "with biases": conservation.slopes(layers[layers["biases"]]),
         "weights only": conservation.slopes(layers[~layers["biases"]]),
     }
-).loc[[*sf.figures.METHODS, "signed SNIP", "GraSP + g*g"]]
+).loc[[*sf.figures.FIVE, "signed SNIP", "GraSP + g*g"]]
 print(f"VGG-19 at 224x224: {parameters:,} weights")
 print((slopes + 0.0).round(3).to_string(na_rep="-"))
 
@@ -286,7 +286,7 @@ print(
 # with a small score, where scores of both signs nearly cancel.
 
 # %%
-with panels(1, 1, 3.4) as (figure, (ax,), _):
+with subplots(1, 1, 3.4) as (figure, (ax,)):
     number = torch.arange(1, len(raw) + 1)
     total = float(squares.sum())
     ax.bar(number, raw / total, color=STYLES["grasp"].color, label=r"GraSP, $\theta\,(Hg)$")
@@ -427,7 +427,7 @@ print(f"total / R of single layers: {min(totals.values()):.2f} to {max(totals.va
 # %%
 signed = sf.score(resnet20, "signed_snip", batch, mode="eval")
 cuts = sf.check_conservation(resnet20, signed, "cut").table
-with panels(1, 1, 4.4) as (figure, (ax,), _):
+with subplots(1, 1, 4.4) as (figure, (ax,)):
     place = range(len(cuts))
     ax.barh([p - 0.2 for p in place], cuts["size"], 0.38, label="weights across the cut")
     ax.barh([p + 0.2 for p in place], cuts["constants"], 0.38, label="constants behind the cut")

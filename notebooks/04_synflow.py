@@ -60,7 +60,7 @@ import torch
 
 import synflow_lib as sf
 from synflow_lib.reproduction import experiments
-from synflow_lib.reproduction.figures.style import COMPRESSION, STYLES, log_axis, panels
+from synflow_lib.reproduction.figures.style import COMPRESSION, STYLES, log_axis, subplots
 
 settings, device = sf.env.settings(), sf.env.device()
 print(f"scale {settings.scale}: {settings.seeds} seeds, {settings.iterations} iterations")
@@ -339,7 +339,7 @@ print(f"bound L (1 - rho^(-1/n)): {14 * (1 - rho_max ** (-1 / settings.iteration
 print(f"iterations that are always enough: {math.log(rho_max) / -math.log(1 - 1 / 14):.0f}")
 
 # %%
-with panels(1, 1, 4.0) as (figure, (ax,), _):
+with subplots(1, 1, 4.0) as (figure, (ax,)):
     looks = {
         True: {"color": STYLES["synflow"].color, "linewidth": 2.0, "zorder": 3},
         False: {"color": "#999999", "linewidth": 1.0},
@@ -396,7 +396,7 @@ print(coarse.rename(columns={"overlap": "overlap over 0.4"}).to_string(index=Fal
 
 # %%
 print("overlap:", masks_shared["overlap"].round(2).tolist())
-with panels(2, 2, 3.8, share_y=True) as (figure, axes, _):
+with subplots(2, 2, 3.8, share_y=True) as (figure, axes):
     for ax, (compression, (steps, cuts)) in zip(axes, pairs.items(), strict=True):
         layer = range(1, len(steps) + 1)
         for masks, style, label in (

@@ -63,7 +63,7 @@ from torch import nn
 import synflow_lib as sf
 from synflow_lib.reproduction import experiments, grids, intervals
 from synflow_lib.reproduction.experiments.questions import WHY_5
-from synflow_lib.reproduction.figures import METHODS
+from synflow_lib.reproduction.figures import FIVE
 
 grid1, grid6 = grids.figure1(), grids.figure6()
 for name, grid in (("figure 1", grid1), ("figure 6", grid6)):
@@ -97,7 +97,7 @@ print(f"{len(results)} runs, {(results['status'] == 'failed').sum()} failed")
 
 
 # %%
-one_shot = [method for method in METHODS if method != "synflow"]
+one_shot = [method for method in FIVE if method != "synflow"]
 
 
 def collapse_by_path(seed):
@@ -217,7 +217,7 @@ print(cut.to_string())
 
 # %%
 results6 = sf.sweep(grid6.runs(), store=sf.env.runs_dir(), progress=False)
-table6 = grid6.table(results6).query("method in @METHODS")
+table6 = grid6.table(results6).query("method in @FIVE")
 fig6 = sf.figures.accuracy_curves(table6, published)
 sf.figures.save(fig6, "fig6_accuracy", table6)
 fig6

@@ -68,7 +68,7 @@ from synflow_lib.reproduction.experiments import (
     questions,
     scorings,
 )
-from synflow_lib.reproduction.figures import METHODS
+from synflow_lib.reproduction.figures import FIVE
 
 study = questions.study()
 panel, seeds = study.panel, range(study.seeds)
@@ -252,7 +252,7 @@ for label, own in questions.networks().items():
     for seed in seeds:
         net, data = own.network(seed)
         batch = data.scoring_batch(3, seed=seed)
-        found = scorings.collapse_of_iterations(net, batch, METHODS, (1, 10, 100), seed)
+        found = scorings.collapse_of_iterations(net, batch, FIVE, (1, 10, 100), seed)
         tables.append(found.assign(network=label, seed=seed))
     limits[label] = sf.max_compression(net)
 iterated = pd.concat(tables, ignore_index=True)
@@ -263,7 +263,7 @@ position = by_path.assign(
 )
 share = position.pivot_table(index="method", columns="iterations", values="share")
 print("critical compression by path as a share of rho_max, log axis, mean over seeds and networks")
-print(share.loc[list(METHODS)].round(2).to_string())
+print(share.loc[list(FIVE)].round(2).to_string())
 figure = sf.figures.iteration_collapse(by_path, limits)
 sf.figures.save(figure, "q2_iterations", iterated.drop(columns="seconds"))
 figure
@@ -485,7 +485,7 @@ trials = {
     "VGG-11": (sf.models.vgg11(num_classes=10, input_size=32, seed=0), large, 50_000),
 }
 costs = pd.concat(
-    cost.scoring_costs(net, data, METHODS, images=images, repeats=1).assign(network=name)
+    cost.scoring_costs(net, data, FIVE, images=images, repeats=1).assign(network=name)
     for name, (net, data, images) in trials.items()
 )
 epoch = costs.query("network == 'fc'")["epoch"].iloc[0]
@@ -700,7 +700,7 @@ print(once.groupby("state", sort=False)[["layer_cr", "path_cr"]].agg(["mean", "s
 # Most users want a factor below 10. Are there differences at all? All five methods against SynFlow.
 
 # %%
-mild = study.accuracies({name: {"method": name} for name in METHODS}, (0.5, 0.75, 1.0))
+mild = study.accuracies({name: {"method": name} for name in FIVE}, (0.5, 0.75, 1.0))
 gaps = questions.against(mild, "synflow")
 figure = sf.figures.paired_differences(gaps, "SynFlow")
 sf.figures.save(figure, "q8_mild", gaps)
@@ -710,7 +710,7 @@ figure
 # NBVAL_CHECK_OUTPUT
 inside = intervals.judged(gaps, 5).eq("equal")
 print(f"intervals up to compression 10 inside of 5 percent: {inside.sum()} of {len(gaps)}")
-wider = study.accuracies({name: {"method": name} for name in METHODS}, (1.5, 2.0, 2.5))
+wider = study.accuracies({name: {"method": name} for name in FIVE}, (1.5, 2.0, 2.5))
 later = questions.against(wider, "synflow").query("high < -5")
 behind = later[np.isclose(later["compression"], 100)]
 print(f"behind SynFlow at 100 by 5 percent or more: {len(behind)} of 4")
@@ -732,7 +732,7 @@ answer(
     "reviewer: up to 10 it does not matter which method",
     {
         f"{method}, {place}": values
-        for method in METHODS
+        for method in FIVE
         if method != "synflow"
         for place, values in paired(mild, "synflow", method).items()
     },

@@ -57,7 +57,7 @@ from torch import nn
 
 import synflow_lib as sf
 from synflow_lib.reproduction import experiments
-from synflow_lib.reproduction.figures import METHODS
+from synflow_lib.reproduction.figures import FIVE
 
 study = experiments.questions.study()
 net, data = study.panel.network(0)
@@ -119,7 +119,7 @@ for method in ("magnitude", "lamp", "synflow"):
 def collapse(seed):
     net, data = study.panel.network(seed)
     batch = data.scoring_batch(seed=seed)
-    paths = {m: sf.trajectory(net, m, batch, seed=seed) for m in (*METHODS, "lamp")}
+    paths = {m: sf.trajectory(net, m, batch, seed=seed) for m in (*FIVE, "lamp")}
     return experiments.collapse.collapse_points(net, paths).assign(seed=seed)
 
 
@@ -127,7 +127,7 @@ points = pd.concat([collapse(seed) for seed in range(study.seeds)], ignore_index
 points["share"] = np.log(points["critical_compression"]) / np.log(rho_max)
 shares = points.pivot_table(index="method", columns="criterion", values="share")
 print("log rho_cr / log rho_max, mean over seeds")
-print(shares.loc[[*METHODS, "lamp"]].round(2).to_string())
+print(shares.loc[[*FIVE, "lamp"]].round(2).to_string())
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -151,7 +151,7 @@ chosen = [
     (method, seed, sf.prune(net, method, 10**alpha, data.scoring_batch(seed=seed), seed=seed))
     for seed in range(study.seeds)
     for net in [study.panel.network(seed)[0]]
-    for method in (*METHODS, "lamp")
+    for method in (*FIVE, "lamp")
     for alpha in alphas
 ]
 table = experiments.questions.train_masks(
@@ -182,7 +182,7 @@ print(versus.query("method == 'lamp'").round(1).to_string(index=False))
 # Against one epoch of training. (Seconds are this machine's.)
 
 # %%
-costs = experiments.cost.scoring_costs(net, data, [*METHODS, "lamp"])
+costs = experiments.cost.scoring_costs(net, data, [*FIVE, "lamp"])
 print(costs[["method", "iterations", "seconds", "epochs"]].round(4).to_string(index=False))
 
 # %% [markdown]

@@ -57,7 +57,7 @@ ERRORS = "[data-mime-type='application/vnd.jupyter.error'], [data-mime-type$='st
 DEAD_SLIDER = """\
 import ipywidgets
 from IPython.display import display
-from synflow_lib.reproduction.explore.panel import Frame, image
+from synflow_lib.reproduction.explore.explorer import Frame, image
 display(ipywidgets.VBox([
     ipywidgets.SelectionSlider(options=["1", "2", "3"]),
     ipywidgets.HTML('<p class="synflow-status">still</p>'),

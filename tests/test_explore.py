@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 import synflow_lib as sf
-from synflow_lib.reproduction.explore import collapsing, families, panel, racing, stepping
-from synflow_lib.reproduction.figures.network import draw_weights, places
+from synflow_lib.reproduction.explore import pruned, stepping
+from synflow_lib.reproduction.explore.explorer import png
+from synflow_lib.reproduction.figures.explore import draw_weights, places
 
 EXPLORERS = {
     "collapse": lambda: sf.explore.collapse(),
@@ -76,12 +77,12 @@ def test_each_choice_changes_the_picture():
         box.controls[name].value = value
         assert box.picture.value != before, name
     assert "The cut schedule is SynFlow" in box.status.value
-    assert box.controls["stop"].options[-1][0] == f"{families.stops('perceptron')[-1]:.3g}"
+    assert box.controls["stop"].options[-1][0] == f"{pruned.SUBJECTS['perceptron'].stops[-1]:.3g}"
 
 
 def test_words_agree_with_masks_counted_here():
-    made = families.family("small", "random")
-    net = families.network("small")
+    made = pruned.family("small", "random")
+    net = pruned.SUBJECTS["small"].network
     for stop, compression in enumerate(made.stops):
         masks, row = made.masks(stop), made.verdicts.iloc[stop]
         assert row["kept"] == masks.kept == max(1, round(280 / compression))
@@ -91,27 +92,27 @@ def test_words_agree_with_masks_counted_here():
 
 
 def test_drawn_paths_are_kept_and_dead_ends_exist():
-    made = families.family("small", "magnitude")
-    pairs = families.drawn_weights(made, 7)
+    made = pruned.family("small", "magnitude")
+    pairs = made.drawing(7)
     assert all((alive <= kept).all() for kept, alive in pairs)
     assert any((alive != kept).any() for kept, alive in pairs)
 
 
 @pytest.mark.parametrize("method, lawful", [("synflow", True), ("magnitude", False)])
 def test_conservation_after_pruning(method, lawful):
-    units = families.family("small", method).units(4)
+    units = pruned.family("small", method).units(4)
     assert (units["max_relative_error"].iloc[0] < 1e-4) == lawful
 
 
 def test_random_scores_of_pruned_weights_do_not_count():
-    made = families.family("small", "random")
+    made = pruned.family("small", "random")
     assert (made.units(len(made.stops) - 1)["incoming"] == 0).any()
 
 
 def test_the_network_is_as_it_was():
-    before = {k: v.clone() for k, v in families.network("small").state_dict().items()}
-    families.family("small", "grasp", "linear", 10).units(3)
-    for name, value in families.network("small").state_dict().items():
+    before = {k: v.clone() for k, v in pruned.SUBJECTS["small"].network.state_dict().items()}
+    pruned.family("small", "grasp", "linear", 10).units(3)
+    for name, value in pruned.SUBJECTS["small"].network.state_dict().items():
         assert value.equal(before[name])
 
 
@@ -141,19 +142,20 @@ def test_theorem_3_is_kept_by_cut_and_broken_by_one_shot():
 
 
 def test_the_race_names_who_broke_and_when():
-    last = len(families.stops("small")) - 1
-    table = racing.field("small")
+    last = len(pruned.SUBJECTS["small"].stops) - 1
+    table = pruned.runners("small")
     broken = set(table.loc[table["kept"] == 0, "method"])
-    told = racing.words("small", last)
+    told = pruned.race_words("small", last)
     assert "SynFlow" in told.partition("Still whole")[2]
     for method in broken:
         assert sf.figures.STYLES[method].label in told.partition("Still whole")[0]
 
 
 def test_pictures_are_the_explorers_own_and_the_same_each_time():
-    frame = collapsing._frames("small", "magnitude", "exponential", 1)[6]
-    again = panel.png(sf.explore.collapse_picture(compression=10))
-    assert frame.png == again == panel.png(sf.explore.collapse_picture(compression=10))
+    choice = {"network": "small", "method": "magnitude", "schedule": "exponential"}
+    frame = pruned.COLLAPSE.frames(**choice, iterations=1)[6]
+    again = png(sf.explore.collapse_picture(compression=10))
+    assert frame.png == again == png(sf.explore.collapse_picture(compression=10))
 
 
 @pytest.mark.parametrize(

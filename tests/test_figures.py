@@ -11,14 +11,14 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from synflow_lib.reproduction import figures, paper
-from synflow_lib.reproduction.figures import METHODS, STYLES, save, styles, theme
+from synflow_lib.reproduction.figures import FIVE, STYLES, save, styles, theme
 from synflow_lib.reproduction.intervals import mean_interval
 
 
 def fractions():
     rows = [
         {"method": m, "compression": 10.0**a, "layer": layer, "density": 10.0 ** -(a * layer)}
-        for m in METHODS
+        for m in FIVE
         for a in range(4)
         for layer in (1, 2)
     ]
@@ -141,7 +141,7 @@ def test_published_tables_are_checked_as_well():
 
 
 def test_each_method_has_its_own_colour_marker_and_linestyle():
-    assert METHODS == ("random", "magnitude", "snip", "grasp", "synflow")
+    assert FIVE == ("random", "magnitude", "snip", "grasp", "synflow")
     looks = list(styles([*STYLES, "mine", "other"]).values())
     for attribute in ("label", "color", "marker", "linestyle"):
         values = [getattr(style, attribute) for style in looks]
@@ -168,13 +168,13 @@ def test_theme_does_not_depend_on_the_users_settings():
 
 
 def test_layer_fractions_mark_the_last_point_before_a_layer_is_empty():
-    axes = dict(zip(METHODS, figures.layer_fractions(fractions()).axes, strict=False))
+    axes = dict(zip(FIVE, figures.layer_fractions(fractions()).axes, strict=False))
     crosses = {
         method: [line for line in ax.lines if line.get_marker() == "x"]
         for method, ax in axes.items()
     }
     assert {method: len(found) for method, found in crosses.items()} == {
-        method: int(method == "magnitude") for method in METHODS
+        method: int(method == "magnitude") for method in FIVE
     }
     assert crosses["magnitude"][0].get_xydata().tolist() == [[10.0, 0.01]]
 

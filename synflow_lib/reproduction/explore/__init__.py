@@ -10,10 +10,8 @@ All pictures of one choice are drawn when it is made, so that the slider only pi
 (7.7 or newer) is needed by the first column only, and imported there.
 """
 
-from .collapsing import collapse, collapse_picture
-from .motion import race_animation, steps_animation
-from .racing import race, race_picture
-from .stepping import steps, steps_picture
+from .pruned import collapse, collapse_picture, race, race_animation, race_picture
+from .stepping import steps, steps_animation, steps_picture
 
 __all__ = [
     "collapse",

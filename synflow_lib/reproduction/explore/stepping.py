@@ -5,37 +5,23 @@ from __future__ import annotations
 import copy
 import functools
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch import nn
 
 from ... import models
 from ...pruning import trajectory
 from ...scores import score
-from ..figures.explore import step_view
-from .families import SCHEDULES, choose
-from .panel import Frame, panel, png
+from ..figures.explore import PHASES, step_view
+from .explorer import Explorer, choose
+from .pruned import SCHEDULES
 
-PHASES = ("score", "sort", "cut", "prune")
+if TYPE_CHECKING:
+    from IPython.display import HTML
+
 ITERATIONS = (1, 3, 6)
-
-
-@dataclass(frozen=True)
-class Step:
-    """One iteration of SynFlow: arrays (outputs, inputs) a layer, and its cut size."""
-
-    weights: list[np.ndarray]
-    scores: list[np.ndarray]
-    going: list[np.ndarray]
-    cut: float
-
-    @property
-    def removed(self) -> float:
-        """The prune size: the score that goes."""
-        pairs = zip(self.scores, self.going, strict=True)
-        return sum(float(s[g].sum()) for s, g in pairs)
 
 
 def steps(schedule: str = "cut", iterations: int = 3):
@@ -49,7 +35,7 @@ def steps(schedule: str = "cut", iterations: int = 3):
         iterations: 1, 3 or 6; not looked at by "cut".
 
     Returns:
-        A widget to display; see `panel.panel` for its parts.
+        A widget to display; see `Explorer.widget` for its parts.
 
     Raises:
         ValueError: not one of the choices; ImportError: no ipywidgets.
@@ -59,10 +45,8 @@ def steps(schedule: str = "cut", iterations: int = 3):
     >>> steps("exponential", 1).controls["stop"].options[1][0]
     'iteration 1: sort'
     """
-    choose("schedule", schedule, SCHEDULES)
-    choose("iterations", iterations, ITERATIONS)
-    choices = {"schedule": (SCHEDULES, schedule), "iterations": (ITERATIONS, iterations)}
-    return panel(choices, _frames, "step")
+    walk(schedule, iterations)
+    return STEPS.widget(schedule=schedule, iterations=iterations)
 
 
 def steps_picture(
@@ -82,16 +66,51 @@ def steps_picture(
     'score / cut size'
     """
     choose("phase", phase, PHASES)
-    way = walk(schedule, iterations)
+    last = len(walk(schedule, iterations))
     whole = isinstance(iteration, int) and not isinstance(iteration, bool)
-    if not whole or not 1 <= iteration <= len(way):
-        raise ValueError(f"iteration={iteration!r}; expected a whole number from 1 to {len(way)}")
-    return _draw(way[iteration - 1], iteration, phase)
+    if not whole or not 1 <= iteration <= last:
+        raise ValueError(f"iteration={iteration!r}; expected a whole number from 1 to {last}")
+    stop = len(PHASES) * (iteration - 1) + PHASES.index(phase)
+    return _show(stop, schedule, iterations)[0]
+
+
+def steps_animation(schedule: str = "cut", iterations: int = 3) -> HTML:
+    """SynFlow step by step as an animation, in HTML that needs no kernel (below 300 kB).
+
+    Args and errors: as in `steps`.
+
+    >>> len(steps_animation().data) < 300_000
+    True
+    """
+    last = len(walk(schedule, iterations))
+    # The order of the scores is seen again in the phase that cuts.
+    stops = [i for i in range(len(PHASES) * last) if PHASES[i % len(PHASES)] != "sort"]
+    alt = f"SynFlow scores, cuts and prunes a drawn network, {last} times"
+    return STEPS.animation(stops, 1, alt, schedule=schedule, iterations=iterations)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One iteration of SynFlow: arrays (outputs, inputs) a layer, and its cut size."""
+
+    weights: list[np.ndarray]
+    scores: list[np.ndarray]
+    going: list[np.ndarray]
+    cut: float
+
+    @property
+    def removed(self) -> float:
+        """The prune size: the score that goes."""
+        pairs = zip(self.scores, self.going, strict=True)
+        return sum(float(s[g].sum()) for s, g in pairs)
 
 
 @functools.cache
 def walk(schedule: str = "cut", iterations: int = 3) -> list[Step]:
     """The iterations of SynFlow on a network of 3 layers and 44 weights, in float64.
+
+    Raises:
+        ValueError: not one of the choices.
 
     >>> all(step.removed < step.cut for step in walk("cut"))
     True
@@ -104,36 +123,21 @@ def walk(schedule: str = "cut", iterations: int = 3) -> list[Step]:
         total = sum(p.numel() for p in net.parameters() if p.dim() > 1)
         how |= {"iterations": iterations, "compression": total / 3}
     path = trajectory(net, "synflow", progress=False, **how)
-    return [
-        _step(net, path.masks(path.iteration >= row.iteration),
-              path.masks(path.iteration == row.iteration), float(row.cut_size))
-        for row in path.history.itertuples()
-    ]  # fmt: skip
-
-
-def _step(net: nn.Module, alive, going, cut: float) -> Step:
-    pruned = alive.apply_(copy.deepcopy(net))
-    scores = score(pruned, "synflow")
-    true = torch.tensor(scores.log2_scale)  # scores may come divided by a power of two
-    return Step(
-        [mask.numpy() for mask in alive.values()],
-        [torch.ldexp(scores[name].detach(), true).numpy() for name in alive],
-        [mask.numpy() for mask in going.values()],
-        cut,
-    )
-
-
-@functools.cache
-def _frames(schedule: str, iterations: int) -> list[Frame]:
-    return [
-        Frame(
-            png(_draw(step, number, phase)),
-            f"iteration {number}: {phase}",
-            words(step, number, phase),
+    found = []
+    for row in path.history.itertuples():
+        alive = path.masks(path.iteration >= row.iteration)
+        going = path.masks(path.iteration == row.iteration)
+        scores = score(alive.apply_(copy.deepcopy(net)), "synflow")
+        true = torch.tensor(scores.log2_scale)  # scores may come divided by a power of two
+        found.append(
+            Step(
+                [mask.numpy() for mask in alive.values()],
+                [torch.ldexp(scores[name].detach(), true).numpy() for name in alive],
+                [mask.numpy() for mask in going.values()],
+                float(row.cut_size),
+            )
         )
-        for number, step in enumerate(walk(schedule, iterations), start=1)
-        for phase in PHASES
-    ]
+    return found
 
 
 def words(step: Step, number: int, phase: str) -> str:
@@ -144,26 +148,36 @@ def words(step: Step, number: int, phase: str) -> str:
     """
     kept = sum(int(w.sum()) for w in step.weights)
     leaving = sum(int(g.sum()) for g in step.going)
-    if phase == "score":
-        told = f"{kept} weights are scored; every layer carries the same total, the cut size."
-    elif phase == "sort":
-        told = f"the {kept} scores in order, smallest first."
-    elif phase == "cut":
-        safe = step.removed < step.cut
-        told = f"{leaving} weights are to go; the prune size is {_share(step)} of the cut size" + (
-            ", so a path is left." if safe else ": Theorem 3 no longer promises a path."
-        )
-    else:
-        told = f"{kept - leaving} weights are left."
-    return f"Iteration {number}, {phase}: {told}"
+    promise = ": Theorem 3 no longer promises a path."
+    if step.removed < step.cut:
+        promise = ", so a path is left."
+    told = {
+        "score": f"{kept} weights are scored; every layer carries the same total, the cut size.",
+        "sort": f"the {kept} scores in order, smallest first.",
+        "cut": f"{leaving} weights are to go; the prune size is {_share(step)} of the cut size"
+        f"{promise}",
+        "prune": f"{kept - leaving} weights are left.",
+    }
+    return f"Iteration {number}, {phase}: {told[phase]}"
 
 
 def _share(step: Step) -> str:
     return f"{step.removed / step.cut:.2f}" if step.cut else "an undefined share"
 
 
-def _draw(step: Step, number: int, phase: str) -> Figure:
-    title = words(step, number, phase).partition(";")[0] if phase != "cut" else ""
+def _show(stop: int, schedule: str, iterations: int) -> tuple[Figure, str]:
+    number, phase = stop // len(PHASES) + 1, PHASES[stop % len(PHASES)]
+    step = walk(schedule, iterations)[number - 1]
+    told = words(step, number, phase)
+    title = told.partition(";")[0]
     if phase == "cut":
         title = f"Iteration {number}, cut: prune size is {_share(step)} of the cut size"
-    return step_view(step.weights, step.scores, step.going, phase, step.cut, title)
+    return step_view(step.weights, step.scores, step.going, phase, step.cut, title), told
+
+
+def _labels(schedule: str, iterations: int) -> list[str]:
+    numbers = range(1, len(walk(schedule, iterations)) + 1)
+    return [f"iteration {number}: {phase}" for number in numbers for phase in PHASES]
+
+
+STEPS = Explorer("step", {"schedule": SCHEDULES, "iterations": ITERATIONS}, _labels, _show)

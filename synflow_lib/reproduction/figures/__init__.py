@@ -1,24 +1,40 @@
 """One pure function per figure: tables in, matplotlib Figure out; nothing is shown or saved.
 
 Axes carry units, compression is on a logarithmic axis, and methods keep one colour, marker and
-linestyle throughout (`STYLES`). `save` writes a figure with the numbers behind it.
+linestyle throughout (`STYLES`). `save` writes a figure with the numbers behind it. All raise a
+TypeError where a table is no DataFrame, and a ValueError that names the columns it lacks.
 """
 
-from .accuracy import accuracy_curves
-from .collapse import critical_compressions, layer_fractions
-from .conservation import conservation_scatter, layer_scores
-from .costs import pruning_costs, savings
-from .dynamics import imp_curves, norm_growth, norm_paths
+from .conservation import conservation_scatter, layer_scores, norm_paths
+from .curves import (
+    accuracy_curves,
+    changed_masks,
+    dead_inputs,
+    effective_compressions,
+    imp_curves,
+    live_units,
+)
 from .explore import collapse_view, race_view, step_view
-from .layers import layers_left
-from .questions import dead_inputs, iteration_collapse, layer_profiles, paired_differences
-from .sanity import changed_masks, effective_compressions, live_units, two_schedules
-from .saving import save
-from .schedules import cut_trajectory, prune_ratio
-from .style import METHODS, STYLES, Style, styles, theme
+from .layers import (
+    critical_compressions,
+    layer_fractions,
+    layer_profiles,
+    layers_left,
+    norm_growth,
+)
+from .schedules import (
+    cut_trajectory,
+    iteration_collapse,
+    paired_differences,
+    prune_ratio,
+    pruning_costs,
+    savings,
+    two_schedules,
+)
+from .style import FIVE, STYLES, Style, save, styles, theme
 
 __all__ = [
-    "METHODS",
+    "FIVE",
     "STYLES",
     "Style",
     "accuracy_curves",

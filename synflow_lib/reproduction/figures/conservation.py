@@ -1,20 +1,35 @@
-"""Conservation: what flows into a unit against what leaves it (figure 3), and layers (figure 4)."""
+"""Conservation: what flows into a unit against what leaves it (figure 3), and layers (4 and 5b)."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from scipy.stats import gmean
 
-from ..paper import loglog_slope
-from .style import Style, key, log_axis, panels, readable, require, sequence, styles
+from ..paper import loglog_slope, slope_by_epoch
+from .style import (
+    DOT,
+    Style,
+    depth_bar,
+    key,
+    legend,
+    log_axis,
+    ordered,
+    require,
+    sequence,
+    styles,
+    subplots,
+)
 
 _MANY = 2000  # points above which a vector image is larger and slower than a bitmap
+_INVERSE_SIZE = "1 / layer size (1 / parameters)"
 
 
 def conservation_scatter(table: pd.DataFrame) -> Figure:
@@ -31,7 +46,7 @@ def conservation_scatter(table: pd.DataFrame) -> Figure:
         place on such axes and are counted in the panel.
 
     Raises:
-        ValueError: columns missing, or a method without any unit that could be drawn.
+        ValueError: a method without any unit that could be drawn.
 
     >>> table = pd.DataFrame({"method": "synflow", "layer": 1, "unit": range(3),
     ...                       "incoming": [1.0, 20.0, 300.0], "outgoing": [1.0, 20.0, 300.0]})
@@ -40,80 +55,68 @@ def conservation_scatter(table: pd.DataFrame) -> Figure:
     """
     require(table, ["method", "layer", "unit", "incoming", "outgoing"], "conservation_scatter")
     look = styles(table["method"])
-    place = {layer: i for i, layer in enumerate(dict.fromkeys(table["layer"]), start=1)}
-    depth = Normalize(1, max(len(place), 2))
-    lines = max(len(_notes(own)) for _, own in table.groupby("method"))
-    with panels(len(look), 3, 3.8) as (figure, axes, spare):
+    sums = table[["incoming", "outgoing"]]
+    table = table.assign(
+        depth=pd.factorize(table["layer"])[0] + 1,
+        zero=(sums == 0).any(axis=1),
+        negative=(sums < 0).any(axis=1),
+    )
+    layers = table["depth"].max()
+    depth = Normalize(1, max(layers, 2))
+    notes = {method: _notes(own) for method, own in table.groupby("method")}
+    pad = 6 + 13 * max(map(len, notes.values()))
+    with subplots(len(look), 3, 3.8) as (figure, axes):
         for ax, (method, style) in zip(axes, look.items(), strict=True):
-            own = table[table["method"] == method]
-            zeros = _zeros(own)
-            if zeros.all():
+            drawn = table[(table["method"] == method) & ~table["zero"]]
+            if drawn.empty:
                 raise ValueError(f"conservation_scatter: all units of {method!r} have a zero sum.")
-            drawn = own[~zeros]
-            _scatter(ax, drawn, drawn["layer"].map(place).to_numpy(), depth)
-            notes = _notes(own)
-            ax.text(0.5, 1.02, "\n".join(notes), transform=ax.transAxes, ha="center", fontsize=10)
-            pad = 6 + 13 * lines
+            _scatter(ax, drawn, sequence()(depth(drawn["depth"].to_numpy())))
+            told = "\n".join(notes[method])
+            ax.text(0.5, 1.02, told, transform=ax.transAxes, ha="center", fontsize=10)
             ax.set_title(style.label, color=style.color, fontweight="bold", pad=pad)
-            ax.set_xlabel("|incoming score|")
-            ax.set_ylabel("|outgoing score|")
-        if len(place) > 1:
-            bar = figure.colorbar(
-                ScalarMappable(depth, sequence()), ax=axes + spare, fraction=0.03, pad=0.01
-            )
-            bar.set_label("hidden layer (1: nearest to the input)")
-            bar.locator = MaxNLocator(6, integer=True)
-        dot = {"color": "#333333", "marker": "o", "linestyle": "none", "markersize": 6}
+            ax.set(xlabel="|incoming score|", ylabel="|outgoing score|")
+        if layers > 1:
+            depth_bar(figure, figure.axes, depth, "hidden layer (1: nearest to the input)")
+        dot = DOT | {"linestyle": "none", "markersize": 6}
         entries = [
             key("both sums positive", **dot),
             key("a sum is negative", markerfacecolor="none", **dot),
             key("incoming = outgoing", color="black", linewidth=1.0),
         ]
-        figure.legend(handles=entries, loc="outside upper center", ncols=3)
+        legend(figure, entries)
     return figure
 
 
-def _zeros(units: pd.DataFrame) -> pd.Series:
-    return (units["incoming"] == 0) | (units["outgoing"] == 0)
-
-
 def _notes(units: pd.DataFrame) -> list[str]:
-    lines = []
+    notes = []
     if "max_relative_error" in units:
-        lines.append("max. relative error " + readable(units["max_relative_error"].max()))
-    negative = int(((units["incoming"] < 0) | (units["outgoing"] < 0)).sum())
-    zero = int(_zeros(units).sum())
-    counts = [f"{n:,} {sign}" for n, sign in ((negative, "negative"), (zero, "zero")) if n]
+        notes.append("max. relative error " + _readable(units["max_relative_error"].max()))
+    counts = [f"{units[sign].sum():,} {sign}" for sign in ("negative", "zero") if units[sign].any()]
     if counts:
-        lines.append(f"{' and '.join(counts)} of {len(units):,} units")
-    return lines
+        notes.append(f"{' and '.join(counts)} of {len(units):,} units")
+    return notes
 
 
-def _scatter(ax: Axes, units: pd.DataFrame, layer: np.ndarray, depth: Normalize) -> None:
-    incoming, outgoing = (units[name].to_numpy(float) for name in ("incoming", "outgoing"))
-    colors = sequence()(depth(layer))
-    negative = (incoming < 0) | (outgoing < 0)
-    x, y = np.abs(incoming), np.abs(outgoing)
-    bitmap = x.size > _MANY
-    ax.scatter(
-        x[~negative], y[~negative], s=14, c=colors[~negative], linewidths=0, rasterized=bitmap
-    )
-    ax.scatter(
-        x[negative],
-        y[negative],
-        s=14,
-        facecolors="none",
-        edgecolors=colors[negative],
-        linewidths=0.8,
-        rasterized=bitmap,
-    )
-    both = np.concatenate([x, y])
-    low, high = both.min(), both.max()
+def _readable(value: float) -> str:
+    """`value` with two digits, small and large ones in mathtext as a multiple of a power of ten."""
+    if value == 0 or 0.01 <= abs(value) < 1000:
+        return f"{value:.2g}" if abs(value) < 100 else f"{value:.0f}"
+    digits, _, exponent = f"{value:.1e}".partition("e")
+    return rf"${float(digits):g}\times10^{{{int(exponent)}}}$"
+
+
+def _scatter(ax: Axes, units: pd.DataFrame, colors: np.ndarray) -> None:
+    x, y = units[["incoming", "outgoing"]].abs().to_numpy(float).T
+    open_ = units["negative"].to_numpy()
+    look = {"s": 14, "rasterized": len(units) > _MANY}
+    ax.scatter(x[~open_], y[~open_], c=colors[~open_], linewidths=0, **look)
+    look |= {"facecolors": "none", "edgecolors": colors[open_], "linewidths": 0.8}
+    ax.scatter(x[open_], y[open_], **look)
+    low, high = min(x.min(), y.min()), max(x.max(), y.max())
     margin = (high / low) ** 0.06 * 1.3
     limits = (low / margin, high * margin)
     ax.plot(limits, limits, color="black", linewidth=1.0, zorder=3)
-    for axis in (ax.xaxis, ax.yaxis):
-        log_axis(axis, ticks=5)
+    log_axis(ax.xaxis, ax.yaxis, ticks=5)
     ax.set(xlim=limits, ylim=limits, box_aspect=1)
 
 
@@ -130,7 +133,7 @@ def layer_scores(ours: pd.DataFrame, published: pd.DataFrame | None = None) -> F
         A panel per method; the legend gives the fitted slopes. Slope 1 is layer-wise conservation.
 
     Raises:
-        ValueError: columns missing, or sizes or scores without a logarithm.
+        ValueError: sizes or scores without a logarithm.
 
     >>> table = pd.DataFrame({"method": "synflow", "layer": [1, 2], "layer_size": [100, 1000],
     ...                       "mean_score": [0.1, 0.01]})
@@ -142,72 +145,67 @@ def layer_scores(ours: pd.DataFrame, published: pd.DataFrame | None = None) -> F
     if published is not None:
         require(published, columns, "layer_scores, published")
     look = styles(ours["method"])
-    with panels(len(look), 3, 3.1) as (figure, axes, _):
+    with subplots(len(look), 3, 3.1) as (figure, axes):
         for ax, (method, style) in zip(axes, look.items(), strict=True):
-            if published is not None:
-                for name, rows in _states(published, method, "paper"):
-                    _layers(ax, rows, style, name, ours=False)
-            for state, (name, rows) in enumerate(_states(ours, method, "ours")):
-                _layers(ax, rows, style, name, ours=True, other=state > 0)
-            log_axis(ax.xaxis)
-            log_axis(ax.yaxis)
+            grey = {"color": "#555555", "marker": style.marker, "markersize": 10, "zorder": 2.5}
+            grey |= {"markerfacecolor": "none", "markeredgewidth": 1.0}
+            theirs = [
+                _fitted(ax, rows["layer_size"], rows["mean_score"].abs(), name, ":", **grey)
+                for name, rows in _states(published, method, "paper")
+            ]
+            mine = []
+            for name, rows in _states(ours, method, "ours"):
+                dot = {"color": style.color, "markeredgewidth": 0.5, "zorder": 3}
+                dot |= {"marker": style.marker, "markersize": 5}
+                if mine:  # another state of the network
+                    dot |= {"marker": "*", "markersize": 8}
+                score = rows["mean_score"].abs()
+                mine.append(_fitted(ax, rows["layer_size"], score, name, "-", **dot))
+            log_axis(ax.xaxis, ax.yaxis)
             ax.set_title(style.label, color=style.color, fontweight="bold")
-            ax.set_xlabel("1 / layer size (1 / parameters)")
-            ax.set_ylabel("|mean score of a layer|")
-            # Ours is drawn last, to lie on top, but is named first.
-            handles = sorted(ax.get_legend_handles_labels()[0], key=_theirs)
+            ax.set(xlabel=_INVERSE_SIZE, ylabel="|mean score of a layer|")
+            handles = mine + theirs  # ours is drawn last, to lie on top, but is named first
             _room(ax, entries=len(handles))
-            ax.legend(
-                handles=handles,
-                loc="upper left",
-                handletextpad=0.2,
-                borderpad=0.1,
-                fontsize=10.5 if len(handles) < 3 else 9.5,
-            )
+            small = {"handletextpad": 0.2, "borderpad": 0.1}
+            size = 10.5 if len(handles) < 3 else 9.5
+            ax.legend(handles=handles, loc="upper left", fontsize=size, **small)
     return figure
 
 
-def _states(table: pd.DataFrame, method: str, whose: str) -> list[tuple[str, pd.DataFrame]]:
-    rows = table[table["method"] == method]
+def _states(table: pd.DataFrame | None, method: str, whose: str) -> list[tuple[str, pd.DataFrame]]:
+    """The rows of a method by state of the network, with a name for the legend."""
+    if table is None or not (rows := table[table["method"] == method]).size:
+        return []
     if "weights" not in rows or rows["weights"].nunique() < 2:
-        return [(whose, rows)] if len(rows) else []
+        return [(whose, rows)]
     prefix = "" if whose == "ours" else f"{whose}, "
     return [(prefix + str(state), own) for state, own in rows.groupby("weights", sort=False)]
 
 
-def _layers(
-    ax: Axes, rows: pd.DataFrame, style: Style, name: str, ours: bool, other: bool = False
-) -> None:
-    x = 1 / rows["layer_size"].to_numpy(float)
-    y = np.abs(rows["mean_score"].to_numpy(float))
-    slope = loglog_slope(rows["layer_size"], y)
-    color = style.color if ours else "#555555"
+def _fitted(
+    ax: Axes,
+    size: pd.Series,
+    y: pd.Series,
+    name: str,
+    linestyle: str,
+    digits: int = 3,
+    linewidth: float = 1.2,
+    **dots: object,
+) -> Line2D:
+    """Layers as dots over 1 / size, and the line fitted to their logarithms; returns the dots."""
+    x, y = 1 / np.asarray(size, float), np.asarray(y, float)
+    slope = loglog_slope(size, y)
     ends = np.array([x.min(), x.max()])
-    centre = np.log(y).mean() - slope * np.log(x).mean()
-    ax.plot(
-        ends,
-        np.exp(centre) * ends**slope,
-        color=color,
-        linewidth=1.2,
-        linestyle="-" if ours else ":",
-        zorder=2,
-    )
-    ax.plot(
-        x,
-        y,
-        color=color,
-        marker="*" if other else style.marker,
-        linestyle="none",
-        markersize=(8 if other else 5) if ours else 10,
-        markerfacecolor=color if ours else "none",
-        markeredgewidth=0.5 if ours else 1.0,
-        zorder=3 if ours else 2.5,
-        label=f"{name}: slope {slope + 0.0:.3f}",
-    )
+    fit = _through_the_middle(x, y, slope, ends)
+    color = dots["color"]
+    ax.plot(ends, fit, color=color, linewidth=linewidth, linestyle=linestyle, zorder=2)
+    label = f"{name}: slope {slope + 0.0:.{digits}f}"
+    return ax.plot(x, y, linestyle="none", label=label, **{"markerfacecolor": color} | dots)[0]
 
 
-def _theirs(line: Line2D) -> bool:
-    return str(line.get_label()).startswith("paper")
+def _through_the_middle(x: np.ndarray, y: np.ndarray, slope: float, ends: np.ndarray) -> np.ndarray:
+    """A line of this slope, on logarithmic axes, through the mean of the points."""
+    return np.exp(np.log(y).mean() + slope * (np.log(ends) - np.log(x).mean()))
 
 
 def _room(ax: Axes, entries: int) -> None:
@@ -216,3 +214,61 @@ def _room(ax: Axes, entries: int) -> None:
     less = max(2 - (high - low), 0) / 2
     low, high = low - less, high + less
     ax.set_ylim(10**low, 10 ** (high + 0.15 * entries * (high - low)))
+
+
+def norm_paths(sources: Mapping[str, pd.DataFrame]) -> Figure:
+    """Figure 5b: mean squared weight of each layer against inverse layer size, through training.
+
+    Args:
+        sources: title -> table of epoch, layer, layer_size, mean_squared_weight, and seed where
+            there are several (`dynamics.train_watching`, `paper.figure5b()`); titles that begin
+            with "paper" are drawn in grey.
+
+    Returns:
+        A panel for each source, layers before training (open) and after it (filled) with the
+        lines fitted to them and a line of slope 1; and a panel of slope against epoch.
+
+    >>> table = pd.DataFrame({"epoch": [0, 0, 1, 1], "layer": [1, 2, 1, 2],
+    ...     "layer_size": [10, 100, 10, 100], "mean_squared_weight": [0.2, 0.1, 0.3, 0.1]})
+    >>> len(norm_paths({"a": table}).axes)
+    2
+    """
+    for table in sources.values():
+        require(table, ["epoch", "layer", "layer_size", "mean_squared_weight"], "norm_paths")
+    look = ordered(sources, end=0.9)
+    with subplots(len(sources) + 1, 2, 3.6) as (figure, axes):
+        last = axes[-1]
+        for ax, (title, table) in zip(axes, sources.items(), strict=False):
+            style = look[title]
+            if title.startswith("paper"):
+                style = replace(style, color="#555555")
+            _before_and_after(ax, table, style)
+            ax.set_title(title)
+            seeds = table if "seed" in table else table.assign(seed=0)
+            line = style.kwargs() | {"marker": "none", "linewidth": 1.6}
+            for _, rows in slope_by_epoch(seeds, ["seed"]).groupby("seed"):
+                last.plot(rows["epoch"], rows["slope"], **line)
+                line["label"] = ""  # the legend names each source once
+        last.axhline(1, color="black", linewidth=1.0)
+        last.set(xlabel="epoch", ylabel="log-log slope", ylim=(0.35, 1.04))
+        last.set_title("1: the conservation line")
+        last.legend(loc="upper right", bbox_to_anchor=(1, 0.93), fontsize=9.5)
+    return figure
+
+
+def _before_and_after(ax: Axes, table: pd.DataFrame, style: Style) -> None:
+    """The layers of one source before and after training; geometric means over seeds."""
+    norms = table.pivot_table(
+        index="epoch", columns="layer", values="mean_squared_weight", aggfunc=gmean
+    )
+    size = table.groupby("layer")["layer_size"].first()
+    dot = {"color": style.color, "marker": style.marker, "digits": 2, "linewidth": 1.3}
+    _fitted(ax, size, norms.iloc[0], "before", ":", markerfacecolor="white", **dot)
+    _fitted(ax, size, norms.iloc[-1], "after", "-", **dot)
+    x, y = 1 / size.to_numpy(float), norms.iloc[-1].to_numpy()
+    ends = np.array([x.min(), x.max()])
+    steep = _through_the_middle(x, y, 1.0, ends)
+    ax.plot(ends, steep, color="black", linewidth=0.9, label="slope 1")
+    log_axis(ax.xaxis, ax.yaxis)
+    ax.set(xlabel=_INVERSE_SIZE, ylabel="mean squared weight")
+    ax.legend(loc="upper left", fontsize=9.5)

@@ -12,19 +12,22 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from .network import DEAD_END, ON_PATH, draw_units, draw_weights
 from .style import MAX_COMPRESSION, key, require, sequence, styles, theme
 
+ON_PATH = {"color": "#0173b2", "linestyle": "-"}
+DEAD_END = {"color": "#de8f05", "linestyle": (0, (2, 1.5))}
 _EMPTY = {"marker": "x", "color": "#d55e00", "markeredgewidth": 2.2, "linestyle": "none"}
 _SMALL = {"fontsize": 9.5, "handletextpad": 0.4, "borderaxespad": 0.2}
 
 _COMPRESSION = "compression (weights / kept weights)"
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
+PHASES = ("score", "sort", "cut", "prune")
 Drawing = Sequence[tuple[np.ndarray, np.ndarray]]
 
 
@@ -46,7 +49,7 @@ def collapse_view(
         verdict: a title, in words.
 
     Raises:
-        ValueError: columns missing or no such stop.
+        ValueError: no such stop.
 
     >>> layers = pd.DataFrame({"method": "random", "compression": [1.0, 1.0, 4.0, 4.0],
     ...     "layer": [1, 2, 1, 2], "total": 8, "density": [1.0, 1.0, 0.5, 0.0]})
@@ -82,7 +85,7 @@ def race_view(layers: pd.DataFrame, stop: int, max_compression: float) -> Figure
         max_compression: rho_max, drawn as a line.
 
     Raises:
-        ValueError: columns missing or no such stop.
+        ValueError: no such stop.
 
     >>> layers = pd.DataFrame({"method": "random", "compression": [1.0, 1.0, 4.0, 4.0],
     ...     "layer": [1, 2, 1, 2], "kept": [8, 8, 4, 0], "density": [1.0, 1.0, 0.5, 0.0]})
@@ -147,7 +150,7 @@ def step_view(
     >>> figure.axes[1].get_ylabel()
     'score'
     """
-    if phase not in ("score", "sort", "cut", "prune"):
+    if phase not in PHASES:
         raise ValueError(f"phase={phase!r}; expected 'score', 'sort', 'cut' or 'prune'")
     marked, gone = phase in ("cut", "prune"), phase == "prune"
     stay = [w & ~(g & marked) for w, g in zip(weights, going, strict=True)]
@@ -304,3 +307,70 @@ def _budget(ax: Axes, removed: float, cut: float) -> None:
     ax.axhline(1, color="black", linewidth=1)
     ax.set_ylim(0, max(1.25, 1.15 * removed / unit))
     ax.set_ylabel("score / cut size")
+
+
+# A network small enough to see: units as dots, weights as lines.
+
+
+def places(widths: Sequence[int]) -> list[np.ndarray]:
+    """Where the units of each layer stand: arrays (units, 2), x from 0, y from -1 to 1.
+
+    >>> places([1, 2])[1].tolist()
+    [[1.0, -1.0], [1.0, 1.0]]
+    """
+    found = []
+    for x, width in enumerate(widths):
+        y = np.linspace(-1, 1, width) if width > 1 else np.zeros(1)
+        found.append(np.column_stack([np.full(width, float(x)), y]))
+    return found
+
+
+def draw_weights(
+    ax: Axes, layers: Sequence[np.ndarray], linewidth: float | Sequence[np.ndarray], **line: object
+) -> int:
+    """Draws a line where the bool arrays (outputs, inputs) of the layers are True; counts them.
+
+    ``linewidth`` is of all lines, or arrays alike; a ValueError tells of layers that do not fit.
+
+    >>> draw_weights(Figure().subplots(), [np.array([[True, False]])], 1.0, color="black")
+    1
+    """
+    at = places(_widths(layers))
+    segments, widths = [], []
+    for number, mask in enumerate(layers):
+        outputs, inputs = np.nonzero(mask)
+        segments.extend(np.stack([at[number][inputs], at[number + 1][outputs]], axis=1))
+        each = linewidth if np.isscalar(linewidth) else linewidth[number][outputs, inputs]
+        widths.extend(np.broadcast_to(each, outputs.shape))
+    if segments:
+        ax.add_collection(LineCollection(segments, linewidths=widths, zorder=2, **line))
+    return len(segments)
+
+
+def draw_units(ax: Axes, layers: Sequence[np.ndarray], radius: float = 5.0) -> None:
+    """Draws units as dots, filled where a weight marked in ``layers`` meets them, and the axes."""
+    widths = _widths(layers)
+    for number, spots in enumerate(places(widths)):
+        read = layers[number].any(0) if number < len(layers) else layers[-1].any(1)
+        for used, face in ((True, "#333333"), (False, "white")):
+            own = spots[read == used]
+            ax.plot(*own.T, "o", color="#333333", markerfacecolor=face, markersize=radius, zorder=3)
+    ax.set_xlim(-0.3, len(widths) - 0.7)
+    ax.set_ylim(-1.15, 1.15)
+    ax.grid(False)
+    ax.set_yticks([])
+    ax.spines["left"].set_visible(False)
+    ax.set_xticks([i + 0.5 for i in range(len(layers))], [str(i + 1) for i in range(len(layers))])
+    ax.set_xlabel("layer (1: input)")
+
+
+def _widths(layers: Sequence[np.ndarray]) -> list[int]:
+    if not len(layers) or any(layer.ndim != 2 for layer in layers):
+        raise ValueError("expected at least one layer, each an array (outputs, inputs)")
+    for number, (first, second) in enumerate(zip(layers, layers[1:], strict=False), start=1):
+        if first.shape[0] != second.shape[1]:
+            raise ValueError(
+                f"layer {number} has {first.shape[0]} outputs and layer {number + 1}"
+                f" {second.shape[1]} inputs; expected equal numbers"
+            )
+    return [layers[0].shape[1], *(layer.shape[0] for layer in layers)]

@@ -6,9 +6,11 @@ linestyle differ as well, so that a figure printed in grey can still be read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import matplotlib.style
@@ -16,15 +18,22 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from ...env import figures_dir
+from ...files import replacing
+from ..intervals import mean_interval
 
 WIDTH = 10.0  # inches: the width of a notebook at 100 dots per inch
 COMPRESSION = r"compression $\rho$ (weights / kept weights)"
+ACCURACY = "top-1 accuracy (percent)"
 MAX_COMPRESSION = {"color": "black", "linestyle": "-", "linewidth": 1.2, "zorder": 1.5}
 WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # behind text that crosses lines
+DOT = {"color": "#333333", "marker": "o"}  # in a legend, where it stands for every method
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,7 @@ class Style:
     """How one method is drawn. `kwargs()` gives matplotlib's arguments for a line."""
 
     label: str
-    color: str
+    color: object
     marker: str
     linestyle: str | tuple[float, tuple[float, ...]]
 
@@ -42,12 +51,7 @@ class Style:
         >>> STYLES["synflow"].kwargs()["marker"]
         'D'
         """
-        return {
-            "label": self.label,
-            "color": self.color,
-            "marker": self.marker,
-            "linestyle": self.linestyle,
-        }
+        return vars(self).copy()
 
 
 STYLES: dict[str, Style] = {
@@ -62,13 +66,16 @@ STYLES: dict[str, Style] = {
     # No method: the network before pruning, so it is drawn like a reference line.
     "dense": Style("dense", "#000000", "X", (0, (2, 3))),
 }
-METHODS = ("random", "magnitude", "snip", "grasp", "synflow")
+FIVE = ("random", "magnitude", "snip", "grasp", "synflow")  # the paper's, in its order
 # For methods of the user's own; the rest of the palette is too pale for a white page.
 _SPARE = (
     ("#5d3a9b", "*", (0, (3, 1))),
     ("#7a7a1f", "h", (0, (5, 3))),
     ("#8c1c3c", "p", (0, (2, 1))),
 )
+# For what has an order but no method: layers, networks, rounds, compressions.
+_MARKERS = "osD^vP*Xph"
+_LINES = ("-", "--", "-.", (0, (6, 1.5, 1, 1.5)), (0, (1, 1.2)))
 
 _RC: dict[str, object] = {
     "figure.dpi": 100,
@@ -127,6 +134,24 @@ def styles(methods: Iterable[str]) -> dict[str, Style]:
     return chosen
 
 
+def ordered(
+    names: Iterable[object], label: Callable[[object], str] = str, end: float = 1.0
+) -> dict[object, Style]:
+    """Styles of things in an order, such as layers: from dark to pale, up to ``end`` of the way."""
+    names = list(names)
+    shades = sequence()(np.linspace(0, end, len(names)))
+    return {
+        name: Style(label(name), shade, _MARKERS[i % len(_MARKERS)], _LINES[i % len(_LINES)])
+        for i, (name, shade) in enumerate(zip(names, shades, strict=True))
+    }
+
+
+def sequence() -> Colormap:
+    """A colormap whose lightness rises evenly: dark enough for a white page throughout."""
+    colors = plt.get_cmap("viridis")(np.linspace(0.0, 0.88, 256))
+    return LinearSegmentedColormap.from_list("depth", colors)
+
+
 def require(table: pd.DataFrame, columns: Iterable[str], what: str) -> pd.DataFrame:
     """The table, if it holds rows and these columns.
 
@@ -153,10 +178,14 @@ def require(table: pd.DataFrame, columns: Iterable[str], what: str) -> pd.DataFr
     return table
 
 
+def _quoted(names: Iterable[object]) -> str:
+    return ", ".join(repr(str(name)) for name in names)
+
+
 @contextmanager
-def panels(
+def subplots(
     count: int, columns: int, height: float, share_x: bool = False, share_y: bool = False
-) -> Iterator[tuple[Figure, list[Axes], list[Axes]]]:
+) -> Iterator[tuple[Figure, list[Axes]]]:
     """A themed figure with `count` axes in rows of `columns`, laid out once it has been filled.
 
     The layout is frozen at the end: computed anew at each save it would drift by fractions of a
@@ -164,14 +193,14 @@ def panels(
     once, as the value of its cell, and nothing has to be closed.
 
     Args:
-        count: axes to use, at least 1.
+        count: axes to use, at least 1; those left over in the last row are hidden.
         columns: axes a row.
         height: of a row, in inches.
         share_x: one x axis for all.
         share_y: one y axis for all.
 
     Yields:
-        The figure, the axes in use, and the axes left over in the last row (already hidden).
+        The figure and the axes in use.
     """
     columns = min(columns, count)
     rows = -(-count // columns)
@@ -179,25 +208,84 @@ def panels(
         figure = Figure(figsize=(WIDTH, height * rows), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False, sharex=share_x, sharey=share_y)
         axes = list(grid.flat)
-        spare = axes[count:]
-        for ax in spare:
+        for ax in axes[count:]:
             ax.set_axis_off()
         if share_x:
             for above in axes[max(count - columns, 0) : (rows - 1) * columns]:
                 above.tick_params(labelbottom=True)
-        yield figure, axes[:count], spare
+        yield figure, axes[:count]
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
 
 
-def log_axis(axis: Axis, ticks: int = 8) -> None:
-    """Makes the axis logarithmic, ticks written 10^alpha at whole alphas only, `ticks` at most."""
-    getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
-    axis.set_major_locator(LogLocator(base=10, numticks=ticks))
-    # 99: minor ticks wherever they fit; where decades are skipped, the decades in between.
-    axis.set_minor_locator(LogLocator(base=10, subs=(1.0, *range(2, 10)), numticks=99))
-    axis.set_minor_formatter(NullFormatter())
-    axis.axes.grid(False, which="minor")
+def lines(
+    ax: Axes,
+    table: pd.DataFrame,
+    y: str,
+    look: Mapping[object, Style],
+    x: str = "compression",
+    by: str = "method",
+    mean: str | Callable = "mean",
+    band: float = 0.0,
+    **line: object,
+) -> None:
+    """A line for each method (or whatever ``look`` styles): means over seeds against compression.
+
+    Args:
+        ax: where.
+        table: one row a method, x and seed.
+        y: column of the values, in percent where there is a band.
+        look: value of the column ``by`` -> its style.
+        x, by: columns.
+        mean: what is drawn of the seeds of a point, as for pandas' ``agg``.
+        band: opacity of the 95% confidence intervals (Student's t); 0 for none.
+        line: arguments of `Axes.plot` for all lines, before those of the style.
+    """
+    for name, style in look.items():
+        rows = table[table[by] == name]
+        if rows.empty:
+            continue
+        if band:
+            ends = mean_interval(pd.DataFrame({"compression": rows[x], "accuracy": rows[y]}))
+            edges = ends["compression"], ends["low"], ends["high"]
+            ax.fill_between(*edges, color=style.color, alpha=band, lw=0)
+        values = rows.groupby(x)[y].agg(mean)
+        ax.plot(values.index, values, **style.kwargs() | line)
+
+
+def legend(
+    figure: Figure, entries: Iterable[Style | Line2D], most: int = 7, **options: object
+) -> None:
+    """Names styles, and lines made by `key`, above all panels: at most ``most`` a row."""
+    handles = [key(**entry.kwargs()) if isinstance(entry, Style) else entry for entry in entries]
+    columns = -(-len(handles) // -(-len(handles) // most))
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns, **options)
+
+
+def key(label: str, **line: object) -> Line2D:
+    """An entry for a legend: a line or a marker that stands for what is drawn so."""
+    return Line2D([], [], label=label, **line)
+
+
+def depth_bar(
+    figure: Figure, axes: Sequence[Axes], depth: Normalize, label: str, aspect: int = 20
+) -> None:
+    """A bar beside the axes that says which colour of `sequence` is which layer."""
+    colors = ScalarMappable(depth, sequence())
+    bar = figure.colorbar(colors, ax=axes, pad=0.01, fraction=0.03, aspect=aspect)
+    bar.set_label(label)
+    bar.locator = MaxNLocator(6, integer=True)
+
+
+def log_axis(*axes: Axis, ticks: int = 8) -> None:
+    """Makes axes logarithmic, ticks written 10^alpha at whole alphas only, `ticks` at most."""
+    for axis in axes:
+        getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
+        axis.set_major_locator(LogLocator(base=10, numticks=ticks))
+        # 99: minor ticks wherever they fit; where decades are skipped, the decades in between.
+        axis.set_minor_locator(LogLocator(base=10, subs=(1.0, *range(2, 10)), numticks=99))
+        axis.set_minor_formatter(NullFormatter())
+        axis.axes.grid(False, which="minor")
 
 
 def power_of_ten(value: float) -> str:
@@ -209,32 +297,46 @@ def power_of_ten(value: float) -> str:
     return f"$10^{{{round(float(np.log10(value)), 2) + 0.0:g}}}$"
 
 
-def readable(value: float) -> str:
-    """`value` with two digits, small and large ones in mathtext as a multiple of a power of ten.
+def save(fig: Figure, name: str, data: pd.DataFrame | None = None) -> list[Path]:
+    """Writes `name.png`, `name.svg` and, with data, `name.csv` into the folder of the figures.
 
-    >>> readable(0.8), readable(3e-15)
-    ('0.8', '$3\\\\times10^{-15}$')
+    Saved twice, or made anew from the same numbers, the files are equal byte for byte: they hold
+    no date and no version, and numbers are written with six significant digits.
+
+    Args:
+        fig: any matplotlib figure.
+        name: of the files, without extension: letters, digits, `_`, `-`, `.`.
+        data: the numbers the figure shows; the index is not written.
+
+    Returns:
+        The paths written, in that order. The folder is `env.figures_dir()`.
+
+    Raises:
+        TypeError: `fig` is no Figure or `data` no DataFrame.
+        ValueError: the name could not be a file name.
+
+    >>> save(Figure(), "../figure")
+    Traceback (most recent call last):
+    ...
+    ValueError: name is '../figure'; expected letters, digits, '_', '-' and '.', such as 'fig2'.
     """
-    if value == 0 or 0.01 <= abs(value) < 1000:
-        return f"{value:.2g}" if abs(value) < 100 else f"{value:.0f}"
-    digits, _, exponent = f"{value:.1e}".partition("e")
-    return rf"${float(digits):g}\times10^{{{int(exponent)}}}$"
-
-
-def sequence(name: str = "depth") -> Colormap:
-    """A sequential colormap whose lightness falls evenly: dark enough for a white page throughout.
-
-    >>> sequence()(0.0) != sequence()(1.0)
-    True
-    """
-    colors = plt.get_cmap("viridis")(np.linspace(0.0, 0.88, 256))
-    return LinearSegmentedColormap.from_list(name, colors)
-
-
-def key(label: str, **line: object) -> Line2D:
-    """An entry for a legend: a line or a marker that stands for what is drawn so."""
-    return Line2D([], [], label=label, **line)
-
-
-def _quoted(names: Iterable[object]) -> str:
-    return ", ".join(repr(str(name)) for name in names)
+    if not isinstance(fig, Figure):
+        raise TypeError(f"fig is a {type(fig).__name__}; expected a matplotlib Figure.")
+    if data is not None and not isinstance(data, pd.DataFrame):
+        raise TypeError(f"data is a {type(data).__name__}; expected a DataFrame or None.")
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
+        raise ValueError(
+            f"name is {name!r}; expected letters, digits, '_', '-' and '.', such as 'fig2'."
+        )
+    folder = figures_dir()
+    written = [folder / f"{name}.png", folder / f"{name}.svg"]
+    # Version and date would change the files when nothing in them has changed.
+    unnamed = {"Software": None}, {"Date": None, "Creator": None}
+    for path, metadata in zip(written, unnamed, strict=True):
+        with theme(), replacing(path) as part:
+            fig.savefig(part, format=path.suffix[1:], metadata=metadata)
+    if data is not None:
+        written.append(folder / f"{name}.csv")
+        with replacing(written[-1]) as part:
+            data.to_csv(part, index=False, float_format="%.6g", lineterminator="\n")
+    return written
