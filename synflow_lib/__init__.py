@@ -21,9 +21,9 @@ from .collapse import (
     max_compression,
 )
 from .conservation import ConservationReport, check_conservation
-from .graph import prunable
 from .masks import Masks
 from .methods import synaptic_saliency
+from .network import prunable
 from .pruning import prune, trajectory
 from .quotas import inverted
 from .reproduction.recorded import recorded

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from .batches import Batch
-from .graph import BATCH_NORM, prunable, skeleton, trace, unwrapped
-from .graph import input_shape as find_input_shape
 from .layers import check
 from .masks import Masks
+from .network import BATCH_NORM, prunable, skeleton, trace, unwrapped
+from .network import input_shape as find_input_shape
 from .paths import PathSum, Signs, fewest_weights
 from .pruning import Schedule, prune, trajectory
 from .randomness import own_random_numbers

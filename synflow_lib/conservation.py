@@ -37,9 +37,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from .graph import input_shape as find_input_shape
-from .graph import warn
-from .wiring import Layer, Wiring, incoming, outgoing, wiring
+from .network import input_shape as find_input_shape
+from .network import warn
+from .units import Layer, Wiring, incoming, outgoing, wiring
 
 LEVELS = ("unit", "layer", "cut")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .graph import BATCH_NORM
+from .network import BATCH_NORM
 from .workspace import Workspace
 
 

@@ -31,7 +31,7 @@ from torch import fx, nn
 from torch.nn.modules import activation, padding
 
 from . import surrogate as run
-from .graph import BATCH_NORM, PRUNABLE, layer_weights
+from .network import BATCH_NORM, PRUNABLE, layer_weights
 from .surrogate import LIKE, Run, Use, is_shape, name_of, uses
 from .tracing import DRAWS, LEAVES
 

@@ -13,15 +13,15 @@ from tqdm.auto import tqdm
 from .batches import first_input
 from .fast.pieces import fixed_order
 from .fast.selection import count, erase, keep_cut, keep_largest, places
-from .graph import input_shape as find_input_shape
-from .graph import warn
 from .guards import ZeroScores, refuse_unfit, warn_of_silence
 from .masks import Masks
+from .network import input_shape as find_input_shape
+from .network import warn
 from .scores import Method, precision, resolve
 from .synflow import SynFlow
 from .trajectory import Record, Trajectory, kept_at
+from .units import wiring
 from .values import whole
-from .wiring import wiring
 from .workspace import Context, Workspace, no_trace
 
 # (iteration from 0, scores, alive, method) -> which of those alive stay, or None to end the run.

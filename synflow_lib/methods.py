@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .batches import as_batches, check_labels
 from .constants import constants
 from .fast.unfolded import unfold_small_maps_
-from .graph import draws
+from .network import draws
 from .randomness import normal
 from .scores import METHODS, Method, Scores
 from .workspace import Context, Workspace, clear_errors, clear_types

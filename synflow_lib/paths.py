@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from .graph import PRUNABLE, trace, warn
 from .layers import Operations
+from .network import PRUNABLE, trace, warn
 from .randomness import own_random_numbers
 from .surrogate import is_shape
 

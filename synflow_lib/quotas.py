@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from .fast.selection import TIES, keep_largest
-from .graph import prunable
 from .masks import Masks
+from .network import prunable
 from .scores import Method, Scorer, Scores, resolve
 from .trajectory import kept_at
 from .values import whole

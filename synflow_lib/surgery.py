@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from .collapse import PathProbe
-from .graph import (
+from .masks import Masks
+from .network import (
     BATCH_NORM,
     CONV,
     CONV_TRANSPOSED,
@@ -24,9 +25,8 @@ from .graph import (
     skeleton,
     trace,
 )
-from .graph import input_shape as find_input_shape
-from .masks import Masks
-from .wiring import Layer, Wiring, wiring
+from .network import input_shape as find_input_shape
+from .units import Layer, Wiring, wiring
 
 _ROUNDING = 1e-13  # of sums in float64, relative
 NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")  # one number a unit

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from .graph import BATCH_NORM
+from .network import BATCH_NORM
 
 Run = Callable[..., Any]
 

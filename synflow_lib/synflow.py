@@ -19,8 +19,8 @@ from torch.utils._pytree import tree_map
 from .batches import first_input
 from .fast.compact import Take
 from .fast.shortcuts import Shortcuts
-from .graph import BATCH_NORM, PRUNABLE, input_shape, layer_weights, trace
 from .layers import reached
+from .network import BATCH_NORM, PRUNABLE, input_shape, layer_weights, trace
 from .paths import PathSum
 from .scores import METHODS, Method, Scores
 from .workspace import Context, Workspace, clear_errors

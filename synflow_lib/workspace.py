@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .batches import Batch
-from .graph import name_left_out, prunable, working_copy, working_type
+from .network import name_left_out, prunable, working_copy, working_type
 from .randomness import own_random_numbers
 from .values import whole
 

@@ -23,8 +23,7 @@ from networks import (
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib import graph
-from synflow_lib.wiring import wiring
+from synflow_lib.units import wiring
 
 
 def test_prunable_are_weights_of_layers_in_forward_order():
@@ -81,7 +80,7 @@ def test_embeddings_and_norms_are_not_prunable():
 
 def test_a_network_that_cannot_be_traced_says_what_to_do():
     with pytest.raises(ValueError, match=r"Branching cannot be traced.*pass the GraphModule"):
-        graph.trace(Branching())
+        network.trace(Branching())
     assert list(sf.prunable(Branching())) == ["fc.weight", "out.weight"]
 
 
@@ -105,7 +104,7 @@ def test_what_needs_the_graph_says_so(call):
 def test_a_graph_module_traced_by_the_user_is_taken():
     net = mlp(4, 3, 2)
     traced = torch.fx.symbolic_trace(net)
-    assert graph.trace(traced) is traced
+    assert network.trace(traced) is traced
     assert sf.prune(traced, "synflow", 9, schedule="cut") == sf.prune(
         net, "synflow", 9, schedule="cut"
     )
@@ -115,30 +114,30 @@ def test_a_graph_module_traced_by_the_user_is_taken():
 def test_tracing_leaves_the_model_as_it_is():
     net = narrow_resnet()
     with unchanged(net):
-        traced = graph.trace(net)
-        graph.skeleton(net)
-        graph.working_copy(net)
+        traced = network.trace(net)
+        network.skeleton(net)
+        network.working_copy(net)
     assert traced.get_parameter("fc.weight") is net.fc.weight
 
 
 def test_working_copy_is_private_and_wide_enough():
     net = narrow_resnet().half()
     net.fc.weight.grad = torch.ones_like(net.fc.weight)
-    copy = graph.working_copy(net)
+    copy = network.working_copy(net)
     assert {p.dtype for p in copy.parameters()} == {torch.float32}
     assert all(p.grad is None for p in copy.parameters())
     with torch.no_grad():
         copy.fc.weight.add_(1)
     assert not torch.equal(copy.fc.weight.half(), net.fc.weight)
     net.fc.double()
-    assert {p.dtype for p in graph.working_copy(net).parameters()} == {torch.float64}
+    assert {p.dtype for p in network.working_copy(net).parameters()} == {torch.float64}
 
 
 def test_a_model_on_several_devices_is_refused():
     net = mlp(4, 3, 2)
     net[0].to("meta")
     with pytest.raises(ValueError, match=r"lie on \['cpu', 'meta'\]; expected one real device"):
-        graph.working_copy(net)
+        network.working_copy(net)
 
 
 def test_a_model_that_cannot_be_copied_says_why():
@@ -147,18 +146,18 @@ def test_a_model_that_cannot_be_copied_says_why():
             raise RuntimeError("no copies of me")
 
     with pytest.raises(ValueError, match="Stubborn cannot be copied .no copies of me"):
-        graph.working_copy(Stubborn(2, 2))
+        network.working_copy(Stubborn(2, 2))
 
 
 def test_input_shape_from_first_to_last_resort():
     net = mlp(7, 3, 2)
-    assert graph.input_shape(net) == (7,)
+    assert network.input_shape(net) == (7,)
     net.input_shape = (1, 7)
-    assert graph.input_shape(net) == (1, 7)
-    assert graph.input_shape(net, example=torch.zeros(5, 2, 3)) == (2, 3)
-    assert graph.input_shape(net, [9], torch.zeros(5, 2)) == (9,)
+    assert network.input_shape(net) == (1, 7)
+    assert network.input_shape(net, example=torch.zeros(5, 2, 3)) == (2, 3)
+    assert network.input_shape(net, [9], torch.zeros(5, 2)) == (9,)
     with pytest.raises(ValueError, match=r"Conv2d cannot be told.*pass input_shape="):
-        graph.input_shape(nn.Conv2d(3, 4, 3))
+        network.input_shape(nn.Conv2d(3, 4, 3))
 
 
 @pytest.mark.parametrize(

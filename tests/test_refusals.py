@@ -17,7 +17,6 @@ from torch import nn
 from torch.nn.utils import prune as torch_prune
 
 import synflow_lib as sf
-from synflow_lib import graph
 from synflow_lib.layers import check
 from synflow_lib.surrogate import window_sum
 
@@ -678,7 +677,7 @@ def test_ordinary_networks_do_not_warn():
             sf.models.vgg11(seed=0),
             mlp(5, 4, 3, batch_norm=True),
         ):
-            assert sf.prunable(net) and not graph.left_out(net)
+            assert sf.prunable(net) and not network.left_out(net)
         sf.prune(mlp(5, 4, 3, batch_norm=True), "magnitude", 2)
 
 
@@ -828,7 +827,7 @@ def test_the_check_of_operations_can_fail():
     """The control: what is refused above is refused by `check` and by nothing else."""
     known, unknown = (Between(op) for op in (lambda s, x: x, lambda s, x: x**2))
     for net, fails in ((known, False), (unknown, True)):
-        traced = graph.trace(net)
+        traced = network.trace(net)
         try:
             check(traced.graph, dict(traced.named_modules()))
         except ValueError:

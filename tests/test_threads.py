@@ -10,7 +10,6 @@ from networks import assert_same, everything, images, mlp, narrow_resnet, seeded
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib import graph
 from synflow_lib.fast.pieces import fixed_order
 from synflow_lib.randomness import own_random_numbers
 
@@ -141,7 +140,7 @@ class Meanwhile(nn.Module):
 def test_a_forward_during_tracing_is_not_traced():
     other = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     net = Meanwhile(other)
-    traced = graph.trace(net)
+    traced = network.trace(net)
     assert not net.errors and [n.op for n in traced.graph.nodes][1:2] == ["call_module"]
     torch.fx.symbolic_trace(net)  # the control: what torch.fx itself does to that thread
     assert net.errors
@@ -152,7 +151,7 @@ def test_tracing_gives_the_graph_of_torch_fx():
 
     for make in (networks.Mobile, networks.Shared, networks.Tied, networks.LongBranch):
         net = seeded(make).eval()
-        mine, theirs = graph.trace(net).graph, torch.fx.symbolic_trace(net).graph
+        mine, theirs = network.trace(net).graph, torch.fx.symbolic_trace(net).graph
         assert str(mine) == str(theirs)
     assert type(net) is networks.LongBranch
 
@@ -199,18 +198,18 @@ def test_networks_that_draw_leave_no_trace(name):
     net = Draws(DRAWS[name])
     batch = torch.randn(6, 4), torch.arange(6) % 3
     before = everything(net)
-    graph.trace(net)
+    network.trace(net)
     for mode in ("train", "eval"):
         masks = [sf.prune(net, "snip", 2, batch, seed=1, mode=mode) for _ in range(2)]
         assert_same(before, everything(net))
-        assert masks[0] == masks[1] and graph.draws(net, training=mode == "train")
+        assert masks[0] == masks[1] and network.draws(net, training=mode == "train")
 
 
 def test_networks_that_draw_nothing_are_known():
     for net in (narrow_resnet(), mlp(3, 4, 2, batch_norm=True)):
-        assert not graph.draws(net, training=True) and not graph.draws(net, training=False)
-    assert graph.draws(with_dropout(), training=True)
-    assert not graph.draws(with_dropout(), training=False)
+        assert not network.draws(net, training=True) and not network.draws(net, training=False)
+    assert network.draws(with_dropout(), training=True)
+    assert not network.draws(with_dropout(), training=False)
 
 
 def test_networks_that_draw_in_every_pass_have_no_paths():

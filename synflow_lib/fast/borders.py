@@ -16,7 +16,7 @@ import networkx as nx
 import torch
 from torch import Tensor, fx, nn
 
-from ..graph import BATCH_NORM, CONV
+from ..network import BATCH_NORM, CONV
 from ..paths import PathSum
 from ..surrogate import is_addition
 

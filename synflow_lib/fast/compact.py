@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..graph import CONV_TRANSPOSED, PRUNABLE
-from ..wiring import Layer, Wiring, wiring
+from ..network import CONV_TRANSPOSED, PRUNABLE
+from ..units import Layer, Wiring, wiring
 from ..workspace import Workspace
 from .pieces import PIECE, in_pieces, spans
 from .selection import count

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from ..graph import trace
+from ..network import trace
 from ..paths import PathSum
 from ..workspace import Workspace
 from .borders import narrow

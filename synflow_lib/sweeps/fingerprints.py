@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..graph import working_copy
+from ..network import working_copy
 from ..training.checkpoints import agree, sketch
 from ..workspace import no_trace
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ..masks import Masks
 from ..randomness import own_random_numbers
 from ..surgery import cut_out, separable, spare_one
-from ..wiring import Layer, Wiring
+from ..units import Layer, Wiring
 from .learners import apply_masks
 
 Tensors = dict[str, Tensor]  # by the name of a parameter or buffer

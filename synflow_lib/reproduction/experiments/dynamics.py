@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ... import env, models
 from ...data import Dataset
-from ...graph import prunable
 from ...models.build import build
+from ...network import prunable
 from ...training.recipes import COLAB, FIGURE_5A, FIGURE_5B, Recipe
 from ...training.train import Training, train
 from ..grids import Grid, Panel

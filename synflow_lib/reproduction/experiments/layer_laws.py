@@ -11,8 +11,8 @@ from scipy.special import ndtr, ndtri
 from torch import Tensor, nn
 
 from ...batches import Batch
-from ...graph import BATCH_NORM, prunable
 from ...masks import Masks
+from ...network import BATCH_NORM, prunable
 from ...scores import score
 from .widths import structure
 

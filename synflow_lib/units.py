@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from .graph import (
+from .layers import reached, row_of
+from .network import (
     BATCH_NORM,
     CONV,
     CONV_TRANSPOSED,
@@ -24,7 +25,6 @@ from .graph import (
     skeleton,
     trace,
 )
-from .layers import reached, row_of
 from .surrogate import is_addition, is_shape, name_of, uses
 
 
