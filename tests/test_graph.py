@@ -23,6 +23,7 @@ from networks import (
 from torch import nn
 
 import synflow_lib as sf
+from synflow_lib import network
 from synflow_lib.units import wiring
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.utils import prune as torch_prune
 
 import synflow_lib as sf
+from synflow_lib import network
 from synflow_lib.layers import check
 from synflow_lib.surrogate import window_sum
 

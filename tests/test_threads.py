@@ -10,6 +10,7 @@ from networks import assert_same, everything, images, mlp, narrow_resnet, seeded
 from torch import nn
 
 import synflow_lib as sf
+from synflow_lib import network
 from synflow_lib.fast.pieces import fixed_order
 from synflow_lib.randomness import own_random_numbers
 
