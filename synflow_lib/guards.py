@@ -73,9 +73,12 @@ class ZeroScores:
     ) -> ZeroScores:
         """Those among the weights of ``start``; layers that `warn_of_silence` names are left out.
 
-        A gradient that should be zero may come out as rounding left it.
+        A gradient that should be zero may come out as rounding left it. Where scores have signs
+        zero is a value like any other: those below it are pruned before.
         """
         places = {}
+        if any(score.numel() and float(score.min()) < 0 for score in scores.values()):
+            return cls(type(method).__name__, places)
         for name, score in scores.items():
             if not alive[name] or not bool(score.any()):
                 continue

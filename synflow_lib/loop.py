@@ -181,7 +181,7 @@ class PruningLoop:
                 return None
             record.cut = self._least(cuts, scores, alive, method)
             stay = keep_cut(scores, record.cut * slack, alive, within=method.within)
-            if isinstance(method, SynFlow) and method.pipes.detours:
+            if isinstance(method, SynFlow) and method.paths.detours:
                 stay = _spare_shortest(stay, alive, method, slack)
             kept = count(stay)
             if kept < stop:  # the best of what would go fill up to the count
