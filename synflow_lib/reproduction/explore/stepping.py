@@ -12,6 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from ... import models
+from ...masks import Masks
 from ...pruning import trajectory
 from ...scores import score
 from ..figures.explore import PHASES, step_view
@@ -125,8 +126,8 @@ def walk(schedule: str = "cut", iterations: int = 3) -> list[Step]:
     path = trajectory(net, "synflow", progress=False, **how)
     found = []
     for row in path.history.itertuples():
-        alive = path.masks(path.iteration >= row.iteration)
-        going = path.masks(path.iteration == row.iteration)
+        alive = Masks.cut(path.iteration >= row.iteration, path.layout)
+        going = Masks.cut(path.iteration == row.iteration, path.layout)
         scores = score(alive.apply_(copy.deepcopy(net)), "synflow")
         true = torch.tensor(scores.log2_scale)  # scores may come divided by a power of two
         found.append(
