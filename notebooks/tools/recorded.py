@@ -81,7 +81,13 @@ def export(runs: Path, file: Path = FILE) -> int:
             ]
     lines.sort(key=lambda line: _text([line.get(name) for name in ("trained", "store", "run")]))
     file.parent.mkdir(exist_ok=True)
-    write(file, "\n".join([_text({"code": code()}), *map(_text, lines), ""]))
+    # Many runs share a data set and a network: what these are is said once, in the first line.
+    marks = sorted({_text(line["fingerprint"]) for line in lines if "fingerprint" in line})
+    for line in lines:
+        if "fingerprint" in line:
+            line["fingerprint"] = marks.index(_text(line["fingerprint"]))
+    first = {"code": code(), "fingerprints": [json.loads(mark) for mark in marks]}
+    write(file, "\n".join([_text(first), *map(_text, lines), ""]))
     return len(lines)
 
 
@@ -102,6 +108,9 @@ def records(file: Path = FILE) -> tuple[str, list[dict]]:
     if not file.exists():
         return "", []
     first, *lines = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+    for line in lines:
+        if "fingerprint" in line:
+            line["fingerprint"] = first["fingerprints"][line["fingerprint"]]
     return first["code"], lines
 
 
