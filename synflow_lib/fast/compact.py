@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..layers import MODULES
 from ..network import CONV_TRANSPOSED, PRUNABLE
 from ..units import Layer, Wiring, wiring
 from ..workspace import Workspace
@@ -44,8 +45,12 @@ class Compactor:
         """A compactor for this network, or None where it would not be exact.
 
         Grouped and transposed convolutions tie units to positions in a weight, and weights shared
-        by two modules or left dense tie layers to each other; such networks run uncompacted.
+        by two modules or left dense tie layers to each other, and what a user's rule multiplies
+        with (see `synflow_lib.layers.rule`) is not known; such networks run uncompacted.
         """
+        rows = (MODULES.get(type(module)) for module in work.net.modules())
+        if any(row is not None and row.effect == "own" for row in rows):
+            return None
         layers = [m for m in work.net.modules() if isinstance(m, PRUNABLE)]
         plain = all(
             getattr(m, "groups", 1) == 1 and not isinstance(m, CONV_TRANSPOSED) for m in layers
