@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -134,7 +134,8 @@ class Family:
             how = {"iterations": 1}  # one score orders all weights
         one = SUBJECTS[self.name]
         mode = _mode(self.method)
-        return trajectory(one.network, self.method, one.batch, mode=mode, progress=False, **how)
+        found = trajectory(one.network, self.method, one.batch, mode=mode, progress=False, **how)
+        return replace(found, zeros=None)  # at a slider nobody reads warnings
 
     @functools.cached_property
     def layers(self) -> pd.DataFrame:
