@@ -258,7 +258,7 @@ def why(args) -> list[str]:
         "whole maps": [mock.patch.object(shortcuts, "narrow", lambda paths, shape: shape)],
         "dead units stay": [mock.patch.object(shortcuts.Compactor, "of", lambda *_: None)],
         "gradients by autograd": [mock.patch.object(shortcuts, "fused", lambda *_: None)],
-        "thresholds by partition of all scores": [
+        "thresholds by sorting all scores": [
             mock.patch.object(selection, "_sorted_sample", lambda *_: None)
         ],
         "none of these parts": [],

@@ -195,10 +195,9 @@ print(f"iterated GraSP at compression 10 below 50 percent: {low.accuracy.iloc[0]
 
 # %% [markdown]
 # Iterated GraSP is no accident of one seed: from compression 10 on every seed is at chance. Up to
-# $10^{2.5}$ few of these networks are cut (below), but a path is not enough: on the two seeds that we
-# looked into, a handful of weights was left in the last layer at 10. Its score is signed, so nothing
-# keeps it from that. Iteration alone is no protection; theorem 3 is about the iteration of a score that
-# is positive and conserved (notebook 04).
+# $10^{2.5}$ few of these networks are cut (below), but a path is not enough to train on. Its score is
+# signed, so iteration protects it from nothing: theorem 3 is about the iteration of a score that is
+# positive and conserved (notebook 04).
 
 # %%
 cut = table[table["method"].str.startswith("iterated")]
@@ -365,7 +364,7 @@ def check_trainings(trainings):
     """Counts the runs of random grids."""
     for _ in range(5):
         m, c, s = (int(torch.randint(1, top, ())) for top in (6, 9, 9))
-        panel = grids.Panel("digits", "fc", sf.Recipe(1, 0.1), tuple(range(c)), grids.FIVE[:m])
+        panel = grids.Panel("digits", "fc", sf.Recipe(1, 0.1), tuple(range(c)), FIVE[:m])
         answer, right = trainings(m, c, s), len(grids.Grid((panel,), s).runs())
         if not isinstance(answer, int):
             return "exercise 1: not yet, expected a whole number"

@@ -18,15 +18,10 @@ from . import paper
 
 # As they are drawn: label -> what makes the run another one.
 VARIANTS = {
-    "random": {"method": "random"},
-    "magnitude": {"method": "magnitude"},
-    "snip": {"method": "snip"},
-    "grasp": {"method": "grasp"},
-    "synflow": {"method": "synflow"},
+    **{method: {"method": method} for method in paper.FIVE},
     "iterated snip": {"method": "snip", "iterations": 100},
     "iterated grasp": {"method": "grasp", "iterations": 100},
 }
-FIVE = tuple(VARIANTS)[:5]
 DENSE = {"method": "dense"}
 
 
@@ -47,7 +42,7 @@ class Panel:
     model: str
     recipe: Recipe
     alphas: tuple[float, ...]
-    methods: tuple[Hashable, ...] = FIVE
+    methods: tuple[Hashable, ...] = paper.FIVE
     data_options: Mapping = field(default_factory=dict)
     model_options: Mapping = field(default_factory=dict)
     variants: Mapping[Hashable, Mapping] = field(default_factory=lambda: VARIANTS)
@@ -190,7 +185,9 @@ DIGITS_CONV = Panel(
 )  # fmt: skip
 
 
-def _papers(dataset: str, models: Iterable[str], last: float, methods: tuple = FIVE) -> list[Panel]:
+def _papers(
+    dataset: str, models: Iterable[str], last: float, methods: tuple = paper.FIVE
+) -> list[Panel]:
     """The paper's panels of a data set, from compression 1 in quarters of a decade."""
     panels = []
     for model in models:

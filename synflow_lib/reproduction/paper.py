@@ -18,6 +18,7 @@ from .agreement import Agreement, agreement, agreement_table, identity
 from .agreement_page import record, write_agreement
 
 __all__ = [
+    "FIVE",
     "Agreement",
     "agreement",
     "agreement_table",
@@ -32,6 +33,8 @@ __all__ = [
     "record",
     "write_agreement",
 ]
+
+FIVE = ("random", "magnitude", "snip", "grasp", "synflow")  # the paper's methods, in its order
 
 # The names in the authors' files, for those who come from there.
 _ALIASES = {

@@ -26,7 +26,8 @@ from ...scores import score
 from ...trajectory import Trajectory
 from ..experiments.collapse import collapse_verdicts, layer_densities
 from ..figures.explore import collapse_view, race_view
-from ..figures.style import FIVE, STYLES
+from ..figures.style import STYLES
+from ..paper import FIVE
 from .explorer import Explorer, choose
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ linestyle throughout (`STYLES`). `save` writes a figure with the numbers behind 
 TypeError where a table is no DataFrame, and a ValueError that names the columns it lacks.
 """
 
+from ..paper import FIVE
 from .conservation import conservation_scatter, layer_scores, norm_paths
 from .curves import (
     accuracy_curves,
@@ -31,7 +32,7 @@ from .schedules import (
     savings,
     two_schedules,
 )
-from .style import FIVE, STYLES, Style, save, styles, theme
+from .style import STYLES, Style, save, styles, theme
 
 __all__ = [
     "FIVE",

@@ -66,7 +66,6 @@ STYLES: dict[str, Style] = {
     # No method: the network before pruning, so it is drawn like a reference line.
     "dense": Style("dense", "#000000", "X", (0, (2, 3))),
 }
-FIVE = ("random", "magnitude", "snip", "grasp", "synflow")  # the paper's, in its order
 # For methods of the user's own; the rest of the palette is too pale for a white page.
 _SPARE = (
     ("#5d3a9b", "*", (0, (3, 1))),
