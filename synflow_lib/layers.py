@@ -158,7 +158,9 @@ def row_of(node: fx.Node, module: nn.Module | None = None) -> Rule | None:
     return MODULES[known] if known and kind.forward is known.forward else None
 
 
-def rule(kind: type[nn.Module] | Callable | str, effect: str | Callable, *, units=True) -> None:
+def rule(
+    kind: type[nn.Module] | Callable | str, effect: str | Callable, *, units: bool | None = None
+) -> None:
     """Teach the library an operation that it does not know, or knows differently.
 
     Args:
@@ -170,7 +172,8 @@ def rule(kind: type[nn.Module] | Callable | str, effect: str | Callable, *, unit
             for a module and with the same arguments for a function. It may not give negative
             numbers for weights and inputs that are not negative: every use is checked.
         units: whether channel i of what comes out depends on channel i alone of what goes in. Then
-            conservation and cuts follow the channel, else they refuse the network.
+            conservation and cuts follow the channel, else they refuse the network. None means so
+            for "passes", which acts on each number by itself, and not for a function.
 
     Raises:
         TypeError: another kind or effect.
@@ -186,6 +189,7 @@ def rule(kind: type[nn.Module] | Callable | str, effect: str | Callable, *, unit
     is_module = isinstance(kind, type) and issubclass(kind, nn.Module)
     if not (is_module or isinstance(kind, str) or callable(kind) and not isinstance(kind, type)):
         raise TypeError(f"kind={kind!r}; expected a class of modules, a function or a name")
+    units = effect == "passes" if units is None else units
     if effect == "passes":
         row = Rule("passes", run.passes, units)
     elif callable(effect):

@@ -16,7 +16,7 @@ from .fast.selection import count, erase, keep_cut, keep_largest, places
 from .guards import ZeroScores, refuse_unfit, warn_of_silence
 from .masks import Masks
 from .network import input_shape as find_input_shape
-from .network import warn
+from .network import trace, warn
 from .scores import Method, precision, resolve
 from .synflow import SynFlow
 from .trajectory import Record, Trajectory, kept_at
@@ -36,6 +36,7 @@ class PruningLoop:
         self.method_class = resolve(method)
         self.work = Workspace(model, precision(model, self.method_class, context), **select)
         self.model, self.context, self.progress = model, context, progress
+        self.partly = bool(select.get("keep") or select.get("bias"))
         self.total = self.work.flat.numel()
         self.layout = dict(zip(self.work.names, self.work.shapes, strict=True))
         self.record: Record | None = None  # where a trajectory is asked for
@@ -173,7 +174,11 @@ class PruningLoop:
         self.record = record = Record(self.total, self.work.flat)
         # Rounding must not eat the last path: stay under the cut by more than rounding.
         slack = 1.0 - torch.finfo(self.work.flat.dtype).eps ** 0.5
-        cuts = self.cuts()
+        if issubclass(self.method_class, SynFlow) and not self.partly:
+            trace(self.model)  # R of all paths is what every cut carries: no need to know the cuts
+            cuts = []
+        else:
+            cuts = self.cuts()
 
         def decide(step: int, scores: Tensor, alive: Tensor, method: Method) -> Tensor | None:
             left = record.counts[-1]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .fast.selection import TIES, keep_largest
 from .masks import Masks
 from .network import prunable
-from .scores import Method, Scorer, Scores, resolve
+from .scores import Method, Scorer, Scores, comparable, resolve
 from .trajectory import kept_at
 from .values import whole
 from .workspace import Context, Workspace
@@ -160,9 +160,13 @@ class Inverted(Method):
     def flat(self) -> Tensor:
         return self._inverted(self.method.flat())
 
+    @property
+    def within(self) -> float:
+        return self.method.within
+
     def scores(self) -> Scores:
         found = self.method.scores()
-        flat = self._inverted(self.work.flatten(found))
+        flat = self._inverted(self.work.flatten({n: comparable(n, s) for n, s in found.items()}))
         return Scores(self.work.views(flat), log2_scale=getattr(found, "log2_scale", 0))
 
     def _inverted(self, flat: Tensor) -> Tensor:
@@ -207,7 +211,7 @@ def inverted(method: str | Scorer | type[Method]) -> type[Method]:
         (Inverted,),
         {
             "inner": inner, "needs_data": inner.needs_data, "iterations": inner.iterations,
-            "mode": inner.mode, "draws": inner.draws,
+            "mode": inner.mode, "draws": inner.draws, "own_type": inner.own_type,
             "__doc__": f"{inner.__name__}, its order reversed.",
         },
     )  # fmt: skip

@@ -96,7 +96,7 @@ class Custom(Method):
         found = self.scores()
         # Ranks and counts carry no errors of rounding, however large they are.
         self.rounds = any(score.is_floating_point() for score in found.values())
-        return self.work.flatten({name: _comparable(name, s) for name, s in found.items()})
+        return self.work.flatten({name: comparable(name, s) for name, s in found.items()})
 
     @property
     def within(self) -> float:
@@ -126,7 +126,7 @@ class Custom(Method):
         return scores
 
 
-def _comparable(name: str, score: Tensor) -> Tensor:
+def comparable(name: str, score: Tensor) -> Tensor:
     """The same numbers in a type that scores of all kinds can be compared in, float64."""
     if score.is_complex():
         raise ValueError(f"the scorer's {name!r} is {score.dtype}; expected real numbers")

@@ -7,6 +7,7 @@ runs instead of it, with the same arguments, on |W| and an input that is not neg
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,8 +64,7 @@ class Use:
         return self.node.target
 
     def argument(self, name: str, place: int, default: object = None) -> object:
-        args = self.node.args
-        return self.node.kwargs.get(name, args[place] if len(args) > place else default)
+        return argument(self.node, name, place, default)
 
     def refusal(self, what: str | None = None) -> ValueError:
         """The error that says what is not known, where it stands, and how to teach it."""
@@ -84,6 +84,11 @@ class Use:
             f' input on like an activation, say so: synflow_lib.layers.rule({teach}, "passes").'
             " Scores on data (snip, grasp), magnitude and criterion='layer' do without paths"
         )
+
+
+def argument(node: fx.Node, name: str, place: int, default: object = None) -> object:
+    """What a call is given under ``name`` or at ``place``."""
+    return node.kwargs.get(name, node.args[place] if len(node.args) > place else default)
 
 
 def name_of(node: fx.Node) -> str:
@@ -319,12 +324,15 @@ def norm(use: Use) -> Run:
 def batch_norm(use: Use) -> Run:
     """The same as a function."""
     batch = "use_input_stats" if name_of(use.node) == "instance_norm" else "training"
+    stored, learned = ("running_mean", "running_var"), ("weight", "bias")
+    # torch.batch_norm takes in another order what torch.nn.functional.batch_norm takes.
+    order = learned + stored if inspect.isbuiltin(use.node.target) else stored + learned
 
-    def run(x, mean=None, variance=None, weight=None, bias=None, *rest, eps=1e-5, **how) -> Tensor:
-        own = rest[0] if rest else how.get(batch, batch == "use_input_stats")
-        eps = rest[2] if len(rest) > 2 else eps
-        weight, variance = how.get("weight", weight), how.get("running_var", variance)
-        return _scaled(x, weight, None if own else variance, eps)
+    def run(x: Tensor, *args, **how) -> Tensor:
+        given = dict(zip((*order, batch, "momentum", "eps"), args, strict=False)) | how
+        own = given.get(batch, batch == "use_input_stats")
+        variance = None if own else given.get("running_var")
+        return _scaled(x, given.get("weight"), variance, given.get("eps", 1e-5))
 
     return run
 

@@ -45,11 +45,12 @@ def graph_of(copy: nn.Module) -> fx.GraphModule:
 
 def _by_position(node: fx.Node) -> None:
     """The spelling ``torch.add(input=x, other=y)`` as ``torch.add(x, y)``."""
-    if node.op != "call_function" or node.args or "input" not in node.kwargs:
-        return
-    named = dict(node.kwargs)
-    node.args = tuple(named.pop(name) for name in ("input", "other") if name in named)
-    node.kwargs = named
+    torchs = node.op == "call_method" or inspect.isbuiltin(node.target)
+    for place, name in enumerate(("input", "other")):
+        if name in node.kwargs and len(node.args) == place and (torchs or place == 0):
+            named = dict(node.kwargs)
+            node.args = (*node.args, named.pop(name))
+            node.kwargs = named
 
 
 class _Tracer(fx.Tracer):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from dataclasses import dataclass, field
 
 import networkx as nx
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from .layers import reached, row_of
+from .layers import Rule, reached, row_of
 from .network import (
     BATCH_NORM,
     CONV,
@@ -25,7 +26,7 @@ from .network import (
     skeleton,
     trace,
 )
-from .surrogate import is_addition, is_shape, name_of, uses
+from .surrogate import argument, is_addition, is_shape, name_of, uses
 
 
 @dataclass
@@ -214,17 +215,20 @@ class _Tracer:
                 raise ValueError("no conservation law for torch.cat outside the channel dimension")
             return np.concatenate(sources)
         operation = name_of(node) if node.op != "call_module" else str(node.target)
-        row = row_of(node, self.module.get(str(node.target)) if node.op == "call_module" else None)
+        module = self.module[str(node.target)] if node.op == "call_module" else None
+        row = row_of(node, module)
         if len(uses(node, ids)) > 1 or row is None or not row.units:
             raise ValueError(
                 f"no conservation law for {node.op} {operation}: units must be joined by sums or"
                 " concatenation only"
             )
         source = sources[0]
-        if shape[1] == len(source):
-            return source
-        if len(shape) == 2 and shape[1] % len(source) == 0:  # flatten: each map becomes many inputs
-            return np.repeat(source, shape[1] // len(source))
+        before = next(n for n in node.all_input_nodes if n in ids).meta["tensor_meta"].shape
+        if _keeps_channels(node, row, module, before, shape):
+            if shape[1] == len(source):
+                return source
+            if len(shape) == 2 and shape[1] % len(source) == 0:  # flatten: a map, many inputs
+                return np.repeat(source, shape[1] // len(source))
         raise ValueError(
             f"{node.name} turns {len(source)} channels into shape {tuple(shape)}; conservation"
             " follows channels through flatten, pooling and element-wise operations only"
@@ -250,6 +254,24 @@ class _Tracer:
         groups = [unit[group] for group in self.groups]
         wiring.region = _components(wiring.units, [(g[:-1], g[1:]) for g in groups])
         return wiring
+
+
+def _keeps_channels(
+    node: fx.Node, row: Rule, module: nn.Module | None, before: torch.Size, shape: torch.Size
+) -> bool:
+    """Whether the directions of images and channels are still those, not only as long."""
+    if len(shape) < 2 or shape[0] != before[0]:
+        return False
+    name = name_of(node) if module is None else type(module).__name__
+    if row.effect in ("moves", "sums", "largest") and (dims := re.search(r"(\d)d", name)):
+        return len(before) == int(dims[1]) + 2  # else one of them is taken for a side of the map
+    if name == "pad":
+        return len(argument(node, "pad", 1, ())) <= 2 * (len(before) - 2)
+    if name in ("sum", "mean", "amax"):
+        over = argument(node, "dim", 1, node.kwargs.get("axis"))
+        over = (over,) if isinstance(over, int) else over
+        return bool(over) and all(int(dim) % len(before) > 1 for dim in over)
+    return True
 
 
 def _components(count: int, unions: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:

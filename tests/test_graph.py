@@ -208,11 +208,12 @@ def test_weights_used_through_functions_have_no_law():
     net = seeded(Functional)
     for call in (
         lambda: sf.check_conservation(net, sf.score(net, "synflow")),
-        lambda: sf.trajectory(net),
+        lambda: sf.trajectory(net, "magnitude", schedule="cut"),
     ):
         with pytest.raises(ValueError, match="a.weight is an argument of .*linear.*call the layer"):
             call()
     assert sf.prune(net, "synflow", 8).kept == 4
+    assert sf.trajectory(net).counts[-1] == 2  # R is all that SynFlow's cut schedule asks for
 
 
 def test_units_of_a_chain():
@@ -260,6 +261,63 @@ def test_operations_without_a_law_are_named(operation, message):
     net = Odd(operation)
     with pytest.raises(ValueError, match=message):
         sf.check_conservation(net, sf.score(net, "magnitude"), input_shape=(4,))
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda x: x.mean(1).flatten(1),
+        lambda x: x.sum(dim=(1, 2)),
+        lambda x: torch.amax(x, -3).flatten(1),
+        lambda x: x.mean(0).flatten(1).T,
+        lambda x: F.pad(x, (0, 0, 0, 0, 1, -1)).mean((2, 3)),
+        lambda x: x.flatten(0, 1).mean(2),
+        lambda x: F.max_pool2d(x.flatten(2), 3, 1, 1).mean(2),
+        lambda x: nn.functional.avg_pool3d(x, 3, 1, 1).mean((2, 3)),
+    ],
+)
+def test_a_direction_of_equal_length_is_not_that_of_the_channels(operation):
+    first, last = nn.Conv2d(1, 4, 3, padding=1), nn.LazyLinear(3)  # four channels, maps of 4 x 4
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = first, last
+
+        def forward(self, x):
+            return self.last(operation(self.first(x)))
+
+    net, x = Net(), torch.randn(2, 1, 4, 4)
+    net(x)
+    with pytest.raises(ValueError, match="turns 4 channels into|no conservation law"):
+        sf.check_conservation(net, sf.score(net, "magnitude"), input_shape=(1, 4, 4))
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda x: x.mean((2, 3)),
+        lambda x: torch.sum(x, dim=[-1, -2]),
+        lambda x: x.amax(3).mean(2),
+        lambda x: F.pad(x, (1, 1, 1, 1)).flatten(1),
+        lambda x: F.adaptive_avg_pool1d(x.flatten(2), 1).squeeze(2),
+    ],
+)
+def test_channels_are_followed_through_reductions_of_maps(operation):
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1, bias=False), nn.LazyLinear(3, bias=False))
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = net
+
+        def forward(self, x):
+            return self.last(operation(self.first(x)))
+
+    net, x = Net(), torch.randn(2, 1, 4, 4)
+    net(x)
+    scores = sf.score(net, "synflow", input_shape=(1, 4, 4))
+    assert sf.check_conservation(net, scores, input_shape=(1, 4, 4)).holds(1e-10)
 
 
 def test_modules_without_a_law_are_named():

@@ -95,6 +95,28 @@ RIGHT = {  # name: (operation, extras, width, what it does to a row of path sums
         4,
         lambda h: h / torch.sqrt(SCALE**2 + 1e-5),
     ),
+    "torch.batch_norm, whose arguments stand in another order": (
+        lambda s, x: torch.batch_norm(x, s.g, s.b, s.m, s.v, False, 0.1, 1e-3, False),
+        {"g": P(SCALE), "b": P(SCALE), "m": SCALE, "v": SCALE**2},
+        4,
+        lambda h: h * SCALE.abs() / torch.sqrt(SCALE**2 + 1e-3),
+    ),
+    "batch_norm, all by name": (
+        lambda s, x: F.batch_norm(
+            x, running_mean=s.m, running_var=s.v, weight=s.g, bias=s.b, eps=1e-3
+        ),
+        {"g": P(SCALE), "b": P(SCALE), "m": SCALE, "v": SCALE**2},
+        4,
+        lambda h: h * SCALE.abs() / torch.sqrt(SCALE**2 + 1e-3),
+    ),
+    "torch.instance_norm": (
+        lambda s, x: torch.instance_norm(
+            x[:, :, None], s.g, s.b, s.m, s.v, False, 0.1, 1e-3, False
+        )[:, :, 0],
+        {"g": P(SCALE), "b": P(SCALE), "m": SCALE, "v": SCALE**2},
+        4,
+        lambda h: h * SCALE.abs() / torch.sqrt(SCALE**2 + 1e-3),
+    ),
     "instance_norm, module": (
         lambda s, x: s.n(x[:, :, None])[:, :, 0],
         {"n": nn.InstanceNorm1d(4, track_running_stats=True)},
@@ -109,6 +131,14 @@ RIGHT = {  # name: (operation, extras, width, what it does to a row of path sums
     ),
     "negated sum": (lambda s, x: x - F.relu(x), {}, 4, lambda h: 2 * h),
     "reversed": (lambda s, x: 1.0 - x, {}, 4, lambda h: h),
+    "sum, by name": (lambda s, x: torch.add(x, other=F.relu(x)), {}, 4, lambda h: 2 * h),
+    "constant and sum, by name": (
+        lambda s, x: torch.add(s.g, other=x),
+        {"g": GATE},
+        4,
+        lambda h: h,
+    ),
+    "factor, by name": (lambda s, x: x.mul(other=s.g), {"g": GATE}, 4, lambda h: h * GATE),
     "constant factor": (lambda s, x: -3 * x / -2, {}, 4, lambda h: 1.5 * h),
     "frozen batch norm": (
         lambda s, x: x * (s.g * s.v.rsqrt()) + (s.g - s.v),
@@ -820,8 +850,9 @@ def test_a_layer_alone():
     layer = nn.Linear(4, 3)
     assert sf.prune(layer, "synflow", 12).kept == 1 and sf.max_compression(layer, "path") == 12
     assert not sf.is_collapsed(layer, sf.Masks.ones(layer), "path")
+    assert sf.trajectory(layer).counts[-1] == 1
     with pytest.raises(ValueError, match=r"put a layer of its own into torch.nn.Sequential"):
-        sf.trajectory(layer)
+        sf.trajectory(layer, "magnitude", schedule="cut")
 
 
 def test_the_check_of_operations_can_fail():

@@ -139,6 +139,22 @@ def test_inverted_scores_reverse_the_order(method):
     assert torch.equal(inverted, -flat)
 
 
+def test_an_inverted_function_is_called_as_the_function_is():
+    seen = []
+
+    def ranks(model, batch):
+        weights = dict(model.named_parameters())
+        seen.extend(weight.dtype for weight in weights.values())
+        return {
+            name: torch.arange(weight.numel()).view_as(weight) for name, weight in weights.items()
+        }
+
+    net = nn.Linear(6, 1, bias=False)
+    assert sf.score(net, sf.inverted(ranks))["weight"].tolist() == [[0, -1, -2, -3, -4, -5]]
+    assert sf.prune(net, sf.inverted(ranks), 3)["weight"].tolist() == [[True] * 2 + [False] * 4]
+    assert set(seen) == {torch.float32}
+
+
 def test_inverted_one_shot_pruning_keeps_the_least():
     net = mlp(10, 20, 5)
     masks = sf.prune(net, sf.inverted("magnitude"), 4)

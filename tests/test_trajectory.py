@@ -235,6 +235,15 @@ def test_the_cut_schedule_refuses_negative_scores_and_iterations():
         sf.trajectory(Dag([[(0, True), (0, True)]], 2), keep=["layers.0to1n0", "head"])
 
 
+def test_synflows_cut_schedule_asks_for_no_law_of_units():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 3))
+    path = sf.trajectory(net, schedule="cut")
+    assert path.counts[-1] == 2 and not sf.is_collapsed(net, path.keeping(2), criterion="path")
+    with pytest.raises(ValueError, match="no conservation law for 1, a LayerNorm"):
+        sf.trajectory(net, "magnitude", schedule="cut")
+
+
 def test_under_inference_mode_as_well():
     net = mlp(3, 4, 2)
     expected = sf.trajectory(net).counts
