@@ -37,8 +37,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from .network import input_shape as find_input_shape
-from .network import warn
+from .network import find_input_shape, warn
 from .units import Layer, Wiring, incoming, outgoing, wiring
 
 LEVELS = ("unit", "layer", "cut")

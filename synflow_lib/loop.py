@@ -15,14 +15,13 @@ from .fast.pieces import fixed_order
 from .fast.selection import count, erase, keep_cut, keep_largest, places
 from .guards import ZeroScores, refuse_unfit, warn_of_silence
 from .masks import Masks
-from .network import input_shape as find_input_shape
-from .network import trace, warn
+from .network import find_input_shape, is_bias, trace, warn
 from .scores import Method, precision, resolve
 from .synflow import SynFlow
-from .trajectory import Record, Trajectory, kept_at
+from .trajectory import Record, Trajectory
 from .units import wiring
-from .values import whole
-from .workspace import Context, Workspace, no_trace
+from .values import kept_at, whole
+from .workspace import Context, Workspace, isolated
 
 # (iteration from 0, scores, alive, method) -> which of those alive stay, or None to end the run.
 Decide = Callable[[int, Tensor, Tensor, Method], "Tensor | None"]
@@ -38,20 +37,20 @@ class PruningLoop:
         self.model, self.context, self.progress = model, context, progress
         self.partly = bool(select.get("keep") or select.get("bias"))
         self.total = self.work.flat.numel()
-        self.layout = dict(zip(self.work.names, self.work.shapes, strict=True))
+        self.layout = self.work.layout
         self.record: Record | None = None  # where a trajectory is asked for
         self.zeros: ZeroScores | None = None  # known from the first scoring on
         # What is zero was pruned before, or might as well be: it goes first. A bias starts at zero.
         views = self.work.views(self.work.flat)
         self.alive = {name: bool(view.any()) for name, view in views.items()}
         # A layer of zeros alone is one that starts at zero, such as a head, and not a pruned one.
-        zero = [n for n, alive in self.alive.items() if not alive and not n.endswith("bias")]
+        zero = [n for n, alive in self.alive.items() if not (alive or is_bias(n))]
         if zero:
             warn(
                 f"{zero} hold zeros only: taken as zero-initialized, not as pruned before. What"
                 " scores weights by their values or paths sees nothing there and prunes them first"
             )
-        start = [(view != 0) | (n in zero) | n.endswith("bias") for n, view in views.items()]
+        start = [(view != 0) | (n in zero) | is_bias(n) for n, view in views.items()]
         self.start = torch.cat([part.flatten() for part in start])
         if not bool(self.start.any()):
             self.start.fill_(True)
@@ -88,7 +87,7 @@ class PruningLoop:
         """
         origin: Tensor | None = None
         draws = self.method_class.draws(self.work.net, self.context)
-        alone = no_trace(self.work.flat.device, self.context.seed, draws)
+        alone = isolated(self.work.flat.device, self.context.seed, draws)
         with alone, fixed_order(), self.bar(length) as bar:
             alive = self.start if start is None else start
             looked_at = count(alive)
@@ -123,7 +122,7 @@ class PruningLoop:
         return mask.index_fill_(0, origin.index_select(0, places(alive)).long(), True)
 
     def masks(self, flat: Tensor, scope: str) -> Masks:
-        masks = Masks.cut(flat, self.layout)
+        masks = Masks.from_flat(flat, self.layout)
         if self.zeros:
             self.zeros.warn(masks, scope)
         return masks
@@ -147,7 +146,7 @@ class PruningLoop:
 
     def local(self, densities: list[float], compression: float) -> Tensor:
         """The same within every layer, at least one weight each."""
-        sizes = list(self.work.sizes)
+        sizes = [shape.numel() for shape in self.layout.values()]
         goal = [kept_at(size, min(compression, size)) for size in sizes]
 
         def decide(step: int, scores: Tensor, alive: Tensor, method: Method) -> Tensor:
@@ -157,10 +156,10 @@ class PruningLoop:
                 counts = [max(a, b) for a, b in zip(shares, goal, strict=True)]
             if self.left < self.total:
                 scores = scores.masked_fill(~self.start, -torch.inf)
-            layers = [flat.split(self.work.sizes) for flat in (scores, alive)]
+            layers = [self.work.views(flat).values() for flat in (scores, alive)]
             return torch.cat(
                 [
-                    keep_largest(part, number, on, within=method.within)
+                    keep_largest(part.flatten(), number, on.flatten(), within=method.within)
                     for part, on, number in zip(*layers, counts, strict=True)
                 ]
             )
@@ -198,8 +197,8 @@ class PruningLoop:
 
     def _least(self, cuts: list[list[int]], scores: Tensor, alive: Tensor, method: Method) -> float:
         """What the cut carries that carries least."""
-        if method.through is not None:  # known without a pass over the scores
-            return float(method.through)
+        if method.cut_size is not None:  # known without a pass over the scores
+            return float(method.cut_size)
         scores = scores.masked_fill(~alive, 0)
         if float(scores.amin()) < 0:
             raise ValueError(

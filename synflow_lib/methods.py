@@ -1,4 +1,4 @@
-"""The methods beside SynFlow: random, magnitude, and dR/dtheta * theta on data: SNIP, GraSP."""
+"""The methods beside SynFlow: random, magnitude, dR/dtheta * theta on data, any one inverted."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .constants import constants
 from .fast.unfolded import unfold_small_maps_
 from .network import draws
 from .randomness import normal
-from .scores import METHODS, Method, Scores
-from .workspace import Context, Workspace, clear_errors, clear_types
+from .scores import METHODS, Method, Scorer, Scores, comparable, resolve
+from .workspace import Context, Workspace, explained_errors, explained_types
 
 
 class Random(Method):
     """|N(0, 1)|, drawn anew at every scoring."""
 
-    rounds = False
+    inexact = False
 
     @classmethod
     def draws(cls, net: nn.Module, context: Context) -> bool:
@@ -37,7 +37,7 @@ class Random(Method):
 class Magnitude(Method):
     """|theta|."""
 
-    rounds = False
+    inexact = False
 
     @classmethod
     def draws(cls, net: nn.Module, context: Context) -> bool:
@@ -81,7 +81,7 @@ class Saliency(Method):
 
     def output(self, x: Tensor) -> Tensor:
         """The network's output, of a copy: some networks write into what they are given."""
-        with clear_errors(x.shape):
+        with explained_errors(x.shape):
             return self.work.net(x.clone())
 
     def objective(self, x: Tensor, y: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ class Saliency(Method):
         """
         output = self.output(x)
         if self.loss is not None:
-            with clear_types():
+            with explained_types():
                 return _scalar(self.loss(output, y)) * (len(y) / self.images)
         check_labels(output, y)
         output = output / self.temperature
@@ -221,6 +221,75 @@ def _scalar(value) -> Tensor:
             " a tensor of shape ()"
         )
     return value.reshape(())
+
+
+class Inverted(Method):
+    """Minus the scores of ``inner``; below all of them for weights that are zero already."""
+
+    inner: type[Method]
+
+    def __init__(self, work: Workspace, context: Context) -> None:
+        super().__init__(work, context)
+        self.method = type(self).inner(work, context)
+
+    def flat(self) -> Tensor:
+        return self._inverted(self.method.flat())
+
+    @property
+    def within(self) -> float:
+        return self.method.within
+
+    def scores(self) -> Scores:
+        found = self.method.scores()
+        flat = self._inverted(self.work.flatten({n: comparable(n, s) for n, s in found.items()}))
+        return Scores(self.work.views(flat), log2_scale=getattr(found, "log2_scale", 0))
+
+    def _inverted(self, flat: Tensor) -> Tensor:
+        pruned = self.work.flat == 0
+        flat = -flat
+        if pruned.any():
+            worst = flat.amin()
+            # Strictly below the others, for scores of any size.
+            below = worst - worst.abs() / 8 - 1e-30
+            flat = flat.masked_fill(pruned, below.clamp(min=torch.finfo(flat.dtype).min))
+        return flat
+
+
+def inverted(method: str | Scorer | type[Method]) -> type[Method]:
+    """The method that keeps what another method would prune first, and prunes what it would keep.
+
+    Scored again and again, as SynFlow is, the order of those that are left is reversed each time;
+    a weight that is zero, such as one pruned before, scores lowest and never returns.
+
+    Args:
+        method: a name, a function ``(model, batch) -> scores`` or a method class, as in `score`.
+
+    Returns:
+        A method for `score`, `prune` and `register`, with the data, the mode and the number of
+        iterations of the original. Its scores are negative: Theorem 3, ``schedule="cut"``, has
+        nothing to say about them.
+
+    Raises:
+        TypeError, ValueError: no such method.
+
+    Paper: the inversion test of Frankle et al. 2021, arXiv 2009.08576.
+
+    >>> from synflow_lib.pruning import prune
+    >>> layer = torch.nn.Linear(3, 1)
+    >>> _ = layer.weight.data.copy_(torch.tensor([[3.0, 1.0, 2.0]]))
+    >>> prune(layer, inverted("magnitude"), 3)["weight"]
+    tensor([[False,  True, False]])
+    """
+    inner = resolve(method)
+    return type(
+        f"Inverted{inner.__name__}",
+        (Inverted,),
+        {
+            "inner": inner, "needs_data": inner.needs_data, "iterations": inner.iterations,
+            "mode": inner.mode, "draws": inner.draws, "own_type": inner.own_type,
+            "__doc__": f"{inner.__name__}, its order reversed.",
+        },
+    )  # fmt: skip
 
 
 METHODS.update(

@@ -63,7 +63,9 @@ class PathSum(nn.Module):
             )
             return
         self.modules_by_name = dict(net.named_modules())
-        operations = Operations(self.graph, self.modules_by_name, every=sum_pools, biases=biases)
+        operations = Operations(
+            self.graph, self.modules_by_name, sum_pools=sum_pools, biases=biases
+        )
         self.flows = operations.flows
         skip = set(skip)
         last_use = {}
@@ -82,7 +84,7 @@ class PathSum(nn.Module):
             elif node.op == "call_module" and node.target in skip:
                 run = None
             else:
-                run = operations.run(node)
+                run = operations.build(node)
                 if isinstance(run, PRUNABLE):
                     run = layer(run) or run
             self.steps.append(_Step(node, run, list(dict.fromkeys(done))))

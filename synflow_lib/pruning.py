@@ -12,7 +12,8 @@ from .guards import warn
 from .loop import PruningLoop
 from .masks import Masks
 from .scores import Method, Scorer
-from .trajectory import Record, Trajectory, kept_at
+from .trajectory import Record, Trajectory
+from .values import kept_at
 from .workspace import Context
 
 Schedule = Callable[[int, int, float], float]

@@ -18,7 +18,7 @@ from .fast.compact import Take
 from .fast.pieces import fixed_order
 from .fast.selection import TIES
 from .guards import refuse_unfit, warn_of_silence
-from .workspace import Context, Workspace, no_trace
+from .workspace import Context, Workspace, isolated
 
 Scorer = Callable[[nn.Module, "Batch | list[Batch] | None"], dict[str, Tensor]]
 
@@ -48,10 +48,10 @@ class Method:
     needs_data = False
     iterations = 1  # the paper's default
     mode = "eval"
-    own_type = False  # whether it sees the network in its own type, instead of in float64
-    positive = False  # whether a negative score is a sign of something not understood
-    rounds = True  # whether its scores carry errors of rounding, so that ties come out uneven
-    through: Tensor | None = None  # what every cut of the network carries, where that is known
+    own_type = False  # whether it sees the network in the type the model has, instead of float64
+    nonnegative = False  # then a negative score means an operation that was not understood
+    inexact = True  # whether scores carry errors of rounding, so that equal ones come out unequal
+    cut_size: Tensor | None = None  # what every cut of the network carries, where that is known
 
     @classmethod
     def draws(cls, net: nn.Module, context: Context) -> bool:
@@ -68,7 +68,7 @@ class Method:
     @property
     def within(self) -> float:
         """Relative distance up to which its scores tie (see `synflow_lib.fast.selection`)."""
-        return TIES if self.rounds and self.work.flat.dtype == torch.float64 else 0.0
+        return TIES if self.inexact and self.work.flat.dtype == torch.float64 else 0.0
 
     def compact(self, alive: Tensor) -> tuple[Take, Tensor] | None:
         """Make `flat` shorter if that is free, keeping all that is alive (see `Compactor`)."""
@@ -95,12 +95,12 @@ class Custom(Method):
     def flat(self) -> Tensor:
         found = self.scores()
         # Ranks and counts carry no errors of rounding, however large they are.
-        self.rounds = any(score.is_floating_point() for score in found.values())
+        self.inexact = any(score.is_floating_point() for score in found.values())
         return self.work.flatten({name: comparable(name, s) for name, s in found.items()})
 
     @property
     def within(self) -> float:
-        return TIES if self.rounds else 0.0
+        return TIES if self.inexact else 0.0
 
     def scores(self) -> Scores:
         # A copy each time: whatever the function does to it, the next call sees the weights.
@@ -248,7 +248,7 @@ def score(
     select = {"bias": bias, "batch_norm": batch_norm, "keep": keep}
     work = Workspace(model, precision(model, method, context), **select)
     draws = method.draws(work.net, context)
-    with no_trace(work.flat.device, context.seed, draws), fixed_order():
+    with isolated(work.flat.device, context.seed, draws), fixed_order():
         weights = {name: bool(view.any()) for name, view in work.views(work.flat).items()}
         bound = method(work, context)
         scores = bound.scores()

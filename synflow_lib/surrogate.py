@@ -42,7 +42,7 @@ class Use:
     node: fx.Node
     signals: list[fx.Node]  # the arguments that come from the input
     module: nn.Module | None = None
-    every: bool = False  # of max-pooling, every path
+    sum_pools: bool = False  # of max-pooling, every path
     biases: bool = False  # whether biases that functions are given count
     computed: Container[fx.Node] = field(default_factory=set)  # weights changed before their use
 
@@ -349,7 +349,7 @@ def group_norm(use: Use) -> Run:
 
 def largest(use: Use) -> Run:
     """Max-pooling; among every path a positive sum over the same windows."""
-    if not use.every:
+    if not use.sum_pools:
         return use.plain()
     plain, module = use.plain(), use.module
     name = type(module).__name__ if module is not None else name_of(use.node)
@@ -406,8 +406,8 @@ def maximum(use: Use) -> Run:
     if name == "maximum" or len(args) > 1 and isinstance(args[1], fx.Node):
         if use.alone:
             return adds(use)
-        return adds(use) if use.every else use.plain()
-    if not use.every:
+        return adds(use) if use.sum_pools else use.plain()
+    if not use.sum_pools:
         return use.plain()
 
     def run(x: Tensor, dim=None, keepdim: bool = False):
@@ -422,7 +422,7 @@ def maximum(use: Use) -> Run:
 def unpooled(use: Use) -> Run:
     """Unpooling to all places of a window, any of which may have been its largest."""
     plain = use.plain()
-    if use.module is None or not use.every:
+    if use.module is None or not use.sum_pools:
         return plain
 
     def run(x: Tensor, indices: Tensor, output_size=None) -> Tensor:

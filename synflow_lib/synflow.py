@@ -20,17 +20,17 @@ from .batches import first_input
 from .fast.compact import Take
 from .fast.shortcuts import Shortcuts
 from .layers import reached
-from .network import BATCH_NORM, PRUNABLE, input_shape, layer_weights, trace
+from .network import BATCH_NORM, PRUNABLE, find_input_shape, is_bias, layer_weights, trace
 from .paths import PathSum
 from .scores import METHODS, Method, Scores
-from .workspace import Context, Workspace, clear_errors
+from .workspace import Context, Workspace, explained_errors
 
 
 class SynFlow(Method):
     """R = 1^T (prod |W|) 1: the sum over all paths of the product of their weights (section 6)."""
 
     iterations = 100
-    positive = True
+    nonnegative = True
 
     @classmethod
     def draws(cls, net: nn.Module, context: Context) -> bool:
@@ -38,21 +38,21 @@ class SynFlow(Method):
 
     def __init__(self, work: Workspace, context: Context) -> None:
         super().__init__(work, context)
-        shape = input_shape(work.net, context.input_shape, first_input(context.batch))
-        self.constants = any(name.endswith("bias") for name in work.names)
-        if self.constants:  # R is not homogeneous then, so only more range can help
+        shape = find_input_shape(work.net, context.input_shape, first_input(context.batch))
+        self.biases = any(map(is_bias, work.names))
+        if self.biases:  # R is not homogeneous then, so only more range can help
             _compute_in_double(work)
         with contextlib.suppress(ValueError):  # its own forward runs where it cannot be traced
             # Once, for all that reads the graph, in the mode that counts: it would keep dropout.
             work.net = trace(work.net.eval())
-        linearize_(work.net, constants=self.constants)
+        linearize_(work.net, biases=self.biases)
         self.fast = None
-        if context.fast and not self.constants:
+        if context.fast and not self.biases:
             self.fast = Shortcuts(work, shape, lambda name: self.targets[name])
         parts = {"skip": self.fast.folded, "layer": self.fast.layer} if self.fast else {}
-        self.paths = PathSum(work.net, names=work.names, biases=self.constants, **parts)
+        self.paths = PathSum(work.net, names=work.names, biases=self.biases, **parts)
         # The shortest paths may carry a very different total: powers of their own.
-        rescales = self.paths.graph is not None and not self.constants
+        rescales = self.paths.graph is not None and not self.biases
         self.rescalers = [Rescaler(self.paths), Rescaler(self.paths)] if rescales else None
         self.inflow = work.flat.new_ones(
             1, *(self.fast.prepare(self.paths) if self.fast else shape)
@@ -70,12 +70,12 @@ class SynFlow(Method):
             parameter.register_post_accumulate_grad_hook(_score_into(view))
 
     @property
-    def through(self) -> Tensor | None:
+    def cut_size(self) -> Tensor | None:
         """R, which every cut carries. With biases paths begin inside: the first cuts carry less.
 
         A weight that several layers share counts once in R and more often in its score.
         """
-        return None if self.constants else self.total
+        return None if self.biases else self.total
 
     def compact(self, alive: Tensor) -> tuple[Take, Tensor] | None:
         """Leave out what is dead by the last scores."""
@@ -100,7 +100,7 @@ class SynFlow(Method):
             return self.paths(self.inflow, after, shortest=shortest)
 
         rescaler = self.rescalers[shortest] if self.rescalers else None
-        with clear_errors(self.inflow.shape):
+        with explained_errors(self.inflow.shape):
             total = rescaler.run(outflow) if rescaler else outflow()
         if total.requires_grad:
             total.backward()
@@ -142,10 +142,10 @@ def _compute_in_double(work: Workspace) -> None:
         parameter.data = view
 
 
-def linearize_(net: nn.Module, constants: bool = False) -> nn.Module:
+def linearize_(net: nn.Module, biases: bool = False) -> nn.Module:
     """Make a working copy linear and non-negative, in place.
 
-    Weights become |W|. Biases become zero (|b| with ``constants``). BatchNorm is used in
+    Weights become |W|. Biases become zero (|b| with ``biases``). BatchNorm is used in
     evaluation mode with its *stored* variance, so it multiplies by |gamma| / sqrt(var + eps);
     its running mean and beta are constants and go to zero like biases: the absolute value of a
     running mean would be a bias that the network does not have. What the input does not reach
@@ -160,7 +160,7 @@ def linearize_(net: nn.Module, constants: bool = False) -> nn.Module:
             for name, parameter in module.named_parameters(recurse=False):
                 if id(parameter) in signed:
                     continue
-                if name.endswith("bias") and not constants:
+                if is_bias(name) and not biases:
                     parameter.zero_()
                 else:
                     parameter.abs_()

@@ -111,7 +111,7 @@ def wiring(
         ValueError: an operation that conservation has no law for; its name is in the message.
     """
     net = skeleton(trace(model))
-    return _Tracer(net, input_shape, batch_statistics).run()
+    return _Wirer(net, input_shape, batch_statistics).run()
 
 
 class _Shapes(fx.passes.shape_prop.ShapeProp):
@@ -123,7 +123,7 @@ class _Shapes(fx.passes.shape_prop.ShapeProp):
         return super().call_module(target, args, kwargs)
 
 
-class _Tracer:
+class _Wirer:
     def __init__(self, net: nn.Module, input_shape: tuple[int, ...], batch_statistics) -> None:
         self.net, self.batch_statistics = net, batch_statistics
         self.module = dict(net.named_modules())

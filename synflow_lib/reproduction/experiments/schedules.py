@@ -14,8 +14,8 @@ from ...masks import Masks
 from ...pruning import SCHEDULES, trajectory
 from ...scores import Scores
 from ...synflow import SynFlow
-from ...trajectory import kept_at
-from ...workspace import Context, Workspace, no_trace
+from ...values import kept_at
+from ...workspace import Context, Workspace, isolated
 
 
 def one_shot_ratios(model: nn.Module, compressions: Iterable[float]) -> pd.DataFrame:
@@ -26,7 +26,7 @@ def one_shot_ratios(model: nn.Module, compressions: Iterable[float]) -> pd.DataF
         exponential and the linear schedule are the same.
     """
     work = Workspace(model)
-    with no_trace(work.flat.device, seed=0), fixed_order():
+    with isolated(work.flat.device, seed=0), fixed_order():
         method = SynFlow(work, Context())
         scores, cut = method.flat(), float(method.total)
 
