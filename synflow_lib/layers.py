@@ -12,6 +12,8 @@ weighs     a layer: a product with \|W\|
 scales     a product with a constant of each channel, by its absolute value: norms
 adds       a sum: with the signal of another branch, or with a constant, which lies on no path
 joins      several signals side by side
+looks up   rows of a table by numbers of tokens: no sum over paths, refused
+own        what a user's `rule` says
 =========  ========================================================================================
 
 What the input does not reach is a constant: it is computed as it is. Everything else in the library
@@ -32,7 +34,7 @@ from torch.nn.modules import activation, padding
 
 from . import surrogate
 from .network import BATCH_NORM, PRUNABLE, layer_weights
-from .surrogate import LIKE, Run, Use, first, is_shape, name_of, uses
+from .surrogate import LIKE, Run, Use, first, is_first_input, is_shape, name_of, uses
 from .tracing import DRAWS, LEAVES
 
 
@@ -139,8 +141,8 @@ def reached(graph: fx.Graph) -> set[fx.Node]:
     """The nodes whose numbers depend on those of the input; the others are constants."""
     found: set[fx.Node] = set()
     for node in graph.nodes:
-        if node.op == "placeholder":
-            found.update([node] if str(node.prev.op) != "placeholder" else [])
+        if is_first_input(node):
+            found.add(node)
         elif node.op in ("call_function", "call_method") and name_of(node) in LIKE:
             found.update([node] if node.args and node.args[0] in found else [])
         elif found.intersection(node.all_input_nodes) and not is_shape(node):

@@ -97,25 +97,27 @@ class Saliency(Method):
         output = output / self.temperature
         return nn.functional.cross_entropy(output, y, reduction="sum") / self.images
 
-    def slopes(self, targets: list[Tensor]) -> list[Tensor]:
-        """dR by each of ``targets``, the prunable parameters and constants of the network."""
+    def slopes(self, targets: list[Tensor]) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """dR by each of ``targets``, prunable parameters and constants; and `Scores.correction`."""
         sums = [torch.zeros_like(target) for target in targets]
         for x, y in self.batches:
             # No name may hold what a chunk leaves behind while the next one runs.
             _add(sums, torch.autograd.grad(self.objective(x, y), targets, materialize_grads=True))
-        return sums
+        return sums, {}
 
     def flat(self) -> Tensor:
-        return self._product(self.work.flat, _joined(self.slopes(self.work.parameters)))
+        slopes, _ = self.slopes(self.work.parameters)
+        return self._product(self.work.flat, _joined(slopes))
 
     def scores(self) -> Scores:
         weights = self.work.parameters
         with constants(self.work) as found:
-            slopes = self.slopes([*weights, *(probe for _, probe in found.values())])
+            slopes, correction = self.slopes([*weights, *(probe for _, probe in found.values())])
         own = zip(found.items(), slopes[len(weights) :], strict=True)
         return Scores(
             self.work.views(self._product(self.work.flat, _joined(slopes[: len(weights)]))),
             constants={name: self._product(value, slope) for (name, (value, _)), slope in own},
+            correction=correction,
         )
 
     def _product(self, value: Tensor, slope: Tensor) -> Tensor:
@@ -176,30 +178,28 @@ class Grasp(Saliency):
     mode = "train"
     temperature = 200.0
 
-    def slopes(self, targets: list[Tensor]) -> list[Tensor]:
-        """H g by the ``targets``, from the same chunks in both passes; ``flow`` becomes g, (N,)."""
+    def slopes(self, targets: list[Tensor]) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """H g by the ``targets``, from the same chunks in both passes; and g * g."""
         sums = [torch.zeros_like(target) for target in targets]
         # The gradient of a single chunk is g already: its pass serves both derivatives.
         several = len(self.batches) > 1
-        self.flow = _joined(super().slopes(self.work.parameters)) if several else None
+        g = _joined(super().slopes(self.work.parameters)[0]) if several else None
         for x, y in self.batches:
-            self._add_product(sums, targets, x, y)
-        return sums
+            g = self._add_product(sums, targets, g, x, y)
+        return sums, self.work.views(g.square_())
 
-    def _add_product(self, sums: list[Tensor], targets: list[Tensor], x: Tensor, y: Tensor) -> None:
-        """Add H g of one chunk; where g is not known yet, it is the chunk's own gradient."""
+    def _add_product(
+        self, sums: list[Tensor], targets: list[Tensor], g: Tensor | None, x: Tensor, y: Tensor
+    ) -> Tensor:
+        """Add H g of one chunk and return g (N,): None stands for the chunk's own gradient."""
         weights, loss = self.work.parameters, self.objective(x, y)
         found = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
-        if self.flow is None:
-            self.flow = _joined(gradient.detach() for gradient in found)
-        flow = self.work.views(self.flow).values()
-        total = sum((gradient * g).sum() for gradient, g in zip(found, flow, strict=True))
+        if g is None:
+            g = _joined(gradient.detach() for gradient in found)
+        parts = zip(found, self.work.views(g).values(), strict=True)
+        total = sum((gradient * part).sum() for gradient, part in parts)
         _add(sums, torch.autograd.grad(total, targets, materialize_grads=True))
-
-    def scores(self) -> Scores:
-        found = super().scores()
-        found.correction = self.work.views(self.flow.square_())
-        return found
+        return g
 
 
 def _add(sums: list[Tensor], found: Iterable[Tensor]) -> None:

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from .layers import Operations
 from .network import PRUNABLE, trace, warn
 from .randomness import own_random_numbers
-from .surrogate import is_shape
+from .surrogate import is_first_input, is_shape
 
 
 class PathSum(nn.Module):
@@ -74,7 +74,7 @@ class PathSum(nn.Module):
             last_use |= dict.fromkeys(node.all_input_nodes, node)
         for node in self.graph.nodes:
             done = [used for used in [*node.all_input_nodes, node] if last_use[used] is node]
-            if node.op == "placeholder" and str(node.prev.op) == "placeholder" and not node.args:
+            if node.op == "placeholder" and not (is_first_input(node) or node.args):
                 raise ValueError(
                     f"the network takes a second input, {node.target!r}; expected one tensor."
                     " Wrap it in a module with a single input"
@@ -119,6 +119,7 @@ class PathSum(nn.Module):
             node = step.node
             flows = node in self.flows
             if node.op == "output":
+                # None stands for a constant, which lies on no path: `_total` leaves it out.
                 return _total(_fetch(node.args[0], live | dict.fromkeys(constants)))
             if node.op == "placeholder":
                 if flows:

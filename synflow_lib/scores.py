@@ -7,8 +7,9 @@ the paper are in `synflow_lib.methods` and `synflow_lib.synflow`, and register t
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -110,7 +111,9 @@ class Custom(Method):
                 f"the scorer returned a {type(found).__name__}; expected a dict of parameter name"
                 " to score tensor"
             )
-        scores = Scores(**(vars(found) if isinstance(found, Scores) else {}))
+        scores = Scores()
+        if isinstance(found, Scores):  # its notes go with it
+            vars(scores).update(vars(found))
         for name, view in self.work.views(self.work.flat).items():
             score = found.get(name)
             if score is None:
@@ -196,6 +199,14 @@ def precision(model: nn.Module, method: type[Method], context: Context) -> torch
     return context.dtype or (None if method.own_type or no_float64 else torch.float64)
 
 
+@contextlib.contextmanager
+def scoring(method: type[Method], work: Workspace, context: Context) -> Iterator[Method]:
+    """The method on its workspace; what it does in the block leaves no trace outside."""
+    draws = method.draws(work.net, context)
+    with isolated(work.flat.device, context.seed, draws), fixed_order():
+        yield method(work, context)
+
+
 def score(
     model: nn.Module,
     method: str | Scorer | type[Method],
@@ -247,10 +258,8 @@ def score(
     context = Context(batch, mode, seed, loss, input_shape, dtype)
     select = {"bias": bias, "batch_norm": batch_norm, "keep": keep}
     work = Workspace(model, precision(model, method, context), **select)
-    draws = method.draws(work.net, context)
-    with isolated(work.flat.device, context.seed, draws), fixed_order():
-        weights = {name: bool(view.any()) for name, view in work.views(work.flat).items()}
-        bound = method(work, context)
+    weights = {name: bool(view.any()) for name, view in work.views(work.flat).items()}
+    with scoring(method, work, context) as bound:
         scores = bound.scores()
         if not issubclass(method, Custom):  # what a user's function gives is the user's
             refuse_unfit(bound, *(part.flatten() for part in scores.values()))

@@ -124,6 +124,11 @@ def is_shape(node: fx.Node) -> bool:
     return getattr(node.target, "__name__", "") in _SHAPES | {"len", "_assert"}
 
 
+def is_first_input(node: fx.Node) -> bool:
+    """Whether ``node`` is the input of the network; a second one is another placeholder."""
+    return node.op == "placeholder" and node.prev.op != "placeholder"
+
+
 def is_addition(node: fx.Node) -> bool:
     """Whether ``node`` adds two tensors, the residual sum."""
     return node.op in ("call_function", "call_method") and name_of(node) == "add"
@@ -362,7 +367,7 @@ def largest(use: Use) -> Run:
             keys = ("output_size",) if adaptive else keys
             kwargs = {key: getattr(module, key) for key in keys}
         kwargs.pop("return_indices", None)
-        indices = use.argument("return_indices", 99, False) or name.endswith("_with_indices")
+        indices = use.node.kwargs.get("return_indices", False) or name.endswith("_with_indices")
         if adaptive:
             total = getattr(F, f"adaptive_avg_pool{dims}d")(x, *args, **kwargs)
         else:

@@ -53,12 +53,12 @@ class SynFlow(Method):
         self.paths = PathSum(work.net, names=work.names, biases=self.biases, **parts)
         # The shortest paths may carry a very different total: powers of their own.
         rescales = self.paths.graph is not None and not self.biases
-        self.rescalers = [Rescaler(self.paths), Rescaler(self.paths)] if rescales else None
+        self.rescaler = Rescaler(self.paths) if rescales else None
+        self.rescaler_of_shortest = Rescaler(self.paths) if rescales else None
         self.inflow = work.flat.new_ones(
             1, *(self.fast.prepare(self.paths) if self.fast else shape)
         )
-        self.total = work.flat.new_zeros(())
-        self.log2_scale = 0
+        self.total = work.flat.new_zeros(())  # R of the last pass of `flat`
         self._bind()
 
     def _bind(self) -> None:
@@ -85,31 +85,33 @@ class SynFlow(Method):
         return smaller
 
     def flat(self) -> Tensor:
-        return self._flow(shortest=False)
+        self.total = self._flow(self.rescaler)
+        return self.out
 
-    def shortest(self) -> Tensor:
-        """Scores of the sum over the paths through the fewest weights only; a tensor of its own."""
+    def shortest(self) -> tuple[Tensor, Tensor]:
+        """Scores of the sum over the paths through the fewest weights only, and that sum."""
         usual = self.out.clone()
         self.out.zero_()  # the longer branches get no gradient to overwrite it with
-        short = self._flow(shortest=True).clone()
+        total = self._flow(self.rescaler_of_shortest, shortest=True)
+        short = self.out.clone()
         self.out.copy_(usual)
-        return short
+        return short, total
 
-    def _flow(self, *, shortest: bool) -> Tensor:
+    def _flow(self, rescaler: Rescaler | None, *, shortest: bool = False) -> Tensor:
+        """R as the rescaler scales it; its scores go into ``out``."""
+
         def outflow(after: Rescaler | None = None) -> Tensor:
             return self.paths(self.inflow, after, shortest=shortest)
 
-        rescaler = self.rescalers[shortest] if self.rescalers else None
         with explained_errors(self.inflow.shape):
             total = rescaler.run(outflow) if rescaler else outflow()
         if total.requires_grad:
             total.backward()
-        self.total, self.log2_scale = total.detach(), rescaler.log2_scale if rescaler else 0
-        return self.out
+        return total.detach()
 
     def scores(self) -> Scores:
         flat = self.flat()
-        log2_scale = self.log2_scale
+        log2_scale = self.rescaler.log2_scale if self.rescaler else 0
         limits = torch.finfo(flat.dtype)
         low, high = flat[flat > 0].aminmax() if bool((flat > 0).any()) else (flat.new_ones(()),) * 2
         unscaled = torch.ldexp(torch.stack([low, high]).double(), torch.tensor(float(log2_scale)))
@@ -129,11 +131,6 @@ def _score_into(view: Tensor) -> Callable[[nn.Parameter], None]:
     return hook
 
 
-def _times_power_of_two(tensor: Tensor, exponent: int) -> Tensor:
-    half = exponent // 2  # in two steps: 2**exponent itself may be out of range
-    return tensor * 2.0**half * 2.0 ** (exponent - half)
-
-
 def _compute_in_double(work: Workspace) -> None:
     double = {name: view.double() for name, view in work.views(work.flat).items()}
     work.net.double()
@@ -143,7 +140,7 @@ def _compute_in_double(work: Workspace) -> None:
 
 
 def linearize_(net: nn.Module, biases: bool = False) -> nn.Module:
-    """Make a working copy linear and non-negative, in place.
+    """Make a working copy, traced where it can be, linear and non-negative, in place.
 
     Weights become |W|. Biases become zero (|b| with ``biases``). BatchNorm is used in
     evaluation mode with its *stored* variance, so it multiplies by |gamma| / sqrt(var + eps);
@@ -169,15 +166,13 @@ def linearize_(net: nn.Module, biases: bool = False) -> nn.Module:
 
 def _read_as_constants(net: nn.Module) -> set[int]:
     """Ids of the parameters, other than weights of layers, that stand apart from the input."""
-    try:
-        graph = trace(net).graph
-    except ValueError:
+    if not isinstance(net, fx.GraphModule):  # it cannot be traced
         return set()
-    modules, flows = dict(net.named_modules()), reached(graph)
+    modules, flows = dict(net.named_modules()), reached(net.graph)
     named = dict(net.named_parameters(remove_duplicate=False))
     weights = {id(named[name]) for name in layer_weights(net) if name in named}
     found = set()
-    for node in graph.nodes:
+    for node in net.graph.nodes:
         if node.op == "get_attr" and str(node.target) in named:
             found.add(id(named[str(node.target)]))
         elif node.op == "call_module" and node not in flows:
@@ -235,22 +230,24 @@ class Rescaler:
         shift = self.shifts.get(node)
         if not shift:
             return
-        # 2**shift itself may be out of range
-        parts = [shift] if abs(shift) < 100 else [shift // 2, shift - shift // 2]
-        for part in parts:
-            for key, value in live.items():
-                if key.op != "get_attr":
-                    live[key] = _times(value, 2.0**-part)
+        for key, value in live.items():
+            live[key] = _times_power_of_two(value, -shift)
 
 
-def _times(value: Any, factor: float) -> Any:
-    if isinstance(value, Tensor):  # nearly always; looking for tensors inside takes longer
-        return value * factor
+def _times_power_of_two(value: Any, exponent: int) -> Any:
+    """A tensor, or a structure of tensors, times 2**exponent, which itself may be out of range."""
 
-    def one(part: Any) -> Any:  # places of a pooling's largest inputs are no part of the flow
-        return part * factor if isinstance(part, Tensor) and part.is_floating_point() else part
+    def one(part: Any) -> Any:
+        # The places of a pooling's largest inputs are no part of the flow.
+        if isinstance(part, Tensor) and part.is_floating_point():
+            for step in steps:
+                part = part * 2.0**step
+        return part
 
-    return tree_map(one, value)
+    half = exponent // 2
+    steps = [exponent] if abs(exponent) < 100 else [half, exponent - half]
+    # Nearly always a tensor; looking for tensors inside takes longer.
+    return one(value) if isinstance(value, Tensor) else tree_map(one, value)
 
 
 METHODS["synflow"] = SynFlow
