@@ -80,13 +80,13 @@ class PathProbe:
         traced = trace(model)  # before its numbers are gone: constants may be computed of them
         self.net = skeleton(traced, device="cpu").float()
         with torch.no_grad():
-            for module in self.net.modules():
-                for name, parameter in module.named_parameters(recurse=False):
-                    parameter.fill_(0.0 if is_bias(name) else 1.0)
-                if isinstance(module, BATCH_NORM) and module.running_mean is not None:
-                    module.running_mean.zero_()
-                    module.running_var.fill_(1.0)
-            norms = {n for n, m in self.net.named_modules() if isinstance(m, BATCH_NORM)}
+            for name, parameter in self.net.named_parameters():
+                parameter.fill_(0.0 if is_bias(name) else 1.0)
+            norms = {n: m for n, m in self.net.named_modules() if isinstance(m, BATCH_NORM)}
+            for norm in norms.values():
+                if norm.running_mean is not None:
+                    norm.running_mean.zero_()
+                    norm.running_var.fill_(1.0)
             for name, buffer in self.net.named_buffers():
                 if name.rpartition(".")[0] not in norms:
                     buffer.copy_(traced.get_buffer(name))
@@ -102,7 +102,7 @@ class PathProbe:
         }
         self.masked: dict[str, Tensor] = {}
         self.inflow = torch.ones(1, *shape)
-        self.signs = Signs(self.net)
+        self.signs = Signs(self.paths)
 
     @torch.no_grad()
     def _set(self, masks: Masks, dtype: torch.dtype) -> None:

@@ -286,11 +286,9 @@ class Operations:
             raise Use(node, []).refusal(drawn)
         else:
             how = Use(node, []).plain()
-        return (
-            functools.partial(surrogate.ones, how)
-            if self.sum_pools and node in self.learned
-            else how
-        )
+        if self.sum_pools and node in self.learned:
+            how = functools.partial(surrogate.ones, how)
+        return how
 
 
 def check_graph(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:

@@ -12,7 +12,7 @@ from .batches import as_batches, check_labels
 from .constants import constants
 from .fast.unfolded import unfold_small_maps_
 from .network import draws
-from .randomness import normal
+from .portable_normal import normal
 from .scores import METHODS, Method, Scorer, Scores, comparable, resolve
 from .workspace import Context, Workspace, explained_errors, explained_types
 

@@ -67,6 +67,12 @@ class PathSum(nn.Module):
             self.graph, self.modules_by_name, sum_pools=sum_pools, biases=biases
         )
         self.flows = operations.flows
+        self.weighted = {  # where a weight layer is called
+            node
+            for node in self.graph.nodes
+            if node.op == "call_module"
+            and isinstance(self.modules_by_name[str(node.target)], PRUNABLE)
+        }
         skip = set(skip)
         last_use = {}
         for node in self.graph.nodes:
@@ -210,12 +216,11 @@ class Signs:
     fast convolution algorithm does not return an exact zero.
     """
 
-    def __init__(self, net: nn.Module) -> None:
-        self.modules = dict(net.named_modules())
+    def __init__(self, paths: PathSum) -> None:
+        self.paths = paths
 
     def __call__(self, node: fx.Node, live: dict[fx.Node, Tensor]) -> None:
-        module = self.modules.get(str(node.target)) if node.op == "call_module" else None
-        threshold = 0.5 if isinstance(module, PRUNABLE) else 0.0
+        threshold = 0.5 if node in self.paths.weighted else 0.0
         live[node] = tree_map(
             lambda t: (
                 _Positive.apply(t, threshold) if torch.is_tensor(t) and t.is_floating_point() else t

@@ -20,7 +20,7 @@ from .batches import first_input
 from .fast.compact import Take
 from .fast.shortcuts import Shortcuts
 from .layers import reached
-from .network import BATCH_NORM, PRUNABLE, find_input_shape, is_bias, layer_weights, trace
+from .network import BATCH_NORM, find_input_shape, is_bias, layer_weights, trace
 from .paths import PathSum
 from .scores import METHODS, Method, Scores
 from .workspace import Context, Workspace, explained_errors
@@ -132,9 +132,8 @@ def _score_into(view: Tensor) -> Callable[[nn.Parameter], None]:
 
 
 def _compute_in_double(work: Workspace) -> None:
-    double = {name: view.double() for name, view in work.views(work.flat).items()}
     work.net.double()
-    work.flat = work.flatten(double)
+    work.flat = work.flat.double()
     for parameter, view in zip(work.parameters, work.views(work.flat).values(), strict=True):
         parameter.data = view
 
@@ -154,13 +153,9 @@ def linearize_(net: nn.Module, biases: bool = False) -> nn.Module:
         for module in net.modules():
             if isinstance(module, BATCH_NORM) and module.running_mean is not None:
                 module.running_mean.zero_()
-            for name, parameter in module.named_parameters(recurse=False):
-                if id(parameter) in signed:
-                    continue
-                if is_bias(name) and not biases:
-                    parameter.zero_()
-                else:
-                    parameter.abs_()
+        for name, parameter in net.named_parameters():
+            if id(parameter) not in signed:
+                parameter.zero_() if is_bias(name) and not biases else parameter.abs_()
     return net
 
 
@@ -193,12 +188,7 @@ class Rescaler:
     room, stale = 24, 2.0**-16
 
     def __init__(self, paths: PathSum) -> None:
-        self.weighted = {
-            step.node
-            for step in paths.steps
-            if step.node.op == "call_module"
-            and isinstance(paths.modules_by_name[str(step.node.target)], PRUNABLE)
-        }
+        self.weighted = paths.weighted
         self.shifts: dict[fx.Node, int] = {}
         self.outflow = 0.0  # when the powers were measured; 0: not yet
         self.measuring = True

@@ -206,8 +206,9 @@ class _Wirer:
             return np.concatenate(sources)
         row = row_of(node, module)
         if len(uses(node, ids)) > 1 or row is None or not row.units:
-            what = f"{name}, a {type(module).__name__}"
-            what = f"{node.op} {name_of(node)}" if module is None else what
+            what = f"{node.op} {name_of(node)}"
+            if module is not None:
+                what = f"{name}, a {type(module).__name__}"
             raise ValueError(
                 f"no conservation law for {what}: channels must stay apart, and be joined by sums"
                 " or concatenation only"
