@@ -22,10 +22,9 @@ from .collapse import (
 )
 from .conservation import ConservationReport, check_conservation
 from .masks import Masks
-from .methods import synaptic_saliency
+from .methods import inverted, synaptic_saliency
 from .network import prunable
 from .pruning import prune, trajectory
-from .quotas import inverted
 from .reproduction.recorded import recorded
 from .scores import METHODS, Scores, register, score
 from .sweeps.run import Run

@@ -16,20 +16,20 @@ import torch
 from torch import Tensor, nn
 
 from .batches import Batch
-from .layers import check
+from .layers import check_graph
 from .masks import Masks
-from .network import BATCH_NORM, prunable, skeleton, trace, unwrapped
-from .network import input_shape as find_input_shape
+from .network import BATCH_NORM, find_input_shape, is_bias, prunable, skeleton, trace, unwrapped
 from .paths import PathSum, Signs, fewest_weights
 from .pruning import Schedule, prune, trajectory
 from .randomness import own_random_numbers
 from .scores import Method, Scorer, resolve
-from .trajectory import Trajectory, kept_at
+from .trajectory import Trajectory
+from .values import kept_at
 
 CRITERIA = ("layer", "path")
 
 
-def _check(criterion: str) -> None:
+def _check_criterion(criterion: str) -> None:
     if criterion not in CRITERIA:
         raise ValueError(f"criterion={criterion!r}; expected one of {CRITERIA}")
 
@@ -48,7 +48,7 @@ def max_compression(model: nn.Module, criterion: str = "layer", **select) -> flo
     >>> max_compression(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))
     9.0
     """
-    _check(criterion)
+    _check_criterion(criterion)
     found = prunable(model, **select)
     total = sum(parameter.numel() for parameter in found.values())
     if criterion == "layer":
@@ -59,7 +59,7 @@ def max_compression(model: nn.Module, criterion: str = "layer", **select) -> flo
 def _shortest_path(model: nn.Module, names: set[str]) -> int:
     traced = trace(model)
     graph = traced.graph
-    check(graph, dict(traced.named_modules()))
+    check_graph(graph, dict(traced.named_modules()))
     end = next(node for node in graph.nodes if node.op == "output")
     used = fewest_weights(graph, names)
     if end not in used:
@@ -80,13 +80,13 @@ class PathProbe:
         traced = trace(model)  # before its numbers are gone: constants may be computed of them
         self.net = skeleton(traced, device="cpu").float()
         with torch.no_grad():
-            for module in self.net.modules():
-                for name, parameter in module.named_parameters(recurse=False):
-                    parameter.fill_(0.0 if name.endswith("bias") else 1.0)
-                if isinstance(module, BATCH_NORM) and module.running_mean is not None:
-                    module.running_mean.zero_()
-                    module.running_var.fill_(1.0)
-            norms = {n for n, m in self.net.named_modules() if isinstance(m, BATCH_NORM)}
+            for name, parameter in self.net.named_parameters():
+                parameter.fill_(0.0 if is_bias(name) else 1.0)
+            norms = {n: m for n, m in self.net.named_modules() if isinstance(m, BATCH_NORM)}
+            for norm in norms.values():
+                if norm.running_mean is not None:
+                    norm.running_mean.zero_()
+                    norm.running_var.fill_(1.0)
             for name, buffer in self.net.named_buffers():
                 if name.rpartition(".")[0] not in norms:
                     buffer.copy_(traced.get_buffer(name))
@@ -102,7 +102,7 @@ class PathProbe:
         }
         self.masked: dict[str, Tensor] = {}
         self.inflow = torch.ones(1, *shape)
-        self.signs = Signs(self.net)
+        self.signs = Signs(self.paths)
 
     @torch.no_grad()
     def _set(self, masks: Masks, dtype: torch.dtype) -> None:
@@ -110,7 +110,7 @@ class PathProbe:
         found = {
             name: weight
             for name, weight in masks.parameters_of(self.weights)
-            if not (weight.is_meta or name.endswith("bias"))
+            if not (weight.is_meta or is_bias(name))
         }
         self.net.to(dtype)
         self.inflow = self.inflow.to(dtype)
@@ -170,7 +170,7 @@ def is_collapsed(
     >>> is_collapsed(net, broken, "layer"), is_collapsed(net, broken, "path")
     (False, True)
     """
-    _check(criterion)
+    _check_criterion(criterion)
     if criterion == "layer":
         masks.parameters_of(model)  # a clear error where they do not fit
         return bool(masks.empty_layers())
@@ -247,7 +247,7 @@ def critical_compression(
     >>> found.compression, found.is_maximal
     (1300.0, True)
     """
-    _check(criterion)
+    _check_criterion(criterion)
     method_class = resolve(method)
     if schedule is None and iterations is None and method_class.iterations > 1:
         schedule = "cut"

@@ -37,9 +37,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from .network import input_shape as find_input_shape
-from .network import warn
-from .units import Layer, Wiring, incoming, outgoing, wiring
+from .network import find_input_shape, warn
+from .units import Layer, Wiring, sums_of_units, wiring
 
 LEVELS = ("unit", "layer", "cut")
 
@@ -140,8 +139,9 @@ class _Ledger:
             weight = self._weight(layer, known)
             if f"{layer.name}.weight" in correction:
                 weight = weight + correction[f"{layer.name}.weight"]
-            np.add.at(self.into, layer.writes, incoming(layer, weight))
-            np.add.at(self.out, layer.reads, outgoing(layer, weight))
+            written, read = sums_of_units(layer, weight)
+            np.add.at(self.into, layer.writes, written)
+            np.add.at(self.out, layer.reads, read)
             self.total[layer.name] = float(weight.double().sum())
             self._add(self.constant, layer.writes, f"{layer.name}.bias", known, correction)
             fresh = layer.writes[self.writer[layer.writes] == ""]
@@ -179,10 +179,9 @@ class _Ledger:
             np.add.at(book, units, value.cpu().numpy())
 
     def _lawful(self) -> np.ndarray:
-        """Units that have both sides: neither input nor output of the network, and read."""
+        """Units that have both sides: neither input nor output of the network."""
         lawful = np.ones(self.wires.units, bool)
-        lawful[self.wires.inputs] = False
-        lawful[self.wires.outputs] = False
+        lawful[self.wires.inputs] = lawful[self.wires.outputs] = False
         return lawful
 
     def units(self) -> ConservationReport:
@@ -213,6 +212,7 @@ class _Ledger:
         rows = []
         for names, behind in self.wires.cuts():
             inside = np.isin(self.wires.region, list(behind))
+            # What is read behind the cut and by no layer: what BatchNorm's eps lets through.
             leak = self.out[inside].sum() - sum(
                 self.total[layer.name]
                 for layer in self.wires.layers

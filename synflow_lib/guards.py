@@ -30,7 +30,7 @@ def refuse_unfit(method: Method, *parts: Tensor) -> None:
         raise ValueError(
             f"{name} gave scores that are NaN or infinite; check the weights and the data"
         )
-    if method.positive and min(lows) < -_NOISE.get(parts[0].dtype, 0.0) * max(highs):
+    if method.nonnegative and min(lows) < -_NOISE.get(parts[0].dtype, 0.0) * max(highs):
         views = method.work.views(torch.cat(parts))
         layers = [n for n, view in views.items() if float(view.min()) < 0]
         raise ValueError(

@@ -12,6 +12,8 @@ weighs     a layer: a product with \|W\|
 scales     a product with a constant of each channel, by its absolute value: norms
 adds       a sum: with the signal of another branch, or with a constant, which lies on no path
 joins      several signals side by side
+looks up   rows of a table by numbers of tokens: no sum over paths, refused
+own        what a user's `rule` says
 =========  ========================================================================================
 
 What the input does not reach is a constant: it is computed as it is. Everything else in the library
@@ -30,9 +32,9 @@ from dataclasses import dataclass
 from torch import fx, nn
 from torch.nn.modules import activation, padding
 
-from . import surrogate as run
+from . import surrogate
 from .network import BATCH_NORM, PRUNABLE, layer_weights
-from .surrogate import LIKE, Run, Use, is_shape, name_of, uses
+from .surrogate import LIKE, Run, Use, first, is_first_input, is_shape, name_of, uses
 from .tracing import DRAWS, LEAVES
 
 
@@ -42,7 +44,7 @@ class Rule:
 
     Attributes:
         effect: one of the words above.
-        run: makes of a `Use` what runs in its place on \\|W\\|, a function of the same arguments,
+        build: makes of a `Use` what runs in its place on \\|W\\|, a function of the same arguments,
             or None where the signal passes as it is.
         units: whether channels stay apart and in their places. Without it scores may be summed over
             paths, but no law holds for single units and none can be taken out.
@@ -50,7 +52,7 @@ class Rule:
     """
 
     effect: str
-    run: Callable[[Use], Run | None]
+    build: Callable[[Use], Run | None]
     units: bool = False
     several: bool = False
 
@@ -73,7 +75,7 @@ def _row(effect: str, how, functions: str = "", modules: Iterable[type] = (), **
 
 
 # fmt: off
-_row("passes", run.passes,
+_row("passes", surrogate.passes,
      "relu relu6 leaky_relu elu selu celu gelu silu mish hardswish hardtanh softplus tanh sigmoid"
      " hardsigmoid prelu rrelu softsign tanhshrink softshrink hardshrink logsigmoid threshold"
      " clamp clip clamp_min clamp_max dropout dropout1d dropout2d dropout3d alpha_dropout"
@@ -81,57 +83,57 @@ _row("passes", run.passes,
      " half bfloat16 cuda cpu detach",
      [*_ACTIVATIONS, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d,
       nn.AlphaDropout, nn.FeatureAlphaDropout], units=True)
-_row("passes", run.passes, "softmax log_softmax softmin normalize local_response_norm",
+_row("passes", surrogate.passes, "softmax log_softmax softmin normalize local_response_norm",
      [nn.LocalResponseNorm, nn.CrossMapLRN2d])
-_row("moves", run.first(run.plain), "reshape flatten squeeze unsqueeze", [nn.Flatten], units=True)
-_row("moves", run.first(run.view), "view", units=True)
-_row("moves", run.first(run.plain),
+_row("moves", first(surrogate.plain), "reshape flatten squeeze unsqueeze", [nn.Flatten], units=True)
+_row("moves", first(surrogate.view), "view", units=True)
+_row("moves", first(surrogate.plain),
      "view_as reshape_as unflatten ravel permute transpose t swapaxes swapdims movedim moveaxis"
      " expand expand_as broadcast_to repeat repeat_interleave tile getitem index_select select"
      " narrow chunk split tensor_split unbind roll flip rot90 unfold fold diagonal contiguous T mT"
      " pixel_shuffle pixel_unshuffle channel_shuffle",
      [nn.Unflatten, nn.Fold, nn.Unfold, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle])
-_row("moves", run.first(run.padded), "pad", units=True)
-_row("moves", run.padded, "",
+_row("moves", first(surrogate.padded), "pad", units=True)
+_row("moves", surrogate.padded, "",
      [nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d, nn.ZeroPad1d, nn.ZeroPad2d,
       nn.ZeroPad3d], units=True)
-_row("moves", run.plain, "",
+_row("moves", surrogate.plain, "",
      [getattr(padding, f"{kind}Pad{n}d") for n in (1, 2, 3)
       for kind in ("Reflection", "Replication", "Circular")], units=True)
-_row("moves", run.first(run.masked), "masked_fill", units=True)
-_row("sums", run.first(run.plain),
+_row("moves", first(surrogate.masked), "masked_fill", units=True)
+_row("sums", first(surrogate.plain),
      "sum mean avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d"
      " adaptive_avg_pool3d",
      [getattr(nn, f"{kind}AvgPool{n}d") for n in (1, 2, 3) for kind in ("", "Adaptive")],
      units=True)
-_row("sums", run.first(run.plain), "cumsum")
-_row("sums", run.first(run.interpolated), "interpolate upsample",
+_row("sums", first(surrogate.plain), "cumsum")
+_row("sums", first(surrogate.interpolated), "interpolate upsample",
      [nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d], units=True)
-_row("sums", run.first(run.unpooled), "max_unpool1d max_unpool2d max_unpool3d",
+_row("sums", first(surrogate.unpooled), "max_unpool1d max_unpool2d max_unpool3d",
      [nn.MaxUnpool1d, nn.MaxUnpool2d, nn.MaxUnpool3d], several=True)
-_row("largest", run.first(run.largest),
+_row("largest", first(surrogate.largest),
      " ".join(f"{kind}max_pool{n}d{end}" for kind in ("", "adaptive_") for n in (1, 2, 3)
               for end in ("", "_with_indices")),
      [getattr(nn, f"{kind}MaxPool{n}d") for n in (1, 2, 3) for kind in ("", "Adaptive")],
      units=True)
-_row("largest", run.maximum, "max maximum", several=True)
-_row("largest", run.maximum, "amax", units=True)
-_row("weighs", run.plain, "", PRUNABLE, units=True)
-_row("weighs", run.product,
+_row("largest", surrogate.maximum, "max maximum", several=True)
+_row("largest", surrogate.maximum, "amax", units=True)
+_row("weighs", surrogate.plain, "", PRUNABLE, units=True)
+_row("weighs", surrogate.product,
      "matmul mm bmm mv addmm linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d"
      " conv_transpose3d einsum")
-_row("scales", run.norm, "", BATCH_NORM, units=True)
-_row("scales", run.norm, "",
+_row("scales", surrogate.norm, "", BATCH_NORM, units=True)
+_row("scales", surrogate.norm, "",
      [nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm1d, nn.InstanceNorm2d,
       nn.InstanceNorm3d])
-_row("scales", run.first(run.batch_norm), "batch_norm instance_norm")
-_row("scales", run.first(run.layer_norm), "layer_norm rms_norm")
-_row("scales", run.first(run.group_norm), "group_norm")
-_row("scales", run.times, "mul div", units=True)
-_row("adds", run.adds, "add sub", units=True, several=True)
-_row("joins", run.joins, "cat concat concatenate stack hstack vstack dstack", several=True)
-_row("joins", run.where, "where", several=True)
-_row("looks up", run.tokens, "", [nn.Embedding, nn.EmbeddingBag])
+_row("scales", first(surrogate.batch_norm), "batch_norm instance_norm")
+_row("scales", first(surrogate.layer_norm), "layer_norm rms_norm")
+_row("scales", first(surrogate.group_norm), "group_norm")
+_row("scales", surrogate.times, "mul div", units=True)
+_row("adds", surrogate.adds, "add sub", units=True, several=True)
+_row("joins", surrogate.joins, "cat concat concatenate stack hstack vstack dstack", several=True)
+_row("joins", surrogate.where, "where", several=True)
+_row("looks up", surrogate.tokens, "", [nn.Embedding, nn.EmbeddingBag])
 # fmt: on
 
 
@@ -139,8 +141,8 @@ def reached(graph: fx.Graph) -> set[fx.Node]:
     """The nodes whose numbers depend on those of the input; the others are constants."""
     found: set[fx.Node] = set()
     for node in graph.nodes:
-        if node.op == "placeholder":
-            found.update([node] if str(node.prev.op) != "placeholder" else [])
+        if is_first_input(node):
+            found.add(node)
         elif node.op in ("call_function", "call_method") and name_of(node) in LIKE:
             found.update([node] if node.args and node.args[0] in found else [])
         elif found.intersection(node.all_input_nodes) and not is_shape(node):
@@ -191,9 +193,9 @@ def rule(
         raise TypeError(f"kind={kind!r}; expected a class of modules, a function or a name")
     units = effect == "passes" if units is None else units
     if effect == "passes":
-        row = Rule("passes", run.passes, units)
+        row = Rule("passes", surrogate.passes, units)
     elif callable(effect):
-        row = Rule("own", functools.partial(run.own, effect), units)
+        row = Rule("own", functools.partial(surrogate.own, effect), units)
     else:
         raise TypeError(f"effect={effect!r}; expected 'passes' or a function")
     if is_module:
@@ -208,7 +210,7 @@ class Operations:
 
     Args:
         graph, modules: of a linearized network (see `synflow_lib.synflow.linearize_`).
-        every: let max-pooling pass every path, not only that of the largest input.
+        sum_pools: let max-pooling pass every path, not only that of the largest input.
         biases: keep biases that functions are given.
     """
 
@@ -217,10 +219,10 @@ class Operations:
         graph: fx.Graph,
         modules: dict[str, nn.Module],
         *,
-        every: bool = False,
+        sum_pools: bool = False,
         biases: bool = False,
     ) -> None:
-        self.modules, self.every, self.biases = modules, every, biases
+        self.modules, self.sum_pools, self.biases = modules, sum_pools, biases
         self.flows = reached(graph)
         weights = layer_weights(modules[""])
         parameters = {n for n, _ in modules[""].named_parameters(remove_duplicate=False)}
@@ -247,7 +249,7 @@ class Operations:
                 self.learned.add(node)
         self.computed = {node for node, changed in made.items() if changed}
 
-    def run(self, node: fx.Node) -> Run | None:
+    def build(self, node: fx.Node) -> Run | None:
         """What ``node`` computes of its arguments; None where it passes on the one it is given.
 
         Raises:
@@ -257,13 +259,13 @@ class Operations:
             return None
         module = self.modules[str(node.target)] if node.op == "call_module" else None
         signals = uses(node, self.flows)
-        use = Use(node, signals, module, self.every, self.biases, self.computed)
+        use = Use(node, signals, module, self.sum_pools, self.biases, self.computed)
         if module is None and str(node.target).endswith("_") and not node.users:
             raise use.refusal(f"{node.target}, whose result is read from its argument later")
         row = row_of(node, module)
         if row is None or not (use.alone or row.several):
             raise use.refusal()
-        return row.run(use)
+        return row.build(use)
 
     def constant(self, node: fx.Node) -> Run | None:
         """What computes a value that the input does not reach: the operation as it is.
@@ -284,11 +286,13 @@ class Operations:
             raise Use(node, []).refusal(drawn)
         else:
             how = Use(node, []).plain()
-        return functools.partial(run.ones, how) if self.every and node in self.learned else how
+        if self.sum_pools and node in self.learned:
+            how = functools.partial(surrogate.ones, how)
+        return how
 
 
-def check(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
+def check_graph(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
     """ValueError if the table does not hold all that the input reaches."""
     known = Operations(graph, modules)
     for node in graph.nodes:
-        known.run(node) if node in known.flows else known.constant(node)
+        known.build(node) if node in known.flows else known.constant(node)

@@ -11,18 +11,16 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .batches import first_input
-from .fast.pieces import fixed_order
 from .fast.selection import count, erase, keep_cut, keep_largest, places
 from .guards import ZeroScores, refuse_unfit, warn_of_silence
 from .masks import Masks
-from .network import input_shape as find_input_shape
-from .network import trace, warn
-from .scores import Method, precision, resolve
+from .network import find_input_shape, is_bias, trace, warn
+from .scores import Method, precision, resolve, scoring
 from .synflow import SynFlow
-from .trajectory import Record, Trajectory, kept_at
+from .trajectory import Record, Trajectory
 from .units import wiring
-from .values import whole
-from .workspace import Context, Workspace, no_trace
+from .values import kept_at, whole
+from .workspace import Context, Workspace
 
 # (iteration from 0, scores, alive, method) -> which of those alive stay, or None to end the run.
 Decide = Callable[[int, Tensor, Tensor, Method], "Tensor | None"]
@@ -32,26 +30,28 @@ _SHRUNK = 0.75  # survivors since the last look for dead units, before the next 
 class PruningLoop:
     """One run of one method on one private copy of the model."""
 
-    def __init__(self, model, method, context: Context, progress: bool | None, **select) -> None:
+    def __init__(
+        self, model, method, context: Context, progress: bool | None, *, recorded: bool, **select
+    ) -> None:
         self.method_class = resolve(method)
         self.work = Workspace(model, precision(model, self.method_class, context), **select)
         self.model, self.context, self.progress = model, context, progress
         self.partly = bool(select.get("keep") or select.get("bias"))
         self.total = self.work.flat.numel()
-        self.layout = dict(zip(self.work.names, self.work.shapes, strict=True))
-        self.record: Record | None = None  # where a trajectory is asked for
+        self.layout = self.work.layout
+        self.record = Record(self.total, self.work.flat) if recorded else None
         self.zeros: ZeroScores | None = None  # known from the first scoring on
         # What is zero was pruned before, or might as well be: it goes first. A bias starts at zero.
         views = self.work.views(self.work.flat)
         self.alive = {name: bool(view.any()) for name, view in views.items()}
         # A layer of zeros alone is one that starts at zero, such as a head, and not a pruned one.
-        zero = [n for n, alive in self.alive.items() if not alive and not n.endswith("bias")]
+        zero = [n for n, alive in self.alive.items() if not (alive or is_bias(n))]
         if zero:
             warn(
                 f"{zero} hold zeros only: taken as zero-initialized, not as pruned before. What"
                 " scores weights by their values or paths sees nothing there and prunes them first"
             )
-        start = [(view != 0) | (n in zero) | n.endswith("bias") for n, view in views.items()]
+        start = [(view != 0) | (n in zero) | is_bias(n) for n, view in views.items()]
         self.start = torch.cat([part.flatten() for part in start])
         if not bool(self.start.any()):
             self.start.fill_(True)
@@ -75,7 +75,7 @@ class PruningLoop:
             self.zeros = ZeroScores.of(method, scores, start, self.alive)
         return flat
 
-    def loop(
+    def iterate(
         self, decide: Decide, length: int | None = None, start: Tensor | None = None
     ) -> Tensor:
         """Score, and keep what ``decide`` chooses, ``length`` times or until it ends the run.
@@ -87,12 +87,10 @@ class PruningLoop:
             The survivors, bool (N,).
         """
         origin: Tensor | None = None
-        draws = self.method_class.draws(self.work.net, self.context)
-        alone = no_trace(self.work.flat.device, self.context.seed, draws)
-        with alone, fixed_order(), self.bar(length) as bar:
-            alive = self.start if start is None else start
-            looked_at = count(alive)
-            method = self.method_class(self.work, self.context)
+        alive = self.start if start is None else start
+        looked_at = count(alive)
+        bound = scoring(self.method_class, self.work, self.context)
+        with bound as method, self.bar(length) as bar:
             if self.record and self.left < self.total:  # before the first iteration zeros go
                 everything = torch.ones_like(alive)
                 self.record.add(torch.zeros_like(self.work.flat), everything, alive, self.left)
@@ -123,10 +121,14 @@ class PruningLoop:
         return mask.index_fill_(0, origin.index_select(0, places(alive)).long(), True)
 
     def masks(self, flat: Tensor, scope: str) -> Masks:
-        masks = Masks.cut(flat, self.layout)
+        masks = Masks.from_flat(flat, self.layout)
         if self.zeros:
             self.zeros.warn(masks, scope)
         return masks
+
+    def trajectory(self) -> Trajectory:
+        """All of a recorded run, once it has ended."""
+        return self.record.trajectory(self.layout, self.zeros)
 
     def by_densities(self, densities: list[float], kept: int) -> Tensor:
         """Keep a share of all weights in each iteration, ``kept`` in the last: bool (N,)."""
@@ -139,7 +141,7 @@ class PruningLoop:
                 self.record.cut = float(method.total)  # on a chain the score of every layer
             return keep_largest(scores, counts[step], alive, within=method.within)
 
-        flat = self.loop(decide, len(counts))
+        flat = self.iterate(decide, len(counts))
         if kept > self.left:  # fill up with what is zero
             flat = flat.clone()
             flat[places(~flat)[: kept - self.left]] = True
@@ -147,7 +149,7 @@ class PruningLoop:
 
     def local(self, densities: list[float], compression: float) -> Tensor:
         """The same within every layer, at least one weight each."""
-        sizes = list(self.work.sizes)
+        sizes = [shape.numel() for shape in self.layout.values()]
         goal = [kept_at(size, min(compression, size)) for size in sizes]
 
         def decide(step: int, scores: Tensor, alive: Tensor, method: Method) -> Tensor:
@@ -157,21 +159,21 @@ class PruningLoop:
                 counts = [max(a, b) for a, b in zip(shares, goal, strict=True)]
             if self.left < self.total:
                 scores = scores.masked_fill(~self.start, -torch.inf)
-            layers = [flat.split(self.work.sizes) for flat in (scores, alive)]
+            layers = [self.work.views(flat).values() for flat in (scores, alive)]
             return torch.cat(
                 [
-                    keep_largest(part, number, on, within=method.within)
+                    keep_largest(part.flatten(), number, on.flatten(), within=method.within)
                     for part, on, number in zip(*layers, counts, strict=True)
                 ]
             )
 
         # What is zero can be asked for here, so nothing is known to be dead.
         self.context.fast &= self.left == self.total
-        return self.loop(decide, len(densities), torch.ones_like(self.start))
+        return self.iterate(decide, len(densities), torch.ones_like(self.start))
 
     def by_cuts(self, stop: int) -> Trajectory:
         """Theorem 3 as the schedule, until ``stop`` weights are left or no more can go."""
-        self.record = record = Record(self.total, self.work.flat)
+        record = self.record
         # Rounding must not eat the last path: stay under the cut by more than rounding.
         slack = 1.0 - torch.finfo(self.work.flat.dtype).eps ** 0.5
         if issubclass(self.method_class, SynFlow) and not self.partly:
@@ -193,13 +195,13 @@ class PruningLoop:
                 stay |= keep_largest(scores, stop - kept, alive ^ stay, within=method.within)
             return stay if max(kept, stop) < left else None
 
-        self.loop(decide)
-        return record.trajectory(self.layout, self.zeros)
+        self.iterate(decide)
+        return self.trajectory()
 
     def _least(self, cuts: list[list[int]], scores: Tensor, alive: Tensor, method: Method) -> float:
         """What the cut carries that carries least."""
-        if method.through is not None:  # known without a pass over the scores
-            return float(method.through)
+        if method.cut_size is not None:  # known without a pass over the scores
+            return float(method.cut_size)
         scores = scores.masked_fill(~alive, 0)
         if float(scores.amin()) < 0:
             raise ValueError(
@@ -227,14 +229,15 @@ def _spare_shortest(stay: Tensor, alive: Tensor, method: SynFlow, slack: float) 
 
     Theorem 3's argument for the sum over the shortest paths of a residual network alone: of the
     weights that would go, those stay that the shortest paths need most, so that what goes carries
-    less than all of that sum. Once every weight carries all of R, the weights off those paths go.
+    less than all of that sum. Where each of them carries all of it, the weights off those paths go.
     """
-    short = method.shortest()
-    limit = float(method.total) * slack
+    short, total = method.shortest()
+    limit = float(total) * slack
     if not limit:  # no such path is alive, nothing to spare
         return stay
     going = alive ^ stay
     spared = keep_cut(short, limit, going, within=method.within)
-    if count(spared) == count(going):
+    each_carries_all = count(spared) == count(going)  # else the least of them would go
+    if each_carries_all:
         return keep_cut(short, limit, alive, within=method.within)
     return stay | spared

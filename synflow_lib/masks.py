@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .fast.selection import count
 from .files import replacing
-from .network import prunable
+from .network import named_views, prunable
 from .values import whole
 
 _FORMAT = "synflow_lib.masks.2"
@@ -77,11 +77,9 @@ class Masks(Mapping):
         return cls({name: p.detach() != 0 for name, p in prunable(model, **select).items()})
 
     @classmethod
-    def cut(cls, flat: Tensor, layout: Mapping[str, torch.Size]) -> Masks:
-        """A flat bool tensor (N,) cut into masks; ``layout``: parameter name -> shape, in order."""
-        parts = flat.split([shape.numel() for shape in layout.values()])
-        shapes = layout.items()
-        return cls({n: p.view(s).clone() for (n, s), p in zip(shapes, parts, strict=True)})
+    def from_flat(cls, flat: Tensor, layout: Mapping[str, torch.Size]) -> Masks:
+        """The masks in a flat bool tensor (N,); ``layout``: parameter name -> shape, in order."""
+        return cls({name: view.clone() for name, view in named_views(flat, layout).items()})
 
     @property
     def kept(self) -> int:

@@ -1,4 +1,4 @@
-"""The methods beside SynFlow: random, magnitude, and dR/dtheta * theta on data: SNIP, GraSP."""
+"""The methods beside SynFlow: random, magnitude, dR/dtheta * theta on data, any one inverted."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .batches import as_batches, check_labels
 from .constants import constants
 from .fast.unfolded import unfold_small_maps_
 from .network import draws
-from .randomness import normal
-from .scores import METHODS, Method, Scores
-from .workspace import Context, Workspace, clear_errors, clear_types
+from .portable_normal import normal
+from .scores import METHODS, Method, Scorer, Scores, comparable, resolve
+from .workspace import Context, Workspace, explained_errors, explained_types
 
 
 class Random(Method):
     """|N(0, 1)|, drawn anew at every scoring."""
 
-    rounds = False
+    inexact = False
 
     @classmethod
     def draws(cls, net: nn.Module, context: Context) -> bool:
@@ -37,7 +37,7 @@ class Random(Method):
 class Magnitude(Method):
     """|theta|."""
 
-    rounds = False
+    inexact = False
 
     @classmethod
     def draws(cls, net: nn.Module, context: Context) -> bool:
@@ -81,7 +81,7 @@ class Saliency(Method):
 
     def output(self, x: Tensor) -> Tensor:
         """The network's output, of a copy: some networks write into what they are given."""
-        with clear_errors(x.shape):
+        with explained_errors(x.shape):
             return self.work.net(x.clone())
 
     def objective(self, x: Tensor, y: Tensor) -> Tensor:
@@ -91,31 +91,33 @@ class Saliency(Method):
         """
         output = self.output(x)
         if self.loss is not None:
-            with clear_types():
+            with explained_types():
                 return _scalar(self.loss(output, y)) * (len(y) / self.images)
         check_labels(output, y)
         output = output / self.temperature
         return nn.functional.cross_entropy(output, y, reduction="sum") / self.images
 
-    def slopes(self, targets: list[Tensor]) -> list[Tensor]:
-        """dR by each of ``targets``, the prunable parameters and constants of the network."""
+    def slopes(self, targets: list[Tensor]) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """dR by each of ``targets``, prunable parameters and constants; and `Scores.correction`."""
         sums = [torch.zeros_like(target) for target in targets]
         for x, y in self.batches:
             # No name may hold what a chunk leaves behind while the next one runs.
             _add(sums, torch.autograd.grad(self.objective(x, y), targets, materialize_grads=True))
-        return sums
+        return sums, {}
 
     def flat(self) -> Tensor:
-        return self._product(self.work.flat, _joined(self.slopes(self.work.parameters)))
+        slopes, _ = self.slopes(self.work.parameters)
+        return self._product(self.work.flat, _joined(slopes))
 
     def scores(self) -> Scores:
         weights = self.work.parameters
         with constants(self.work) as found:
-            slopes = self.slopes([*weights, *(probe for _, probe in found.values())])
+            slopes, correction = self.slopes([*weights, *(probe for _, probe in found.values())])
         own = zip(found.items(), slopes[len(weights) :], strict=True)
         return Scores(
             self.work.views(self._product(self.work.flat, _joined(slopes[: len(weights)]))),
             constants={name: self._product(value, slope) for (name, (value, _)), slope in own},
+            correction=correction,
         )
 
     def _product(self, value: Tensor, slope: Tensor) -> Tensor:
@@ -176,30 +178,28 @@ class Grasp(Saliency):
     mode = "train"
     temperature = 200.0
 
-    def slopes(self, targets: list[Tensor]) -> list[Tensor]:
-        """H g by the ``targets``, from the same chunks in both passes; ``flow`` becomes g, (N,)."""
+    def slopes(self, targets: list[Tensor]) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """H g by the ``targets``, from the same chunks in both passes; and g * g."""
         sums = [torch.zeros_like(target) for target in targets]
         # The gradient of a single chunk is g already: its pass serves both derivatives.
         several = len(self.batches) > 1
-        self.flow = _joined(super().slopes(self.work.parameters)) if several else None
+        g = _joined(super().slopes(self.work.parameters)[0]) if several else None
         for x, y in self.batches:
-            self._add_product(sums, targets, x, y)
-        return sums
+            g = self._add_product(sums, targets, g, x, y)
+        return sums, self.work.views(g.square_())
 
-    def _add_product(self, sums: list[Tensor], targets: list[Tensor], x: Tensor, y: Tensor) -> None:
-        """Add H g of one chunk; where g is not known yet, it is the chunk's own gradient."""
+    def _add_product(
+        self, sums: list[Tensor], targets: list[Tensor], g: Tensor | None, x: Tensor, y: Tensor
+    ) -> Tensor:
+        """Add H g of one chunk and return g (N,): None stands for the chunk's own gradient."""
         weights, loss = self.work.parameters, self.objective(x, y)
         found = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
-        if self.flow is None:
-            self.flow = _joined(gradient.detach() for gradient in found)
-        flow = self.work.views(self.flow).values()
-        total = sum((gradient * g).sum() for gradient, g in zip(found, flow, strict=True))
+        if g is None:
+            g = _joined(gradient.detach() for gradient in found)
+        parts = zip(found, self.work.views(g).values(), strict=True)
+        total = sum((gradient * part).sum() for gradient, part in parts)
         _add(sums, torch.autograd.grad(total, targets, materialize_grads=True))
-
-    def scores(self) -> Scores:
-        found = super().scores()
-        found.correction = self.work.views(self.flow.square_())
-        return found
+        return g
 
 
 def _add(sums: list[Tensor], found: Iterable[Tensor]) -> None:
@@ -221,6 +221,75 @@ def _scalar(value) -> Tensor:
             " a tensor of shape ()"
         )
     return value.reshape(())
+
+
+class Inverted(Method):
+    """Minus the scores of ``inner``; below all of them for weights that are zero already."""
+
+    inner: type[Method]
+
+    def __init__(self, work: Workspace, context: Context) -> None:
+        super().__init__(work, context)
+        self.method = type(self).inner(work, context)
+
+    def flat(self) -> Tensor:
+        return self._inverted(self.method.flat())
+
+    @property
+    def within(self) -> float:
+        return self.method.within
+
+    def scores(self) -> Scores:
+        found = self.method.scores()
+        flat = self._inverted(self.work.flatten({n: comparable(n, s) for n, s in found.items()}))
+        return Scores(self.work.views(flat), log2_scale=getattr(found, "log2_scale", 0))
+
+    def _inverted(self, flat: Tensor) -> Tensor:
+        pruned = self.work.flat == 0
+        flat = -flat
+        if pruned.any():
+            worst = flat.amin()
+            # Strictly below the others, for scores of any size.
+            below = worst - worst.abs() / 8 - 1e-30
+            flat = flat.masked_fill(pruned, below.clamp(min=torch.finfo(flat.dtype).min))
+        return flat
+
+
+def inverted(method: str | Scorer | type[Method]) -> type[Method]:
+    """The method that keeps what another method would prune first, and prunes what it would keep.
+
+    Scored again and again, as SynFlow is, the order of those that are left is reversed each time;
+    a weight that is zero, such as one pruned before, scores lowest and never returns.
+
+    Args:
+        method: a name, a function ``(model, batch) -> scores`` or a method class, as in `score`.
+
+    Returns:
+        A method for `score`, `prune` and `register`, with the data, the mode and the number of
+        iterations of the original. Its scores are negative: Theorem 3, ``schedule="cut"``, has
+        nothing to say about them.
+
+    Raises:
+        TypeError, ValueError: no such method.
+
+    Paper: the inversion test of Frankle et al. 2021, arXiv 2009.08576.
+
+    >>> from synflow_lib.pruning import prune
+    >>> layer = torch.nn.Linear(3, 1)
+    >>> _ = layer.weight.data.copy_(torch.tensor([[3.0, 1.0, 2.0]]))
+    >>> prune(layer, inverted("magnitude"), 3)["weight"]
+    tensor([[False,  True, False]])
+    """
+    inner = resolve(method)
+    return type(
+        f"Inverted{inner.__name__}",
+        (Inverted,),
+        {
+            "inner": inner, "needs_data": inner.needs_data, "iterations": inner.iterations,
+            "mode": inner.mode, "draws": inner.draws, "own_type": inner.own_type,
+            "__doc__": f"{inner.__name__}, its order reversed.",
+        },
+    )  # fmt: skip
 
 
 METHODS.update(

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from .layers import Operations
 from .network import PRUNABLE, trace, warn
 from .randomness import own_random_numbers
-from .surrogate import is_shape
+from .surrogate import is_first_input, is_shape
 
 
 class PathSum(nn.Module):
@@ -63,8 +63,16 @@ class PathSum(nn.Module):
             )
             return
         self.modules_by_name = dict(net.named_modules())
-        operations = Operations(self.graph, self.modules_by_name, every=sum_pools, biases=biases)
+        operations = Operations(
+            self.graph, self.modules_by_name, sum_pools=sum_pools, biases=biases
+        )
         self.flows = operations.flows
+        self.weighted = {  # where a weight layer is called
+            node
+            for node in self.graph.nodes
+            if node.op == "call_module"
+            and isinstance(self.modules_by_name[str(node.target)], PRUNABLE)
+        }
         skip = set(skip)
         last_use = {}
         for node in self.graph.nodes:
@@ -72,7 +80,7 @@ class PathSum(nn.Module):
             last_use |= dict.fromkeys(node.all_input_nodes, node)
         for node in self.graph.nodes:
             done = [used for used in [*node.all_input_nodes, node] if last_use[used] is node]
-            if node.op == "placeholder" and str(node.prev.op) == "placeholder" and not node.args:
+            if node.op == "placeholder" and not (is_first_input(node) or node.args):
                 raise ValueError(
                     f"the network takes a second input, {node.target!r}; expected one tensor."
                     " Wrap it in a module with a single input"
@@ -82,7 +90,7 @@ class PathSum(nn.Module):
             elif node.op == "call_module" and node.target in skip:
                 run = None
             else:
-                run = operations.run(node)
+                run = operations.build(node)
                 if isinstance(run, PRUNABLE):
                     run = layer(run) or run
             self.steps.append(_Step(node, run, list(dict.fromkeys(done))))
@@ -117,6 +125,7 @@ class PathSum(nn.Module):
             node = step.node
             flows = node in self.flows
             if node.op == "output":
+                # None stands for a constant, which lies on no path: `_total` leaves it out.
                 return _total(_fetch(node.args[0], live | dict.fromkeys(constants)))
             if node.op == "placeholder":
                 if flows:
@@ -207,12 +216,11 @@ class Signs:
     fast convolution algorithm does not return an exact zero.
     """
 
-    def __init__(self, net: nn.Module) -> None:
-        self.modules = dict(net.named_modules())
+    def __init__(self, paths: PathSum) -> None:
+        self.paths = paths
 
     def __call__(self, node: fx.Node, live: dict[fx.Node, Tensor]) -> None:
-        module = self.modules.get(str(node.target)) if node.op == "call_module" else None
-        threshold = 0.5 if isinstance(module, PRUNABLE) else 0.0
+        threshold = 0.5 if node in self.paths.weighted else 0.0
         live[node] = tree_map(
             lambda t: (
                 _Positive.apply(t, threshold) if torch.is_tensor(t) and t.is_floating_point() else t

@@ -12,7 +12,8 @@ from .guards import warn
 from .loop import PruningLoop
 from .masks import Masks
 from .scores import Method, Scorer
-from .trajectory import Record, Trajectory, kept_at
+from .trajectory import Trajectory
+from .values import kept_at
 from .workspace import Context
 
 Schedule = Callable[[int, int, float], float]
@@ -75,7 +76,7 @@ def prune(
     Masks(2 layers, kept 2 of 900, compression 450)
     """
     run = PruningLoop(model, method, Context(batch, mode, seed, loss, input_shape, dtype), progress,
-               keep=keep, bias=bias, batch_norm=batch_norm)  # fmt: skip
+               keep=keep, bias=bias, batch_norm=batch_norm, recorded=schedule == "cut")  # fmt: skip
     kept = kept_at(run.total, compression)
     if kept > run.left and kept < run.total:
         warn(
@@ -145,7 +146,7 @@ def trajectory(
     (450.0, Masks(2 layers, kept 9 of 900, compression 100))
     """
     run = PruningLoop(model, method, Context(batch, mode, seed, loss, input_shape, dtype), progress,
-               keep=keep, bias=bias, batch_norm=batch_norm)  # fmt: skip
+               keep=keep, bias=bias, batch_norm=batch_norm, recorded=True)  # fmt: skip
     if schedule is None:
         schedule = "cut" if run.iterations(iterations) > 1 and iterations is None else "exponential"
     if schedule == "cut":
@@ -158,9 +159,8 @@ def trajectory(
     else:  # one scoring orders all weights, to the last
         kept = 0 if count == 1 else len(run.work.names)
         final = max(kept, 1) / run.total
-    run.record = Record(run.total, run.work.flat)
     run.by_densities(_densities(schedule, count, final), kept)
-    return run.record.trajectory(run.layout, run.zeros)
+    return run.trajectory()
 
 
 def _densities(schedule: str | Schedule, iterations: int, final: float) -> list[float]:

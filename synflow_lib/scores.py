@@ -7,8 +7,9 @@ the paper are in `synflow_lib.methods` and `synflow_lib.synflow`, and register t
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from .fast.compact import Take
 from .fast.pieces import fixed_order
 from .fast.selection import TIES
 from .guards import refuse_unfit, warn_of_silence
-from .workspace import Context, Workspace, no_trace
+from .workspace import Context, Workspace, isolated
 
 Scorer = Callable[[nn.Module, "Batch | list[Batch] | None"], dict[str, Tensor]]
 
@@ -48,10 +49,10 @@ class Method:
     needs_data = False
     iterations = 1  # the paper's default
     mode = "eval"
-    own_type = False  # whether it sees the network in its own type, instead of in float64
-    positive = False  # whether a negative score is a sign of something not understood
-    rounds = True  # whether its scores carry errors of rounding, so that ties come out uneven
-    through: Tensor | None = None  # what every cut of the network carries, where that is known
+    own_type = False  # whether it sees the network in the type the model has, instead of float64
+    nonnegative = False  # then a negative score means an operation that was not understood
+    inexact = True  # whether scores carry errors of rounding, so that equal ones come out unequal
+    cut_size: Tensor | None = None  # what every cut of the network carries, where that is known
 
     @classmethod
     def draws(cls, net: nn.Module, context: Context) -> bool:
@@ -68,7 +69,7 @@ class Method:
     @property
     def within(self) -> float:
         """Relative distance up to which its scores tie (see `synflow_lib.fast.selection`)."""
-        return TIES if self.rounds and self.work.flat.dtype == torch.float64 else 0.0
+        return TIES if self.inexact and self.work.flat.dtype == torch.float64 else 0.0
 
     def compact(self, alive: Tensor) -> tuple[Take, Tensor] | None:
         """Make `flat` shorter if that is free, keeping all that is alive (see `Compactor`)."""
@@ -95,12 +96,12 @@ class Custom(Method):
     def flat(self) -> Tensor:
         found = self.scores()
         # Ranks and counts carry no errors of rounding, however large they are.
-        self.rounds = any(score.is_floating_point() for score in found.values())
+        self.inexact = any(score.is_floating_point() for score in found.values())
         return self.work.flatten({name: comparable(name, s) for name, s in found.items()})
 
     @property
     def within(self) -> float:
-        return TIES if self.rounds else 0.0
+        return TIES if self.inexact else 0.0
 
     def scores(self) -> Scores:
         # A copy each time: whatever the function does to it, the next call sees the weights.
@@ -110,7 +111,9 @@ class Custom(Method):
                 f"the scorer returned a {type(found).__name__}; expected a dict of parameter name"
                 " to score tensor"
             )
-        scores = Scores(**(vars(found) if isinstance(found, Scores) else {}))
+        scores = Scores()
+        if isinstance(found, Scores):  # its notes go with it
+            vars(scores).update(vars(found))
         for name, view in self.work.views(self.work.flat).items():
             score = found.get(name)
             if score is None:
@@ -196,6 +199,14 @@ def precision(model: nn.Module, method: type[Method], context: Context) -> torch
     return context.dtype or (None if method.own_type or no_float64 else torch.float64)
 
 
+@contextlib.contextmanager
+def scoring(method: type[Method], work: Workspace, context: Context) -> Iterator[Method]:
+    """The method on its workspace; what it does in the block leaves no trace outside."""
+    draws = method.draws(work.net, context)
+    with isolated(work.flat.device, context.seed, draws), fixed_order():
+        yield method(work, context)
+
+
 def score(
     model: nn.Module,
     method: str | Scorer | type[Method],
@@ -247,10 +258,8 @@ def score(
     context = Context(batch, mode, seed, loss, input_shape, dtype)
     select = {"bias": bias, "batch_norm": batch_norm, "keep": keep}
     work = Workspace(model, precision(model, method, context), **select)
-    draws = method.draws(work.net, context)
-    with no_trace(work.flat.device, context.seed, draws), fixed_order():
-        weights = {name: bool(view.any()) for name, view in work.views(work.flat).items()}
-        bound = method(work, context)
+    weights = {name: bool(view.any()) for name, view in work.views(work.flat).items()}
+    with scoring(method, work, context) as bound:
         scores = bound.scores()
         if not issubclass(method, Custom):  # what a user's function gives is the user's
             refuse_unfit(bound, *(part.flatten() for part in scores.values()))

@@ -20,12 +20,12 @@ from .network import (
     CONV_TRANSPOSED,
     LINEAR,
     PRUNABLE,
+    find_input_shape,
     own_tensors,
     prunable,
     skeleton,
     trace,
 )
-from .network import input_shape as find_input_shape
 from .units import Layer, Wiring, wiring
 
 _ROUNDING = 1e-13  # of sums in float64, relative

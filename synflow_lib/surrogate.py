@@ -42,7 +42,7 @@ class Use:
     node: fx.Node
     signals: list[fx.Node]  # the arguments that come from the input
     module: nn.Module | None = None
-    every: bool = False  # of max-pooling, every path
+    sum_pools: bool = False  # of max-pooling, every path
     biases: bool = False  # whether biases that functions are given count
     computed: Container[fx.Node] = field(default_factory=set)  # weights changed before their use
 
@@ -122,6 +122,11 @@ def is_shape(node: fx.Node) -> bool:
     if node.target is getattr:
         return node.args[1] in _SHAPE_ATTRIBUTES
     return getattr(node.target, "__name__", "") in _SHAPES | {"len", "_assert"}
+
+
+def is_first_input(node: fx.Node) -> bool:
+    """Whether ``node`` is the input of the network; a second one is another placeholder."""
+    return node.op == "placeholder" and node.prev.op != "placeholder"
 
 
 def is_addition(node: fx.Node) -> bool:
@@ -349,7 +354,7 @@ def group_norm(use: Use) -> Run:
 
 def largest(use: Use) -> Run:
     """Max-pooling; among every path a positive sum over the same windows."""
-    if not use.every:
+    if not use.sum_pools:
         return use.plain()
     plain, module = use.plain(), use.module
     name = type(module).__name__ if module is not None else name_of(use.node)
@@ -362,7 +367,7 @@ def largest(use: Use) -> Run:
             keys = ("output_size",) if adaptive else keys
             kwargs = {key: getattr(module, key) for key in keys}
         kwargs.pop("return_indices", None)
-        indices = use.argument("return_indices", 99, False) or name.endswith("_with_indices")
+        indices = use.node.kwargs.get("return_indices", False) or name.endswith("_with_indices")
         if adaptive:
             total = getattr(F, f"adaptive_avg_pool{dims}d")(x, *args, **kwargs)
         else:
@@ -406,8 +411,8 @@ def maximum(use: Use) -> Run:
     if name == "maximum" or len(args) > 1 and isinstance(args[1], fx.Node):
         if use.alone:
             return adds(use)
-        return adds(use) if use.every else use.plain()
-    if not use.every:
+        return adds(use) if use.sum_pools else use.plain()
+    if not use.sum_pools:
         return use.plain()
 
     def run(x: Tensor, dim=None, keepdim: bool = False):
@@ -422,7 +427,7 @@ def maximum(use: Use) -> Run:
 def unpooled(use: Use) -> Run:
     """Unpooling to all places of a window, any of which may have been its largest."""
     plain = use.plain()
-    if use.module is None or not use.every:
+    if use.module is None or not use.sum_pools:
         return plain
 
     def run(x: Tensor, indices: Tensor, output_size=None) -> Tensor:

@@ -20,17 +20,17 @@ from .batches import first_input
 from .fast.compact import Take
 from .fast.shortcuts import Shortcuts
 from .layers import reached
-from .network import BATCH_NORM, PRUNABLE, input_shape, layer_weights, trace
+from .network import BATCH_NORM, find_input_shape, is_bias, layer_weights, trace
 from .paths import PathSum
 from .scores import METHODS, Method, Scores
-from .workspace import Context, Workspace, clear_errors
+from .workspace import Context, Workspace, explained_errors
 
 
 class SynFlow(Method):
     """R = 1^T (prod |W|) 1: the sum over all paths of the product of their weights (section 6)."""
 
     iterations = 100
-    positive = True
+    nonnegative = True
 
     @classmethod
     def draws(cls, net: nn.Module, context: Context) -> bool:
@@ -38,27 +38,27 @@ class SynFlow(Method):
 
     def __init__(self, work: Workspace, context: Context) -> None:
         super().__init__(work, context)
-        shape = input_shape(work.net, context.input_shape, first_input(context.batch))
-        self.constants = any(name.endswith("bias") for name in work.names)
-        if self.constants:  # R is not homogeneous then, so only more range can help
+        shape = find_input_shape(work.net, context.input_shape, first_input(context.batch))
+        self.biases = any(map(is_bias, work.names))
+        if self.biases:  # R is not homogeneous then, so only more range can help
             _compute_in_double(work)
         with contextlib.suppress(ValueError):  # its own forward runs where it cannot be traced
             # Once, for all that reads the graph, in the mode that counts: it would keep dropout.
             work.net = trace(work.net.eval())
-        linearize_(work.net, constants=self.constants)
+        linearize_(work.net, biases=self.biases)
         self.fast = None
-        if context.fast and not self.constants:
+        if context.fast and not self.biases:
             self.fast = Shortcuts(work, shape, lambda name: self.targets[name])
         parts = {"skip": self.fast.folded, "layer": self.fast.layer} if self.fast else {}
-        self.paths = PathSum(work.net, names=work.names, biases=self.constants, **parts)
+        self.paths = PathSum(work.net, names=work.names, biases=self.biases, **parts)
         # The shortest paths may carry a very different total: powers of their own.
-        rescales = self.paths.graph is not None and not self.constants
-        self.rescalers = [Rescaler(self.paths), Rescaler(self.paths)] if rescales else None
+        rescales = self.paths.graph is not None and not self.biases
+        self.rescaler = Rescaler(self.paths) if rescales else None
+        self.rescaler_of_shortest = Rescaler(self.paths) if rescales else None
         self.inflow = work.flat.new_ones(
             1, *(self.fast.prepare(self.paths) if self.fast else shape)
         )
-        self.total = work.flat.new_zeros(())
-        self.log2_scale = 0
+        self.total = work.flat.new_zeros(())  # R of the last pass of `flat`
         self._bind()
 
     def _bind(self) -> None:
@@ -70,12 +70,12 @@ class SynFlow(Method):
             parameter.register_post_accumulate_grad_hook(_score_into(view))
 
     @property
-    def through(self) -> Tensor | None:
+    def cut_size(self) -> Tensor | None:
         """R, which every cut carries. With biases paths begin inside: the first cuts carry less.
 
         A weight that several layers share counts once in R and more often in its score.
         """
-        return None if self.constants else self.total
+        return None if self.biases else self.total
 
     def compact(self, alive: Tensor) -> tuple[Take, Tensor] | None:
         """Leave out what is dead by the last scores."""
@@ -85,31 +85,33 @@ class SynFlow(Method):
         return smaller
 
     def flat(self) -> Tensor:
-        return self._flow(shortest=False)
+        self.total = self._flow(self.rescaler)
+        return self.out
 
-    def shortest(self) -> Tensor:
-        """Scores of the sum over the paths through the fewest weights only; a tensor of its own."""
+    def shortest(self) -> tuple[Tensor, Tensor]:
+        """Scores of the sum over the paths through the fewest weights only, and that sum."""
         usual = self.out.clone()
         self.out.zero_()  # the longer branches get no gradient to overwrite it with
-        short = self._flow(shortest=True).clone()
+        total = self._flow(self.rescaler_of_shortest, shortest=True)
+        short = self.out.clone()
         self.out.copy_(usual)
-        return short
+        return short, total
 
-    def _flow(self, *, shortest: bool) -> Tensor:
+    def _flow(self, rescaler: Rescaler | None, *, shortest: bool = False) -> Tensor:
+        """R as the rescaler scales it; its scores go into ``out``."""
+
         def outflow(after: Rescaler | None = None) -> Tensor:
             return self.paths(self.inflow, after, shortest=shortest)
 
-        rescaler = self.rescalers[shortest] if self.rescalers else None
-        with clear_errors(self.inflow.shape):
+        with explained_errors(self.inflow.shape):
             total = rescaler.run(outflow) if rescaler else outflow()
         if total.requires_grad:
             total.backward()
-        self.total, self.log2_scale = total.detach(), rescaler.log2_scale if rescaler else 0
-        return self.out
+        return total.detach()
 
     def scores(self) -> Scores:
         flat = self.flat()
-        log2_scale = self.log2_scale
+        log2_scale = self.rescaler.log2_scale if self.rescaler else 0
         limits = torch.finfo(flat.dtype)
         low, high = flat[flat > 0].aminmax() if bool((flat > 0).any()) else (flat.new_ones(()),) * 2
         unscaled = torch.ldexp(torch.stack([low, high]).double(), torch.tensor(float(log2_scale)))
@@ -129,23 +131,17 @@ def _score_into(view: Tensor) -> Callable[[nn.Parameter], None]:
     return hook
 
 
-def _times_power_of_two(tensor: Tensor, exponent: int) -> Tensor:
-    half = exponent // 2  # in two steps: 2**exponent itself may be out of range
-    return tensor * 2.0**half * 2.0 ** (exponent - half)
-
-
 def _compute_in_double(work: Workspace) -> None:
-    double = {name: view.double() for name, view in work.views(work.flat).items()}
     work.net.double()
-    work.flat = work.flatten(double)
+    work.flat = work.flat.double()
     for parameter, view in zip(work.parameters, work.views(work.flat).values(), strict=True):
         parameter.data = view
 
 
-def linearize_(net: nn.Module, constants: bool = False) -> nn.Module:
-    """Make a working copy linear and non-negative, in place.
+def linearize_(net: nn.Module, biases: bool = False) -> nn.Module:
+    """Make a working copy, traced where it can be, linear and non-negative, in place.
 
-    Weights become |W|. Biases become zero (|b| with ``constants``). BatchNorm is used in
+    Weights become |W|. Biases become zero (|b| with ``biases``). BatchNorm is used in
     evaluation mode with its *stored* variance, so it multiplies by |gamma| / sqrt(var + eps);
     its running mean and beta are constants and go to zero like biases: the absolute value of a
     running mean would be a bias that the network does not have. What the input does not reach
@@ -157,27 +153,21 @@ def linearize_(net: nn.Module, constants: bool = False) -> nn.Module:
         for module in net.modules():
             if isinstance(module, BATCH_NORM) and module.running_mean is not None:
                 module.running_mean.zero_()
-            for name, parameter in module.named_parameters(recurse=False):
-                if id(parameter) in signed:
-                    continue
-                if name.endswith("bias") and not constants:
-                    parameter.zero_()
-                else:
-                    parameter.abs_()
+        for name, parameter in net.named_parameters():
+            if id(parameter) not in signed:
+                parameter.zero_() if is_bias(name) and not biases else parameter.abs_()
     return net
 
 
 def _read_as_constants(net: nn.Module) -> set[int]:
     """Ids of the parameters, other than weights of layers, that stand apart from the input."""
-    try:
-        graph = trace(net).graph
-    except ValueError:
+    if not isinstance(net, fx.GraphModule):  # it cannot be traced
         return set()
-    modules, flows = dict(net.named_modules()), reached(graph)
+    modules, flows = dict(net.named_modules()), reached(net.graph)
     named = dict(net.named_parameters(remove_duplicate=False))
     weights = {id(named[name]) for name in layer_weights(net) if name in named}
     found = set()
-    for node in graph.nodes:
+    for node in net.graph.nodes:
         if node.op == "get_attr" and str(node.target) in named:
             found.add(id(named[str(node.target)]))
         elif node.op == "call_module" and node not in flows:
@@ -198,12 +188,7 @@ class Rescaler:
     room, stale = 24, 2.0**-16
 
     def __init__(self, paths: PathSum) -> None:
-        self.weighted = {
-            step.node
-            for step in paths.steps
-            if step.node.op == "call_module"
-            and isinstance(paths.modules_by_name[str(step.node.target)], PRUNABLE)
-        }
+        self.weighted = paths.weighted
         self.shifts: dict[fx.Node, int] = {}
         self.outflow = 0.0  # when the powers were measured; 0: not yet
         self.measuring = True
@@ -235,22 +220,24 @@ class Rescaler:
         shift = self.shifts.get(node)
         if not shift:
             return
-        # 2**shift itself may be out of range
-        parts = [shift] if abs(shift) < 100 else [shift // 2, shift - shift // 2]
-        for part in parts:
-            for key, value in live.items():
-                if key.op != "get_attr":
-                    live[key] = _times(value, 2.0**-part)
+        for key, value in live.items():
+            live[key] = _times_power_of_two(value, -shift)
 
 
-def _times(value: Any, factor: float) -> Any:
-    if isinstance(value, Tensor):  # nearly always; looking for tensors inside takes longer
-        return value * factor
+def _times_power_of_two(value: Any, exponent: int) -> Any:
+    """A tensor, or a structure of tensors, times 2**exponent, which itself may be out of range."""
 
-    def one(part: Any) -> Any:  # places of a pooling's largest inputs are no part of the flow
-        return part * factor if isinstance(part, Tensor) and part.is_floating_point() else part
+    def one(part: Any) -> Any:
+        # The places of a pooling's largest inputs are no part of the flow.
+        if isinstance(part, Tensor) and part.is_floating_point():
+            for step in steps:
+                part = part * 2.0**step
+        return part
 
-    return tree_map(one, value)
+    half = exponent // 2
+    steps = [exponent] if abs(exponent) < 100 else [half, exponent - half]
+    # Nearly always a tensor; looking for tensors inside takes longer.
+    return one(value) if isinstance(value, Tensor) else tree_map(one, value)
 
 
 METHODS["synflow"] = SynFlow

@@ -15,34 +15,10 @@ from .fast.pieces import fixed_order, in_pieces, spans
 from .fast.selection import arrays, count_above, keep_largest, tied, total
 from .guards import ZeroScores
 from .masks import Masks
-from .values import is_bool
+from .values import kept_at
 
 SURVIVED = torch.iinfo(torch.int32).max
 COLUMNS = ["iteration", "kept", "compression", "prune_size", "cut_size", "ratio"]
-
-
-def kept_at(total: int, compression: float) -> int:
-    """round(N / c) weights, never fewer than one.
-
-    Raises:
-        TypeError: not a number.
-        ValueError: a bool, NaN, below 1 or above N.
-
-    >>> kept_at(1000, 300)
-    3
-    """
-    if is_bool(compression):
-        raise ValueError(f"compression={compression!r} is a bool; expected a number from 1 to N")
-    try:
-        value = float(compression)
-    except (TypeError, ValueError):
-        raise TypeError(f"compression={compression!r}; expected a number from 1 to N") from None
-    if math.isnan(value) or not 1 <= value <= total:
-        raise ValueError(
-            f"compression={compression!r}; expected 1 <= compression <= N = {total}"
-            " (compression = N / kept weights; a density d is compression 1 / d)"
-        )
-    return max(1, round(total / value))
 
 
 @dataclass
@@ -50,11 +26,12 @@ class Trajectory:
     """The order in which a method removes weights, so that one run holds every compression.
 
     Attributes:
-        history: one row an iteration: ``iteration, kept, compression, prune_size, cut_size,
-            ratio`` (the score removed, the score of the smallest cut, their quotient).
         layout: parameter name -> shape, in forward order.
         iteration: int32 (N,), the iteration that removed a weight, from 1; `SURVIVED` if none.
         score: (N,), its score at that time, which orders the weights within one iteration.
+        counts: how many weights are left: N at first, then one number an iteration.
+        history: one row an iteration: ``iteration, kept, compression, prune_size, cut_size,
+            ratio`` (the score removed, the score of the smallest cut, their quotient).
         within: relative distance up to which scores tie (see `synflow_lib.fast.selection`).
         zeros: which weights scored zero at first; masks that keep some and prune others warn.
     """
@@ -107,7 +84,7 @@ class Trajectory:
             flat = keep_largest(self.scores_of(number), left, within=self.within)
             if self.counts[number]:
                 flat |= self.iteration > number
-        masks = Masks.cut(flat, self.layout)
+        masks = Masks.from_flat(flat, self.layout)
         if self.zeros and not quiet:
             self.zeros.warn(masks)
         return masks

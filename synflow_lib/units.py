@@ -20,7 +20,6 @@ from torch import fx, nn
 from .layers import Rule, reached, row_of
 from .network import (
     BATCH_NORM,
-    CONV,
     CONV_TRANSPOSED,
     PRUNABLE,
     skeleton,
@@ -60,26 +59,26 @@ class Wiring:
     region: np.ndarray = field(default_factory=lambda: np.zeros(0, int))  # unit -> region
 
     def cuts(self) -> list[tuple[list[str], set[int]]]:
-        """Every cut of the network between two of its regions, from input to output.
+        """Cuts of the network between its regions, from input to output, each behind the last.
 
         A region is what shares a tensor, such as one layer's output or a whole residual stage. A
-        cut is given by the layers that cross it and the regions behind it.
+        cut is given by the layers that cross it and the regions behind it. Of parallel branches
+        not all cuts are found: only those in one order of the regions.
         """
-        graph = nx.MultiDiGraph()
+        graph = nx.DiGraph()
         graph.add_nodes_from(range(int(self.region.max()) + 1))
         for edge in [*self.layers, *self.norms]:
             source, target = self.region[edge.reads[0]], self.region[edge.writes[0]]
             graph.add_edge(int(source), int(target))
         # Regions on a cycle (a residual stream and its blocks) stay on one side together.
-        condensed = nx.condensation(nx.DiGraph(graph))
-        order = list(
-            nx.lexicographical_topological_sort(condensed, key=lambda n: self._first(condensed, n))
-        )
+        condensed = nx.condensation(graph)
+        members = condensed.nodes(data="members")
+        order = nx.lexicographical_topological_sort(condensed, key=lambda n: min(members[n]))
         behind = set(graph.nodes)
         found = []
         outputs = set(self.region[self.outputs].tolist())
         for component in order:
-            behind = behind - condensed.nodes[component]["members"]
+            behind = behind - members[component]
             if not outputs <= behind:
                 break
             crossing = [
@@ -88,13 +87,9 @@ class Wiring:
                 if self.region[layer.reads[0]] not in behind
                 and self.region[layer.writes[0]] in behind
             ]
-            if crossing or not found:
+            if crossing:
                 found.append((crossing, behind))
-        return [(names, rest) for names, rest in found if names]
-
-    @staticmethod
-    def _first(condensed: nx.DiGraph, component: int) -> int:
-        return min(condensed.nodes[component]["members"])
+        return found
 
 
 def wiring(
@@ -111,7 +106,7 @@ def wiring(
         ValueError: an operation that conservation has no law for; its name is in the message.
     """
     net = skeleton(trace(model))
-    return _Tracer(net, input_shape, batch_statistics).run()
+    return _Wirer(net, input_shape, batch_statistics).run()
 
 
 class _Shapes(fx.passes.shape_prop.ShapeProp):
@@ -123,14 +118,14 @@ class _Shapes(fx.passes.shape_prop.ShapeProp):
         return super().call_module(target, args, kwargs)
 
 
-class _Tracer:
-    def __init__(self, net: nn.Module, input_shape: tuple[int, ...], batch_statistics) -> None:
-        self.net, self.batch_statistics = net, batch_statistics
+class _Wirer:
+    def __init__(self, net: fx.GraphModule, input_shape: tuple[int, ...], batch_statistics) -> None:
+        self.net, self.batch_statistics = net, batch_statistics  # a graph's module
         self.module = dict(net.named_modules())
         self.parameters = {name for name, _ in net.named_parameters(remove_duplicate=False)}
-        self.graph_module = trace(net)
-        self.flows = reached(self.graph_module.graph)
-        self.example = torch.empty(2, *input_shape, device="meta", dtype=_dtype(net))
+        self.flows = reached(net.graph)
+        dtype = next(net.parameters()).dtype
+        self.example = torch.empty(2, *input_shape, device="meta", dtype=dtype)
         self.wiring = Wiring()
         self.unions: list[tuple[np.ndarray, np.ndarray]] = []
         self.groups: list[np.ndarray] = []  # ids that share a tensor
@@ -142,7 +137,7 @@ class _Tracer:
         return np.arange(start, start + count)
 
     def run(self) -> Wiring:
-        shapes = _Shapes(self.graph_module)
+        shapes = _Shapes(self.net)
         try:
             with contextlib.redirect_stderr(io.StringIO()):  # torch.fx prints its own traceback
                 shapes.propagate(self.example)
@@ -151,7 +146,7 @@ class _Tracer:
                 f"the network cannot run on an input of shape {tuple(self.example.shape[1:])}"
             ) from error
         ids: dict[fx.Node, np.ndarray] = {}
-        for node in self.graph_module.graph.nodes:
+        for node in self.net.graph.nodes:
             if node.op == "output":
                 ends = [ids[n] for n in node.all_input_nodes if n in ids]
                 if not ends:
@@ -173,13 +168,11 @@ class _Tracer:
         return self.merged()
 
     def ids_of(self, node: fx.Node, shape: torch.Size, ids: dict) -> np.ndarray | None:
-        if node.op != "placeholder" and node not in self.flows:
-            return None
         if node.op == "placeholder":
             self.wiring.inputs = self.new(shape[1])
             return self.wiring.inputs
         sources = [ids[n] for n in node.all_input_nodes if n in ids]
-        if not sources:
+        if node not in self.flows or not sources:
             return None
         for used in node.all_input_nodes:
             if used.op == "get_attr" and str(used.target) in self.parameters:
@@ -190,39 +183,36 @@ class _Tracer:
                     f"{used.target} is an argument of a function ({node.name}); conservation and"
                     f" cuts follow layers only: {advice}"
                 )
-        if node.op == "call_module":
-            name, module = str(node.target), self.module[str(node.target)]
-            if isinstance(module, PRUNABLE):
-                if isinstance(module, nn.Linear) and len(shape) != 2:
-                    raise ValueError(
-                        f"{name}: conservation is defined for Linear on (batch, features), here its"
-                        f" output has shape {tuple(shape)}"
-                    )
-                return self.layer(name, module, sources[0])
-            if isinstance(module, BATCH_NORM):
-                writes = self.new(len(sources[0])) if name in self.batch_statistics else sources[0]
-                self.wiring.norms.append(Norm(name, sources[0], writes))
-                return writes
-            row = row_of(node, module)
-            if row is None or not row.units:
-                raise ValueError(f"no conservation law for {name}, a {type(module).__name__}")
+        source, name = sources[0], str(node.target)
+        module = self.module[name] if node.op == "call_module" else None
+        if isinstance(module, PRUNABLE):
+            if isinstance(module, nn.Linear) and len(shape) != 2:
+                raise ValueError(
+                    f"{name}: conservation is defined for Linear on (batch, features), here its"
+                    f" output has shape {tuple(shape)}"
+                )
+            return self.layer(name, module, source)
+        if isinstance(module, BATCH_NORM):
+            writes = self.new(len(source)) if name in self.batch_statistics else source
+            self.wiring.norms.append(Norm(name, source, writes))
+            return writes
         if is_addition(node):
             if len(sources) == 2:
-                self.unions.append((sources[0], sources[1]))
-            return sources[0]
+                self.unions.append((source, sources[1]))
+            return source
         if node.target is torch.cat or node.target is torch.concat:
             if (node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)) != 1:
                 raise ValueError("no conservation law for torch.cat outside the channel dimension")
             return np.concatenate(sources)
-        operation = name_of(node) if node.op != "call_module" else str(node.target)
-        module = self.module[str(node.target)] if node.op == "call_module" else None
         row = row_of(node, module)
         if len(uses(node, ids)) > 1 or row is None or not row.units:
+            what = f"{node.op} {name_of(node)}"
+            if module is not None:
+                what = f"{name}, a {type(module).__name__}"
             raise ValueError(
-                f"no conservation law for {node.op} {operation}: units must be joined by sums or"
-                " concatenation only"
+                f"no conservation law for {what}: channels must stay apart, and be joined by sums"
+                " or concatenation only"
             )
-        source = sources[0]
         before = next(n for n in node.all_input_nodes if n in ids).meta["tensor_meta"].shape
         if _keeps_channels(node, row, module, before, shape):
             if shape[1] == len(source):
@@ -285,27 +275,13 @@ def _components(count: int, unions: list[tuple[np.ndarray, np.ndarray]]) -> np.n
     return connected_components(graph, directed=False)[1]
 
 
-def _dtype(net: nn.Module) -> torch.dtype:
-    return next(net.parameters()).dtype
-
-
-def incoming(layer: Layer, score: torch.Tensor) -> np.ndarray:
-    """Total score of the weights that write each output of the layer, float64 (outputs,)."""
+def sums_of_units(layer: Layer, score: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Total score of the weights that write each output and that read each input, float64."""
     score = score.detach().double()
-    if isinstance(layer.module, CONV_TRANSPOSED):  # (in, out / groups, *kernel)
-        groups = layer.module.groups
-        score = score.reshape(groups, -1, score.shape[1], score[0, 0].numel())
-        return score.sum((1, 3)).flatten().cpu().numpy()
-    return score.flatten(1).sum(1).cpu().numpy()
-
-
-def outgoing(layer: Layer, score: torch.Tensor) -> np.ndarray:
-    """Total score of the weights that read each input of the layer, float64 (inputs,)."""
-    score = score.detach().double()
-    if isinstance(layer.module, CONV):  # (out, in / groups, *kernel)
-        groups = layer.module.groups
-        score = score.reshape(groups, -1, score.shape[1], score[0, 0].numel())
-        return score.sum((1, 3)).flatten().cpu().numpy()
+    rows = score.flatten(1).sum(1)
+    # A weight is (out, in / groups, *kernel), or transposed (in, out / groups, *kernel).
+    groups = getattr(layer.module, "groups", 1)
+    columns = score.reshape(groups, -1, score.shape[1], score[0, 0].numel()).sum((1, 3)).flatten()
     if isinstance(layer.module, CONV_TRANSPOSED):
-        return score.flatten(1).sum(1).cpu().numpy()
-    return score.sum(0).cpu().numpy()
+        rows, columns = columns, rows
+    return rows.cpu().numpy(), columns.cpu().numpy()

@@ -53,6 +53,30 @@ def real(value: object, name: str) -> float:
     return found
 
 
+def kept_at(total: int, compression: float) -> int:
+    """round(N / c) weights, never fewer than one.
+
+    Raises:
+        TypeError: not a number.
+        ValueError: a bool, NaN, below 1 or above N.
+
+    >>> kept_at(1000, 300)
+    3
+    """
+    if is_bool(compression):
+        raise ValueError(f"compression={compression!r} is a bool; expected a number from 1 to N")
+    try:
+        value = float(compression)
+    except (TypeError, ValueError):
+        raise TypeError(f"compression={compression!r}; expected a number from 1 to N") from None
+    if math.isnan(value) or not 1 <= value <= total:
+        raise ValueError(
+            f"compression={compression!r}; expected 1 <= compression <= N = {total}"
+            " (compression = N / kept weights; a density d is compression 1 / d)"
+        )
+    return max(1, round(total / value))
+
+
 def seeds_of(seeds: object, copies: int) -> list[int]:
     """A seed for each of ``copies``, from one for all or one for each.
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .batches import Batch
-from .network import name_left_out, prunable, working_copy, working_type
+from .network import named_views, prunable, warn_left_out, working_copy, working_type
 from .randomness import own_random_numbers
 from .values import whole
 
@@ -18,15 +18,15 @@ from .values import whole
 class Workspace:
     """A private copy of a network whose N prunable parameters lie in one flat tensor.
 
-    ``flat`` (N,) shares memory with the parameters of ``net``; ``views(t)`` cuts any flat tensor
-    into tensors of the parameters' shapes.
+    ``flat`` (N,) shares memory with the parameters of ``net``; ``layout`` says which part of it is
+    which parameter, name -> shape in order.
     """
 
     @torch.inference_mode(False)  # tensors made under inference mode can have no gradient
     def __init__(self, model: nn.Module, dtype: torch.dtype | None = None, **select) -> None:
         found, own_type = prunable(model, **select), working_type(model)
         dtype = dtype or own_type
-        name_left_out(model, found, select.get("keep", ()))
+        warn_left_out(model, found, select.get("keep", ()))
         self.names, weights = list(found), list(found.values())
         self.training = model.training
         self.flat = torch.cat([weight.detach().reshape(-1).to(dtype) for weight in weights])
@@ -37,36 +37,21 @@ class Workspace:
         ]
         own = zip(map(id, weights), self.parameters, strict=True)
         self.net = working_copy(model, dict(own), dtype).requires_grad_(False)
-        self._describe()
+        self.layout = {name: weight.shape for name, weight in found.items()}
 
-    def _describe(self) -> None:
-        self.shapes = [parameter.shape for parameter in self.parameters]
-        self.sizes = [parameter.numel() for parameter in self.parameters]
-
-    def rebind(self, flat: Tensor, shapes: list[tuple[int, ...]]) -> None:
-        """Put parameters of other shapes, cut from ``flat``, in the place of the parameters."""
-        self.flat = flat
-        self.parameters = [nn.Parameter(flat.new_empty(s), requires_grad=False) for s in shapes]
-        self._describe()
-        views = self.views(self.flat).values()
-        for name, parameter, view in zip(self.names, self.parameters, views, strict=True):
-            parameter.data = view
+    def rebind(self, flat: Tensor, layout: dict[str, torch.Size]) -> None:
+        """Put parameters of other shapes, views of ``flat``, in the place of the parameters."""
+        self.flat, self.layout = flat, layout
+        self.parameters = []
+        for name, view in self.views(flat).items():
+            self.parameters.append(nn.Parameter(flat.new_empty(view.shape), requires_grad=False))
+            self.parameters[-1].data = view
             path, _, attribute = name.rpartition(".")
-            setattr(self.net.get_submodule(path), attribute, parameter)
-
-    def cutter(self) -> Callable[[Tensor], dict[str, Tensor]]:
-        """`views` of the layout as it is now, also after the next `rebind`."""
-        names, sizes, shapes = self.names, self.sizes, self.shapes
-
-        def cut(flat: Tensor) -> dict[str, Tensor]:
-            parts = flat.split(sizes)
-            return {n: p.view(s) for n, p, s in zip(names, parts, shapes, strict=True)}
-
-        return cut
+            setattr(self.net.get_submodule(path), attribute, self.parameters[-1])
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
-        """``flat`` (N,) cut into tensors of the parameters' shapes, by name."""
-        return self.cutter()(flat)
+        """Parts of ``flat`` (N,) in the parameters' shapes, by name."""
+        return named_views(flat, self.layout)
 
     def flatten(self, tensors: dict[str, Tensor]) -> Tensor:
         return torch.cat([tensors[name].reshape(-1) for name in self.names])
@@ -95,7 +80,7 @@ class Context:
 
 
 @contextlib.contextmanager
-def no_trace(device: torch.device, seed: int, draws: bool = True) -> Iterator[None]:
+def isolated(device: torch.device, seed: int, draws: bool = True) -> Iterator[None]:
     """Random numbers fixed by ``seed``, gradients on, autocast off inside; all as before after.
 
     Where nothing ``draws``, the generators are left alone: another thread may be using them.
@@ -116,7 +101,7 @@ _TYPES = (
 
 
 @contextlib.contextmanager
-def clear_errors(shape: Iterable[int]) -> Iterator[None]:
+def explained_errors(shape: Iterable[int]) -> Iterator[None]:
     """Says which input a network rejected, where torch says which kernel did."""
     try:
         yield
@@ -128,7 +113,7 @@ def clear_errors(shape: Iterable[int]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def clear_types() -> Iterator[None]:
+def explained_types() -> Iterator[None]:
     """Says what to do where a function of the user's does not go with float64."""
     try:
         yield

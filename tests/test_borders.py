@@ -11,7 +11,7 @@ from synflow_lib.fast import borders
 from synflow_lib.fast.borders import Axis
 from synflow_lib.fast.pieces import fixed_order
 from synflow_lib.synflow import SynFlow
-from synflow_lib.workspace import Context, Workspace, no_trace
+from synflow_lib.workspace import Context, Workspace, isolated
 
 WINDOWS = st.tuples(st.integers(1, 5), st.integers(1, 3), st.integers(0, 3), st.integers(1, 2))
 
@@ -19,7 +19,7 @@ WINDOWS = st.tuples(st.integers(1, 5), st.integers(1, 3), st.integers(0, 3), st.
 def synflow(net, fast, shape=None):
     """SynFlow's scores of all weights, and the shape of the image it gave to the network."""
     work = Workspace(net)
-    with no_trace(work.flat.device, 0), fixed_order():
+    with isolated(work.flat.device, 0), fixed_order():
         method = SynFlow(work, Context(input_shape=shape, fast=fast))
         return method.flat(), tuple(method.inflow.shape[1:])
 

@@ -152,13 +152,13 @@ def test_a_model_that_cannot_be_copied_says_why():
 
 def test_input_shape_from_first_to_last_resort():
     net = mlp(7, 3, 2)
-    assert network.input_shape(net) == (7,)
+    assert network.find_input_shape(net) == (7,)
     net.input_shape = (1, 7)
-    assert network.input_shape(net) == (1, 7)
-    assert network.input_shape(net, example=torch.zeros(5, 2, 3)) == (2, 3)
-    assert network.input_shape(net, [9], torch.zeros(5, 2)) == (9,)
+    assert network.find_input_shape(net) == (1, 7)
+    assert network.find_input_shape(net, example=torch.zeros(5, 2, 3)) == (2, 3)
+    assert network.find_input_shape(net, [9], torch.zeros(5, 2)) == (9,)
     with pytest.raises(ValueError, match=r"Conv2d cannot be told.*pass input_shape="):
-        network.input_shape(nn.Conv2d(3, 4, 3))
+        network.find_input_shape(nn.Conv2d(3, 4, 3))
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ def test_an_inverted_method_is_a_method_like_the_original():
         sf.prune(net, method, 4, schedule="cut")
     with pytest.raises(ValueError, match="unknown method"):
         sf.inverted("synflw")
-    assert issubclass(sf.inverted(Magnitude), sf.quotas.Inverted)
+    assert issubclass(sf.inverted(Magnitude), sf.methods.Inverted)
 
 
 # ----------------------------------------------------------------------------- the experiment

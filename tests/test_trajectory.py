@@ -31,7 +31,8 @@ from torch import nn
 
 import synflow_lib as sf
 from synflow_lib import pruning
-from synflow_lib.trajectory import SURVIVED, Trajectory, kept_at
+from synflow_lib.trajectory import SURVIVED, Trajectory
+from synflow_lib.values import kept_at
 
 # ------------------------------------------------------------------------------ counts
 

@@ -9,14 +9,13 @@ without zero terms. The plain path is the same loop without a compactor.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..layers import MODULES
-from ..network import CONV_TRANSPOSED, PRUNABLE
+from ..network import CONV_TRANSPOSED, PRUNABLE, named_views
 from ..units import Layer, Wiring, wiring
 from ..workspace import Workspace
 from .pieces import PIECE, in_pieces, spans
@@ -90,21 +89,21 @@ class Compactor:
             int(r.sum() * c.sum()) * view[0, 0].numel()
             for r, c, view in zip(rows, columns, views, strict=True)
         ]
-        if sum(sizes) > _WORTH_IT * sum(self.work.sizes):
+        if sum(sizes) > _WORTH_IT * self.work.flat.numel():
             return None
         inner = [
             [torch.from_numpy(np.flatnonzero(side)).to(scores.device) for side in pair]
             for pair in zip(rows, columns, strict=True)
         ]
-        shapes = [
-            (len(r), len(c), *shape[2:])
-            for (r, c), shape in zip(inner, self.work.shapes, strict=True)
-        ]
-        take = Take(self.work.cutter(), self.work.shapes, shapes, inner)
+        layout = {
+            name: torch.Size((len(r), len(c), *shape[2:]))
+            for (r, c), (name, shape) in zip(inner, self.work.layout.items(), strict=True)
+        }
+        take = Take(self.work.layout, layout, inner)
         left = take(alive)
         if count(left) != count(alive):
             return None
-        self.work.rebind(take(self.work.flat), shapes)
+        self.work.rebind(take(self.work.flat), layout)
         for layer, r, c in zip(self.layers, rows, columns, strict=True):
             layer.writes, layer.reads = layer.writes[r], layer.reads[c]
             self._pick(self.modules[layer.name], ["bias"], r)
@@ -129,22 +128,19 @@ class Take:
 
     def __init__(
         self,
-        cut: Callable[[Tensor], dict[str, Tensor]],
-        old: list[torch.Size],
-        new: list[tuple[int, ...]],
+        old: dict[str, torch.Size],
+        new: dict[str, torch.Size],
         inner: list[list[Tensor]],
     ) -> None:
-        self.cut, self.old, self.new, self.inner = cut, old, new, inner
-        self.sizes = [math.prod(shape) for shape in new]
+        self.old, self.new, self.inner = old, new, inner
 
     def __call__(self, flat: Tensor) -> Tensor:
-        found = flat.new_empty(sum(self.sizes))
-        layers = zip(
-            self.cut(flat).values(), found.split(self.sizes), self.new, self.inner, strict=True
-        )
+        found = flat.new_empty(sum(shape.numel() for shape in self.new.values()))
+        views = (named_views(flat, self.old), named_views(found, self.new))
+        layers = zip(*(view.values() for view in views), self.inner, strict=True)
         jobs = [
-            (old, new.view(shape), rows, columns, piece)
-            for old, new, shape, (rows, columns) in layers
+            (old, new, rows, columns, piece)
+            for old, new, (rows, columns) in layers
             for piece in spans(len(rows), max(1, PIECE // old[0].numel()))
         ]
 
@@ -158,7 +154,7 @@ class Take:
     def places(self) -> Tensor:
         """Where all that it takes stood, int32."""
         found, start = [], 0
-        for shape, (rows, columns) in zip(self.old, self.inner, strict=True):
+        for shape, (rows, columns) in zip(self.old.values(), self.inner, strict=True):
             taps = math.prod(shape[2:])
             rows, columns = rows.int() * (shape[1] * taps) + start, columns.int() * taps
             tap = torch.arange(taps, dtype=torch.int32, device=rows.device)

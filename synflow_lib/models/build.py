@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ..randomness import normal
+from ..portable_normal import normal
 from ..values import whole
 
 __all__ = ["build", "check_choice", "check_counts", "check_shape"]

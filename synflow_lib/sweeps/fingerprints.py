@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from ..network import working_copy
 from ..training.checkpoints import agree, sketch
-from ..workspace import no_trace
+from ..workspace import isolated
 
 PARTS = {
     "version": "this library",
@@ -130,7 +130,7 @@ def _outputs(net: nn.Module, input_shape: tuple[int, ...]) -> Tensor | None:
     images = np.random.default_rng(0).uniform(-2, 2, (2, *input_shape))
     try:
         copy = working_copy(net).cpu().eval()
-        with no_trace(torch.device("cpu"), seed=0):
+        with isolated(torch.device("cpu"), seed=0):
             return copy(torch.from_numpy(images).to(next(copy.parameters()).dtype)).detach()
     except Exception:  # the run itself will say what is wrong
         return None

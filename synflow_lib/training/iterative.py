@@ -17,8 +17,7 @@ from ..data import Dataset
 from ..fast.selection import keep_largest
 from ..masks import Masks
 from ..pruning import prune
-from ..trajectory import kept_at
-from ..values import real, seeds_of, whole
+from ..values import kept_at, real, seeds_of, whole
 from .alive import learner_for
 from .checkpoints import Checkpoint
 from .epochs import COLUMNS, Loop, Training

@@ -13,7 +13,8 @@ import pandas as pd
 from torch import nn
 
 from ...collapse import PathProbe, fewest_connected
-from ...trajectory import Trajectory, kept_at
+from ...trajectory import Trajectory
+from ...values import kept_at
 
 
 def layer_densities(paths: Mapping[str, Trajectory], compressions: Iterable[float]) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from torch import nn
 
 from ...conservation import LEVELS, check_conservation
 from ...data import Dataset
+from ...network import is_bias
 from ...scores import Scores
 from ..paper import loglog_slope
 
@@ -135,7 +136,7 @@ def layer_means(
     parameters = dict(model.named_parameters())
     known = dict(getattr(scores, "constants", {})) | dict(scores)
     rows = []
-    for name in (name for name in scores if not name.endswith("bias")):
+    for name in (name for name in scores if not is_bias(name)):
         size, total = scores[name].numel(), float(scores[name].sum(dtype=torch.float64))
         bias = name.removesuffix("weight") + "bias"
         if biases and bias in parameters:

@@ -15,6 +15,7 @@ from ... import env, quotas
 from ...collapse import PathProbe
 from ...data import Dataset
 from ...masks import Masks
+from ...methods import inverted
 from ...pruning import prune, trajectory
 from ...scores import score
 from ...sweeps.run import Run, batching_pays
@@ -152,11 +153,9 @@ def _trials(settings: Checks, data: Dataset, seed: int) -> Iterator[Trial]:
         yield trial("synflow", alpha, prune(net, "synflow", 10.0**alpha, seed=seed), as_found=True)
     for alpha in settings.few:
         c = 10.0**alpha
-        yield trial("synflow inverted", alpha, prune(net, quotas.inverted("synflow"), c))
+        yield trial("synflow inverted", alpha, prune(net, inverted("synflow"), c))
         for method in _OTHERS:
-            found, upside = (
-                prune(net, m, c, batch, seed=seed) for m in (method, quotas.inverted(method))
-            )
+            found, upside = (prune(net, m, c, batch, seed=seed) for m in (method, inverted(method)))
             yield trial(method, alpha, found, as_found=True)
             yield trial(f"{method} shuffled", alpha, found.shuffled(generator))
             yield trial(f"{method} reinitialized", alpha, found, anew=True)

@@ -8,14 +8,14 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ...fast.pieces import fixed_order, in_pieces, spans
+from ...fast.pieces import in_pieces, spans
 from ...fast.selection import count, kth_smallest, total
 from ...masks import Masks
 from ...pruning import SCHEDULES, trajectory
-from ...scores import Scores
+from ...scores import Scores, scoring
 from ...synflow import SynFlow
-from ...trajectory import kept_at
-from ...workspace import Context, Workspace, no_trace
+from ...values import kept_at
+from ...workspace import Context, Workspace
 
 
 def one_shot_ratios(model: nn.Module, compressions: Iterable[float]) -> pd.DataFrame:
@@ -25,9 +25,7 @@ def one_shot_ratios(model: nn.Module, compressions: Iterable[float]) -> pd.DataF
         schedule, compression, iterations (1), ratio; each row twice, since with one iteration the
         exponential and the linear schedule are the same.
     """
-    work = Workspace(model)
-    with no_trace(work.flat.device, seed=0), fixed_order():
-        method = SynFlow(work, Context())
+    with scoring(SynFlow, Workspace(model), Context()) as method:
         scores, cut = method.flat(), float(method.total)
 
     def removed(kept: int) -> float:

@@ -126,8 +126,8 @@ def walk(schedule: str = "cut", iterations: int = 3) -> list[Step]:
     path = trajectory(net, "synflow", progress=False, **how)
     found = []
     for row in path.history.itertuples():
-        alive = Masks.cut(path.iteration >= row.iteration, path.layout)
-        going = Masks.cut(path.iteration == row.iteration, path.layout)
+        alive = Masks.from_flat(path.iteration >= row.iteration, path.layout)
+        going = Masks.from_flat(path.iteration == row.iteration, path.layout)
         scores = score(alive.apply_(copy.deepcopy(net)), "synflow")
         true = torch.tensor(scores.log2_scale)  # scores may come divided by a power of two
         found.append(
