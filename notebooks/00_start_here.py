@@ -111,8 +111,9 @@ print(masks.table().round(5).to_string(index=False))
 # | SynFlow | $\partial\mathcal R/\partial\theta \cdot \theta$, $\mathcal R$ the sum over all paths of the product of their $\lvert\theta\rvert$ | all weights, no data |
 #
 # The first four score once, and that order of the weights holds for every compression. SynFlow
-# removes some weights, scores the rest again, and goes on. Both kinds are a `trajectory`, one
-# nested family of masks from dense to empty: `path.at(100)` gives the masks at compression 100.
+# removes some weights, scores the rest again, and goes on. Either way no weight that is gone returns,
+# so a single run holds the masks for every compression. The library calls such a run a `trajectory`:
+# `path.at(100)` gives the masks at compression 100.
 # (`mode="eval"`: BatchNorm uses its stored statistics while SNIP and GraSP score. That matters;
 # notebook 01 shows how much.)
 

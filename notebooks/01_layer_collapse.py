@@ -71,7 +71,8 @@ print(
 # A seed is a network with its own initial weights, its own scoring images and its own random scores.
 # The network is the one of the paper's figure 1, VGG-16 with BatchNorm for 100 classes. SNIP and
 # GraSP score in `mode="eval"`: BatchNorm uses its stored statistics, at initialization mean 0 and
-# variance 1, and so does nothing. A section below shows why we say this.
+# variance 1, and so does nothing. For SNIP this choice moves the collapse by more than a decade
+# (section "What the score of SNIP depends on").
 
 
 # %%
@@ -122,7 +123,7 @@ sf.figures.save(fig2, "fig2_layer_collapse", densities.drop(columns="name"))
 fig2
 
 # %% [markdown]
-# Random pruning thins all layers alike, and the shortest one runs out of weights. Under magnitude,
+# Random pruning thins all layers alike, and the smallest layer is empty first. Under magnitude,
 # SNIP and GraSP the deep, large layers fall faster than the rest. SynFlow first does the same, and
 # then its lines come together: all layers approach one weight each. The first layer to go:
 

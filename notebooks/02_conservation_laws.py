@@ -143,9 +143,11 @@ print(conservation.conservation_table({k: (vgg16, s) for k, s in scores.items()}
 #
 # **Theorem 2.** A *cut* splits the network into a front with the inputs and a back with the outputs
 # such that no weight leads from back to front. Add theorem 1 over all hidden units of the back. A
-# weight inside the back appears twice, incoming at one end and outgoing at the other, and cancels;
-# the weights that cross the cut and the biases of the back remain on the left, and on the right what
-# enters the output units. With the biases of the outputs this is
+# weight between two of them appears twice, incoming at one end and outgoing at the other, and cancels.
+# On the left remain the weights that cross the cut into hidden units, and the biases of these units;
+# on the right what leads from hidden units of the back to the outputs. Weights that cross the cut
+# straight to an output are not among either: add them on both sides, and the biases of the outputs
+# too. Then the right side holds all that enters the outputs. With linear outputs, $y = z$, this is
 #
 # $$\sum_{\text{weights across the cut}} w\,\frac{\partial\mathcal R}{\partial w}
 #   + \sum_{\text{biases behind it}} b\,\frac{\partial\mathcal R}{\partial b}
@@ -237,7 +239,8 @@ print((slopes + 0.0).round(3).to_string(na_rep="-"))
 # GraSP scores $\theta\,(Hg)$, with $g$ the gradient of the loss and $H$ its Hessian. That is not
 # $\partial\mathcal R/\partial\theta\;\theta$ for a function $\mathcal R$ of the output, so theorem 1
 # does not apply. But there is a law. Theorem 1 holds for the loss at *every* $\theta$, so along the
-# line $\theta + t g$ as well, and may be differentiated by $t$. One term of it changes by
+# line $\theta + t g$ as well, and may be differentiated by $t$. (At $t = 0$, that is inside one region
+# in which no ReLU switches: there the loss has second derivatives.) One term of it changes by
 #
 # $$\frac{d}{dt}\,\theta_i\,\frac{\partial\mathcal L}{\partial\theta_i}\Big|_{t=0}
 #   = g_i\,g_i + \theta_i\,(Hg)_i .$$
@@ -270,8 +273,8 @@ print(
 )
 
 # %% [markdown]
-# **Why figure 3 looks conserved all the same.** GraSP divides the outputs by a temperature of 200
-# before the loss, which makes the loss nearly linear in the output. Suppose it were exactly linear,
+# **Why figure 3 looks conserved all the same.** Our GraSP, like its authors', divides the outputs by a
+# temperature of 200 before the loss, which makes the loss nearly linear in the output. Suppose it were exactly linear,
 # and no biases. Then $\mathcal L$ is linear in each layer: scale layer $l$ by $\alpha$, and the
 # gradients of all other layers grow by $\alpha$ while its own stays. Write $G_l = \lVert g_l\rVert^2$
 # and $G = \sum_l G_l$. Since $Hg$ is the gradient of $\tfrac12\lVert g\rVert^2$,
@@ -281,9 +284,11 @@ print(
 #
 # The total of a layer as scored misses only its own share $G_l/G$, and the shares of $L$ layers add up
 # to 1: on average $1/14$ in VGG-16, and never more than 15.2%. The formula is right to about one part
-# in ten thousand. At units with a large score the two sides differ by 5.0% (median), and on logarithmic
-# axes over many decades that is hidden by the size of a dot. What strays visibly in figure 3 are units
-# with a small score, where scores of both signs nearly cancel.
+# in ten thousand. At units with a large score the two sides differ by 5.0% (median). In the arrays that
+# the paper published for VGG-19 they differ by 1.4% of the largest score at most, and by 0.9% (median)
+# at the 1,000 units of largest score: on the linear axes of the paper's figure that is less than a dot.
+# What strays visibly on the logarithmic axes above are units with a small score, where scores of both
+# signs nearly cancel.
 
 # %%
 with subplots(1, 1, 3.4) as (figure, (ax,)):
@@ -349,7 +354,8 @@ print(compare(vgg11))
 # $$\sum_i w_i\frac{\partial\mathcal R}{\partial w_i} + \mu\,\frac{\partial\mathcal R}{\partial\mu}
 #   + \beta\,\frac{\partial\mathcal R}{\partial\beta} = \text{outgoing score}.$$
 #
-# $\gamma$ needs no term. It is a factor on the way, like the slope of an activation.
+# $\gamma$ needs no term. It multiplies what the unit passes on, as the slope of an activation does, and
+# stays as it is when the unit is scaled.
 #
 # **Batch statistics (training mode).** Now $\mu$ and $\sigma$ are computed from $z$ and grow with it.
 # Scale $w$ by $\alpha$, and up to $\varepsilon$ *nothing* changes, so the derivative is zero:
@@ -360,8 +366,16 @@ print(compare(vgg11))
 #   \gamma\,\frac{\partial\mathcal R}{\partial\gamma} + \beta\,\frac{\partial\mathcal R}{\partial\beta}
 #   = \text{outgoing score}.$$
 #
-# (The sum over the batch in one unit; for the first equation differentiate
-# $\alpha z/\sqrt{\alpha^2\sigma^2+\varepsilon}$ by $\alpha$.) Each unit splits in two: the weights in
+# The first equation in two lines: write $\hat z = (z-\mu)/\sqrt{\sigma^2+\varepsilon}$, so that
+# $h = \gamma\hat z + \beta$. Scaling $w$ by $\alpha$ makes $\hat z$ to
+# $\alpha(z-\mu)/\sqrt{\alpha^2\sigma^2+\varepsilon}$, whose derivative at $\alpha = 1$ is
+#
+# $$\hat z - \hat z\,\frac{\sigma^2}{\sigma^2+\varepsilon} = \frac{\varepsilon}{\sigma^2+\varepsilon}\,\hat z ,
+# \qquad\text{and}\qquad
+# \sum_{\text{batch}}\frac{\partial\mathcal R}{\partial h}\,\gamma\hat z
+#   = \gamma\,\frac{\partial\mathcal R}{\partial\gamma} .$$
+#
+# So a unit with BatchNorm has two laws, one on each side: the weights in
 # front of BatchNorm carry nothing in total, and $\gamma$ and $\beta$ start the flow anew. SNIP and
 # GraSP score in training mode by default, as their authors did. There the signed scores of a layer's
 # weights add up to almost nothing, and the argument from equal layer totals says nothing about them.
@@ -405,9 +419,13 @@ fig_norm
 #
 # In a residual network many layers write one stream and many layers read it. Scale the stream by
 # $\alpha$: *every* branch that writes it must be scaled, and *every* branch that reads it divided. So
-# the law holds for the stream as a whole, **the sum over all writers equals the sum over all
-# readers**, and no longer for one block. In the same way a single layer inside a block is no cut:
-# the skip connection carries the rest.
+# the law holds for the stream as a whole, and no longer for one block. Written out: with the stream
+# $s_{t+1} = s_t + V_t\,\varphi(W_t s_t)$, started by $s_0 = V x$ and read at the end by $U$, scale $V$ and
+# all $V_t$ by $\alpha$ and divide all $W_t$ and $U$ by $\alpha$. By induction every $s_t$ is scaled by
+# $\alpha$ and the output stays, so in each channel of the stream **the sum over all writers equals the
+# sum over all readers**. (BatchNorm between $V_t$ and the sum brings $\mu$ and $\beta$ to the writers; in
+# training mode $\gamma$ and $\beta$ write in place of $V_t$.) In the same way a single layer inside a
+# block is no cut: the skip connection carries the rest.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -575,7 +593,8 @@ print(table[["figure", "quantity", "margin", "verdict"]].to_string(index=False))
 # %% [markdown]
 # Two lines are *undecided*: a single network has no spread to judge by, however close its slope.
 # One line is *not confirmed*, and the notebook says why: GraSP's own score misses the law by a
-# share $G_l/G$ a layer, which is small, and which the log-log axes of figure 3 hide. The published
+# share $G_l/G$ a layer, which is small: in the paper's own arrays the two sides of a unit differ by
+# 1.4% of the largest score at most, which its figure 3 does not show. The published
 # slope of 1.022 in figure 4 is the same effect, seen in a number.
 
 # %% [markdown]

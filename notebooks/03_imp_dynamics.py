@@ -161,7 +161,7 @@ print(f"test accuracy above 90 percent: {bool((watched['accuracy'] > 90).all())}
 #
 # Mean squared weight against inverse layer size, before and after training. Slope 1 is conservation.
 # Ours beside the numbers that the authors published for VGG-19 on CIFAR-10; and ours once more from
-# half of Xavier's standard deviation, so that there is less to outgrow.
+# half of Xavier's standard deviation, where what training adds counts for more.
 
 # %%
 published = sf.paper.figure5b()
@@ -193,9 +193,9 @@ print(f"reaches 0.9: {bool((wide > 0.9).any(axis=None))}")
 # %% [markdown]
 # From Xavier's initialization the slope rises, in ours as in the paper's, and in both it stops well
 # short of 1: norms gained are smaller than the norms that were there. With half the standard deviation
-# (a quarter of the initial squared norm) training has more to gain and less to outgrow, and the layers
-# move much nearer to the line (a slope of 0.74 instead of 0.56). The figure supports "toward", not
-# "onto".
+# (a quarter of the initial squared norm) training adds more to norms that were smaller, and the layers
+# move much nearer to the line (a slope of 0.74 instead of 0.56). So the figure shows layers on their way
+# to the line, and none that has reached it.
 #
 # ### Does the paper's network obey the law?
 #

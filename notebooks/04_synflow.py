@@ -141,31 +141,36 @@ for compression in (10, 100, 1000):
 #
 # ## Theorem 3
 #
-# Two facts about the scores. They are *positive*, and they are *conserved*: in a chain every layer
-# has the same total score $\mathcal R$, since every path runs through every layer once. Call the
+# Two facts about the scores. They are *never negative*, and they are *conserved*: in a chain every
+# layer has the same total score $\mathcal R$, since every path runs through every layer once. Call the
 # total that a step removes its **prune size**, and the total of a layer the **cut size**.
 #
 # **Theorem 3.** *If every step removes less than the cut size whenever it can, no layer is emptied
 # before all layers are down to one weight: the algorithm reaches $\rho_{max} = N/L$.*
 #
-# *No layer dies.* To empty a layer, a step has to remove all of its score, which is the cut size.
-# It removes less. (After the step the scores are computed anew, and again all layers have the same
-# total, a smaller one.)
-#
-# *It gets to the end.* If some layer has two weights left, the smaller of them scores at most
-# $\mathcal R/2$, which is less than the cut size. So something can go, until every layer has one
-# weight. $\blacksquare$
-#
-# **Beyond chains: a union bound.** With skip connections an empty layer need not matter, and a network
-# can be disconnected with no layer empty. What matters is whether a path is left. Let a step remove a
-# set $P$ of weights. A path is lost if it runs through at least one of them, so
+# *Some path survives.* Let a step remove a set $P$ of weights. A path is lost if it runs through at
+# least one of them, so
 #
 # $$\underbrace{\sum_{\text{paths that meet } P} \prod|\theta|}_{\text{flow that is lost}}
 #   \;\le\; \sum_{\theta\in P}\ \underbrace{\sum_{\text{paths through }\theta}\prod|\theta|}_{\mathcal S(\theta)}
 #   \;=\; \text{prune size} \;<\; \mathcal R .$$
 #
 # A path through two removed weights is counted twice on the right, which does no harm. Less than
-# all of the flow is lost, so *some path survives*, in any network whatever. $\blacksquare$
+# all of the flow is lost, so a path survives and $\mathcal R > 0$ after the step. Then the scores are
+# computed anew, and the same holds for the next step, with a smaller $\mathcal R$.
+#
+# *No layer is emptied.* In a chain the surviving path has a weight in every layer.
+#
+# *It gets to the end.* If some layer has two weights left, the smaller of them scores at most
+# $\mathcal R/2$, which is less than the cut size. So something can go, until every layer has one
+# weight. $\blacksquare$
+#
+# **Beyond chains.** The first part did not use that the network is a chain. With skip connections an
+# empty layer need not matter, and a network can be disconnected with no layer empty; what matters is
+# whether a path is left, and one is, in any network whatever. A weight that several layers share scores
+# once for each use, so the prune size only overstates what is lost. With max-pooling $\mathcal R$ counts
+# the paths through the largest entries; after the step the largest of what is left is at least what is
+# left of the old one, so the bound stays true.
 
 # %% [markdown]
 # Step through it: score, sort, cut, prune, and again. The hatched weights are those about to go; their
@@ -275,8 +280,10 @@ print(own.astype({"compression": int}).round(2).to_string(index=False))
 #
 # VGG-16 is a chain, and its end is one weight a layer. ResNet-20 is not: identity skips cost no
 # weights, so its largest compression *by path* is $N$ divided by the fewest weights that join input
-# to output. (Of the weights that could go, the library spares those that these shortest paths need
-# most; otherwise the run could end on a longer path.)
+# to output. (The union bound holds for the shortest paths alone, too. So the library also keeps, of the
+# weights that could go, those with the largest share of the flow along the shortest paths; otherwise
+# the run could end on a longer path. Near the end the branches off these paths carry so little that
+# many weights go in one step: compression then multiplies by six from one iteration to the next.)
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -662,7 +669,8 @@ print(check_flow(log2_flow))
 # ## Takeaways
 #
 # - A SynFlow score is the flow through a weight. Every layer, every cut, carries all of the flow.
-# - Remove less than a cut, score again, and some path always survives: a union bound, no more.
+# - Remove less than a cut, score again, and some path always survives: a union bound shows it, in any
+#   network.
 # - A schedule is safe if no step removes a larger share of the survivors than $1/L$. Exponential
 #   schedules need about $L\ln\rho$ steps for that; linear ones end with a step that is far too large.
 # - The cut schedule takes the theorem literally: one run, every compression, exactly to $\rho_{max}$.

@@ -131,8 +131,8 @@ dense = means.query("compression == 1")["accuracy"].iloc[0]
 print(f"dense network above 95 percent: {dense > 95}")
 
 # %% [markdown]
-# A network whose paths are cut learns nothing, without exception. The reverse is weaker: a connected
-# network with too few weights may also fail. Accuracy *before* training is at chance everywhere; what
+# A network whose paths are cut learns nothing, without exception. The converse does not hold: a
+# connected network with too few weights may also fail. Accuracy *before* training is at chance everywhere; what
 # the figure shows is what training makes of the masks.
 
 # %%
@@ -488,8 +488,8 @@ print(check_can_learn(can_learn))
 #
 # - A disconnected network stays at chance; for the one-shot methods that explains most of the figure.
 # - Well below their collapse the methods hardly differ. Choose by cost.
-# - Scoring again and again rescues SNIP from early collapse, not from falling behind SynFlow, and it
-#   ruins GraSP.
+# - Scoring again and again rescues SNIP from early collapse, not from falling behind SynFlow. GraSP
+#   scored again and again does not train from compression 10 on.
 # - SynFlow is the only one of the five that trains above chance beyond a tenth of $\rho_{max}$, and it
 #   never saw an image.
 #

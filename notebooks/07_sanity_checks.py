@@ -215,7 +215,7 @@ print(f"of it remains less than a half at equal effective compression: {bool(lef
 # ## The other methods
 #
 # The same for magnitude and SNIP, and one more check: **inverted** scores keep what a method would
-# prune first. Whoever knows something should suffer.
+# prune first. If a score tells important weights from others, that must cost accuracy.
 
 # %%
 order = [

@@ -139,9 +139,9 @@ print(f"LAMP keeps a weight in every layer up to rho_max: {kept} of {len(lasts)}
 print(f"and is disconnected long before: {cut} of {len(lasts)} seeds")
 
 # %% [markdown]
-# The repair cures the paper's sign of collapse and not the disease. Every layer keeps weights, but they
-# do not meet: a score that looks at one layer at a time cannot know which units the next layer reads.
-# An empty layer is a *sign* of collapse; what matters is whether a path is left.
+# LAMP keeps every layer from being emptied, and the network is cut all the same. Every layer keeps
+# weights, but they do not meet: a score that looks at one layer at a time cannot know which units the
+# next layer reads. An empty layer is a *sign* of collapse; what matters is whether a path is left.
 #
 # ## How well does what it leaves learn?
 
