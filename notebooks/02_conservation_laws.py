@@ -94,9 +94,10 @@ sf.figures.save(fig3, "fig3_conservation", units[["method", "layer", "incoming",
 fig3
 
 # %% [markdown]
-# Random and magnitude scores know nothing of the network and lie anywhere. SynFlow and signed SNIP
-# lie on the line in every one of thousands of units. SNIP as published takes absolute values and
-# leaves the line. GraSP seems to lie on it, but not as sharply; we come back to that.
+# Random and magnitude scores do not depend on what the network computes, and nothing brings them to the
+# line. SynFlow and signed SNIP lie on it in every one of the 4,224 units, to rounding. SNIP as
+# published takes absolute values and leaves the line. GraSP seems to lie on it, but not as sharply; we
+# come back to that.
 #
 # The numbers behind the picture, on three levels: every **unit**; every **layer**, the sum over
 # the units between two layers; every **cut** of the network (theorem 2, below). An error is the
@@ -144,17 +145,19 @@ print(conservation.conservation_table({k: (vgg16, s) for k, s in scores.items()}
 # **Theorem 2.** A *cut* splits the network into a front with the inputs and a back with the outputs
 # such that no weight leads from back to front. Add theorem 1 over all hidden units of the back. A
 # weight between two of them appears twice, incoming at one end and outgoing at the other, and cancels.
-# On the left remain the weights that cross the cut into hidden units, and the biases of these units;
-# on the right what leads from hidden units of the back to the outputs. Weights that cross the cut
-# straight to an output are not among either: add them on both sides, and the biases of the outputs
-# too. Then the right side holds all that enters the outputs. With linear outputs, $y = z$, this is
+# On the left remain the weights that cross the cut into hidden units, and the biases of these units; on
+# the right what leads from hidden units of the back to the outputs. Weights that cross the cut straight
+# to an output appear on neither side yet: add them on both, and the biases of the outputs too. Then the
+# right side holds all that enters the outputs. For an output unit $y = \sum_i w_i x_i + b$ (no
+# activation) these scores add up to $y\,\partial\mathcal R/\partial y$, so with all outputs
 #
 # $$\sum_{\text{weights across the cut}} w\,\frac{\partial\mathcal R}{\partial w}
 #   + \sum_{\text{biases behind it}} b\,\frac{\partial\mathcal R}{\partial b}
 #   = \Big\langle y, \frac{\partial\mathcal R}{\partial y}\Big\rangle ,$$
 #
-# where $y$ is the output. The right side does not know the cut: **all cuts carry the same total**.
-# In a chain without biases, every layer is a cut, so every layer has the same total score. $\blacksquare$
+# where $y$ now is the vector of outputs. The right side does not depend on the cut: **all cuts carry
+# the same total**. In a chain every layer is a cut; without biases, then, every layer has the same
+# total score. $\blacksquare$
 
 # %% [markdown]
 # ## Equal totals, unequal means
@@ -162,8 +165,8 @@ print(conservation.conservation_table({k: (vgg16, s) for k, s in scores.items()}
 # If every layer has the same total, a weight in a layer of $N_l$ weights has on average a score
 # proportional to $1/N_l$. Compare all weights of a network with one threshold, and the largest layer
 # goes first. That is the paper's explanation of layer-collapse, and its figure 4: mean score of each
-# layer against the inverse of its size, log-log. Slope 1 is perfect conservation, slope 0 a score
-# that does not know of layers.
+# layer against the inverse of its size, log-log. Equal totals give slope 1; a score whose mean does not
+# depend on the layer gives slope 0.
 #
 # The network is the paper's: VGG-19 for 224x224 images, 1000 classes, 143 million weights. One
 # scoring pass for the data-free methods, and two digits enlarged to 224x224 for SNIP and GraSP
@@ -228,10 +231,10 @@ print((slopes + 0.0).round(3).to_string(na_rep="-"))
 # drawn at the same height, too. For SNIP and GraSP only the slope can be compared: the height depends
 # on the images and on the scale of the loss.)
 #
-# Two numbers deserve a second look. SNIP, published at 0.556, returns to 1.000 once its absolute value
-# is removed: scores of both signs cancel in the sum that is conserved, and cannot cancel once they
-# are made positive. And GraSP was published at 1.022, not at 1.000. That is no noise: we get 1.023
-# with other images. Adding a term $g^2$ brings it to 1.000.
+# Two numbers deserve a second look. SNIP was published at 0.556 (ours: 0.535), and ours has slope 1.000
+# once its absolute value is removed: scores of both signs cancel in the sum that is conserved, and
+# cannot cancel once they are made positive. And GraSP was published at 1.022, not at 1.000. We get
+# 1.023, with other images and a later version of the score, and 1.000 when a term $g^2$ is added.
 
 # %% [markdown]
 # ## GraSP: the law of a second derivative
@@ -239,8 +242,9 @@ print((slopes + 0.0).round(3).to_string(na_rep="-"))
 # GraSP scores $\theta\,(Hg)$, with $g$ the gradient of the loss and $H$ its Hessian. That is not
 # $\partial\mathcal R/\partial\theta\;\theta$ for a function $\mathcal R$ of the output, so theorem 1
 # does not apply. But there is a law. Theorem 1 holds for the loss at *every* $\theta$, so along the
-# line $\theta + t g$ as well, and may be differentiated by $t$. (At $t = 0$, that is inside one region
-# in which no ReLU switches: there the loss has second derivatives.) One term of it changes by
+# line $\theta + t g$ as well, and may be differentiated by $t$. (This needs second derivatives. The
+# loss has them where no ReLU input is exactly zero: then no ReLU switches for small $t$.) One term of
+# it changes by
 #
 # $$\frac{d}{dt}\,\theta_i\,\frac{\partial\mathcal L}{\partial\theta_i}\Big|_{t=0}
 #   = g_i\,g_i + \theta_i\,(Hg)_i .$$
@@ -273,22 +277,24 @@ print(
 )
 
 # %% [markdown]
-# **Why figure 3 looks conserved all the same.** Our GraSP, like its authors', divides the outputs by a
-# temperature of 200 before the loss, which makes the loss nearly linear in the output. Suppose it were exactly linear,
-# and no biases. Then $\mathcal L$ is linear in each layer: scale layer $l$ by $\alpha$, and the
-# gradients of all other layers grow by $\alpha$ while its own stays. Write $G_l = \lVert g_l\rVert^2$
-# and $G = \sum_l G_l$. Since $Hg$ is the gradient of $\tfrac12\lVert g\rVert^2$,
+# **Why figure 3 looks conserved all the same.** Our GraSP, like the code of Wang et al., divides the
+# outputs by a temperature of 200 before the loss, which makes the loss nearly linear in the output.
+# Suppose it were exactly linear, and no biases. Then $\mathcal L$ is linear in each layer: scale layer
+# $l$ by $\alpha$, and the gradients of all other layers grow by $\alpha$ while its own stays. Write
+# $G_l = \lVert g_l\rVert^2$ and $G = \sum_l G_l$. Since $Hg$ is the gradient of
+# $\tfrac12\lVert{g}\rVert^2$,
 #
 # $$\sum_{\theta\in l}\theta\,(Hg) = \frac{d}{d\alpha}\,\tfrac12\Big(G_l + \alpha^2\sum_{m\ne l}G_m\Big)
 #   \Big|_{\alpha=1} = G - G_l .$$
 #
 # The total of a layer as scored misses only its own share $G_l/G$, and the shares of $L$ layers add up
 # to 1: on average $1/14$ in VGG-16, and never more than 15.2%. The formula is right to about one part
-# in ten thousand. At units with a large score the two sides differ by 5.0% (median). In the arrays that
-# the paper published for VGG-19 they differ by 1.4% of the largest score at most, and by 0.9% (median)
-# at the 1,000 units of largest score: on the linear axes of the paper's figure that is less than a dot.
-# What strays visibly on the logarithmic axes above are units with a small score, where scores of both
-# signs nearly cancel.
+# in ten thousand here. At units with a large score the two sides differ by 5.0% (median). In the arrays
+# that the paper published for VGG-19 they differ by 1.4% of the largest score at most, and by 0.9%
+# (median) at the 1,000 units of largest score: on the linear axes of the paper's figure that is hardly
+# more than the size of a dot. On the logarithmic axes above it is mostly units with a small score that
+# lie off the line: in the tenth with the smallest scores the two sides differ by 23% (median), and a
+# third of those sums are negative, so there scores of both signs nearly cancel.
 
 # %%
 with subplots(1, 1, 3.4) as (figure, (ax,)):
@@ -308,9 +314,9 @@ figure
 # %% [markdown]
 # ## Biases
 #
-# One reviewer of the paper objected that the theorem fails with biases. The proof says what is true: a bias
-# is scaled together with the incoming weights, so **it belongs to the incoming score**. Leave it
-# out and the law does fail, as soon as biases are not zero. A few steps of training are enough.
+# One reviewer of the paper objected that the theorem fails with biases. The proof says what is true: a
+# bias is scaled together with the incoming weights, so **it belongs to the incoming score**. Leave it
+# out and the law fails as soon as biases are not zero. Ten steps of training are enough.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -348,8 +354,9 @@ print(compare(vgg11))
 #
 # $$h = \gamma\,\frac{z - \mu}{\sqrt{\sigma^2+\varepsilon}} + \beta$$
 #
-# is a straight line in $z$. To scale $h$ by $\alpha$, scale $w$, $\mu$ and $\beta$ by $\alpha$. So the
-# law is exact at any time, before and after training, with two more constants on the incoming side:
+# is a straight line in $z$. To scale $h$ by $\alpha$, scale $w$, $\mu$ and $\beta$ by $\alpha$ (and
+# $b$, if the layer has a bias). So the law is exact before and after training, with two more constants
+# on the incoming side:
 #
 # $$\sum_i w_i\frac{\partial\mathcal R}{\partial w_i} + \mu\,\frac{\partial\mathcal R}{\partial\mu}
 #   + \beta\,\frac{\partial\mathcal R}{\partial\beta} = \text{outgoing score}.$$
@@ -366,19 +373,22 @@ print(compare(vgg11))
 #   \gamma\,\frac{\partial\mathcal R}{\partial\gamma} + \beta\,\frac{\partial\mathcal R}{\partial\beta}
 #   = \text{outgoing score}.$$
 #
-# The first equation in two lines: write $\hat z = (z-\mu)/\sqrt{\sigma^2+\varepsilon}$, so that
-# $h = \gamma\hat z + \beta$. Scaling $w$ by $\alpha$ makes $\hat z$ to
-# $\alpha(z-\mu)/\sqrt{\alpha^2\sigma^2+\varepsilon}$, whose derivative at $\alpha = 1$ is
+# The first equation, with $\hat z = (z-\mu)/\sqrt{\sigma^2+\varepsilon}$ and $h=\gamma\hat z+\beta$.
+# Scaling $w$ by $\alpha$ scales $z$ and $\mu$ by $\alpha$ and $\sigma^2$ by $\alpha^2$, so $\hat z$
+# becomes $\alpha(z-\mu)/\sqrt{\alpha^2\sigma^2+\varepsilon}$. Its derivative at $\alpha = 1$, and the
+# sum over all images and positions of the batch, are
 #
 # $$\hat z - \hat z\,\frac{\sigma^2}{\sigma^2+\varepsilon} = \frac{\varepsilon}{\sigma^2+\varepsilon}\,\hat z ,
 # \qquad\text{and}\qquad
 # \sum_{\text{batch}}\frac{\partial\mathcal R}{\partial h}\,\gamma\hat z
 #   = \gamma\,\frac{\partial\mathcal R}{\partial\gamma} .$$
 #
-# So a unit with BatchNorm has two laws, one on each side: the weights in
-# front of BatchNorm carry nothing in total, and $\gamma$ and $\beta$ start the flow anew. SNIP and
-# GraSP score in training mode by default, as their authors did. There the signed scores of a layer's
-# weights add up to almost nothing, and the argument from equal layer totals says nothing about them.
+# The second equation is the symmetry that multiplies $\gamma$ and $\beta$ by $\alpha$ and divides $v$
+# by $\alpha$. So a unit with BatchNorm has two laws, one on each side: the weights in front of
+# BatchNorm carry nothing in total, and $\gamma$ and $\beta$ take the place of the incoming score. SNIP
+# and GraSP score in training mode by default here, as in their authors' code (the SynFlow paper scored
+# in evaluation mode). There the signed scores of a layer's weights add up to almost nothing, and the
+# argument from equal layer totals says nothing about them.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -412,20 +422,22 @@ fig_norm
 
 # %% [markdown]
 # Left, stored statistics without BatchNorm's constants; in the middle with them. Right, batch
-# statistics: what comes in is nothing beside what goes out.
+# statistics: the weights that come in carry about $10^{-5}$ of what goes out (median).
 
 # %% [markdown]
 # ## Residual streams
 #
-# In a residual network many layers write one stream and many layers read it. Scale the stream by
-# $\alpha$: *every* branch that writes it must be scaled, and *every* branch that reads it divided. So
-# the law holds for the stream as a whole, and no longer for one block. Written out: with the stream
-# $s_{t+1} = s_t + V_t\,\varphi(W_t s_t)$, started by $s_0 = V x$ and read at the end by $U$, scale $V$ and
-# all $V_t$ by $\alpha$ and divide all $W_t$ and $U$ by $\alpha$. By induction every $s_t$ is scaled by
-# $\alpha$ and the output stays, so in each channel of the stream **the sum over all writers equals the
-# sum over all readers**. (BatchNorm between $V_t$ and the sum brings $\mu$ and $\beta$ to the writers; in
-# training mode $\gamma$ and $\beta$ write in place of $V_t$.) In the same way a single layer inside a
-# block is no cut: the skip connection carries the rest.
+# In a residual network many layers write one stream and many layers read it. To scale a channel of the
+# stream by $\alpha$, *every* branch that writes it must be scaled, and *every* branch that reads it
+# divided. So the law holds for the stream as a whole, and no longer for one block. Written out: with
+# the stream $s_{t+1} = s_t + V_t\,\varphi(W_t s_t)$, started by $s_0 = V x$ and read at the end by $U$,
+# scale $V$ and all $V_t$ by $\alpha$ and divide all $W_t$ and $U$ by $\alpha$. By induction every $s_t$
+# is scaled by $\alpha$ and the output stays. The same works for one channel of $s$: scale its row of
+# $V$ and $V_t$, divide its column of $W_t$ and $U$. So in each channel of the stream **the sum over all
+# writers equals the sum over all readers**. A ReLU behind each addition, as in ResNet-20, is
+# homogeneous and changes nothing. (With BatchNorm between $V_t$ and the addition $\mu$ and $\beta$
+# count as writers, too; in training mode $\gamma$ and $\beta$ count in place of $V_t$.) In the same way
+# a single layer inside a block is no cut: the skip connection carries the rest.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -460,15 +472,16 @@ sf.figures.save(figure, "fig3_residual", cuts[["cut", "size", "constants", "tota
 figure
 
 # %% [markdown]
-# The six cuts of ResNet-20, from input to output: weights alone carry a different score through each,
-# weights and constants together the same. Where a stage begins, a convolution and the 1x1 shortcut
-# beside it cross together.
+# The six cuts of ResNet-20, from input to output: the weights alone carry from 71.0 (first cut) to 33.4
+# (last), weights and constants together 33.4 in each. Where a stage begins, a convolution and the 1x1
+# shortcut beside it cross together.
 
 # %% [markdown]
 # ## Pooling and activations
 #
-# Max pooling picks one of its inputs, average pooling sums them with fixed weights; scale the map
-# and both scale. Leaky ReLU is homogeneous. GELU is not, and there the law must fail.
+# Max pooling picks one of its inputs, average pooling sums them with fixed weights; scale the map and
+# both scale. Leaky ReLU is homogeneous. GELU is not, so the proof does not cover it; the table shows
+# that the law fails.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -512,9 +525,9 @@ print(
 # | GELU, tanh, ... | none | broken |
 #
 # **The two reviewers' doubts.** Does the theorem apply to BatchNorm? Yes, in two different ways: with
-# stored statistics there are two more constants; with batch statistics, which SNIP and GraSP use, the
-# law is exact as well, but what it says is that the weights of a layer carry nothing in total. Does
-# it fail with biases? Not if they are counted where they act, with the incoming weights.
+# stored statistics there are two more constants; with batch statistics the law is exact as well, but
+# what it says is that the weights of a layer carry nothing in total. Does it fail with biases? Not if
+# they are counted where they act, with the incoming weights.
 
 # %% [markdown]
 # ## What the paper shows, what we measured
@@ -591,11 +604,11 @@ table = sf.paper.agreement_table(rows)
 print(table[["figure", "quantity", "margin", "verdict"]].to_string(index=False))
 
 # %% [markdown]
-# Two lines are *undecided*: a single network has no spread to judge by, however close its slope.
-# One line is *not confirmed*, and the notebook says why: GraSP's own score misses the law by a
-# share $G_l/G$ a layer, which is small: in the paper's own arrays the two sides of a unit differ by
-# 1.4% of the largest score at most, which its figure 3 does not show. The published
-# slope of 1.022 in figure 4 is the same effect, seen in a number.
+# Two lines are *undecided*: a single network has no spread to judge by, however close its slope. One
+# line is *not confirmed*, and the notebook says why: GraSP's own score misses the law by a share
+# $G_l/G$ a layer, which is small: in the paper's own arrays the two sides of a unit differ by 1.4% of
+# the largest score at most, too little to be seen in its figure 3. We take the published slope of 1.022
+# in figure 4 for the same effect: ours is 1.023, and 1.000 once $g^2$ is added.
 
 # %% [markdown]
 # ## Exercises
@@ -789,8 +802,9 @@ print(check_grasp(conserved_grasp))
 # - Constants are incoming score: biases, BatchNorm's $\beta$ and running mean.
 # - With batch statistics the weights in front of BatchNorm carry zero in total.
 # - SNIP's absolute value breaks the law. GraSP keeps another one, $\theta(Hg) + g^2$.
-# - Equal totals mean small scores in large layers. A positive, conserved score, computed again after
-#   each small step, cannot empty a layer: that is SynFlow, notebook 04.
+# - Equal totals mean small scores in large layers. A score that is never negative, conserved, and
+#   computed again after each step that is small enough cannot empty a layer: that is SynFlow, notebook
+#   04.
 
 # %% [markdown]
 # ## References

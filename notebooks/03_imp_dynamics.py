@@ -90,21 +90,23 @@ print(
 #   = -\sum_{\text{out}} \frac{\partial\mathcal L}{\partial\theta}\,\theta
 #   = \tfrac12\,\frac{d}{dt} \sum_{\text{out}} \theta^2 .$$
 #
-# Sum over the units between two layers (biases count as incoming weights):
+# Sum over the units between two layers. Without biases (a bias would count as an incoming weight of its
+# unit):
 #
 # $$\frac{d}{dt}\big(\|W_l\|^2 - \|W_{l+1}\|^2\big) = 0 .$$
 #
 # The *differences* of the squared layer norms stay what they were at initialization, whatever the data,
-# the loss or the time (Du, Hu and Lee 2018). So all layers gain the **same amount**, large or small.
-# While a network learns to be sure of its labels its weights grow; the more it has gained, the less the
-# initial differences matter. In the end all $\|W_l\|^2$ are *relatively* equal, the mean squared weight
-# of a layer of $N_l$ weights is $\|W_l\|^2 / N_l \propto 1 / N_l$, and that is the line on which conserved
-# scores lie (figure 4). Squared magnitude after training behaves like a conserved score, to the extent
-# that what was gained outweighs what was there before.
+# the loss or the time (Du, Hu and Lee 2018). So all layers gain the **same amount**, large or small. If
+# the norms grow in training, as with cross-entropy they usually do, then the more they have gained, the
+# less the initial differences matter. In the limit all $\|W_l\|^2$ are *relatively* equal, the mean
+# squared weight of a layer of $N_l$ weights is $\|W_l\|^2 / N_l \propto 1 / N_l$, and that is the line
+# on which conserved scores lie (figure 4). Squared magnitude after training behaves like a conserved
+# score, to the extent that what was gained outweighs what was there before.
 #
-# Real steps are finite. One step of size $\eta$ adds $\eta^2\|g_l\|^2$ to the norm of a layer, with
-# another gradient $g_l$ in each layer; over a fixed time there are $\propto 1/\eta$ steps, so the law
-# should break in proportion to $\eta$. In float64, on all images of a batch:
+# Real steps are finite. One step of size $\eta$ adds $\eta^2\|g_l\|^2$ to the squared norm of a layer
+# beyond what the flow gives, with another gradient $g_l$ in each layer; over a fixed time there are
+# $\propto 1/\eta$ steps, so the law should break in proportion to $\eta$. In float64, on all images of
+# a batch:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -118,8 +120,8 @@ print(law[columns].round(2).assign(learning_rate=law["learning_rate"]).to_string
 
 # %% [markdown]
 # `gain` is what a layer's squared norm has grown by, `error` the largest change of a difference.
-# Halving the rate halves the error: as far as one can see, the law is exact in the limit, and at a
-# useful rate it is already a good approximation.
+# Halving the rate halves the error, as an error in proportion to $\eta$ should. At the largest rate,
+# 0.02, the error is 0.2 percent of the gain.
 #
 # Now a real training: minibatches, momentum, small learning rate. The network has five layers of 500
 # to 80,000 weights, no BatchNorm and (at classroom scale) no biases.
@@ -141,8 +143,8 @@ sf.figures.save(figure, "fig5_norm_growth", first)
 figure
 
 # %% [markdown]
-# Left, five layers with very different norms. Right, what each has gained: one curve, up to the error
-# of the steps. The largest layer has gained a few percent, the smallest more than half of what it had.
+# Left, five layers with very different norms. Right, what each has gained: nearly one curve (at the end
+# 10.3 to 11.3). The largest layer has gained 4 percent of what it had, the smallest 63 percent.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -192,10 +194,11 @@ print(f"reaches 0.9: {bool((wide > 0.9).any(axis=None))}")
 
 # %% [markdown]
 # From Xavier's initialization the slope rises, in ours as in the paper's, and in both it stops well
-# short of 1: norms gained are smaller than the norms that were there. With half the standard deviation
-# (a quarter of the initial squared norm) training adds more to norms that were smaller, and the layers
-# move much nearer to the line (a slope of 0.74 instead of 0.56). So the figure shows layers on their way
-# to the line, and none that has reached it.
+# short of 1. In ours every layer has gained less than it had; in the paper's most layers have even
+# shrunk. With half the standard deviation (a quarter of the initial squared norm) training adds more
+# (about 15 instead of 11) to norms that were smaller, and the layers move much nearer to the line (a
+# slope of 0.74 instead of 0.56). So the figure shows layers on their way to the line; none has reached
+# it.
 #
 # ### Does the paper's network obey the law?
 #
@@ -226,11 +229,12 @@ print(
 )
 
 # %% [markdown]
-# Their seventeen layers lie almost on one line: every layer has lost the same fraction and gained the
-# same amount, as gradient flow with weight decay would have it. Large layers shrank, small ones grew,
-# and part of the move toward the conservation line is that shrinking of differences. (At learning rate
-# 0.001, momentum 0.9 and weight decay $10^{-4}$, 100 epochs of 391 steps give $e^{-2\lambda t} = 0.92$, closer
-# to 1 than the line's slope. We do not know what makes up the rest.)
+# Their seventeen layers lie almost on one line, as if each had lost the same fraction and gained the
+# same amount; gradient flow with weight decay gives such a line. Large layers shrank (the twelve with
+# the largest norms), small ones grew, and part of the move toward the conservation line is that
+# shrinking of differences. (At learning rate 0.001, momentum 0.9 and weight decay $10^{-4}$, 100 epochs
+# of 391 steps give $e^{-2\lambda t} = 0.92$, closer to 1 than the line's slope. We do not know what
+# makes up the rest.)
 #
 # ## Figure 5a: more iterations
 #
@@ -294,24 +298,27 @@ print(f"above 50 percent for over 0.4: {bool((longer['above 50 percent'] > 0.4).
 # %% [markdown]
 # Without BatchNorm the shape is the paper's: from one iteration to three the collapse moves by 0.8
 # decades or more, from three to five by less than a step of our grid. Rewinding changes *where the
-# network is cut* by no more than a step of the grid; it costs accuracy here, where eight epochs are
-# short and unrewound networks have trained longer. The path is cut long before a layer is empty:
-# with one iteration every network is disconnected at $10^{2.5}$, and none has an empty layer up to
-# $10^3$. (The paper counts empty layers: with one iteration the first appears at $10^{1.9}$, where
-# its accuracy drops to chance.)
+# network is cut* by no more than a step of the grid; rewound networks are less accurate here, but the
+# others have also trained longer before the last round (eight epochs more for each iteration), so the
+# cause may be either. The path is cut well before a layer is empty: with one iteration every network is
+# disconnected at $10^{2.5}$, and none has an empty layer up to $10^3$. (The paper counts empty layers:
+# with one iteration the first appears at $10^{1.9}$, where its accuracy drops to chance.)
 #
-# With BatchNorm, on the same digits, three iterations instead of one lengthen the path on one seed
-# of three, by one step of the grid. Whether they help accuracy at $10^2$ the seeds leave undecided:
-# there both leave all networks connected, and most of them fail to train all the same. (We tried
-# this network first, because the paper's has BatchNorm; the one without came second.) So our small
-# network with BatchNorm does *not* show clearly what the paper's VGG-11 shows. Why could that be?
+# With BatchNorm, on the same digits, three iterations instead of one lengthen the path on one seed of
+# three, by one step of the grid. At $10^{1.5}$ they are ahead in accuracy on each of the three seeds,
+# by 3 to 6 percentage points. At $10^2$ both leave all networks connected, and all of them stay at
+# chance all the same in the run shown (on another processor a few may train). (We tried this network
+# first, because the paper's has BatchNorm; the one without came second.) So our small network with
+# BatchNorm does *not* show at $10^2$ what the paper's VGG-11 shows there (10 percent with one
+# iteration, over 80 with three). Why could that be?
 #
 # ### What BatchNorm does to the law
 #
 # A layer in front of BatchNorm can be multiplied by any $a > 0$ without changing the function at all.
-# The same argument as above then gives $\sum \frac{\partial\mathcal L}{\partial\theta}\theta = 0$ for that
-# layer *alone*: gradient flow conserves its norm, and there is nothing that would bring layers
-# together. The sums of $\frac{\partial\mathcal L}{\partial\theta}\theta$ over layers, at initialization:
+# The same argument as above then gives $\sum \frac{\partial\mathcal L}{\partial\theta}\theta = 0$ for
+# that layer *alone*: gradient flow conserves its norm, and so does not bring the norms of different
+# layers together. The sums of $\frac{\partial\mathcal L}{\partial\theta}\theta$ over layers, at
+# initialization:
 
 
 # %%
@@ -333,9 +340,10 @@ print((pd.DataFrame(sums, index=range(1, 7)).round(3) + 0.0).to_string())
 
 # %% [markdown]
 # Without BatchNorm all layers share one sum, with it every layer but the last has none (up to
-# BatchNorm's $\epsilon$). The law of this notebook says nothing about networks with BatchNorm, and the
-# paper's VGG-11 of figure 5a has it. There iteration helps all the same, so the law cannot be the whole
-# explanation of figure 5a. That our two networks differ in just this way is a hint, not a proof.
+# BatchNorm's $\epsilon$). So in a network with BatchNorm training does not make the layers gain the
+# same amount, and the paper's VGG-11 of figure 5a has BatchNorm. There iteration helps all the same, so
+# the law of equal gains cannot be the whole explanation of figure 5a. Nor do we know that it is why our
+# two networks differ: nothing here tests that.
 #
 # ## Trained against untrained magnitude
 #
@@ -379,10 +387,11 @@ print(f"move it by more than 0.6: {bool((longer['connected'] > 0.6).all())}")
 
 # %% [markdown]
 # Training alone moves the point where one-shot magnitude cuts the network by little: less than 0.4
-# decades on every seed, on average later in the two networks of figure 5a, earlier in that of
-# figure 5b. That is what notebook 00 found for SynFlow: a conserved score that is given *once*
-# still collapses. What helps is to score again, and for magnitude "again" needs training in
-# between, because only training can move the weights of a thinned layer up.
+# decades on every seed, on average later in the two networks of figure 5a, earlier in that of figure
+# 5b. (In the convolutional network of notebook 06 trained weights collapse clearly later.) A score that
+# is given *once* collapses early here, as SynFlow's does in notebook 00. What moves the point further,
+# without BatchNorm, is to score again, and for magnitude "again" needs training in between, because
+# without it the magnitudes stay what they were.
 #
 # For accuracy it is different. Pruned once at the same compression and trained with the same recipe,
 # paired by seed. Where IMP is rewound it restarts from the same initial weights, so that only the mask
@@ -400,9 +409,10 @@ columns = ["network", "compression", "trained - untrained, percent"]
 print(pd.DataFrame(rows, columns=columns).to_string(index=False))
 
 # %% [markdown]
-# All differences are positive, but with three seeds the intervals are wide, and only those that
-# exclude zero count. Where only the mask differs, none does: whether trained weights give *better
-# masks* is not shown here. With BatchNorm the gain is clear, but there IMP has also trained longer.
+# All differences are positive, but with three seeds the intervals are wide, and only those that exclude
+# zero count. Where only the mask differs (rewound) that is the case at 31.6 and not at 10: there
+# trained weights gave a *better mask* at the one compression, and at the other it is not shown. Without
+# rewinding the gains at 31.6 are larger, but there IMP has also trained longer.
 #
 # ## What the paper shows, what we measured
 #
@@ -631,12 +641,15 @@ print(check_shrinking(shrinking))
 #
 # - Gradient flow conserves the differences of squared layer norms of a ReLU network: all layers gain
 #   the same. Finite steps break it in proportion to the learning rate.
-# - So training moves mean squared weights toward $1 / N_l$, further the smaller the initial weights
-#   were. From Xavier's initialization neither the paper's network nor ours comes close to slope 1.
+# - So training moves mean squared weights toward $1 / N_l$, further from half of Xavier's standard
+#   deviation than from all of it. From Xavier's initialization neither the paper's network nor ours
+#   comes close to slope 1.
 # - Prune-train iterations push the collapse to higher compression, from one to three by much, from
-#   three to five by little, rewound or not; in our network with BatchNorm by much less than in the paper's.
-# - Training alone hardly moves the collapse of one-shot magnitude. It is scoring again that does, as
-#   with SynFlow, which needs no training for it.
+#   three to five by little, rewound or not (without BatchNorm); in our network with BatchNorm by much
+#   less than in the paper's.
+# - In these perceptrons training alone moves the collapse of one-shot magnitude by less than 0.4
+#   decades (by path). Pruning and training in turn moves it by more; SynFlow scores again without
+#   training.
 # - BatchNorm changes the law: each layer's norm is conserved by itself.
 #
 # Next: `04_synflow` repeats the scoring without the training.
