@@ -33,9 +33,9 @@
 # - Tell which of the paper's claims rest on the score, which on the iterations, which on the setting.
 # - Say what an unstructured mask saves today, and what it does not.
 #
-# Everything trained here is the six-layer perceptron on digits of notebook 05, so that verdicts about
-# accuracy hold for small networks. What needs no training uses the paper's networks too. About 6
-# minutes on one CPU core.
+# What is trained here is the six-layer perceptron on digits of notebook 05 (in question 7 also its
+# convolutional network), so that verdicts about accuracy hold for small networks. What needs no
+# training uses the paper's networks too. About 6 minutes on one CPU core.
 
 # %% [markdown]
 # ## Setup
@@ -110,7 +110,8 @@ paired, WHY_5 = intervals.paired_seeds, questions.WHY_5
 # same initial weights, same batches) excludes zero. With many intervals side by side, one in twenty does
 # so by chance. A claim about accuracy is *confirmed* only if the whole interval lies inside a margin that
 # is stated, *not confirmed* if it lies outside, and else *undecided*: not to find a difference confirms
-# nothing. Five percent is the smallest difference that counts.
+# nothing. Five percent of accuracy is the smallest difference that counts, where no other margin is
+# stated.
 
 # %% [markdown]
 # ## 1 · Was a bug responsible?
@@ -163,7 +164,7 @@ print(f"SNIP in its 2 modes keeps fewer than half in common: {bool((common < 0.5
 # %% [markdown]
 # In evaluation mode signals are not renormalized from layer to layer, whole units are off for all
 # images, and their weights score exactly zero. The masks are different masks. But they do not
-# collapse *earlier*: in the mode of the first version all three live longer. Now the accuracies.
+# collapse *earlier*: in the mode of the first version all three of these go further. Now the accuracies.
 
 # %%
 variants = {
@@ -232,13 +233,14 @@ names = ", ".join(names) or "none"
 print(f"GraSP, clear changes of its critical compression by a factor 2: {names}")
 
 # %% [markdown]
-# **Verdict: no; the bug flattered them.** The mode changes the masks almost completely. On this
-# network the mode of the first version moves the collapse to *higher* compression, and at 100 both
-# methods train clearly better with it. In train mode SynFlow is ahead of both. In evaluation mode GraSP
-# comes close enough at 100 that it is undecided, and falls behind at $10^{2.5}$. Nor is GraSP worse than
-# SNIP here: among its settings only the mode moves its collapse by much. At $10^{1.5}$ the mode, the
-# temperature, the absolute value and more images change its accuracy by less than 5 percent; for the
-# sign and for one image a class five seeds leave it undecided.
+# **Verdict: no; on these networks the bug flattered them.** The masks of the two modes have 9 to 16
+# percent of their weights in common. The mode of the first version moves the collapse to *higher*
+# compression, and at 100 both methods train clearly better with it. In train mode SynFlow is ahead of
+# both. In evaluation mode it is ahead of SNIP; against GraSP it is undecided at 100, and ahead at
+# $10^{2.5}$. Nor is GraSP worse than SNIP here: at 100 it has the higher mean in both modes. Among its
+# settings only the mode moves its collapse by a factor of 2. At $10^{1.5}$ the mode, the temperature,
+# the absolute value and more images change its accuracy by less than 5 percent; for the sign and for
+# one image a class five seeds leave it undecided.
 #
 # ## 2 · Is it the iterations and not SynFlow?
 #
@@ -344,12 +346,14 @@ answer(
 print(f"SynFlow ahead of SNIP at 10^2.5, 100 scorings each, by 5 percent: {rows[-1].verdict}")
 
 # %% [markdown]
-# **Verdict: both.** Iteration does most of the work: SynFlow scored *once* collapses before all others,
-# and SNIP that scores a hundred times lives several times longer; at compression 100 it is undecided which
-# of the two trains better. But iteration alone does not prevent collapse. Random and magnitude gain
-# nothing by it, GraSP becomes erratic (on the convolutional network it is cut at once, on the other one
-# anywhere between ten and a thousand), and SNIP stops short of $\rho_{max}$ and trains worse than
-# SynFlow at $10^{2.5}$. What reaches the end is iteration of a positive, conserved score.
+# **Verdict: both.** Iteration matters: SynFlow scored *once* collapses before all others, and SNIP that
+# scores a hundred times goes 5 to 12 times further than SNIP that scores once. At compression 100,
+# each with its hundred scorings, it is undecided which of the two trains better. But iteration alone
+# does not prevent collapse. Random and magnitude gain nothing by it. GraSP becomes erratic: on the
+# convolutional network it is cut before compression 3, on the other one near 10 on two seeds and near
+# 900 on three. SNIP stops short of $\rho_{max}$ and trains worse than SynFlow at $10^{2.5}$. The only
+# one of the five that reaches the end is SynFlow, whose score is positive and conserved; theorem 3
+# (notebook 04) says when that is enough.
 #
 # ## 3 · Biases and BatchNorm: does theorem 1 still hold?
 #
@@ -468,9 +472,11 @@ for fill, method, claim in (
 # %% [markdown]
 # **Verdict: the reviewer has a point.** On a black canvas SynFlow spreads its first layer evenly over
 # all pixels, 89 percent of them dead, and loses to methods that see the images. One look at unlabelled
-# images wins it back and leaves the theory as it was. On noise we see no help from that look, for noise
-# is as bright as digits. There SNIP is ahead too, but not because it finds the digit: its first
-# layer reads the canvas as much as SynFlow's does. What else it does better we have not found out.
+# images wins it back, and the score stays conserved. On noise we see no help from that look: the noise
+# is brighter on average than the digits, and real inputs put even less of the first layer on the digit
+# (7 percent) than SynFlow does (11 percent). SNIP and GraSP are ahead on noise too, but not because
+# they find the digit: 13 and 11 percent of their first layers read it. What else they do better we have
+# not found out.
 #
 # ## 5 · What does iteration cost?
 #
@@ -528,9 +534,9 @@ answer(
 )
 
 # %% [markdown]
-# **Verdict: little, where training is long.** SynFlow pushes one image of ones through the network, its
-# rivals a batch; a hundred scorings of a real network are a small part of an epoch. On a toy network
-# with a toy data set the same hundred cost from about one epoch to ten.
+# **Verdict: little, where training is long.** SynFlow pushes one image of ones through the network,
+# SNIP and GraSP a batch; on the two large networks a hundred scorings are a few hundredths of an epoch
+# at most. On the small ones with 1,438 digits the same hundred cost one epoch to several.
 #
 # ## 6 · Against lottery tickets?
 #
@@ -601,10 +607,11 @@ print(working.groupby(level=0, sort=False).mean().round(0).astype(int).to_string
 
 # %% [markdown]
 # **Verdict: here the tickets are no better, for two to four times the training.** Up to compression 30
-# three rounds of IMP and SynFlow are equal within 5 percent. At 100 the tickets fall: most of the weights
-# that magnitude keeps then lie on no path, trained or not, while nearly all of SynFlow's do. That is a
-# small network with BatchNorm and ten epochs. On large networks at mild compression rewound tickets are
-# reported ahead of all methods at initialization (Frankle et al. 2021).
+# three rounds of IMP and SynFlow are equal within 5 percent. At 100 the tickets are far behind. There
+# most of the weights that magnitude keeps lie on no path, trained or not (130 of IMP's 474 do), while
+# nearly all of SynFlow's do. That is a small network with BatchNorm and ten epochs. On large networks
+# at mild compression rewound tickets are reported ahead of all methods at initialization (Frankle et
+# al. 2021).
 #
 # ## 7 · Magnitude of what?
 #
@@ -698,15 +705,17 @@ print(once.groupby("state", sort=False)[["layer_cr", "path_cr"]].agg(["mean", "s
 
 # %% [markdown]
 # **Verdict: of the initialization's standard deviation.** At initialization magnitude is random pruning
-# with quotas set by the fan-in: the layer of largest fan-in has the smallest weights and is the first
-# to go, and shuffling the weights that stay changes accuracy at 10 by less than 5 percent. Training
-# changes the collapse where it has to: here it lifts the small weights of the large classifier, and the
-# collapse comes clearly later. (In the perceptrons of notebook 03, whose layers start alike, it hardly
-# moves.)
+# with quotas set by the fan-in: where fan-ins differ, the layer with the largest has the smallest
+# weights and is the first to go. Shuffling the weights that stay changes accuracy at 10 by less than 5
+# percent. Training moves the collapse of this convolutional network clearly, from $10^{1.4}$ to
+# about $10^{2.2}$: the weights of the classifier, the layer of smallest weights, grow by 70 percent,
+# those of the others by 20 or less. (In the perceptrons of notebook 03 the cut moves by less than 0.4
+# decades.)
 #
 # ## 8 · Who needs a compression of 100?
 #
-# Most users want a factor below 10. Are there differences at all? All five methods against SynFlow.
+# A reviewer expects most users to want a factor below 10. Are there differences at all? The four other
+# methods against SynFlow.
 
 # %%
 mild = study.accuracies({name: {"method": name} for name in FIVE}, (0.5, 0.75, 1.0))
@@ -783,11 +792,12 @@ for name, each in held.iterrows():
     print(f"VGG-11, {name}: half the dense tensors can go from compression {first} on")
 
 # %% [markdown]
-# **Verdict: up to 10 it hardly matters which method, and the mask alone saves little.** All differences
-# there are smaller than 5 percent on this network; larger ones begin between 10 and 100. A sparse kernel
-# breaks even at a compression of several (left; it depends on the machine). Until units die nothing
-# can be cut out of dense tensors, and SNIP's masks leave nearly all alive up to 30. SynFlow's leave
-# narrower layers from 10 on, so that a smaller *dense* network remains.
+# **Verdict: up to 10 it hardly matters for accuracy which method; for what it saves it does.** All
+# differences from SynFlow there are smaller than 5 percent on this network; larger ones begin between
+# 10 and 100. A sparse kernel is slower than a dense one at compression 2 and pays from several on (left;
+# it depends on the machine). Until units die nothing can be cut out of dense tensors, and SNIP's masks
+# leave over nine tenths of VGG-11's up to 30. SynFlow's leave narrower layers from 10 on, so that a
+# smaller *dense* network remains.
 #
 # ## 9 · Why is SNIP not on the conservation line?
 #
@@ -832,9 +842,10 @@ by_construction(
 figure
 
 # %% [markdown]
-# **Verdict: because of the absolute value, and nothing else.** A quarter to a half of the signed scores are
-# negative and cancel in the sums that are conserved. Made positive they cannot cancel, and how much
-# is added differs from layer to layer.
+# **Verdict: because of the absolute value.** Without it the law holds to rounding. A quarter to a half of
+# the signed scores are negative and cancel in the sums that are conserved. Made positive they cannot
+# cancel, and how much is added differs from layer to layer. (With BatchNorm's constants or biases their
+# own scores must be counted too: question 3.)
 #
 # ## 10 · Theorem 1 and Liang et al. 2019
 #
@@ -848,8 +859,8 @@ figure
 # $\langle f, \partial\mathcal R/\partial f\rangle$: one equation between any two layers. Theorem 1 says
 # it **for every hidden unit**: the symmetry is not of a layer but of a unit. Its sum over a layer is
 # the statement above; the other direction does not hold. It is what theorem 2 (cuts of any shape)
-# needs, and it stays true where layers are no cuts (residual networks) and with biases, where $f$ is no
-# longer homogeneous.
+# needs, and it stays true where layers are no cuts (residual networks) and with biases (their scores
+# counted), where $f$ is no longer homogeneous.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -889,8 +900,10 @@ by_construction(
 )
 
 # %% [markdown]
-# **Verdict: the layer-wise identity is Liang et al.'s, the unit-wise one is new.** Scores shuffled within
-# their layers obey the first and break the second; with biases the first breaks and the second holds.
+# **Verdict: the layer-wise identity is Liang et al.'s, the unit-wise one says more.** Scores shuffled
+# within their layers obey the first and break the second; with biases the first breaks and the second
+# holds. (For the loss and weights alone Du et al. 2018 had it for every unit, as a law of gradient
+# flow; the paper states it for any $\mathcal R$, and for scores.)
 #
 # ## What was asked, what we measured
 
@@ -1058,12 +1071,13 @@ print(check_left(left_in_second))
 #
 # - No bug: in either mode of BatchNorm SynFlow is ahead at $10^{2.5}$. At 100 it is undecided whether it
 #   is ahead of GraSP in evaluation mode.
-# - Iteration does most of it, but only a positive conserved score lets iteration reach $\rho_{max}$.
+# - SynFlow needs its iterations, and SNIP gains by them; only SynFlow, whose score is positive and
+#   conserved, reaches $\rho_{max}$.
 # - Not to look at the data costs accuracy when most inputs are dead; one look at unlabelled images is
-#   enough to repair that, unless the dead inputs are as loud as the live ones.
-# - Below compression 10 the methods are within 5 percent of each other on this network.
+#   enough to repair that where they are black, and no help that we can see where they are noise.
+# - Up to compression 10 the other methods are within 5 percent of SynFlow on this network.
 # - Magnitude at initialization knows the initialization's standard deviations; we saw nothing else.
-# - SNIP's absolute value is what breaks conservation; the unit-wise law is what the paper adds.
+# - SNIP's absolute value is what breaks conservation; the unit-wise law says more than the layer-wise.
 #
 # Next: `07_sanity_checks` asks whether SynFlow finds particular weights or only layer-wise densities.
 
@@ -1082,5 +1096,7 @@ print(check_left(left_in_second))
 #   [arXiv 1803.03635](https://arxiv.org/abs/1803.03635).
 # - J. Frankle, G. Dziugaite, D. Roy, M. Carbin, *Pruning neural networks at initialization: why are we
 #   missing the mark?*, ICLR 2021, [arXiv 2009.08576](https://arxiv.org/abs/2009.08576).
+# - S. Du, W. Hu, J. Lee, *Algorithmic regularization in learning deep homogeneous models: layers are
+#   automatically balanced*, NeurIPS 2018, [arXiv 1806.00900](https://arxiv.org/abs/1806.00900).
 # - T. Liang, T. Poggio, A. Rakhlin, J. Stokes, *Fisher-Rao metric, geometry, and complexity of neural
 #   networks*, AISTATS 2019, [arXiv 1711.01530](https://arxiv.org/abs/1711.01530).

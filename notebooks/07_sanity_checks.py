@@ -18,13 +18,14 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/synflow-lib/synflow-lib/blob/main/notebooks/07_sanity_checks.ipynb)
 #
-# A pruning method names single weights. Does it matter *which* ones? Two papers of 2020 shuffled masks,
-# drew new initial weights, turned scores upside down, and found that little changed. A third asked how
-# many of the kept weights do anything at all. Here SynFlow, SNIP and magnitude go through these checks.
+# A pruning method names single weights. Does it matter *which* ones? A paper of 2020 shuffled masks and
+# drew new initial weights, and found no loss of accuracy; another one that random masks with good layer
+# quotas do as well. A third asked how many of the kept weights do anything at all. Here SynFlow, SNIP
+# and magnitude go through these checks.
 #
-# ![Test accuracy against compression for SynFlow's masks and changed ones: with the same units joined at random, or with other initial weights, accuracy stays up to 100; with weights at random places in each layer it falls beyond 30 and is at chance at 300. Against effective compression all lie near one curve](../figures/sanity_masks.png)
+# ![Test accuracy against compression for SynFlow's masks and changed ones: with the same units joined at random, or with other initial weights, accuracy stays up to 100; with weights at random places in each layer it falls beyond 30 and is at chance at 300. Against effective compression the curves lie much closer together](../figures/sanity_masks.png)
 #
-# *Left: up to 100 some changes of SynFlow's masks cost nothing that we can see, others nearly all.
+# *Left: at 100 some changes of SynFlow's masks cost nothing that we can see, others 60 percent and more.
 # Right: the same networks, counting only the weights that lie on some path from input to output.*
 #
 # **Learning goals**
@@ -166,19 +167,19 @@ print("less than 5 percent worse than SynFlow's mask, the whole interval")
 print(good.rename(columns="{:g}".format).to_string())
 
 # %% [markdown]
-# - **Up to compression 10 none of these changes costs 5 percent.** Random masks do as well, whatever
-#   their quotas.
+# - **Up to compression 10 none of these changes costs 5 percent.** Random masks with any of these quotas
+#   do as well.
 # - **Nor do other initial values, up to 100.** A mask found on other weights trains as well. SynFlow's
 #   scores are made of initial weights, and still we see nothing that the mask knows about them. (At
 #   300 the interval is too wide to say.)
 # - **Nor do other weights, up to 100**, as long as the units are the same: rewired masks keep up. (At
 #   300 it is undecided. With some thirty intervals, one or two exclude zero by chance.)
-# - **From 30 on the shuffled masks fall**, and are at chance at 300. Layer quotas alone are *not* what
-#   SynFlow knows.
+# - **From 30 on the shuffled masks fall**: by 2 percent at 30, by 65 at 100, and to chance at 300.
+#   Layer quotas alone are *not* what SynFlow knows.
 #
-# So SynFlow's knowledge is quotas *and* units: it puts its weights on few units in each layer. (Which
-# hidden units is arbitrary, since before training all are alike; what counts is how few.) Why does that
-# help? The right panel has the answer.
+# Quotas *and* units are enough to do as well up to 100: SynFlow puts its weights on few units in each
+# layer. (Which hidden units these are is arbitrary, since before training all are alike.) Why does that
+# help? The right panel suggests an answer.
 #
 # ## Two causes, told apart
 #
@@ -207,10 +208,11 @@ left = abs(gap.loc[at].difference) < abs(lost.difference) / 2
 print(f"of it remains less than a half at equal effective compression: {bool(left)}")
 
 # %% [markdown]
-# At equal effective compression most of the loss is gone. Whether anything is left five seeds do not
-# tell: at 100, near chance, the interval is some 20 percent wide. Shuffling hurts because it takes
-# weights off the paths; we have no evidence that it also moves them to worse places. What SynFlow
-# knows is how to keep *every* weight at work.
+# At 100 a shuffled mask has as few weights on paths as SynFlow's at nearly 2,000, and both train to
+# about 20 percent. So the loss of weights on paths explains most of the 65 percent. Whether anything is
+# left the seeds do not tell: so near chance the interval is some 20 percent wide. At 30 most of a small
+# loss is left (1.9 of 2.3 percent, an interval that just excludes zero, one of four): places may matter
+# a little too. SynFlow's own masks at 100 have nearly *every* weight on a path.
 #
 # ## The other methods
 #
@@ -245,8 +247,8 @@ for (method, change), label in zip(order, mild.index, strict=True):
     print(f"{label:<24}{worse!s:>6}   {cut[f'{method} {change}']:.1f}")
 
 # %% [markdown]
-# Upside down, SynFlow is cut apart at once: it now removes the widest paths first, and scores again
-# and again until nothing flows. Magnitude at initialization upside down is as good as magnitude at
+# Upside down, SynFlow is cut apart on every seed already at 10: it now removes the weights with the
+# largest flow first, and scores again. Magnitude at initialization upside down is as good as magnitude at
 # 10: the size of an initial weight says nothing there that is worth 5 percent. For SNIP upside down
 # five seeds leave it undecided. (At compression 100 magnitude and SNIP are near chance before any
 # change, so there is nothing left to lose.)
@@ -296,7 +298,9 @@ print(f"up to compression 10 all below 1.2: {bool(mild < 1.2)}")
 # %% [markdown]
 # Only SynFlow stays on the diagonal. (Not exactly: after the last removal nothing is scored again, and
 # a few survivors may have lost their paths.) For all others accuracy against *direct* compression
-# compares networks of different sizes; at 10 the error is small, beyond a few hundred it is large.
+# compares networks of different sizes. At 10 the error is below a fifth. On the perceptron it is a
+# factor of ten and more at 100; on VGG-16, which is larger, magnitude is cut at $10^{2.5}$ and the
+# others leave the diagonal by $10^{3.5}$.
 #
 # ### What is left when the dead units go
 #
@@ -346,11 +350,12 @@ by_seed = against("synflow shuffled").query("compression < 11")
 print(f"on digits the wide masks are better by 5 percent at 10: {bool((by_seed.low > 5).any())}")
 
 # %% [markdown]
-# The narrowing is real and large. Its price is not visible here: where wide and narrow masks have the
-# same number of weights on paths (up to 10), the wide ones are not better by 5 percent, and whether
-# they are better at all these seeds leave open. Beyond that, being narrow is what keeps the weights on
-# paths: few units, but each with weights on both sides. Images larger than digits may judge
-# differently; PHEW's evidence is from CIFAR and Tiny ImageNet.
+# The narrowing is real and large: at $10^2$ 40 percent of VGG-16's units are left, where random masks
+# with the same quotas keep all. Its price is not visible on digits: where wide and narrow masks have
+# the same number of weights on paths (up to 10), the wide ones are not better by 5 percent, and whether
+# they are better at all these seeds leave open. At 100 the narrow masks keep their weights on paths,
+# and the wide ones lose most of theirs. Images larger than digits may judge differently; PHEW's
+# evidence is from CIFAR and Tiny ImageNet.
 #
 # ## The exact cut schedule against the paper's
 #
@@ -378,9 +383,9 @@ same = bool((mild["low"] > -5).all() and (mild["high"] < 5).all())
 print(f"up to compression 30 accuracy is the same within 5 percent: {same}")
 
 # %% [markdown]
-# Two different masks, and up to compression 30 the same accuracy within 5 percent. This is no longer a
-# surprise: which weights SynFlow takes does not matter there. At 100 and 300 the intervals reach
-# beyond 5, and whether the schedules differ is undecided.
+# Two different masks, and up to compression 30 the same accuracy within 5 percent. That fits what we saw
+# above: rewired masks, with other weights on the same units, do as well there. At 100 and 300 the
+# intervals reach beyond 5, and whether the schedules differ is undecided.
 #
 # ## What the papers say, what we measured
 #
@@ -653,12 +658,12 @@ print(check_cut_apart(cut_apart))
 # %% [markdown]
 # ## Takeaways
 #
-# - Up to compression 10 a mask knows nothing worth 5 percent that a random one does not, on this
-#   network.
-# - Beyond, SynFlow knows how many weights each layer needs *and* to put them on few units, so that all
-#   of them lie on paths. Which weights these are, and their initial values, did not matter where five
-#   seeds can tell.
-# - Compare methods at equal *effective* compression; only for SynFlow it is the direct one.
+# - Up to compression 10 SynFlow's mask knows nothing worth 5 percent that a random one does not, on
+#   this network.
+# - At 100 its quotas *and* its few units together do as well as the mask itself, and quotas alone do
+#   not: nearly all its weights lie on paths. Which weights these are, and their initial values, did not
+#   matter where five seeds can tell.
+# - Compare methods at equal *effective* compression; of those tried, only SynFlow's is the direct one.
 # - Shuffle the mask of your own method before you explain why it chose those weights.
 #
 # Next: `08_your_own_pruner`.

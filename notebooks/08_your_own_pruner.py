@@ -30,7 +30,7 @@
 #
 # - Write a scorer, register it, and use it wherever a method's name is expected.
 # - Judge a new method by conservation, collapse, accuracy and cost, not by accuracy alone.
-# - Prune any `nn.Module`: torchvision's, and your own.
+# - Prune networks that this library did not make: torchvision's, and your own.
 #
 # No figure of the paper; about half a minute on one CPU core.
 
@@ -67,7 +67,8 @@ print(f"{study.panel.model} on {study.panel.dataset}: N = {N:,}, rho_max = {rho_
 # %% [markdown]
 # ## A score in a few lines
 #
-# Magnitude fails at initialization because layers of many weights have small ones (notebook 01). *LAMP*
+# Magnitude at initialization empties the layers with the smallest weights, those of large fan-in, first
+# (question 7 of notebook 06). *LAMP*
 # (layer-adaptive magnitude, Lee et al. 2021) repairs that without data: sort the squared weights of a
 # layer and divide each by the sum of those that are at least as large,
 #
@@ -139,9 +140,10 @@ print(f"LAMP keeps a weight in every layer up to rho_max: {kept} of {len(lasts)}
 print(f"and is disconnected long before: {cut} of {len(lasts)} seeds")
 
 # %% [markdown]
-# LAMP keeps every layer from being emptied, and the network is cut all the same. Every layer keeps
-# weights, but they do not meet: a score that looks at one layer at a time cannot know which units the
-# next layer reads. An empty layer is a *sign* of collapse; what matters is whether a path is left.
+# LAMP keeps every layer from being emptied, and the network is cut all the same, about where random
+# scores cut it. Every layer keeps weights, but they do not meet: a score that looks at one layer at a
+# time cannot know which units the next layer reads. An empty layer is a *sign* of collapse; what
+# matters is whether a path is left.
 #
 # ## How well does what it leaves learn?
 
@@ -188,8 +190,9 @@ print(costs[["method", "iterations", "seconds", "epochs"]].round(4).to_string(in
 # %% [markdown]
 # ## A network that is not ours
 #
-# Nothing above depends on where a network comes from. torchvision's ResNet-18 has 1x1 shortcuts, so a
-# layer may be empty while paths remain; say which criterion you mean. (`import_torchvision` is
+# Nothing above depends on where a network comes from. (SynFlow and questions about paths refuse, by
+# name, an operation that they do not know.) torchvision's ResNet-18 has shortcuts, so a layer may be
+# empty while paths remain; say which criterion you mean. (`import_torchvision` is
 # `import torchvision` that also works beside a torch built without CUDA.)
 
 # %%
@@ -368,7 +371,7 @@ print(check_fair_magnitude(fair_magnitude))
 # - A method is a function from a model and a batch to scores. Its name works everywhere.
 # - "No layer is empty" is not "connected". LAMP keeps every layer alive to the end and is cut early.
 # - Measure conservation, collapse, accuracy and cost; each shows what the others hide.
-# - Any `nn.Module` can be pruned; without dead units it is smaller and the same function.
+# - Networks of others can be pruned too; without dead units they are smaller and the same function.
 
 # %% [markdown]
 # ## References
