@@ -361,8 +361,25 @@ print(modes.round(2).to_string(index=False))
 # SNIP collapses more than a decade earlier with batch statistics, and only `eval` lies where the
 # published runs do. "SNIP collapses at $10^{3.9}$" is a statement about SNIP *and* the mode in which it
 # was scored. GraSP moves by 0.1 decades (one network), and in both modes its first layer is empty
-# before $10^{3.1}$, in the paper's runs after $10^{3.5}$. (The authors' GraSP was then an early
-# version: no temperature, and the opposite sign. We do not score with it here.)
+# before $10^{3.1}$, in the paper's runs after $10^{3.5}$. The GraSP that the paper's authors ran was an
+# early version, without temperature and with the opposite sign. Does it explain the difference?
+
+# %%
+# NBVAL_CHECK_OUTPUT
+early = experiments.scorings.grasp_variant(temperature=1.0, sign="reversed")
+for seed in range(2):
+    batch = data.scoring_batch(settings.scoring_per_class, seed=seed)
+    path = sf.trajectory(network(seed), early, batch, mode="eval", dtype=torch.float32)
+    alpha = np.log10(path.total / path.last_of_each_layer())
+    ours = points.query("method == 'grasp' and criterion == 'layer' and seed == @seed")[
+        "log10"
+    ].item()
+    print(f"seed {seed}, log10 of the first empty layer: early {alpha:.1f}, today's {ours:.1f}")
+
+# %% [markdown]
+# In part: the early version keeps all layers a little longer, and not as long as in the paper. What
+# explains the rest we have not found out; the paper's scoring images, a thousand of CIFAR-100 with a
+# hundred classes, are one candidate.
 #
 # ## What the paper shows, what we measured
 #
@@ -381,7 +398,7 @@ empty = (
 alive = published[published["accuracy"] > 1].groupby(["method", "seed"])["log10_compression"].max()
 setting = f"VGG-16, scored on {settings.scoring_data} in eval mode"
 step = {"margin": 0.25, "margin_reason": "one step of the paper's grid of compressions"}
-unclear = "not known; the mode does not explain it, the images may (the paper's are CIFAR-100)"
+unclear = "explained in part: the paper's GraSP was an early version, which goes a little further"
 rows = [
     sf.paper.agreement(
         2,
@@ -417,7 +434,7 @@ rows += [
         ours=broken_at["path", method],
         **step,
         conditions=setting,
-        reason="a network may be connected and yet too thin to train",
+        reason="" if method == "grasp" else "a network may be connected and yet too thin to train",
     )
     for method in FIVE[:-1]
 ]

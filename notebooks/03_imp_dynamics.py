@@ -467,7 +467,7 @@ rows.append(
         margin=float(decay),
         margin_reason="as much as the published weight decay explains",
         conditions=setting,
-        reason="ours has no weight decay, which shrinks the differences of norms"
+        reason="ours has no weight decay, which explains a part: as much as the margin"
         if not drift.recipe.weight_decay
         else "",
     )
