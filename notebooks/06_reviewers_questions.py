@@ -298,7 +298,7 @@ for name, own in position.query("iterations == 100").groupby("network", sort=Fal
             paper=None,
             ours=list(wide["synflow"] - wide["grasp"]),
             conditions=f"{name}, without training",
-            reason=f"GraSP asked a hundred times collapses between {fate.min():.2g} and {fate.max():.2g}",
+            reason=f"GraSP asked a hundred times collapses between {fate.min():,.0f} and {fate.max():,.0f}",
         )
     )
 

@@ -249,7 +249,9 @@ def pruning_costs(costs: pd.DataFrame, reached: pd.DataFrame, limit: float) -> F
     price = "cost of pruning (epochs of training)"
     low, top = costs["epochs"].min(), costs["epochs"].max()
     with subplots(2, 2, 4.0) as (figure, (left, right)):
-        lines(left, costs, "epochs", look, x="weights")
+        for method, rows in costs.groupby("method", sort=False):  # no lines: networks have no order
+            apart = look[method].kwargs() | {"linestyle": "none"}
+            left.plot(rows["weights"], rows["epochs"], **apart)
         for method, rows in reached.sort_values("iterations").groupby("method"):
             right.plot(rows["epochs"], rows["critical_compression"], **look[method].kwargs())
         log_axis(left.xaxis, left.yaxis, right.xaxis, right.yaxis)
