@@ -1,4 +1,4 @@
-"""What several test files share: the built site."""
+"""What several test files share: methods and rules put back, the built site."""
 
 import shutil
 import subprocess
@@ -7,7 +7,22 @@ from pathlib import Path
 
 import pytest
 
+from synflow_lib import layers, tracing
+from synflow_lib.scores import METHODS
+
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def put_back():
+    """Methods and rules that a test adds are not there afterwards."""
+    before = [dict(METHODS), dict(layers.MODULES), dict(layers.FUNCTIONS), set(tracing.LEAVES)]
+    yield
+    for now, then in zip(
+        (METHODS, layers.MODULES, layers.FUNCTIONS, tracing.LEAVES), before, strict=True
+    ):
+        now.clear()
+        now.update(then)
 
 
 @pytest.fixture(scope="session")

@@ -263,6 +263,24 @@ def test_operations_without_a_law_are_named(operation, message):
         sf.check_conservation(net, sf.score(net, "magnitude"), input_shape=(4,))
 
 
+class Maps(nn.Module):
+    """An operation on four channels of maps as high and wide, 4 x 4."""
+
+    def __init__(self, operation):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(1, 4, 3, padding=1), nn.LazyLinear(3)
+        self.operation = operation
+
+    def forward(self, x):
+        return self.last(self.operation(self.first(x)))
+
+
+def maps(operation):
+    net = Maps(operation)
+    net(torch.randn(2, 1, 4, 4))  # the last layer learns its size
+    return net
+
+
 @pytest.mark.parametrize(
     "operation",
     [
@@ -277,18 +295,7 @@ def test_operations_without_a_law_are_named(operation, message):
     ],
 )
 def test_a_direction_of_equal_length_is_not_that_of_the_channels(operation):
-    first, last = nn.Conv2d(1, 4, 3, padding=1), nn.LazyLinear(3)  # four channels, maps of 4 x 4
-
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first, self.last = first, last
-
-        def forward(self, x):
-            return self.last(operation(self.first(x)))
-
-    net, x = Net(), torch.randn(2, 1, 4, 4)
-    net(x)
+    net = maps(operation)
     with pytest.raises(ValueError, match="turns 4 channels into|no conservation law"):
         sf.check_conservation(net, sf.score(net, "magnitude"), input_shape=(1, 4, 4))
 
@@ -304,18 +311,7 @@ def test_a_direction_of_equal_length_is_not_that_of_the_channels(operation):
     ],
 )
 def test_channels_are_followed_through_reductions_of_maps(operation):
-    net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1, bias=False), nn.LazyLinear(3, bias=False))
-
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first, self.last = net
-
-        def forward(self, x):
-            return self.last(operation(self.first(x)))
-
-    net, x = Net(), torch.randn(2, 1, 4, 4)
-    net(x)
+    net = maps(operation)
     scores = sf.score(net, "synflow", input_shape=(1, 4, 4))
     assert sf.check_conservation(net, scores, input_shape=(1, 4, 4)).holds(1e-10)
 

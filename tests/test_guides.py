@@ -6,22 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from synflow_lib import layers, tracing
-from synflow_lib.scores import METHODS
-
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-
-
-@pytest.fixture
-def put_back():
-    """Methods and rules that a guide adds are not there afterwards."""
-    before = [dict(METHODS), dict(layers.MODULES), dict(layers.FUNCTIONS), set(tracing.LEAVES)]
-    yield
-    for now, then in zip(
-        (METHODS, layers.MODULES, layers.FUNCTIONS, tracing.LEAVES), before, strict=True
-    ):
-        now.clear()
-        now.update(then)
 
 
 @pytest.mark.parametrize("name", ["extending", "thirty_lines"])
