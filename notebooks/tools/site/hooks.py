@@ -35,6 +35,14 @@ LINK = re.compile(r"(?<!!)(\[[^\]]*\]\()([^)#\s:]+)((?:#[^)]*)?\))")
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 FONT = "ziamath/fonts/STIXTwoMath-Regular.ttf"
 
+# Pages of static/ that move in the browser alone, and what the first page says of them.
+EXPLORERS = ["explore/race.md", "explore/collapse.md", "explore/synflow.md"]
+MOVING = """
+**Without installing anything**: [the race](explore/race.md) of five methods,
+[where each layer goes empty](explore/collapse.md), and
+[SynFlow on a drawn network](explore/synflow.md), step by step, in this browser.
+"""
+
 log = get_plugin_logger("pages")
 kept: dict[str, str] = {}  # of all pages
 
@@ -45,6 +53,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     config.nav = [
         {"Home": "index.md"},
         {"Notebooks": [_page(path) for path in _notebooks()]},
+        {"Explorers": EXPLORERS},
         {"Agreement with the paper": "figures/agreement.md"},
         {"Guides": [_page(path) for path in sorted((ROOT / "docs").glob("*.md"))]},
         {"API": ["api/index.md", *modules]},
@@ -54,7 +63,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds every page and what it shows."""
-    texts = {"index.md": (ROOT / "README.md").read_text(encoding="utf-8")}
+    start, heading, rest = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## ")
+    texts = {"index.md": start + MOVING + heading + rest}
     for path in [*(ROOT / "docs").glob("*.md"), *(ROOT / "figures").glob("*.md")]:
         texts[_page(path)] = path.read_text(encoding="utf-8")
     for path in _notebooks():
