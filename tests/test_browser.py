@@ -77,7 +77,9 @@ class Watched:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
     def _request(self, request):
-        if not re.match(r"(https?|ws)://(localhost|127\.0\.0\.1)[:/]|data:|blob:|file:", request.url):
+        if not re.match(
+            r"(https?|ws)://(localhost|127\.0\.0\.1)[:/]|data:|blob:|file:", request.url
+        ):
             self.foreign.append(request.url)
 
     def _console(self, message):

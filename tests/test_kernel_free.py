@@ -28,6 +28,8 @@ def opened(site, watched):  # noqa: F811
     def open_page(name, width=1280, **media):
         watched.page.set_viewport_size({"width": width, "height": 900})
         watched.page.emulate_media(**media)
+        # The theme would remember the colours of another test's page.
+        watched.page.add_init_script("localStorage.clear()")
         watched.open((site / "explore" / f"{name}.html").as_uri())
         return watched.page
 
@@ -79,9 +81,9 @@ def test_weights_go_in_the_library_s_order(arithmetic, method, seed):
     found = arithmetic(
         """([method, seed]) => {
         const run = new Pruning([3, 6, 6, 2], method, seed);
-        const masks = [], flows = [];
-        for (; !run.ended; run.step()) { masks.push(run.mask.flat(2)); flows.push(run.R); }
-        return {weights: run.weights, masks: [...masks, run.mask.flat(2)], flows: [...flows, run.R]};
+        const [masks, flows] = [[run.mask.flat(2)], [run.R]];
+        while (!run.ended) { run.step(); masks.push(run.mask.flat(2)); flows.push(run.R); }
+        return {weights: run.weights, masks, flows};
         }""",
         [method, seed],
     )
@@ -127,8 +129,8 @@ def test_stored_networks_keep_exactly_what_was_asked(stored, name):
     for told in one["methods"].values():
         for stop, kept in zip(one["stops"], told["kept"], strict=True):
             assert sum(kept) == pytest.approx(total / stop, rel=1e-5, abs=0.5)
-            empty_beyond = [stop > life * (1 + 1e-5) for life in told["lives"]]
-            assert [not count for count in kept] == empty_beyond
+            outlived = [sum(kept) < total / life - 0.5 for life in told["lives"]]
+            assert [not count for count in kept] == outlived
         assert told["critical"]["layer"] == min(told["lives"])
 
 

@@ -15,8 +15,8 @@
       const share = kept[l] / size;
       return `<tr class="${kept[l] ? "" : "empty"}"><th scope="row">${l + 1}
         <small>${name}</small></th>
-        <td><div class="bar"><i style="width: ${100 * share}%"></i></div></td>
-        <td>${kept[l] ? grouped(kept[l]) : "× empty"}<small> of ${grouped(size)}</small></td>
+        <td><div class="bar"><i style="width: ${barLength(share, network)}%"></i></div></td>
+        <td>${kept[l] ? grouped(kept[l]) : "×&nbsp;empty"}<small> of ${grouped(size)}</small></td>
         <td>${short(lives[l])}</td></tr>`;
     }).join("");
     byId("critical").innerHTML = names.map((name) => critical(name, network, stop)).join("");

@@ -25,6 +25,11 @@ const marker = (method, hollow = false) =>
   `<svg class="marker${hollow ? " hollow" : ""}" viewBox="-8 -8 16 16" aria-hidden="true">` +
   `<path d="${SHAPES[METHODS[method].marker]}"/></svg>`;
 
+// The length of a bar in percent: logarithmic, from the share of one weight of the largest layer.
+const decades = ({ layers }) => Math.ceil(Math.log10(Math.max(...layers.map(([, size]) => size))));
+const barLength = (share, network) =>
+  (share && Math.max(2, 100 * (1 + Math.log10(share) / decades(network)))).toFixed(1);
+
 // For each thing to look for a button that asks, and an answer beside it. A check returns whether
 // it is seen in what the page shows now, and a sentence that says so or why not.
 function lookFor(checks) {

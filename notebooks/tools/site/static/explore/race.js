@@ -4,25 +4,23 @@
   const here = trajectories(show);
 
   function show(network, stop) {
-    const decades = Math.ceil(Math.log10(Math.max(...network.layers.map(([, size]) => size))));
-    byId("race").innerHTML = names.map((method) => panel(method, network, decades)).join("");
+    byId("race").innerHTML = names.map((method) => panel(method, network)).join("");
     byId("summary").textContent = summary(network, stop);
   }
 
-  function panel(method, network, decades) {
+  function panel(method, network) {
     const { kept, whole, path, words } = here.state(method);
     const shares = kept.map((count, l) => count / network.layers[l][1]);
-    const bars = shares.map((share) => {
-      const height = Math.max(2, 100 * (1 + Math.log10(share) / decades));
-      return share ? `<i style="height: ${height.toFixed(1)}%"></i>` : "<b>×</b>";
-    });
+    const bars = shares.map((share) =>
+      (share ? `<i style="height: ${barLength(share, network)}%"></i>` : "<b>×</b>"));
     const ticks = [];
-    for (let power = 0; power < decades; power += 2) {
-      ticks.push(`<span style="top: ${(100 * power) / decades}%">${100 / 10 ** power} %</span>`);
+    for (let power = 0; power < decades(network); power += 2) {
+      const tick = power ? `10<sup>−${power}</sup>` : "1";
+      ticks.push(`<span style="top: ${(100 * power) / decades(network)}%">${tick}</span>`);
     }
     const told = shares.map((share) => (share ? `${Number((100 * share).toPrecision(2))} %` : "empty"));
     return `<div class="runner ${whole ? "" : path ? "hurt" : "collapsed"}" role="img"
-      style="--method: ${METHODS[method].color}; --decades: ${decades}"
+      style="--method: ${METHODS[method].color}; --decades: ${decades(network)}"
       aria-label="${label(method)}: ${words}. Left by layer from the input: ${told.join(", ")}">
       <p>${marker(method)} ${label(method)}</p>
       <div class="bars">${ticks.join("")}${bars.join("")}</div>
@@ -74,13 +72,13 @@
   lookFor([
     () => {
       const whole = names.filter((method) => here.state(method).whole);
-      return [whole.length === 1, `${whole.length ? listed(whole.map(label)) : "None"} is whole.`];
+      return [whole.length === 1, `Whole: ${listed(whole.map(label)) || "none"}.`];
     },
     () => {
       const found = names.filter((m) => !here.state(m).path && !here.state(m).empty);
       return [found.length > 0, found.length
         ? `${listed(found.map(label))}: weights in every layer, and nothing passes.`
-        : "Wherever the path is lost, a layer is empty too; look for ✗ over bars without ×."];
+        : "No method has lost its path before a layer: look for ✗ below bars without ×."];
     },
     () => {
       const spread = (method) => {
