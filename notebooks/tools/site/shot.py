@@ -27,6 +27,7 @@ def shoot() -> bytes:
         page.goto((ROOT / "build/site/explore/race.html").as_uri())
         page.select_option("#network", "vgg16")
         page.fill("#compression", str(STOP))
+        page.locator("#compression").blur()
         page.add_style_tag(content=HIDE)
         picture = page.locator(".explorer").screenshot()
         browser.close()
