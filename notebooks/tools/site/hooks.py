@@ -1,7 +1,8 @@
 """What MkDocs reads: pages made of the repository's own files, at the same places as there.
 
 README.md becomes the first page; `notebooks/NN_*.ipynb`, `docs/*.md` and `figures/` keep their
-paths, so that links between them hold; `api/` is made from the library's docstrings.
+paths, so that links between them hold; `api/` is made from the library's docstrings. Only the
+explorers, static/explore/, are written for the site.
 """
 
 from __future__ import annotations
