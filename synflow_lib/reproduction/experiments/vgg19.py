@@ -89,21 +89,22 @@ def figure2(
     net = network()
     sizes = [weight.numel() for weight in prunable(net).values()]
     known = {(line["method"], line["images"]) for line in read(file)}
-    kinds = ("photographs", "noise")
-    for label in labels:
-        for source in kinds if label in ON_IMAGES else (None,):
-            if (label, source) in known or (source == "photographs" and folder is None):
-                continue
-            how, start = SCORINGS[label], time.perf_counter()
-            batch = scoring_batches(source, count, folder) if source else None
-            # Cuts are exact ties between few weights at the end: they need float64.
-            dtype = torch.float64 if label == "synflow" else torch.float32
-            path = trajectory(net, how.method, batch, mode=how.mode, dtype=dtype)
-            found = list(left_in_layers(path, max_compression(net)))
-            del path, batch
-            same = {"figure": 2, "method": label, "images": source, "layer_sizes": sizes}
-            same |= {"image_count": count if source else None, **conditions(start)}
-            append(file, [{**same, **each} for each in found])
+    wanted = [(label, None if label not in ON_IMAGES else "photographs") for label in labels]
+    wanted += [(label, "noise") for label in labels if label in ON_IMAGES]
+    for label, source in wanted:
+        if (label, source) in known or (source == "photographs" and folder is None):
+            continue
+        how, start = SCORINGS[label], time.perf_counter()
+        batch = scoring_batches(source, count, folder) if source else None
+        # Cuts are exact ties between few weights at the end: they need float64.
+        dtype = torch.float64 if label == "synflow" else torch.float32
+        path = trajectory(net, how.method, batch, mode=how.mode, dtype=dtype)
+        found = list(left_in_layers(path, max_compression(net)))
+        del path, batch
+        same = {"figure": 2, "method": label, "images": source, "layer_sizes": sizes}
+        same |= {"image_count": count if source else None, **conditions(start)}
+        append(file, [{**same, **each} for each in found])
+        print(label, source, f"{time.perf_counter() - start:.0f} s", flush=True)
 
 
 # ------------------------------------------------------------------------------------ figure 7
@@ -200,7 +201,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--figure", type=int, choices=(2, 7), required=True)
     parser.add_argument("--folder", type=Path, help="figure 2: images; without, noise alone")
-    parser.add_argument("--images", type=int, default=20, help="figure 2: how many to score on")
+    parser.add_argument("--images", type=int, default=8, help="figure 2: how many to score on")
     parser.add_argument("--methods", nargs="+", choices=SCORINGS, default=list(SCORINGS))
     parser.add_argument("--most", type=int, default=100, help="figure 7: most iterations")
     parser.add_argument("--results", type=Path, default=RESULTS)
