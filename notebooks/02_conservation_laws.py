@@ -52,6 +52,7 @@ importlib.import_module("synflow_lib.colab").greet()
 
 import copy
 import math
+from itertools import pairwise
 
 import pandas as pd
 import torch
@@ -186,9 +187,14 @@ def note(method, found):
     for biases in (True, False):
         table = conservation.layer_means(vgg19, found, biases=biases)
         tables.append(table.assign(method=method, biases=biases))
-    if method in sf.figures.FIVE:
-        units = sf.check_conservation(vgg19, found, "unit", corrected=False).table
-        units19.append(units.assign(method=method, layer=pd.factorize(units["layer"])[0] + 1))
+    if method in sf.figures.FIVE:  # what enters and leaves each feature map between convolutions
+        convolutions = [score.double() for score in found.values() if score.dim() == 4]
+        for number, (before, behind) in enumerate(pairwise(convolutions), start=1):
+            sums = {
+                "incoming": before.sum((1, 2, 3)).cpu(),
+                "outgoing": behind.sum((0, 2, 3)).cpu(),
+            }
+            units19.append(pd.DataFrame(sums).assign(method=method, layer=number))
 
 
 single = {"dtype": torch.float32}  # half the memory; all sums are in float64
@@ -235,10 +241,10 @@ print((slopes + 0.0).round(3).to_string(na_rep="-"))
 # below the arrays that the authors published.
 
 # %%
-ours = pd.concat(units19, ignore_index=True).query("layer <= 15")
+ours = pd.concat(units19, ignore_index=True)
 theirs = sf.paper.figure3()
 figure = sf.figures.unit_scores({"ours": ours, "paper": theirs})
-sf.figures.save(figure, "fig3_vgg19", ours[["method", "layer", "unit", "incoming", "outgoing"]])
+sf.figures.save(figure, "fig3_vgg19", ours[["method", "layer", "incoming", "outgoing"]])
 figure
 
 # %%

@@ -22,11 +22,12 @@ def recorded(name: str, source: str | os.PathLike | None = None) -> pd.DataFrame
     """The recorded runs behind a figure.
 
     Args:
-        name: "figure1", "figure2", "figure5a", "figure6" or "figure7".
+        name: "figure1", "figure2", "figure5a", "figure6", "figure7", or "small": a run on digits
+            that takes seconds, to be made again.
         source: a folder of ``.jsonl`` files; None takes those of the library.
 
     Returns:
-        Figures 1, 5a and 6, one row a run: part, dataset, model, method (the label of its curve),
+        Figures 1, 5a, 6 and "small", one row a run: part, dataset, model, method (label of a curve),
         compression, seed, accuracy (top-1 after the last epoch, percent), best (over epochs),
         before (before training), kept, disconnected, empty_layers, epochs (of the recipe),
         accuracies (a list: top-1 before training and after each epoch), rounds (of iterative
@@ -119,4 +120,5 @@ FIGURES = {
     "figure5a": ("real", ("d",), _trained),
     "figure6": ("real", ("a", "c"), _trained),
     "figure7": ("untrained", ("figure7",), _ratio),
+    "small": ("real", ("small",), _trained),
 }
