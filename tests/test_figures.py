@@ -54,6 +54,8 @@ def history():
 
 DRAWN = {
     "layer_fractions": lambda t: figures.layer_fractions(t, 1e3, {"snip": 1e2}),
+    "layers_by_compression": lambda t: figures.layers_by_compression(t, paper.figure2()),
+    "unit_scores": lambda t: figures.unit_scores({"ours": t, "paper": t}),
     "critical_compressions": lambda t: figures.critical_compressions(t, 1e6),
     "conservation_scatter": figures.conservation_scatter,
     "layer_scores": lambda t: figures.layer_scores(t, paper.figure4("initialization")),
@@ -63,6 +65,8 @@ DRAWN = {
 }
 TABLES = {
     "layer_fractions": fractions,
+    "layers_by_compression": fractions,
+    "unit_scores": lambda: paper.figure3().query("layer > 13"),
     "critical_compressions": criticals,
     "conservation_scatter": units,
     "layer_scores": lambda: paper.figure4("initialization").query("method == 'synflow'"),
@@ -72,6 +76,8 @@ TABLES = {
 }
 NEEDED = {
     "layer_fractions": ["method", "compression", "layer", "density"],
+    "layers_by_compression": ["method", "compression", "layer", "density"],
+    "unit_scores": ["method", "layer", "incoming", "outgoing"],
     "critical_compressions": ["method", "seed", "critical_compression"],
     "conservation_scatter": ["method", "layer", "unit", "incoming", "outgoing"],
     "layer_scores": ["method", "layer", "layer_size", "mean_score"],
@@ -191,6 +197,26 @@ def test_layer_fractions_take_names_in_order_of_appearance():
         for table in (named, fractions())
     ]
     assert lines[0] == lines[1]
+
+
+def test_layers_by_compression_draw_the_paper_only_where_ours_is():
+    table = fractions().query("compression <= 10 and method in ['magnitude', 'snip']")
+    published = paper.figure2()
+    near = np.isclose(published["compression"], 10, rtol=0.1)
+    published.loc[near, "compression"] = 10.4
+    magnitude, snip = figures.layers_by_compression(table, published).axes[:2]
+    assert [len(line.get_xdata()) for line in snip.lines] == [2, 0, 2, 0, 19]  # not at 2^3 = 8
+    assert magnitude.get_title() == "Magnitude"
+    gone = fractions().query("method == 'magnitude' and compression == 100")
+    cross = figures.layers_by_compression(gone).axes[0].lines[1]
+    assert list(cross.get_xdata()) == [2]
+
+
+def test_unit_scores_say_how_far_apart_the_sums_are():
+    axes = figures.unit_scores({"paper": paper.figure3()}).axes
+    assert [ax.get_title() for ax in axes[:2]] == ["Random, paper", "Magnitude, paper"]
+    assert axes[3].get_xlabel() == "incoming\ndiffer by 0.014"
+    assert "10^{32}" in axes[4].get_xlabel() and axes[4].get_ylim()[1] < 10
 
 
 def test_critical_compressions_write_the_geometric_mean():

@@ -26,6 +26,8 @@ from synflow_lib.reproduction.paper import (
 METHODS = ["random", "magnitude", "snip", "grasp", "synflow"]
 FIGURES = {
     "figure1": 375,
+    "figure2": 2375,
+    "figure3": 24960,
     "figure4": 190,
     "figure5a": 250,
     "figure5b": 1700,
@@ -60,9 +62,31 @@ def test_published_files_are_small_and_described():
     folder = resources.files("synflow_lib.reproduction") / "published"
     readme = (folder / "README.md").read_text()
     for name in FIGURES:
-        file = folder / f"{name}.csv"
-        assert len(file.read_bytes()) < 120_000
+        [file] = (file for file in folder.iterdir() if file.name.startswith(f"{name}."))
+        assert len(file.read_bytes()) < 200_000
         assert file.name in readme
+
+
+def test_figure2_values():
+    table = paper.figure2()
+    at = table.set_index(["method", "doublings", "layer"])
+    assert at.loc[("snip", 8, 1), "density"] == 0.58622682
+    assert set(table["layer_size"].groupby(table["layer"]).first().items()) >= {(1, 1728)}
+    assert table.drop_duplicates("layer")["layer_size"].sum() == 143_652_544
+    exact = table[table["doublings"].between(1, 20) & (table["method"] != "grasp")]
+    np.testing.assert_allclose(exact["compression"], 2.0 ** exact["doublings"], rtol=0.01)
+    gone = table[np.isinf(table["compression"])]  # beyond rho_max
+    assert set(zip(gone["method"], gone["doublings"], strict=True)) == {("synflow", 24)}
+
+
+def test_figure3_values():
+    table = paper.figure3()
+    assert table.groupby("method").size().unique().tolist() == [4992]
+    largest = table.groupby("method")[["incoming", "outgoing"]].agg(lambda v: v.abs().max())
+    difference = (table["incoming"] - table["outgoing"]).abs().groupby(table["method"]).max()
+    error = difference / largest.max(axis=1)
+    assert round(error["grasp"], 3) == 0.014 and error["synflow"] < 1e-5
+    assert error[["random", "magnitude", "snip"]].min() > 0.3
 
 
 def test_figure1_values():

@@ -11,6 +11,8 @@ from synflow_lib.reproduction import paper
 # Of the files as they were read from the authors' results; a number that changes is a fault.
 SHA256 = {
     "figure1": "e13c7b6e069d4f8c",
+    "figure2": "1b3b7cb56d4f170f",
+    "figure3": "f368db0abbb55f91",
     "figure4": "b4bc662e22e060b8",
     "figure5a": "f14acaa052ee6d1a",
     "figure5b": "9f284c8b959124dc",
@@ -20,6 +22,7 @@ SHA256 = {
 # What tells one row from another: every combination is there, once.
 KEYS = {
     "figure1": ["method", "log10_compression", "seed"],
+    "figure2": ["method", "doublings", "layer"],
     "figure4": ["method", "weights", "layer"],
     "figure5a": ["log10_compression", "iterations"],
     "figure5b": ["epoch", "layer"],
@@ -30,7 +33,8 @@ KEYS = {
 @pytest.mark.parametrize("name", SHA256)
 def test_no_published_number_changes(name):
     folder = resources.files("synflow_lib.reproduction") / "published"
-    content = (folder / f"{name}.csv").read_bytes()
+    [file] = (file for file in folder.iterdir() if file.name.startswith(f"{name}."))
+    content = file.read_bytes()
     assert hashlib.sha256(content).hexdigest().startswith(SHA256[name])
 
 
@@ -62,7 +66,8 @@ def test_compressions_can_be_looked_up(name):
 def test_accuracies_and_sizes_are_possible(name):
     table = getattr(paper, name)()
     for column in table.select_dtypes("number"):
-        assert np.isfinite(table[column]).all()
+        # SynFlow's 2^24 is beyond rho_max: nothing is left.
+        assert np.isfinite(table[column]).all() or (name, column) == ("figure2", "compression")
         assert (table[column] >= 0).all()
     for column in ("accuracy", "best_accuracy"):
         if column in table:

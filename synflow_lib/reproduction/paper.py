@@ -23,6 +23,8 @@ __all__ = [
     "agreement",
     "agreement_table",
     "figure1",
+    "figure2",
+    "figure3",
     "figure4",
     "figure5a",
     "figure5b",
@@ -35,6 +37,9 @@ __all__ = [
 ]
 
 FIVE = ("random", "magnitude", "snip", "grasp", "synflow")  # the paper's methods, in its order
+
+# Feature maps of VGG-19's convolutions but the last, whose outgoing weights read single pixels.
+_WIDTHS = (*[64] * 2, *[128] * 2, *[256] * 4, *[512] * 7)
 
 # The names in the authors' files, for those who come from there.
 _ALIASES = {
@@ -58,6 +63,51 @@ def figure1() -> pd.DataFrame:
     [1.0, 3.46, 2.28]
     """
     return _published("figure1")
+
+
+def figure2() -> pd.DataFrame:
+    """Figure 2: what is left in each layer of VGG-19 (ImageNet input), at initialization.
+
+    Returns:
+        One row a layer: method, doublings (0 to 24; 2^doublings was asked for), compression (what
+        the layers add up to; infinite where nothing is left), layer (1 to 19), layer_size
+        (weights), density (fraction left). SynFlow with 100 iterations, the others with one.
+
+    >>> figure2().query("method == 'snip' and doublings == 8 and layer == 17").density.item()
+    0.00031629874
+    """
+    table = _published("figure2")
+    kept = table["layer_size"] * table["density"]
+    sums = table.assign(kept=kept).groupby(["method", "doublings"])[["layer_size", "kept"]]
+    sums = sums.transform("sum")
+    with np.errstate(divide="ignore"):
+        table.insert(2, "compression", sums["layer_size"] / sums["kept"])
+    return table
+
+
+def figure3() -> pd.DataFrame:
+    """Figure 3: score into and out of every hidden unit of VGG-19 (ImageNet input).
+
+    Returns:
+        One row a unit: method, layer (1 to 15, the convolutions but the last), unit (from 0 in
+        each layer), incoming, outgoing. Drawn by the authors on linear axes.
+
+    >>> figure3().query("method == 'synflow' and layer == 15").shape
+    (512, 5)
+    """
+    with (resources.files(__package__) / "published" / "figure3.npz").open("rb") as file:
+        arrays = np.load(file)
+        scores = {method: both.astype(float) for method, both in arrays.items()}
+    units = pd.DataFrame(
+        [(layer, unit) for layer, width in enumerate(_WIDTHS, 1) for unit in range(width)],
+        columns=["layer", "unit"],
+    )
+    tables = [
+        units.assign(method=method, incoming=both[0], outgoing=both[1])
+        for method, both in scores.items()
+    ]
+    columns = ["method", "layer", "unit", "incoming", "outgoing"]
+    return pd.concat(tables, ignore_index=True)[columns]
 
 
 def figure4(weights: str | None = None) -> pd.DataFrame:

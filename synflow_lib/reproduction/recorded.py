@@ -1,37 +1,47 @@
-"""Runs on real images that were recorded once, to be drawn at any scale in seconds.
+"""What was computed once, to be drawn at any scale in seconds.
 
-`experiments.real` makes them; a line of ``results/real/<part>.jsonl`` is a run, with the conditions
-under which it was done. They belong to CIFAR-10's images encoded again as JPEG.
+A line of a ``.jsonl`` file below ``results/`` is a run with the conditions under which it was done.
+``results/real`` holds trained networks (`experiments.real`; their images are CIFAR-10's encoded
+again as JPEG), ``results/untrained`` what needs the paper's largest network (`experiments.vgg19`).
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
-# Figure of the paper -> parts of the grid that show it.
-FIGURES = {"figure1": ("b",), "figure5a": ("d",), "figure6": ("a", "c")}
 # With the package, or in its checkout.
-_PLACES = [Path(__file__).parents[up] / "results" / "real" for up in (1, 2)]
+_PLACES = [Path(__file__).parents[up] / "results" for up in (1, 2)]
 
 
 def recorded(name: str, source: str | os.PathLike | None = None) -> pd.DataFrame:
     """The recorded runs behind a figure.
 
     Args:
-        name: "figure1", "figure5a" or "figure6".
+        name: "figure1", "figure2", "figure5a", "figure6", "figure7", or "small": a run on digits
+            that takes seconds, to be made again.
         source: a folder of ``.jsonl`` files; None takes those of the library.
 
     Returns:
-        One row a run: part, dataset, model, method (the label of its curve), compression, seed,
-        accuracy (top-1 after the last epoch, percent), best (over epochs), before (before
-        training), kept, disconnected, empty_layers, epochs (of the recipe), accuracies (a list:
-        top-1 before training and after each epoch), rounds (of iterative magnitude pruning, or
-        None), seconds, device_name, torch, finished, key. ``Run.from_dict`` of the column run makes
-        the run again.
+        Figures 1, 5a, 6 and "small", one row a run: part, dataset, model, method (label of a curve),
+        compression, seed, accuracy (top-1 after the last epoch, percent), best (over epochs),
+        before (before training), kept, disconnected, empty_layers, epochs (of the recipe),
+        accuracies (a list: top-1 before training and after each epoch), rounds (of iterative
+        magnitude pruning, or None), run and key; ``Run.from_dict`` of the column run makes the run
+        again.
+
+        Figure 2, one row a method, kind of images, compression and layer: method, images
+        ("photographs", "noise", or None where none are needed), image_count, compression, layer
+        (from 1), layer_size, kept, density.
+
+        Figure 7, one row a run of SynFlow: schedule, compression, iterations, ratio (largest prune
+        size / cut size), kept, seed, dtype.
+
+        All with seconds, device_name, torch, finished.
 
     Raises:
         ValueError: another name; a file that is damaged, with its line.
@@ -45,23 +55,30 @@ def recorded(name: str, source: str | os.PathLike | None = None) -> pd.DataFrame
     """
     if name not in FIGURES:
         raise ValueError(f"nothing is recorded as {name!r}; expected one of {', '.join(FIGURES)}")
-    places = _PLACES if source is None else [Path(source)]
+    folder, parts, rows_of = FIGURES[name]
+    places = [place / folder for place in _PLACES] if source is None else [Path(source)]
     for place in places:
-        files = [place / f"{part}.jsonl" for part in FIGURES[name]]
-        rows = [row for file in files if file.exists() for row in _rows(file)]
+        files = [place / f"{part}.jsonl" for part in parts]
+        rows = [row for file in files if file.exists() for row in _rows(file, rows_of)]
         if rows:
             return pd.DataFrame(rows)
     raise FileNotFoundError(
         f"no recorded runs of {name} in {', '.join(map(str, places))}; expected files like"
-        f" {files[0].name}, as reproduction.experiments.real writes them with --export"
+        f" {files[0].name}, as reproduction.experiments.real writes them with --export and"
+        " reproduction.experiments.vgg19 as it goes"
     )
 
 
-def _rows(file: Path) -> list[dict]:
+def _rows(file: Path, rows_of: Callable[[dict], list[dict]]) -> list[dict]:
     rows = []
     for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         try:
-            rows.append(_row(json.loads(text)))
+            line = json.loads(text)
+            about = {
+                "seconds": line["seconds"], "device_name": line["machine"].get("device_name"),
+                "torch": line["machine"].get("torch"), "finished": line["finished"],
+            }  # fmt: skip
+            rows += [{**row, **about} for row in rows_of(line)]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"line {number} of {file} is no recorded run ({type(error).__name__}: {error})"
@@ -69,15 +86,39 @@ def _rows(file: Path) -> list[dict]:
     return rows
 
 
-def _row(line: dict) -> dict:
+def _trained(line: dict) -> list[dict]:
     run = line["run"]
-    return {
+    row = {
         "part": line["part"], "dataset": run["dataset"], "model": run["model"],
         "method": line["label"], "compression": run["compression"], "seed": run["seed"],
         "accuracy": line["top1"], "best": line["best_top1"], "before": line["top1_before"],
         "kept": line["kept"], "disconnected": line["disconnected"],
         "empty_layers": line["empty_layers"], "epochs": run["recipe"]["epochs"],
-        "accuracies": line["epochs"], "rounds": line.get("rounds"), "seconds": line["seconds"],
-        "device_name": line["machine"].get("device_name"), "torch": line["machine"].get("torch"),
-        "finished": line["finished"], "key": line["key"], "run": run,
+        "accuracies": line["epochs"], "rounds": line.get("rounds"), "key": line["key"], "run": run,
     }  # fmt: skip
+    return [row]
+
+
+def _layers(line: dict) -> list[dict]:
+    same = {key: line[key] for key in ("method", "images", "image_count", "compression")}
+    counts = zip(line["layer_sizes"], line["kept"], strict=True)
+    return [
+        {**same, "layer": layer, "layer_size": size, "kept": kept, "density": kept / size}
+        for layer, (size, kept) in enumerate(counts, 1)
+    ]
+
+
+def _ratio(line: dict) -> list[dict]:
+    same = ("schedule", "iterations", "ratio", "kept", "seed", "dtype")
+    return [{"compression": 10.0 ** line["alpha"], **{key: line[key] for key in same}}]
+
+
+# Figure of the paper -> folder, files (parts of the grid), and what a line of them says.
+FIGURES = {
+    "figure1": ("real", ("b",), _trained),
+    "figure2": ("untrained", ("figure2",), _layers),
+    "figure5a": ("real", ("d",), _trained),
+    "figure6": ("real", ("a", "c"), _trained),
+    "figure7": ("untrained", ("figure7",), _ratio),
+    "small": ("real", ("small",), _trained),
+}

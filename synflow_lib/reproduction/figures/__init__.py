@@ -6,7 +6,7 @@ TypeError where a table is no DataFrame, and a ValueError that names the columns
 """
 
 from ..paper import FIVE
-from .conservation import conservation_scatter, layer_scores, norm_paths
+from .conservation import conservation_scatter, layer_scores, norm_paths, unit_scores
 from .curves import (
     accuracy_curves,
     changed_masks,
@@ -20,6 +20,7 @@ from .layers import (
     critical_compressions,
     layer_fractions,
     layer_profiles,
+    layers_by_compression,
     layers_left,
     norm_growth,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "layer_fractions",
     "layer_profiles",
     "layer_scores",
+    "layers_by_compression",
     "layers_left",
     "live_units",
     "norm_growth",
@@ -65,4 +67,5 @@ __all__ = [
     "styles",
     "theme",
     "two_schedules",
+    "unit_scores",
 ]

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from scipy.stats import gmean
 
 from ..paper import loglog_slope, slope_by_epoch
@@ -84,6 +85,55 @@ def conservation_scatter(table: pd.DataFrame) -> Figure:
             key("incoming = outgoing", color="black", linewidth=1.0),
         ]
         legend(figure, entries)
+    return figure
+
+
+def unit_scores(sources: Mapping[str, pd.DataFrame]) -> Figure:
+    """Figure 3 as in the paper: the score into a hidden unit against the one out, linear axes.
+
+    Args:
+        sources: title of a row -> table of method, layer (number, 1 at the input), incoming,
+            outgoing; one row a unit, the same methods in all.
+
+    Returns:
+        A row a source, a panel a method with axes of its own: scores that depend on images have
+        no height that two sets of images share. Below each the largest difference between the two
+        sums, relative to the largest sum.
+
+    >>> table = pd.DataFrame({"method": "synflow", "layer": 1, "incoming": [1.0, 2.0],
+    ...                       "outgoing": [1.0, 2.0]})
+    >>> len(unit_scores({"ours": table, "paper": table}).axes)
+    3
+    """
+    for name, table in sources.items():
+        require(table, ["method", "layer", "incoming", "outgoing"], f"unit_scores, {name}")
+    look = styles(next(iter(sources.values()))["method"])
+    layers = max(table["layer"].max() for table in sources.values())
+    depth = Normalize(1, max(layers, 2))
+    with subplots(len(look) * len(sources), len(look), 2.35) as (figure, axes):
+        rest = iter(axes)
+        for name, table in sources.items():
+            for method, style in look.items():
+                ax, units = next(rest), table[table["method"] == method]
+                sums = units[["incoming", "outgoing"]].to_numpy(float)
+                error = np.abs(sums[:, 0] - sums[:, 1]).max() / np.abs(sums).max()
+                power = int(np.floor(np.log10(np.abs(sums).max())))
+                power = power if not -2 < power < 4 else 0
+                sums, unit = sums / 10.0**power, rf" / $10^{{{power}}}$" if power else ""
+                color = sequence()(depth(units["layer"]))
+                ax.scatter(*sums.T, c=color, s=5, linewidths=0, rasterized=True)
+                low, high = min(sums.min(), 0), max(sums.max(), 0)
+                ends = np.array([low, high]) + np.array([-0.05, 0.05]) * (high - low)
+                ax.plot(ends, ends, color="black", linewidth=0.9, zorder=3)
+                ax.set(xlim=ends, ylim=ends, box_aspect=1)
+                for axis in (ax.xaxis, ax.yaxis):
+                    axis.set_major_locator(MaxNLocator(3))
+                ax.tick_params(labelsize=9)
+                ax.set_title(f"{style.label}, {name}", color=style.color, fontsize=10.5)
+                ax.set_xlabel(f"incoming{unit}\ndiffer by {_readable(error)}", fontsize=9.5)
+                if method == next(iter(look)):
+                    ax.set_ylabel("outgoing")
+        depth_bar(figure, figure.axes, depth, "hidden layer (1: nearest to the input)")
     return figure
 
 

@@ -108,6 +108,74 @@ def layer_fractions(
     return figure
 
 
+def layers_by_compression(table: pd.DataFrame, published: pd.DataFrame | None = None) -> Figure:
+    """Figure 2 as in the paper: the fraction left against the layer, a line a compression.
+
+    Args:
+        table: one row a method, compression and layer: method, compression, layer (number, 1 at
+            the input), density (0 where the layer is empty).
+        published: the paper's, in the same form (`paper.figure2()`), drawn as open markers. Its
+            rows at other compressions, by more than a tenth, are left out.
+
+    Returns:
+        A panel a method. A line stops where a layer is empty; an x at the bottom marks the layer.
+
+    >>> table = pd.DataFrame({"method": "random", "compression": 10.0, "layer": [1, 2],
+    ...                       "density": [0.1, 0.0]})
+    >>> layers_by_compression(table).axes[0].get_xlabel()
+    'layer (1: input)'
+    """
+    columns = ["method", "compression", "layer", "density"]
+    require(table, columns, "layers_by_compression")
+    levels = sorted(table["compression"].unique())
+    shades = ordered(levels, power_of_ten, end=0.95)
+    sources = [(table, {"linewidth": 1.3, "marker": ".", "markersize": 4})]
+    if published is not None:
+        require(published, columns, "layers_by_compression, published")
+        published = published[published["method"].isin(table["method"])]
+        open_ = {"linestyle": "none", "marker": "o", "markersize": 5.5, "markerfacecolor": "none"}
+        sources.append((_at_levels(published, levels), open_ | {"markeredgewidth": 0.9}))
+    left = pd.concat([rows for rows, _ in sources])["density"]
+    floor = left[left > 0].min() / 3
+    look = styles(table["method"])
+    with subplots(len(look), 3, 3.3, share_x=True, share_y=True) as (figure, axes):
+        for ax, (method, style) in zip(axes, look.items(), strict=True):
+            for rows, line in sources:
+                for level, own in rows[rows["method"] == method].groupby("compression"):
+                    density, color = own.set_index("layer")["density"], shades[level].color
+                    ax.plot(density.where(density > 0), **{"linestyle": "-"} | line, color=color)
+                    if rows is table:
+                        empty = density.index[density == 0]
+                        place = floor * 1.35 ** (1 + levels.index(level))
+                        ax.plot(empty, [place] * len(empty), color=color, **_CROSS)
+            ax.set_title(style.label, color=style.color, fontweight="bold")
+            ax.set_xlabel("layer (1: input)")
+        log_axis(axes[0].yaxis)
+        axes[0].set_ylim(floor, 1.6)
+        axes[0].set_xticks([layer for layer in sorted(table["layer"].unique()) if layer % 3 == 1])
+        figure.supylabel("fraction of weights left in the layer", fontsize=11.5)
+        entries = [
+            key(**style.kwargs() | {"linestyle": "-", "marker": ""}) for style in shades.values()
+        ]
+        figure.legend(handles=entries, loc="outside right center", title="compression")
+        entries = [
+            key("ours", color="#333333", marker="."),
+            key("empty (ours)", color="#333333", **_CROSS),
+        ]
+        if published is not None:
+            entries.insert(1, key("paper", color="#333333", **sources[1][1]))
+        legend(figure, entries)
+    return figure
+
+
+def _at_levels(table: pd.DataFrame, levels: list[float]) -> pd.DataFrame:
+    """The rows at one of the levels, to within a tenth, with that level as their compression."""
+    near = np.log(table["compression"].to_numpy()[:, None] / np.asarray(levels))
+    best = np.abs(near).argmin(axis=1)
+    close = np.abs(near[np.arange(len(near)), best]) < 0.1
+    return table.assign(compression=np.asarray(levels)[best])[close]
+
+
 def critical_compressions(
     table: pd.DataFrame, max_compression: float | Mapping[str, float] | None = None
 ) -> Figure:
