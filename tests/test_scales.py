@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from synflow_lib import data, env
-from synflow_lib.models import plain, resnet
+from synflow_lib.models import plain
 from synflow_lib.reproduction import grids
 from synflow_lib.reproduction.experiments import dynamics
 
@@ -32,11 +32,12 @@ def rotating(things):
 
 
 def write_cifar(monkeypatch, root, name, n_train, n_test):
-    """Random images in CIFAR's format, the classes taking turns; torchvision's sums made to fit."""
+    """A noisy pattern for each class, in CIFAR's format; torchvision's sums made to fit."""
     source = getattr(data.import_torchvision("torchvision.datasets"), name.upper())
     base, rng = root / source.base_folder, np.random.default_rng(0)
     base.mkdir(parents=True)
     classes = int(name.removeprefix("cifar"))
+    patterns = np.random.default_rng(1).integers(0, 256, (classes, 3072), dtype=np.uint8)
     kinds = ["labels"] if classes == 10 else ["fine_labels", "coarse_labels"]
 
     def write(file, content):
@@ -48,9 +49,10 @@ def write_cifar(monkeypatch, root, name, n_train, n_test):
         listed = []
         for file in files:
             n = count // len(files)
-            pixels = rng.integers(0, 256, (n, 3072), dtype=np.uint8)
-            labels = dict.fromkeys(kinds, [i % classes for i in range(n)])
-            listed.append(list(write(file, {"data": pixels, **labels})))
+            labels = np.arange(n) % classes
+            pixels = patterns[labels] // 2 + rng.integers(0, 128, (n, 3072), dtype=np.uint8)
+            content = {"data": pixels, **dict.fromkeys(kinds, labels.tolist())}
+            listed.append(list(write(file, content)))
         monkeypatch.setattr(source, split, listed)
     names = [f"class {i}" for i in range(classes)]
     _, md5 = write(source.meta["filename"], {source.meta["key"]: names})
@@ -58,10 +60,15 @@ def write_cifar(monkeypatch, root, name, n_train, n_test):
 
 
 def thinned(grid):
-    """One seed, one epoch, the first, a middle and a strong compression."""
+    """One seed, one epoch, the first, a middle and a strong compression, and two scorings."""
+
+    def few(how):
+        return {**how, "iterations": 2} if how.get("iterations") == 100 else how
+
     panels = tuple(
         dataclasses.replace(
             panel,
+            variants={label: few(how) for label, how in panel.variants.items()},
             alphas=tuple(a for a in panel.alphas if a in (0.0, 1.0, 2.0)),
             recipe=dataclasses.replace(panel.recipe, epochs=1, milestones=()),
         )
@@ -80,7 +87,7 @@ def small(monkeypatch, tmp_path, put_back):
             monkeypatch.setenv(f"SYNFLOW_{variable}", str(tmp_path / variable))
         monkeypatch.setenv("SYNFLOW_SCALE", scale)
         write_cifar(monkeypatch, tmp_path / "DATA", "cifar10", 200, 50)
-        write_cifar(monkeypatch, tmp_path / "DATA", "cifar100", 1000, 100)
+        write_cifar(monkeypatch, tmp_path / "DATA", "cifar100", 200, 100)
         few = dataclasses.replace(env.SETTINGS[scale], seeds=1, alphas=(0.0, 1.0, 2.0, 3.0, 4.0))
         monkeypatch.setitem(env.SETTINGS, scale, few)
         for table in (grids._FIGURE1, grids._FIGURE6, dynamics._IMP):
@@ -91,6 +98,9 @@ def small(monkeypatch, tmp_path, put_back):
             dynamics._DRIFT, scale, dataclasses.replace(drift, recipe=short, seeds=1)
         )
         monkeypatch.setattr(plain, "WIDTHS", (8, 16, 32, 64, 64))
+        whole = data.Dataset.scoring_batch
+        one = lambda self, per_class=10, seed=0: whole(self, 1, seed)  # noqa: E731
+        monkeypatch.setattr(data.Dataset, "scoring_batch", one)
 
     return set_scale
 
