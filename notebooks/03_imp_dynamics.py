@@ -42,6 +42,9 @@
 # ## Setup
 
 # %%
+SCALE = "classroom"  # @param ["classroom", "colab", "panel", "paper"]
+KEEP_IN_DRIVE = True  # @param {type: "boolean"}
+
 # On Colab this installs the package alone, so that torch and numpy stay as they are.
 import importlib.util
 
@@ -50,7 +53,7 @@ if importlib.util.find_spec("synflow_lib") is None:
     importlib.invalidate_caches()
     if importlib.util.find_spec("synflow_lib") is None:
         raise ModuleNotFoundError("synflow_lib: is the network there? Connect, run this cell again")
-importlib.import_module("synflow_lib.colab").greet()
+importlib.import_module("synflow_lib.colab").greet(SCALE, KEEP_IN_DRIVE)
 
 import numpy as np
 import pandas as pd
@@ -60,12 +63,11 @@ from torch import nn
 import synflow_lib as sf
 from synflow_lib.reproduction import intervals
 from synflow_lib.reproduction.experiments import dynamics
+from synflow_lib.reproduction.experiments import trained as store
 from synflow_lib.reproduction.experiments.questions import WHY_5
 
 grid, drift, device = dynamics.imp_grid(), dynamics.drift(), sf.env.device()
-runs = grid.runs()
-epochs = sum(run.recipe.epochs * (1 + (run.iterations or 0)) for run in runs)
-print(f"figure 5a: {len(runs)} networks of {grid.panel.dataset}, {epochs:,} epochs together")
+print(f"figure 5a: {grid.plan()}")
 print(
     f"figure 5b: {drift.model} on {drift.dataset}, {len(drift.gains) * drift.seeds} trainings of"
     f" {drift.recipe.epochs} epochs; device {device}"
@@ -132,8 +134,8 @@ watched, trained = [], {}
 for gain in drift.gains:
     for seed in range(drift.seeds):
         net = drift.network(data, gain, seed).to(device)
-        training, table = dynamics.train_watching(net, data, drift.recipe, seed)
-        watched.append(table.assign(gain=gain, seed=seed, accuracy=training.top1))
+        accuracy, table = dynamics.train_watching(net, data, drift.recipe, seed)
+        watched.append(table.assign(gain=gain, seed=seed, accuracy=accuracy))
         trained[gain, seed] = net
 watched = pd.concat(watched, ignore_index=True)
 
@@ -244,7 +246,7 @@ print(
 # paper's figure was made so. Beside it the same magnitude score *before* any training.
 
 # %%
-results = sf.sweep(runs, store=sf.env.runs_dir(), progress=False)
+results = grid.results()
 table = dynamics.imp_table(grid, results)
 where = np.where(table["rewound"], "\nrewound", "\nnot rewound")
 table.insert(0, "panel", table["network"] + where)
@@ -359,7 +361,7 @@ for panel in grid.panels:
     for seed in range(grid.seeds):
         before, images = panel.network(seed)
         after, _ = panel.network(seed, images)
-        sf.train(after.to(device), None, images, panel.recipe, seed=seed)
+        store.network(after.to(device), images, panel.recipe, seed)
         pairs[panel.title, seed] = before.to(device), after
 rows = [
     (

@@ -43,6 +43,9 @@
 # ## Setup
 
 # %%
+SCALE = "classroom"  # @param ["classroom", "colab", "panel", "paper"]
+KEEP_IN_DRIVE = True  # @param {type: "boolean"}
+
 # On Colab this installs the package alone, so that torch and numpy stay as they are.
 import importlib.util
 
@@ -51,7 +54,7 @@ if importlib.util.find_spec("synflow_lib") is None:
     importlib.invalidate_caches()
     if importlib.util.find_spec("synflow_lib") is None:
         raise ModuleNotFoundError("synflow_lib: is the network there? Connect, run this cell again")
-importlib.import_module("synflow_lib.colab").greet()
+importlib.import_module("synflow_lib.colab").greet(SCALE, KEEP_IN_DRIVE)
 
 
 import numpy as np
@@ -66,8 +69,7 @@ from synflow_lib.reproduction.figures import FIVE
 
 grid1, grid6 = grids.figure1(), grids.figure6()
 for name, grid in (("figure 1", grid1), ("figure 6", grid6)):
-    what = ", ".join(f"{p.model} on {p.dataset}" for p in grid.panels)
-    print(f"{name}: {what}; {grid.seeds} seeds, {len(grid.runs())} networks to train")
+    print(f"{name}: {grid.plan()}")
 
 # %% [markdown]
 # A **run** says everything about one network: data, architecture, method, compression, seed, recipe.
@@ -82,7 +84,7 @@ print(f"N = {N:,}, L = {L}, rho_max = N / L = {rho_max:,.0f}")
 grid1.panels[0].recipe
 
 # %%
-results = sf.sweep(grid1.runs(), store=sf.env.runs_dir(), progress=False)
+results = grid1.results()
 table = grid1.table(results)
 print(f"{len(results)} runs, {(results['status'] == 'failed').sum()} failed")
 
@@ -215,7 +217,7 @@ print(cut.to_string())
 # kinder; the column `best` of the table has ours.)
 
 # %%
-results6 = sf.sweep(grid6.runs(), store=sf.env.runs_dir(), progress=False)
+results6 = grid6.results()
 table6 = grid6.table(results6).query("method in @FIVE")
 fig6 = sf.figures.accuracy_curves(table6, published)
 sf.figures.save(fig6, "fig6_accuracy", table6)
@@ -251,7 +253,9 @@ lives = table[table["accuracy"] > chance + 5].assign(
 last = {"index": "seed", "columns": "method", "values": "log10_compression", "aggfunc": "max"}
 shape = {
     "paper": alive.pivot_table(**last) / paper_max,
-    "ours": lives.pivot_table(**last) / np.log10(rho_max),
+    # Of a method that is never above chance it is 0.
+    "ours": lives.pivot_table(**last).reindex(range(grid1.seeds), columns=list(FIVE)).fillna(0)
+    / np.log10(rho_max),
 }
 print("last compression above chance, log rho / log rho_max, means")
 print(pd.DataFrame({who: seeds.mean() for who, seeds in shape.items()}).round(2).to_string())

@@ -41,6 +41,9 @@
 # ## Setup
 
 # %%
+SCALE = "classroom"  # @param ["classroom", "colab", "panel", "paper"]
+KEEP_IN_DRIVE = True  # @param {type: "boolean"}
+
 # On Colab this installs the package alone, so that torch and numpy stay as they are.
 import importlib.util
 
@@ -49,7 +52,7 @@ if importlib.util.find_spec("synflow_lib") is None:
     importlib.invalidate_caches()
     if importlib.util.find_spec("synflow_lib") is None:
         raise ModuleNotFoundError("synflow_lib: is the network there? Connect, run this cell again")
-importlib.import_module("synflow_lib.colab").greet()
+importlib.import_module("synflow_lib.colab").greet(SCALE, KEEP_IN_DRIVE)
 
 import dataclasses
 

@@ -42,6 +42,9 @@
 # ## Setup
 
 # %%
+SCALE = "classroom"  # @param ["classroom", "colab", "panel", "paper"]
+KEEP_IN_DRIVE = True  # @param {type: "boolean"}
+
 # On Colab this installs the package alone, so that torch and numpy stay as they are.
 import importlib.util
 
@@ -50,7 +53,7 @@ if importlib.util.find_spec("synflow_lib") is None:
     importlib.invalidate_caches()
     if importlib.util.find_spec("synflow_lib") is None:
         raise ModuleNotFoundError("synflow_lib: is the network there? Connect, run this cell again")
-importlib.import_module("synflow_lib.colab").greet()
+importlib.import_module("synflow_lib.colab").greet(SCALE, KEEP_IN_DRIVE)
 
 import numpy as np
 import pandas as pd

@@ -1,7 +1,4 @@
-"""What a notebook needs on Google Colab and nowhere else: a GPU, and a place that outlives it.
-
-The notebooks' setup cell calls `greet`, which says nothing on any other machine.
-"""
+"""How a notebook begins: its scale, and on Google Colab a GPU and a place that outlives it."""
 
 from __future__ import annotations
 
@@ -25,22 +22,29 @@ def on_colab() -> bool:
     return "google.colab" in sys.modules
 
 
-def greet() -> None:
-    """On Colab: says when the scale needs a GPU that is missing, and how runs are kept.
+def greet(scale: str = "classroom", drive: bool = False) -> None:
+    """What the notebooks' setup cell does with its form; says where results will lie.
 
-    >>> greet()  # elsewhere: nothing
+    Args:
+        scale: as in `env.choose`.
+        drive: whether to ask for Google Drive, where results outlive a Colab session. It is asked
+            for at once, so that nobody comes back to a question, but not for the classroom scale,
+            whose networks are trained again in minutes.
+
+    >>> greet()  # in the classroom there is nothing to say
     """
-    if not on_colab():
+    scale = env.choose(scale)
+    if scale == "classroom":
         return
-    if env.scale() != "classroom" and env.device().type == "cpu":
-        print(
-            f"Scale {env.scale()} needs a GPU and there is none: choose Runtime > Change runtime "
-            "type > GPU, then run the notebook from its top."
-        )
-    print(
-        "Finished runs are lost with this session. To keep them in your Google Drive and go on "
-        "from there later:\n    from synflow_lib import colab; colab.use_drive()"
-    )
+    if on_colab() and drive:
+        try:
+            use_drive()
+        except Exception as error:  # whatever Colab raises where access is not allowed
+            print(f"Not in your Google Drive ({error}); what is trained is lost with this session.")
+    print(f"scale {scale} on {env.device()}: what is trained lies in {env.runs_dir()}")
+    if env.device().type == "cpu":
+        print("This scale needs a GPU, and there is none.", end=" ")
+        print("On Colab: Runtime > Change runtime type > GPU." if on_colab() else "")
 
 
 def use_drive(folder: str = "synflow_runs") -> Path:

@@ -2,7 +2,7 @@
 
 | variable          | meaning                                | default                          |
 |-------------------|----------------------------------------|----------------------------------|
-| `SYNFLOW_SCALE`   | `classroom`, `colab` or `paper`        | `classroom`                      |
+| `SYNFLOW_SCALE`   | `classroom`, `colab`, `panel`, `paper` | `classroom`                      |
 | `SYNFLOW_DEVICE`  | any torch device, e.g. `cpu`, `cuda:1` | `cuda` if there is one, or `cpu` |
 | `SYNFLOW_FIGURES` | folder for the figures                 | `figures/` of the checkout       |
 | `SYNFLOW_DATA`    | folder for downloads and caches        | `~/.cache/synflow_lib`           |
@@ -27,7 +27,7 @@ import filelock
 import numpy as np
 import torch
 
-SCALES = ("classroom", "colab", "paper")
+SCALES = ("classroom", "colab", "panel", "paper")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,9 @@ class Settings:
     paper's own everywhere.
 
     Attributes:
-        scale: "classroom", "colab" or "paper".
+        scale: one of `SCALES`. Networks are trained on embedded digits in the classroom; on one
+            seed of CIFAR for colab, in an hour or two of a small GPU; for all compressions and
+            three seeds of one network for panel, in a session of such a GPU; and as in the paper.
         seeds: number of random seeds (networks) behind every mean and interval, at least 1.
         scoring_data: data set that SNIP and GraSP score on, a name of `data.by_name`.
         alphas: compressions of the figures as exponents; compression = 10**alpha.
@@ -70,6 +72,7 @@ SETTINGS = {
     for each in (
         Settings("classroom", seeds=5, scoring_data="digits", alphas=_HALVES),
         Settings("colab", seeds=10, scoring_data="cifar10", alphas=_QUARTERS),
+        Settings("panel", seeds=10, scoring_data="cifar10", alphas=_QUARTERS),
         Settings("paper", seeds=20, scoring_data="cifar10", alphas=_QUARTERS),
     )
 }
@@ -79,7 +82,7 @@ def scale() -> str:
     """The current scale, from `SYNFLOW_SCALE`.
 
     Returns:
-        "classroom" (default), "colab" or "paper".
+        One of `SCALES`, "classroom" by default.
 
     Raises:
         ValueError: the variable holds anything else.
@@ -94,6 +97,31 @@ def scale() -> str:
             "Set it to one of these, or unset it for classroom."
         )
     return value
+
+
+_chosen: str | None = None
+
+
+def choose(wanted: str) -> str:
+    """Makes a scale the current one, unless `SYNFLOW_SCALE` was set by somebody else.
+
+    Returns:
+        The current scale.
+
+    Raises:
+        ValueError: there is no such scale.
+
+    >>> import os; before = os.environ.pop("SYNFLOW_SCALE", "")
+    >>> choose("colab"), choose("panel")  # one may change one's mind
+    ('colab', 'panel')
+    >>> os.environ["SYNFLOW_SCALE"] = before
+    """
+    global _chosen
+    if wanted not in SCALES:
+        raise ValueError(f"there is no scale {wanted!r}; expected one of {', '.join(SCALES)}.")
+    if os.environ.get("SYNFLOW_SCALE") in (None, "", _chosen):
+        os.environ["SYNFLOW_SCALE"] = _chosen = wanted
+    return scale()
 
 
 def settings() -> Settings:

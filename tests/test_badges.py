@@ -99,7 +99,7 @@ def test_an_address_that_colab_cannot_open_is_refused(copy, home):
 
 
 def test_the_setup_cell_is_short_and_never_installs_torch():
-    assert len(badges.SETUP.splitlines()) <= 10
+    assert len(badges.SETUP.splitlines()) <= 13
     (install,) = [line for line in badges.SETUP.splitlines() if "pip" in line]
     assert "--no-deps" in install and "torch" not in install
 
@@ -130,6 +130,8 @@ def test_setup_installs_once_and_says_what_to_do_without_a_network(monkeypatch):
 @pytest.fixture
 def pretend(monkeypatch, tmp_path):
     """A Colab kernel without a GPU, whose drive appears below tmp_path when mounted."""
+    monkeypatch.delenv("SYNFLOW_SCALE", raising=False)
+    monkeypatch.setattr(env, "_chosen", None)
     package, module = types.ModuleType("google"), types.ModuleType("google.colab")
     drive = types.SimpleNamespace(mount=lambda path: (Path(path) / "MyDrive").mkdir(parents=True))
     module.drive = drive
@@ -141,13 +143,30 @@ def pretend(monkeypatch, tmp_path):
     return drive
 
 
-def test_a_missing_gpu_is_told_only_where_it_is_needed(pretend, monkeypatch, capsys):
-    for scale, told in (("classroom", False), ("colab", True), ("paper", True)):
-        monkeypatch.setenv("SYNFLOW_SCALE", scale)
-        colab.greet()
-        printed = capsys.readouterr().out
-        assert ("Change runtime type" in printed) == told
-        assert "use_drive()" in printed
+@pytest.mark.parametrize("scale", env.SCALES)
+def test_the_form_of_the_setup_cell(scale, pretend, tmp_path, capsys):
+    colab.greet(scale, drive=True)
+    printed = capsys.readouterr().out
+    kept = tmp_path / "drive" / "MyDrive" / "synflow_runs"
+    large = scale != "classroom"  # needs a GPU, and a place that outlives the session
+    assert env.scale() == scale
+    assert ("Change runtime type" in printed) == (f"lies in {kept}" in printed) == large
+    assert (env.runs_dir() == kept) == large
+
+
+def test_a_drive_that_is_not_wanted_is_not_mounted(pretend, capsys):
+    colab.greet("panel", drive=False)
+    assert env.runs_dir().name == "elsewhere" in capsys.readouterr().out
+    pretend.mount = lambda path: None  # or refused
+    colab.greet("panel", drive=True)
+    assert env.runs_dir().name == "elsewhere"
+    assert "lost with this session" in capsys.readouterr().out
+
+
+def test_a_scale_set_outside_is_not_the_forms(pretend, monkeypatch):
+    monkeypatch.setenv("SYNFLOW_SCALE", "paper")
+    colab.greet("colab", drive=False)
+    assert env.scale() == "paper"
 
 
 def test_runs_go_to_the_drive(pretend, tmp_path):

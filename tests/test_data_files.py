@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 import pickle
 import re
@@ -25,7 +26,7 @@ from PIL import Image
 import synflow_lib.data as package
 from synflow_lib import data
 from synflow_lib.data import folder as folder_module
-from synflow_lib.data import sources, tiny
+from synflow_lib.data import parquet, sources, tiny
 from synflow_lib.data.folder import read_tensors, write_tensors
 from synflow_lib.data.pictures import read_picture
 
@@ -105,6 +106,102 @@ def test_missing_cifar_and_a_failing_download(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match=r"absent\.tar\.gz and put it into") as caught:
         data.cifar100(tmp_path)
     assert "download=True" not in str(caught.value)
+
+
+# -- CIFAR as parquet ----------------------------------------------------------------------------
+
+
+def write_parquet(monkeypatch, root, name, each=2):
+    """Some random images of each class as the `datasets` library writes them; sums made to fit."""
+    pyarrow = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install pyarrow")
+    import pyarrow.parquet as pq
+
+    classes, label, written = int(name[5:]), parquet.LABELS[name], {}
+    names = [f"class {i}" for i in range(classes)]
+    notes = json.dumps({"info": {"features": {label: {"names": names, "_type": "ClassLabel"}}}})
+    for split, file in parquet.files(name, root).items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        x, y = pixels(classes * each, 3, 32, 32), [i % classes for i in range(classes * each)]
+        encoded = []
+        for image in x.transpose(0, 2, 3, 1):
+            Image.fromarray(image).save(stream := io.BytesIO(), "PNG")
+            encoded.append({"bytes": stream.getvalue(), "path": None})
+        columns = {"img": encoded, label: y}
+        columns |= {"coarse_label": y} if name == "cifar100" else {}
+        table = pyarrow.table(columns)
+        pq.write_table(table.replace_schema_metadata({"huggingface": notes}), file)
+        written[split] = file, x, y
+        sums = tuple(int(channel) for channel in x.sum((0, 2, 3), dtype=np.int64))
+        monkeypatch.setitem(parquet.SUMS, (name, split), (each, sums))
+    return written
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_cifar_from_parquet(monkeypatch, tmp_path, name):
+    written = write_parquet(monkeypatch, tmp_path, name)
+    dataset = getattr(data, name)(tmp_path, download=False)
+    assert np.array_equal(dataset.train_x.numpy(), written["train"][1])
+    assert np.array_equal(dataset.test_x.numpy(), written["test"][1])
+    assert dataset.test_y.tolist() == written["test"][2]
+    assert dataset.classes[3] == "class 3" and len(dataset.classes) == dataset.num_classes
+    assert (dataset.name, dataset.padding, dataset.flip) == (name, 4, True)
+    # Where torchvision's files are, these are read.
+    _, _, pickled = write_cifar(monkeypatch, tmp_path, name)
+    first = getattr(data, name)(tmp_path, download=False).train_x[:4].flatten(1)
+    assert np.array_equal(first.numpy(), next(iter(pickled.values())))
+
+
+def test_parquet_is_fetched_where_nothing_is(monkeypatch, tmp_path):
+    written = write_parquet(monkeypatch, tmp_path / "host", "cifar10")
+    monkeypatch.setattr(parquet, "URL", (tmp_path / "host").as_uri() + "/{name}-parquet/{file}")
+    dataset = data.cifar10(tmp_path / "here")
+    assert np.array_equal(dataset.train_x.numpy(), written["train"][1])
+    assert data.cifar10(tmp_path / "here", download=False).fingerprint == dataset.fingerprint
+
+
+def test_other_images_are_not_cifar(monkeypatch, tmp_path):
+    file, x, _ = write_parquet(monkeypatch, tmp_path, "cifar10")["test"]
+    right = parquet.SUMS["cifar10", "test"]
+    wrong = (2, (right[1][0] + 1, *right[1][1:]))
+    monkeypatch.setitem(parquet.SUMS, ("cifar10", "test"), wrong)
+    with pytest.raises(data.DataError, match=rf"{file} does not hold .*sum up to.*Delete it"):
+        data.cifar10(tmp_path, download=False)
+    monkeypatch.setitem(parquet.SUMS, ("cifar10", "test"), (3, right[1]))
+    with pytest.raises(data.DataError, match="classes of 2 to 2 images; expected 3 of each"):
+        data.cifar10(tmp_path, download=False)
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(data.DataError, match=rf"{file} does not hold the test images of cifar10"):
+        data.cifar10(tmp_path, download=False)
+
+
+def test_both_hosts_are_named_when_neither_answers(monkeypatch, tmp_path):
+    source = data.import_torchvision("torchvision.datasets").CIFAR10
+    monkeypatch.setattr(parquet, "readable", lambda: True)
+    monkeypatch.setattr(parquet, "URL", (tmp_path / "absent").as_uri() + "/{file}")
+    monkeypatch.setattr(source, "url", (tmp_path / "absent.tar.gz").as_uri())
+    with pytest.raises(data.DataError) as caught:
+        data.cifar10(tmp_path)
+    assert "absent/train-00000-of-00001.parquet cannot be downloaded" in str(caught.value)
+    assert "absent.tar.gz and put it into" in str(caught.value)
+
+
+def test_parquet_without_pyarrow(monkeypatch, tmp_path):
+    for file in parquet.files("cifar10", tmp_path).values():
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    monkeypatch.setattr(parquet, "readable", lambda: False)
+    with pytest.raises(data.DataError, match="pip install pyarrow"):
+        data.cifar10(tmp_path, download=False)
+
+
+def test_the_sums_are_those_of_the_published_means():
+    sums = [total for (name, split), (_, total) in parquet.SUMS.items() if split == "train"]
+    means = [[channel / (50_000 * 1024 * 255) for channel in total] for total in sums]
+    assert np.allclose(means[0], [0.49139968, 0.48215841, 0.44653091], rtol=0, atol=5e-9)
+    assert np.allclose(means[1], [0.50707516, 0.48654887, 0.44091784], rtol=0, atol=5e-9)
+
+
+# -- MNIST ----------------------------------------------------------------------------------------
 
 
 def write_mnist(root, name, n=6):

@@ -144,3 +144,49 @@ def test_figures_are_the_same_bytes_each_time(tmp_path, monkeypatch):
         figures.save(figures.imp_curves(table_5a()), name)
     for kind in ("png", "svg"):
         assert (tmp_path / f"one.{kind}").read_bytes() == (tmp_path / f"two.{kind}").read_bytes()
+
+
+def test_a_training_is_kept_and_resumed(tmp_path, monkeypatch):
+    data, recipe = sf.data.digits(), sf.Recipe(3, 0.1)
+
+    def network():
+        return sf.models.fc(data.input_shape, depth=2, seed=0)
+
+    first, second, third = network(), network(), network()
+    accuracy, table = dynamics.train_watching(first, data, recipe, store=tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(dynamics.trained, "train", None)  # cannot be called
+        again = dynamics.train_watching(second, data, recipe, store=tmp_path)
+    assert again[0] == accuracy and again[1].equals(table)
+    assert all(map(torch.equal, first.state_dict().values(), second.state_dict().values()))
+    # Weights that are damaged, or of which only the record came along, are trained again.
+    [file] = (tmp_path / "networks").glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:-1])
+    assert dynamics.train_watching(third, data, recipe, store=tmp_path)[0] == accuracy
+    assert all(map(torch.equal, first.state_dict().values(), third.state_dict().values()))
+
+
+def test_what_was_watched_before_a_resumption_is_not_lost(tmp_path, monkeypatch):
+    data, recipe = sf.data.digits(), sf.Recipe(3, 0.1)
+
+    def network():
+        return sf.models.fc(data.input_shape, depth=2, seed=0)
+
+    right = dynamics.train_watching(network(), data, recipe, store=tmp_path / "whole")
+    train, seen = dynamics.trained.train, []
+
+    def interrupted(*args, after_epoch, **options):
+        def after(epoch, net):
+            after_epoch(epoch, net)
+            seen.append(epoch)
+            if len(seen) == 3:
+                raise KeyboardInterrupt
+
+        return train(*args, after_epoch=after, save_every=0, **options)
+
+    monkeypatch.setattr(dynamics.trained, "train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        dynamics.train_watching(network(), data, recipe, store=tmp_path / "parts")
+    found = dynamics.train_watching(network(), data, recipe, store=tmp_path / "parts")
+    assert found[0] == right[0] and found[1].equals(right[1])
+    assert seen[:3] == [0, 1, 2] and seen.count(0) == 1  # nothing was done twice

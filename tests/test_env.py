@@ -23,6 +23,16 @@ def test_scale_defaults_to_classroom_also_when_empty(monkeypatch):
     assert env.scale() == "classroom"
 
 
+def test_a_chosen_scale_can_be_chosen_anew_and_yields_to_the_variable(monkeypatch):
+    monkeypatch.setattr(env, "_chosen", None)
+    monkeypatch.setenv("SYNFLOW_SCALE", "")
+    assert [env.choose(name) for name in env.SCALES] == list(env.SCALES)
+    monkeypatch.setenv("SYNFLOW_SCALE", "colab")
+    assert env.choose("panel") == env.scale() == "colab"
+    with pytest.raises(ValueError, match="'Panel'; expected one of classroom, colab, panel, paper"):
+        env.choose("Panel")
+
+
 def test_scale_is_read_at_each_call(monkeypatch):
     for name in env.SCALES:
         monkeypatch.setenv("SYNFLOW_SCALE", name)
@@ -31,15 +41,15 @@ def test_scale_is_read_at_each_call(monkeypatch):
 
 def test_unknown_scale_lists_the_scales(monkeypatch):
     monkeypatch.setenv("SYNFLOW_SCALE", "Paper")
-    with pytest.raises(ValueError, match="'Paper'.*classroom, colab, paper"):
+    with pytest.raises(ValueError, match="'Paper'.*classroom, colab, panel, paper"):
         env.settings()
 
 
 def test_settings_grow_with_the_scale_and_name_data_that_exists():
-    small, middle, large = (env.SETTINGS[name] for name in env.SCALES)
-    assert small.seeds <= middle.seeds <= large.seeds
-    assert small.scoring_data == "digits"  # classroom must not download
-    for settings in (small, middle, large):
+    rising = [env.SETTINGS[name] for name in env.SCALES]
+    assert sorted(rising, key=lambda settings: settings.seeds) == rising
+    assert rising[0].scoring_data == "digits"  # classroom must not download
+    for settings in rising:
         assert settings.scoring_data in data.NAMES
         assert settings.iterations == 100  # Algorithm 1 of the paper, at every scale
         assert settings.compressions[0] == 1

@@ -95,3 +95,73 @@ def test_published_numbers_are_drawn_beside_their_own_panels_only():
     texts = [t.get_text() for t in sf.figures.accuracy_curves(other, published).legends[0].texts]
     assert "paper" not in texts
     assert not published.duplicated(["dataset", "model", "method", "compression", "seed"]).any()
+
+
+# ------------------------------------------------------------------- beyond the classroom
+
+
+@pytest.fixture
+def large(monkeypatch, tmp_path):
+    """A small grid that is done as the large ones are."""
+    monkeypatch.setenv("SYNFLOW_SCALE", "colab")
+    monkeypatch.setenv("SYNFLOW_RUNS", str(tmp_path))
+    return grids.Grid((PANEL,), seeds=2)
+
+
+def test_results_come_seed_by_seed_and_are_those_of_a_sweep(large, monkeypatch):
+    orders, swept = [], grids.sweep
+    monkeypatch.setattr(
+        grids, "sweep", lambda runs, *args: orders.append(runs) or swept(runs, *args)
+    )
+    results = large.results()
+    assert [run.seed for runs in orders for run in runs] == sorted([0, 1] * 4)
+    assert len(results) == len(large.runs()) and results["key"].is_unique
+    assert large.table(results).equals(
+        large.table(swept(large.runs(), sf.env.runs_dir(), progress=False))
+    )
+
+
+def test_an_interrupt_leaves_what_is_done(large, monkeypatch, capsys):
+    swept, calls = grids.sweep, []
+
+    def interrupted(runs, *args):
+        calls.append(runs)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return swept(runs, *args)
+
+    monkeypatch.setattr(grids, "sweep", interrupted)
+    results = large.results()
+    assert set(results["seed"]) == {0} and len(large.table(results)) == 4
+    assert "interrupted with 3 of 6 networks" in capsys.readouterr().out
+    assert len(large.results()) == 6  # goes on
+    calls[:] = [None] * 2
+    with pytest.raises(KeyboardInterrupt):
+        large.results()
+
+
+def test_a_plan_says_what_is_done_and_how_long_the_rest_takes(large, monkeypatch):
+    monkeypatch.setattr(grids, "seconds_an_image", lambda *given: 36.0)
+    assert large.plan() == (
+        f"fc on digits; 2 seeds, 6 networks to train, 0 of them done; about 12 hours on"
+        f" {sf.env.device()}"
+    )
+    large.results()
+    assert "6 of them done; about 1 minute on" in large.plan()
+
+
+def test_the_time_of_an_image_is_measured():
+    net, data = PANEL.network()
+    found = grids.seconds_an_image(net, data, PANEL.recipe, span=0.01)
+    assert 0 < found < 1
+    assert grids.epochs_of(PANEL._run({"method": "imp", "iterations": 2}, 1.0, 0)) == 3
+
+
+def test_a_session_is_enough_for_a_panel(monkeypatch):
+    monkeypatch.setenv("SYNFLOW_SCALE", "panel")
+    one, six = grids.figure1(), grids.figure6()
+    together = {run.key for grid in (one, six) for run in grid.runs()}
+    # VGG-11 trains an epoch of 50,000 images in about 5 seconds on a T4: 6 hours.
+    assert len(together) * one.panel.recipe.epochs * 5 < 7 * 3600
+    assert {p.model for g in (one, six) for p in g.panels} == {"vgg11"}
+    assert list(six.panel.alphas) == sorted(sf.paper.figure6()["log10_compression"].unique())

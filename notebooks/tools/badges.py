@@ -26,6 +26,9 @@ BADGE = re.compile(
     r"(https://colab\.research\.google\.com/github/)[^)\s]*?(/notebooks/[\w.]+\.ipynb)"
 )
 SETUP = """\
+SCALE = "classroom"  # @param ["classroom", "colab", "panel", "paper"]
+KEEP_IN_DRIVE = True  # @param {{type: "boolean"}}
+
 # On Colab this installs the package alone, so that torch and numpy stay as they are.
 import importlib.util
 
@@ -34,11 +37,13 @@ if importlib.util.find_spec("synflow_lib") is None:
     importlib.invalidate_caches()
     if importlib.util.find_spec("synflow_lib") is None:
         raise ModuleNotFoundError("synflow_lib: is the network there? Connect, run this cell again")
-importlib.import_module("synflow_lib.colab").greet()
+importlib.import_module("synflow_lib.colab").greet(SCALE, KEEP_IN_DRIVE)
 """
-# From the first comment of the cell to the notebook's own imports.
+# From the form, or the first comment, to the notebook's own imports.
 OLD_SETUP = re.compile(
-    r"# On Colab[^\n]*\nimport importlib\.util\n.*?(?=\n\n(?:import|from) \w)", re.DOTALL
+    r"(?:SCALE = [^\n]*\nKEEP_IN_DRIVE = [^\n]*\n\n)?"
+    r"# On Colab[^\n]*\nimport importlib\.util\n.*?(?=\n\n(?:import|from) \w)",
+    re.DOTALL,
 )
 
 

@@ -18,7 +18,7 @@ from pairs import ROOT, write
 
 FILE = ROOT / "results" / "classroom.jsonl"
 LIBRARY = ROOT / "synflow_lib"
-NOT_STORES = ("locks", "checkpoints", "set_aside", "superseded")
+NOT_STORES = ("locks", "checkpoints", "networks", "set_aside", "superseded")
 # Of a record: what the store writes anew, and what differs from one time to the next.
 LEFT_OUT = ("format", "key", "run", "seconds", "finished", "machine")
 NOT_KNOWN = ("prune_seconds", "train_seconds")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from torch import nn
 from .. import env
 from ..data import Dataset
 from ..sweeps.run import Run
+from ..sweeps.store import Store
 from ..sweeps.sweep import sweep
 from ..training.recipes import COLAB, Recipe, paper_recipe
+from ..training.train import train
 from . import paper
 
 # As they are drawn: label -> what makes the run another one.
@@ -98,6 +101,71 @@ class Grid:
         """Every run once."""
         return list(dict.fromkeys(run for *_, run in self.points()))
 
+    def results(self, store: str | Path | None = None) -> pd.DataFrame:
+        """What `sweep` gives for the runs, of those that are done when it is interrupted.
+
+        Outside of the classroom they are done seed by seed and method by method, and a table of
+        accuracies grows below the cell. Called again, it goes on where it was.
+
+        Args:
+            store: the folder of runs, default `env.runs_dir()`.
+
+        Raises:
+            KeyboardInterrupt: interrupted before the first of those groups was complete.
+        """
+        store = env.runs_dir() if store is None else store
+        if env.scale() == "classroom":  # copies are trained together
+            return sweep(self.runs(), store, progress=False)
+        found, show = pd.DataFrame(), _display()
+        groups: dict[tuple, list[Run]] = {}
+        for panel, label, _, run in self.points():
+            groups.setdefault((run.seed, self.panels.index(panel), label), []).append(run)
+        try:
+            for _, runs in sorted(groups.items(), key=lambda item: item[0][:2]):
+                table = sweep(runs, store)
+                found = pd.concat([found, table]).drop_duplicates("key", ignore_index=True)
+                show(self._accuracies(found))
+        except KeyboardInterrupt:
+            if found.empty:
+                raise
+            print(
+                f"interrupted with {len(found)} of {len(self.runs())} networks, which are what the"
+                " cells below draw. Run this cell again to go on."
+            )
+        return found
+
+    def _accuracies(self, results: pd.DataFrame) -> pd.DataFrame:
+        """Means over seeds: a row a method, a column a compression, of each panel."""
+        index = ["dataset", "model", "method"]
+        table = self.table(results)
+        table["method"] = table["method"].astype(str)  # may be a tuple
+        table["compression"] = table["compression"].round(1)
+        return table.pivot_table("accuracy", index, "compression", sort=False).round(1)
+
+    def plan(self, store: str | Path | None = None) -> str:
+        """What is to be trained; beyond the classroom also how long, by a measurement of seconds.
+
+        Args:
+            store: the folder of runs, default `env.runs_dir()`: what it holds takes no time.
+
+        >>> figure1().plan()
+        'fc on digits; 5 seeds, 320 networks to train'
+        """
+        names = ", ".join(f"{panel.model} on {panel.dataset}" for panel in self.panels)
+        runs = self.runs()
+        text = f"{names}; {self.seeds} seed{'s' * (self.seeds > 1)}, {len(runs)} networks to train"
+        if env.scale() == "classroom":
+            return text
+        store = env.runs_dir() if store is None else store
+        done, seconds = Store(store).records([run.key for run in runs], history=False), 0.0
+        for panel in self.panels:
+            left = {run for *_, run in panel.points(self.seeds) if run.key not in done}
+            if left:
+                net, dataset = panel.network()
+                images = sum(map(epochs_of, left)) * len(dataset.train_y)
+                seconds += images * seconds_an_image(net, dataset, panel.recipe)
+        return f"{text}, {len(done)} of them done; about {_duration(seconds)} on {env.device()}"
+
     def varied(self, variants: Mapping[Hashable, Mapping], alphas: Iterable[float]) -> Grid:
         """The same networks and seeds with other variants (as in `Panel`) and compressions.
 
@@ -163,9 +231,55 @@ class Grid:
             raise RuntimeError(f"the run {failed['key'].iloc[0]} failed: {failed['error'].iloc[0]}")
         columns = ["method", "compression", "seed", "accuracy", "disconnected", "kept"]
         runs = [run for *_, run in grid.points()]
-        trainings = [1 + (run.iterations or 3) * (run.method == "imp") for run in runs]
-        epochs = [n * run.recipe.epochs for n, run in zip(trainings, runs, strict=True)]
-        return grid.table(results)[columns].assign(epochs=epochs)
+        return grid.table(results)[columns].assign(epochs=list(map(epochs_of, runs)))
+
+
+def epochs_of(run: Run) -> int:
+    """Epochs of all trainings of a run."""
+    return run.recipe.epochs * (1 + (run.iterations or 3) * (run.method == "imp"))
+
+
+def seconds_an_image(net: nn.Module, dataset: Dataset, recipe: Recipe, span: float = 1.0) -> float:
+    """How long training takes for each image and epoch on `env.device()`.
+
+    Trains on as many images as take ``span`` seconds, the first batch before that to warm up.
+    """
+    batch = min(recipe.batch_size, 64 if env.device().type == "cpu" else recipe.batch_size)
+    short = replace(recipe, epochs=1, batch_size=batch, milestones=())
+    net, dataset = net.to(env.device()), dataset.to(env.device())
+
+    def seconds(n: int) -> float:
+        part, start = dataset.subset(n, dataset.num_classes), time.perf_counter()
+        train(net, None, part, short)
+        return time.perf_counter() - start
+
+    n = min(batch, len(dataset.train_y))
+    spent = seconds(n) and seconds(n)
+    while spent < span and 2 * n <= len(dataset.train_y):
+        n *= 2
+        spent = seconds(n)
+    return spent / n
+
+
+def _duration(seconds: float) -> str:
+    """In words.
+
+    >>> _duration(50), _duration(4000), _duration(1e5)
+    ('1 minute', '67 minutes', '28 hours')
+    """
+    count, unit = (seconds / 60, "minute") if seconds < 2 * 3600 else (seconds / 3600, "hour")
+    return f"{max(1, round(count))} {unit}{'s' * (round(count) > 1)}"
+
+
+def _display() -> Callable[[object], None]:
+    """Shows a thing in place of the former one, in a notebook."""
+    from IPython import display, get_ipython
+
+    if get_ipython() is None:
+        return lambda thing: None
+    handle = display.DisplayHandle()
+    handle.display(None)
+    return handle.update
 
 
 def _steps(first: float, last: float, step: float) -> tuple[float, ...]:
@@ -203,6 +317,11 @@ _FIGURE1 = {
     "colab": Grid(
         (Panel("cifar100", "vgg16", COLAB, (*_DECADES, 4.0, 5.0, 6.0), tuple(VARIANTS)),), 1
     ),
+    # Figure 6's runs and as many beyond.
+    "panel": Grid(
+        (Panel("cifar10", "vgg11", COLAB, (*_steps(0, 3, 0.5), 4.0, 5.0, 6.0), tuple(VARIANTS)),),
+        3,
+    ),
     "paper": Grid((*_papers("cifar100", ["vgg16"], 6, tuple(VARIANTS)),), 3),
 }
 _FIGURE6 = {
@@ -210,6 +329,7 @@ _FIGURE6 = {
     "colab": Grid(
         tuple(Panel("cifar10", model, COLAB, _DECADES) for model in ("vgg11", "resnet20")), 1
     ),
+    "panel": Grid((Panel("cifar10", "vgg11", COLAB, _steps(0, 3, 0.25)),), 3),
     "paper": Grid(
         tuple(
             panel

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,8 +18,8 @@ from ...data import Dataset
 from ...models.build import build
 from ...network import prunable
 from ...training.recipes import COLAB, FIGURE_5A, FIGURE_5B, Recipe
-from ...training.train import Training, train
 from ..grids import Grid, Panel
+from . import trained
 
 
 def tapered(
@@ -81,19 +82,24 @@ def layer_norms(model: nn.Module) -> pd.DataFrame:
 
 
 def train_watching(
-    model: nn.Module, dataset: Dataset, recipe: Recipe, seed: int = 0
-) -> tuple[Training, pd.DataFrame]:
-    """`train` all weights in place, and `layer_norms` before training and after each epoch.
+    model: nn.Module,
+    dataset: Dataset,
+    recipe: Recipe,
+    seed: int = 0,
+    store: str | Path | None = None,
+) -> tuple[float, pd.DataFrame]:
+    """Train all weights in place, or read what was; `layer_norms` before and after each epoch.
 
     Returns:
-        The training, and a table like `layer_norms` with a column epoch (0: initialization).
+        Top-1 test accuracy at the end, in percent (arguments as in `trained.network`), and a table
+        like `layer_norms` with a column epoch (0: initialization).
     """
-    seen = []
-    training = train(
-        model, None, dataset, recipe, seed=seed,
-        after_epoch=lambda epoch, net: seen.append(layer_norms(net).assign(epoch=epoch)),
-    )  # fmt: skip
-    return training, pd.concat(seen, ignore_index=True)
+    accuracy, seen = trained.network(
+        model, dataset, recipe, seed, lambda net: layer_norms(net).to_dict("list"), store
+    )
+    # In a store NaN is a text.
+    tables = [pd.DataFrame(norms, dtype=float).assign(epoch=n) for n, norms in enumerate(seen)]
+    return accuracy, pd.concat(tables, ignore_index=True).astype({"layer": int})
 
 
 def law_error(
@@ -208,12 +214,14 @@ _IMP = {
         3,
     ),
     "colab": Grid((imp_panel(*_VGG11, COLAB, (1.0, 2.0, 2.5, 3.0, 3.5), (1, 3), (False,)),), 1),
+    "panel": Grid((imp_panel(*_VGG11, COLAB, _ALPHAS, (1, 2, 3, 5), (False,)),), 1),
     "paper": Grid((imp_panel(*_VGG11, FIGURE_5A, _TENTHS, (1, 2, 3, 4, 5)),), 3),
 }
 _VGG = {"batch_norm": False}
 _DRIFT = {
     "classroom": Drift("digits", "tapered", Recipe(40, 0.01, 64), (1.0, 0.5), 3),
     "colab": Drift("cifar10", "vgg19", Recipe(25, 0.001, augment=True), (1.0,), 1, _VGG),
+    "panel": Drift("cifar10", "vgg19", FIGURE_5B, (1.0,), 1, _VGG),
     "paper": Drift("cifar10", "vgg19", FIGURE_5B, (1.0,), 3, _VGG),
 }
 

@@ -128,7 +128,7 @@ def _trials(settings: Checks, data: Dataset, seed: int) -> Iterator[Trial]:
         label: str, alpha: float, masks: Masks, *, as_found: bool = False, anew: bool = False
     ) -> Trial:
         weights = seed + settings.seeds if anew else seed  # new ones: of no other trial
-        run = runs[label, alpha] if as_found else None
+        run = runs.get((label, alpha)) if as_found else None
         return Trial(weights, masks, seed, label, alpha, run)
 
     yield Trial(seed, Masks.ones(net), seed, "dense", 0.0, runs["synflow", 0.0])
@@ -176,9 +176,10 @@ def accuracies(
             kept as in `trained.accuracies`.
 
     Returns:
-        One row a trial: method (the label), compression, seed, accuracy (percent, last epoch),
-        effective (compression counting only weights on paths; infinite when disconnected),
-        disconnected, kept, width (mean share of live units over the hidden layers).
+        One row a trial, without those that an interrupt kept from being trained: method (the
+        label), compression, seed, accuracy (percent, last epoch), effective (compression counting
+        only weights on paths; infinite when disconnected), disconnected, kept, width (mean share of
+        live units over the hidden layers).
     """
     store = env.runs_dir() if store is None else Path(store)
     net, data = settings.panel.network()
@@ -206,7 +207,7 @@ def accuracies(
         kept=[trial.masks.kept for trial in jobs],
     )
     columns = ["method", "compression", "seed", "accuracy", "effective", "disconnected", "kept"]
-    return table[[*columns, "width"]]
+    return table[[*columns, "width"]].dropna(subset="accuracy", ignore_index=True)
 
 
 def schedule_overlap(jobs: Iterable[Trial]) -> pd.DataFrame:
