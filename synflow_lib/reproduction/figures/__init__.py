@@ -16,6 +16,7 @@ from .curves import (
     live_units,
 )
 from .explore import collapse_view, race_view, step_view
+from .lab import inference_times, weight_histograms
 from .layers import (
     critical_compressions,
     layer_fractions,
@@ -48,6 +49,7 @@ __all__ = [
     "dead_inputs",
     "effective_compressions",
     "imp_curves",
+    "inference_times",
     "iteration_collapse",
     "layer_fractions",
     "layer_profiles",
@@ -68,4 +70,5 @@ __all__ = [
     "theme",
     "two_schedules",
     "unit_scores",
+    "weight_histograms",
 ]
