@@ -33,8 +33,9 @@ from torch import fx, nn
 from torch.nn.modules import activation, padding
 
 from . import surrogate
+from .graph import LIKE, is_first_input, is_shape, name_of, uses
 from .network import BATCH_NORM, PRUNABLE, layer_weights
-from .surrogate import LIKE, Run, Use, first, is_first_input, is_shape, name_of, uses
+from .surrogate import Run, Use, first
 from .tracing import DRAWS, LEAVES
 
 

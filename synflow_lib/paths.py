@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from .graph import is_first_input, is_shape
 from .layers import Operations
 from .network import PRUNABLE, trace, warn
 from .randomness import own_random_numbers
-from .surrogate import is_first_input, is_shape
 
 
 class PathSum(nn.Module):

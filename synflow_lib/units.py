@@ -17,15 +17,9 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from .graph import argument, is_addition, is_shape, name_of, uses
 from .layers import Rule, reached, row_of
-from .network import (
-    BATCH_NORM,
-    CONV_TRANSPOSED,
-    PRUNABLE,
-    skeleton,
-    trace,
-)
-from .surrogate import argument, is_addition, is_shape, name_of, uses
+from .network import BATCH_NORM, CONV_TRANSPOSED, PRUNABLE, skeleton, trace
 
 
 @dataclass
@@ -201,7 +195,7 @@ class _Wirer:
                 self.unions.append((source, sources[1]))
             return source
         if node.target is torch.cat or node.target is torch.concat:
-            if (node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)) != 1:
+            if argument(node, "dim", 1, 0) != 1:
                 raise ValueError("no conservation law for torch.cat outside the channel dimension")
             return np.concatenate(sources)
         row = row_of(node, module)
