@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from .batches import Batch
-from .layers import check_graph
 from .masks import Masks
 from .network import BATCH_NORM, find_input_shape, is_bias, prunable, skeleton, trace, unwrapped
+from .operations import Operations
 from .paths import PathSum, Signs, fewest_weights
 from .pruning import Schedule, prune, trajectory
 from .randomness import own_random_numbers
@@ -58,10 +58,9 @@ def max_compression(model: nn.Module, criterion: str = "layer", **select) -> flo
 
 def _shortest_path(model: nn.Module, names: set[str]) -> int:
     traced = trace(model)
-    graph = traced.graph
-    check_graph(graph, dict(traced.named_modules()))
-    end = next(node for node in graph.nodes if node.op == "output")
-    used = fewest_weights(graph, names)
+    known = Operations(traced.graph, dict(traced.named_modules())).check()
+    end = next(node for node in traced.graph.nodes if node.op == "output")
+    used = fewest_weights(known, names)
     if end not in used:
         raise ValueError(f"no path leads from the input of {type(model).__name__} to its output")
     return len(used[end])

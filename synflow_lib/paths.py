@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from .graph import is_first_input, is_shape
-from .layers import Operations
+from .graph import is_first_input
 from .network import PRUNABLE, trace, warn
+from .operations import Operations
 from .randomness import own_random_numbers
 
 
@@ -66,7 +66,8 @@ class PathSum(nn.Module):
         operations = Operations(
             self.graph, self.modules_by_name, sum_pools=sum_pools, biases=biases
         )
-        self.flows = operations.flows
+        self.flows, self.still = operations.flows, operations.still
+        self.operations, self.opened = operations, operations.opened
         self.weighted = {  # where a weight layer is called
             node
             for node in self.graph.nodes
@@ -75,29 +76,26 @@ class PathSum(nn.Module):
         }
         skip = set(skip)
         last_use = {}
-        for node in self.graph.nodes:
+        for node in operations.nodes:
             last_use[node] = node
             last_use |= dict.fromkeys(node.all_input_nodes, node)
-        for node in self.graph.nodes:
+        for node in operations.nodes:
             done = [used for used in [*node.all_input_nodes, node] if last_use[used] is node]
             if node.op == "placeholder" and not (is_first_input(node) or node.args):
                 raise ValueError(
                     f"the network takes a second input, {node.target!r}; expected one tensor."
                     " Wrap it in a module with a single input"
                 )
-            if node not in self.flows:
-                run = operations.constant(node)
-            elif node.op == "call_module" and node.target in skip:
+            if node in self.flows and node.op == "call_module" and node.target in skip:
                 run = None
             else:
-                run = operations.build(node)
-                if isinstance(run, PRUNABLE):
+                run = operations.run(node)
+                if node in self.flows and isinstance(run, PRUNABLE):
                     run = layer(run) or run
             self.steps.append(_Step(node, run, list(dict.fromkeys(done))))
         if names:
-            used = fewest_weights(self.graph, names)
-            for node in used:
-                ways = [source for source in node.all_input_nodes if source in used]
+            used = fewest_weights(operations, names)
+            for node, ways in operations.carriers.items():
                 least = min((len(used[way]) for way in ways), default=0)
                 longer = [way for way in ways if len(used[way]) > least]
                 if longer:
@@ -133,11 +131,17 @@ class PathSum(nn.Module):
                 else:
                     constants[node] = node.args[0]
             elif step.run is None:
-                live[node] = next(live[n] for n in node.all_input_nodes if n in self.flows)
+                live[node] = live[self.operations.carriers[node][0]]
             else:
                 values = live
                 if constants:
                     values = values | constants
+                if node in self.still:  # what steers reads no numbers of the signal
+                    values = values | {
+                        n: _zeros(live[n]) for n in node.all_input_nodes if n in live
+                    }
+                for gate, value in self.opened.get(node, {}).items():
+                    values = values | {gate: torch.full_like(values[gate], value)}
                 if shortest and node in self.detours:
                     nothing = {way: torch.zeros_like(live[way]) for way in self.detours[node]}
                     values = values | nothing
@@ -177,6 +181,10 @@ class _Step:
     node: fx.Node
     run: Callable | None
     done: list[fx.Node]
+
+
+def _zeros(value):
+    return tree_map(lambda t: torch.zeros_like(t) if isinstance(t, Tensor) else t, value)
 
 
 def _fetch(argument, live: dict[fx.Node, Tensor]):
@@ -229,27 +237,21 @@ class Signs:
         )
 
 
-def fewest_weights(graph: fx.Graph, names: Iterable[str]) -> dict[fx.Node, frozenset[str]]:
-    """For every node that the input reaches, the weights on the path that needs fewest.
+def fewest_weights(operations: Operations, names: Iterable[str]) -> dict[fx.Node, frozenset[str]]:
+    """For every node that a path runs through, the weights on the path that needs fewest.
 
     ``names`` are the parameters that count; a weight used twice counts once.
     """
     names, used = set(names), {}
-    first_name = _first_names(graph.owning_module)
-    constants: dict[fx.Node, frozenset[str]] = {}  # such as a transposed weight
-    for node in graph.nodes:
-        ways = [used[source] for source in node.all_input_nodes if source in used]
-        own = {str(node.target)} if node.op == "get_attr" else set()
-        if node.op == "call_module":
-            own = {f"{node.target}.weight" if node.target else "weight"}
-        own = {first_name.get(name, name) for name in own} & names
-        own = own.union(*(constants.get(source, ()) for source in node.all_input_nodes))
+    first_name = _first_names(operations.modules[""])
+    for node in operations.nodes:
         if node.op == "placeholder":
             used[node] = frozenset()
-        elif ways and not is_shape(node):
-            used[node] = min((way | own for way in ways), key=len)
-        else:
-            constants[node] = frozenset(own)
+        elif node in operations.flows:
+            own = {first_name.get(name, name) for name in operations.weights_of[node]} & names
+            ways = [used[source] for source in operations.carriers[node] if source in used]
+            if ways:
+                used[node] = min((way | own for way in ways), key=len)
     return used
 
 

@@ -21,6 +21,7 @@ from .network import BATCH_NORM
 
 Run = Callable[..., Any]
 
+
 @dataclass
 class Use:
     """One node of a graph that the input reaches, as rules see it."""

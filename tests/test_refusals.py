@@ -18,7 +18,7 @@ from torch.nn.utils import prune as torch_prune
 
 import synflow_lib as sf
 from synflow_lib import network
-from synflow_lib.layers import check_graph
+from synflow_lib.operations import Operations
 from synflow_lib.surrogate import window_sum
 
 ONES = torch.ones(1, 4, dtype=torch.float64)
@@ -861,7 +861,7 @@ def test_the_check_of_operations_can_fail():
     for net, fails in ((known, False), (unknown, True)):
         traced = network.trace(net)
         try:
-            check_graph(traced.graph, dict(traced.named_modules()))
+            Operations(traced.graph, dict(traced.named_modules())).check()
         except ValueError:
             assert fails
         else:
