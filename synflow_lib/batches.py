@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 Inputs = Any  # a tensor, or a tuple, list or dict of inputs
 Batch = tuple[Inputs, Any]
@@ -45,9 +45,9 @@ def as_batches(
     for pair in pairs:
         count = _check(pair, device)
         pair = tuple(tree_map(lambda t: _fit(t, dtype), part) for part in pair)
-        parts = -(-count // CHUNK)
-        for n in range(parts):
-            chunks.append(tree_map(lambda t, n=n: t.tensor_split(parts)[n], pair))
+        leaves, structure = tree_flatten(pair)
+        parts = zip(*(leaf.tensor_split(-(-count // CHUNK)) for leaf in leaves), strict=True)
+        chunks += [tree_unflatten(part, structure) for part in parts]
     return chunks
 
 

@@ -14,10 +14,20 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
-from .batches import Batch
+from .batches import Batch, Inputs
 from .masks import Masks
-from .network import BATCH_NORM, find_input_shape, is_bias, prunable, skeleton, trace, unwrapped
+from .network import (
+    BATCH_NORM,
+    find_input_shape,
+    inflow,
+    is_bias,
+    prunable,
+    skeleton,
+    trace,
+    unwrapped,
+)
 from .operations import Operations
 from .paths import PathSum, Signs, fewest_weights
 from .pruning import Schedule, prune, trajectory
@@ -34,7 +44,13 @@ def _check_criterion(criterion: str) -> None:
         raise ValueError(f"criterion={criterion!r}; expected one of {CRITERIA}")
 
 
-def max_compression(model: nn.Module, criterion: str = "layer", **select) -> float:
+def max_compression(
+    model: nn.Module,
+    criterion: str = "layer",
+    *,
+    input_shape: Inputs | None = None,
+    **select,
+) -> float:
     """rho_max, the largest compression without layer-collapse (section 3).
 
     By layer N / L. By path N over the size of the smallest set of weights that still joins input
@@ -43,6 +59,7 @@ def max_compression(model: nn.Module, criterion: str = "layer", **select) -> flo
 
     Args:
         criterion: ``"layer"`` or ``"path"``.
+        input_shape: for the path, of networks that need an example to be traced (see `score`).
         select: bias, batch_norm, keep as in `synflow_lib.prunable`.
 
     >>> max_compression(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))
@@ -53,11 +70,11 @@ def max_compression(model: nn.Module, criterion: str = "layer", **select) -> flo
     total = sum(parameter.numel() for parameter in found.values())
     if criterion == "layer":
         return total / len(found)
-    return total / max(1, _shortest_path(model, set(found)))
+    return total / max(1, _shortest_path(model, set(found), input_shape))
 
 
-def _shortest_path(model: nn.Module, names: set[str]) -> int:
-    traced = trace(model)
+def _shortest_path(model: nn.Module, names: set[str], given: Inputs | None) -> int:
+    traced = trace(model, None if given is None else find_input_shape(model, given))
     known = Operations(traced.graph, dict(traced.named_modules())).check()
     end = next(node for node in traced.graph.nodes if node.op == "output")
     used = fewest_weights(known, names)
@@ -76,7 +93,9 @@ class PathProbe:
     @torch.inference_mode(False)  # tensors made under inference mode can have no gradient
     def __init__(self, model: nn.Module, input_shape: Iterable[int] | None = None) -> None:
         shape = find_input_shape(model, input_shape)
-        traced = trace(model)  # before its numbers are gone: constants may be computed of them
+        traced = trace(
+            model, shape
+        )  # before its numbers are gone: constants may be computed of them
         self.net = skeleton(traced, device="cpu").float()
         with torch.no_grad():
             for name, parameter in self.net.named_parameters():
@@ -100,7 +119,7 @@ class PathProbe:
             for name, parameter in own.items()
         }
         self.masked: dict[str, Tensor] = {}
-        self.inflow = torch.ones(1, *shape)
+        self.inflow = inflow(shape, torch.ones(0))
         self.signs = Signs(self.paths)
 
     @torch.no_grad()
@@ -112,7 +131,7 @@ class PathProbe:
             if not (weight.is_meta or is_bias(name))
         }
         self.net.to(dtype)
-        self.inflow = self.inflow.to(dtype)
+        self.inflow = tree_map(lambda t: t.to(dtype) if t.is_floating_point() else t, self.inflow)
         for name in set(self.masked) - set(found):  # by the masks before
             self.masked[name].fill_(1.0)
         self.masked = found
@@ -252,7 +271,7 @@ def critical_compression(
         schedule = "cut"
     shared = {"keep": keep, "mode": mode, "seed": seed, "loss": loss, "input_shape": input_shape}
     shared["dtype"] = dtype
-    limit = max_compression(model, criterion, keep=keep)
+    limit = max_compression(model, criterion, input_shape=input_shape, keep=keep)
     count = method_class.iterations if iterations is None else iterations
     if batch is not None and not isinstance(batch, (tuple, list)):
         with own_random_numbers(seed):  # a shuffling DataLoader draws from torch's generator

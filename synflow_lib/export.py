@@ -8,6 +8,7 @@ layers; here each operation becomes the function or method of torch that it came
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import operator
 import threading
@@ -97,12 +98,14 @@ def _as_torch(node: fx.Node, name: str) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what export writes about networks that it cannot take: the error says it."""
+    """Without what export prints about networks that it cannot take: the error says it."""
     logger = logging.getLogger("torch")
     before = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        silent = io.StringIO()
+        hushed = contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent)
+        with hushed[0], hushed[1], warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:

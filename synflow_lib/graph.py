@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
+import torch
 from torch import fx
 
 LIKE = frozenset("view_as reshape_as expand_as type_as to".split())
@@ -59,9 +60,33 @@ def is_shape(node: fx.Node) -> bool:
     return getattr(node.target, "__name__", "") in _SHAPES | {"len", "_assert"}
 
 
-def is_first_input(node: fx.Node) -> bool:
-    """Whether ``node`` is the input of the network; a second one is another placeholder."""
-    return node.op == "placeholder" and node.prev.op != "placeholder"
+def is_source(node: fx.Node) -> bool:
+    """Whether paths begin at ``node``: at an input of numbers, or at what tokens look up."""
+    begins = node.op == "placeholder" and not (node.args or node.meta.get("tokens"))
+    return begins or bool(node.meta.get("looks_up"))
+
+
+def bound(graph: fx.Graph, x) -> dict[fx.Node, object]:
+    """The inputs of a graph -> what ``x`` holds for them, by name in a dict, else in order.
+
+    Raises:
+        ValueError: there are more inputs than ``x`` has values.
+    """
+    nodes = [node for node in graph.nodes if node.op == "placeholder"]
+    if isinstance(x, dict):
+        given = {node: x[str(node.target)] for node in nodes if str(node.target) in x}
+    else:
+        given = dict(zip(nodes, x if isinstance(x, tuple) else (x,), strict=False))
+    for node in nodes:
+        if node not in given and not node.args:
+            raise ValueError(
+                f"the network takes another input, {node.target!r}: pass input_shape= with a shape"
+                " for each, in a tuple, or in a dict by name"
+            )
+        value = given.setdefault(node, node.args[0] if node.args else None)
+        if node.meta.get("tokens") and value.is_floating_point():  # only their shape was given
+            given[node] = torch.zeros_like(value, dtype=torch.long)
+    return given
 
 
 def is_addition(node: fx.Node) -> bool:

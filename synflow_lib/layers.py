@@ -14,7 +14,7 @@ adds       a sum: with the signal of another branch, or with a constant, which l
 joins      several signals side by side
 gates      half of the signal, which the other half opens and closes
 attends    attention: the mean of the values that each position may see
-looks up   rows of a table by numbers of tokens: no sum over paths, refused
+looks up   rows of a table by numbers of tokens: an input of ones, at which paths begin
 own        what a user's `rule` says
 =========  ========================================================================================
 
@@ -37,7 +37,7 @@ from torch import fx, nn
 from torch.nn.modules import activation, padding
 
 from . import attention, surrogate
-from .graph import LIKE, is_first_input, is_shape, name_of
+from .graph import LIKE, is_shape, is_source, name_of
 from .network import BATCH_NORM, PRUNABLE
 from .surrogate import Run, Use, first
 from .tracing import LEAVES
@@ -143,7 +143,8 @@ _row("joins", surrogate.where, "where", several=True)
 _row("gates", first(attention.first_half), "glu", [nn.GLU])
 _row("attends", attention.dot_product, "scaled_dot_product_attention", several=True)
 _row("attends", attention.multihead, "", [nn.MultiheadAttention], several=True)
-_row("looks up", surrogate.tokens, "", [nn.Embedding, nn.EmbeddingBag])
+_row("looks up", surrogate.looked_up, "embedding embedding_bag", [nn.Embedding, nn.EmbeddingBag],
+     several=True)
 # fmt: on
 
 
@@ -151,7 +152,7 @@ def reached(graph: fx.Graph) -> set[fx.Node]:
     """The nodes whose numbers depend on those of the input; the others are constants."""
     found: set[fx.Node] = set()
     for node in graph.nodes:
-        if is_first_input(node):
+        if is_source(node):
             found.add(node)
         elif node.op in ("call_function", "call_method") and name_of(node) in LIKE:
             found.update([node] if node.args and node.args[0] in found else [])

@@ -234,13 +234,12 @@ def interpolated(use: Use) -> Run:
     return use.plain()
 
 
-def tokens(use: Use) -> Run:
-    """ValueError: numbers of tokens are looked up, not multiplied."""
-    raise ValueError(
-        f"{use.node.target}, an {type(use.module).__name__}, looks up numbers of tokens: no path of"
-        " weights leads from them to the output. Ask the part of the network behind it, which takes"
-        " what it gives, with input_shape=(tokens, features)"
-    )
+def looked_up(use: Use) -> Run:
+    """Ones in place of what tokens look up: paths begin there."""
+    if not use.node.meta.get("looks_up"):
+        raise use.refusal()
+    plain = use.plain()
+    return lambda *args, **kwargs: torch.ones_like(plain(*args, **kwargs))
 
 
 def _by_channel(scale: Tensor, x: Tensor) -> Tensor:

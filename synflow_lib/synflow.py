@@ -8,7 +8,6 @@ The copy that runs has no constants and no activations (`linearize_`), every nod
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +19,7 @@ from .batches import first_input
 from .fast.compact import Take
 from .fast.shortcuts import Shortcuts
 from .layers import reached
-from .network import BATCH_NORM, find_input_shape, is_bias, layer_weights, trace
+from .network import BATCH_NORM, find_input_shape, inflow, is_bias, is_plain, layer_weights, trace
 from .paths import PathSum
 from .scores import METHODS, Method, Scores
 from .workspace import Context, Workspace, explained_errors
@@ -42,22 +41,19 @@ class SynFlow(Method):
         self.biases = any(map(is_bias, work.names))
         if self.biases:  # R is not homogeneous then, so only more range can help
             _compute_in_double(work)
-        with contextlib.suppress(ValueError):  # its own forward runs where it cannot be traced
-            # Once, for all that reads the graph, in the mode that counts: it would keep dropout.
-            work.net = trace(work.net.eval())
+        # Once, for all that reads the graph, in the mode that counts: it would keep dropout.
+        work.net = trace(work.net.eval(), shape)
         linearize_(work.net, biases=self.biases)
         self.fast = None
-        if context.fast and not self.biases:
+        if context.fast and not self.biases and is_plain(shape):
             self.fast = Shortcuts(work, shape, lambda name: self.targets[name])
         parts = {"skip": self.fast.folded, "layer": self.fast.layer} if self.fast else {}
         self.paths = PathSum(work.net, names=work.names, biases=self.biases, **parts)
         # The shortest paths may carry a very different total: powers of their own.
-        rescales = self.paths.graph is not None and not self.biases
+        rescales = not self.biases
         self.rescaler = Rescaler(self.paths) if rescales else None
         self.rescaler_of_shortest = Rescaler(self.paths) if rescales else None
-        self.inflow = work.flat.new_ones(
-            1, *(self.fast.prepare(self.paths) if self.fast else shape)
-        )
+        self.inflow = inflow(self.fast.prepare(self.paths) if self.fast else shape, work.flat)
         self.total = work.flat.new_zeros(())  # R of the last pass of `flat`
         self._bind()
 
@@ -103,7 +99,7 @@ class SynFlow(Method):
         def outflow(after: Rescaler | None = None) -> Tensor:
             return self.paths(self.inflow, after, shortest=shortest)
 
-        with explained_errors(self.inflow.shape):
+        with explained_errors(self.inflow):
             total = rescaler.run(outflow) if rescaler else outflow()
         if total.requires_grad:
             total.backward()

@@ -180,10 +180,11 @@ class _Tracer(fx.Tracer):
 
 
 def plain_output(value):
-    """An output whose dataclasses are dicts."""
+    """An output of the plain kinds: a dict in place of a dataclass, a tuple of a named one."""
     if dataclasses.is_dataclass(value) and not isinstance(value, (type, dict)):
         return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
-    return dict(value) if isinstance(value, dict) else value
+    plain = dict if isinstance(value, dict) else tuple
+    return plain(value) if isinstance(value, (dict, tuple)) else value
 
 
 DRAWS = frozenset(

@@ -19,7 +19,7 @@ from torch import fx, nn
 
 from .graph import argument, is_addition, is_shape, name_of, uses
 from .layers import Rule, reached, row_of
-from .network import BATCH_NORM, CONV_TRANSPOSED, PRUNABLE, skeleton, trace
+from .network import BATCH_NORM, CONV_TRANSPOSED, PRUNABLE, one_input, skeleton, trace
 
 
 @dataclass
@@ -99,8 +99,9 @@ def wiring(
     Raises:
         ValueError: an operation that conservation has no law for; its name is in the message.
     """
-    net = skeleton(trace(model))
-    return _Wirer(net, input_shape, batch_statistics).run()
+    shape = one_input(input_shape, "what follows single units")
+    net = skeleton(trace(model, shape))
+    return _Wirer(net, shape, batch_statistics).run()
 
 
 class _Shapes(fx.passes.shape_prop.ShapeProp):

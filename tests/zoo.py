@@ -22,8 +22,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
-from zoo_oracle import Oracle, Unknown
+from torch.utils._pytree import tree_map
+from zoo_oracle import Oracle, Unknown, numbers
 from zoo_plain import PLAIN
 from zoo_public import SLIM, SLIM_SHAPES, TIMM, TORCHVISION, TRANSFORMERS, own_timm
 
@@ -174,7 +174,7 @@ def examine(animal: Animal, questions=QUESTIONS, iterations=3) -> dict[str, str]
 
     def prune(method, **how):
         def run():
-            for compression in (10, 100):
+            for compression in (10, min(100, count)):
                 masks = sf.prune(net, method, compression, **how)
                 if masks.kept != max(1, round(count / compression)):
                     return f"wrong: keeps {masks.kept} of {count}"
@@ -189,7 +189,9 @@ def examine(animal: Animal, questions=QUESTIONS, iterations=3) -> dict[str, str]
         flows = truth(True).scores()
         on_path = sum(int((flows[name] > 0).sum()) for name in dense)
         if found != count / on_path:
-            return f"wrong: effective compression {found:.6g}, by the definition {count / on_path:.6g}"
+            return (
+                f"wrong: effective compression {found:.6g}, by the definition {count / on_path:.6g}"
+            )
         masks = sf.prune(net, "magnitude", 20)
         joined = float(Oracle(net, animal.example(), masks, every_path=True).total) > 0
         if sf.is_collapsed(net, masks, "path", input_shape=shape) == joined:
@@ -205,7 +207,7 @@ def examine(animal: Animal, questions=QUESTIONS, iterations=3) -> dict[str, str]
         joined = float(Oracle(net, animal.example(), last, every_path=True).total) > 0
         if not joined:
             return "wrong: ends disconnected"
-        limit = sf.max_compression(net, "path")
+        limit = sf.max_compression(net, "path", input_shape=shape)
         return "right" if run.counts[-1] == count / limit else (
             f"right: ends at {run.counts[-1]} weights, the shortest path has {count / limit:.0f}")  # fmt: skip
 
@@ -226,7 +228,7 @@ def examine(animal: Animal, questions=QUESTIONS, iterations=3) -> dict[str, str]
             lambda t: t.double() if isinstance(t, Tensor) and t.is_floating_point() else t, x
         )
         with torch.no_grad():
-            outs = [tree_leaves(_call(one.eval(), inputs)) for one in both]
+            outs = [numbers(_call(one.eval(), inputs)) for one in both]
         if any((a - b).abs().max() > 1e-6 for a, b in zip(*outs, strict=True)):
             return "wrong: another function"
         return "right"
@@ -256,21 +258,19 @@ def _labels(net, x):
     with torch.no_grad():
         out = _call(copy.deepcopy(net), copy.deepcopy(x))
     y = torch.arange(4) % 2
+    out = getattr(out, "logits", out)
     if isinstance(out, Tensor) and out.dim() == 2 and out.shape[1] > 1:
         return y, None
-
-    def loss(output, y):
-        output = vars(output) if hasattr(output, "__dataclass_fields__") and not isinstance(output, dict) else output
-        return sum(t.square().mean() for t in tree_leaves(dict(output) if isinstance(output, dict) else output) if isinstance(t, Tensor) and t.is_floating_point())  # fmt: skip
-
-    return y, loss
+    return y, lambda output, y: sum(t.square().mean() for t in numbers(output))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", help="parts of names; none: all")
     parser.add_argument("--write", type=Path, help="the page, such as docs/networks.md")
-    parser.add_argument("--store", type=Path, help="answers, JSON lines; what it holds is not asked again")
+    parser.add_argument(
+        "--store", type=Path, help="answers, JSON lines; what it holds is not asked again"
+    )
     parser.add_argument("--only", nargs="*", default=QUESTIONS, choices=QUESTIONS)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -290,7 +290,7 @@ def main() -> None:
         if args.store:
             with args.store.open("a") as file:
                 file.write(json.dumps(known[name]) + "\n")
-        short = "  ".join(f"{q} {a[:60 if len(args.names) == 0 else 400]}" for q, a in answers.items() if a != "right")
+        short = "  ".join(f"{q} {a[:160]}" for q, a in answers.items() if a != "right")
         print(f"{name} {known[name]['seconds']}s  {short or 'all right'}", flush=True)
     if args.write:
         sys.exit("not yet")

@@ -12,13 +12,14 @@ as a constant: 1, or the mean over its positions for a softmax.
 from __future__ import annotations
 
 import copy
+import dataclasses
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
+from torch.utils._pytree import tree_leaves, tree_map
 
 aten = torch.ops.aten
 
@@ -80,6 +81,16 @@ def call(net, inputs):
     return net(*inputs) if isinstance(inputs, tuple) else net(inputs)
 
 
+def numbers(output) -> list[Tensor]:
+    """All tensors of numbers in an output of any structure."""
+    if isinstance(output, dict):
+        output = list(output.values())
+    elif dataclasses.is_dataclass(output):
+        output = list(vars(output).values())
+    leaves = [output] if isinstance(output, Tensor) else tree_leaves(output)
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+
+
 class Oracle:
     """R of a network, by the definition.
 
@@ -98,7 +109,7 @@ class Oracle:
             lambda x: x.double() if isinstance(x, Tensor) and x.is_floating_point() else x, inputs
         )
         self.every_path = every_path
-        self.names = {id(p): n for n, p in net.named_parameters()}
+        self.names = {n: id(p) for n, p in net.named_parameters(remove_duplicate=False)}
         self.leaves = {}
         for name, parameter in net.named_parameters():
             value = parameter.detach().clone()
@@ -129,9 +140,8 @@ class Oracle:
         self.views = {}
         for step in tape.steps:
             self.play(*step)
-        outs = output if isinstance(output, dict) else {"": output}
-        leaves = [leaf for leaf in tree_leaves(dict(outs)) if isinstance(leaf, Tensor)]
-        parts = [self.flows[id(leaf)].value.sum() for leaf in leaves if id(leaf) in self.flows]
+        ends = [self.flows[id(leaf)] for leaf in numbers(output) if id(leaf) in self.flows]
+        parts = [end.value.sum() for end in ends]
         self.total = sum(parts)
 
     def scores(self) -> dict[str, Tensor]:
@@ -140,10 +150,11 @@ class Oracle:
             raise Unknown("the output does not depend on the input")
         leaves = list(self.leaves.values())
         slopes = torch.autograd.grad(self.total, leaves, allow_unused=True)
-        return {
-            name: torch.zeros_like(leaf) if slope is None else (leaf * slope).detach()
-            for name, leaf, slope in zip(self.names.values(), leaves, slopes, strict=True)
+        found = {
+            key: torch.zeros_like(leaf) if slope is None else (leaf * slope).detach()
+            for (key, leaf), slope in zip(self.leaves.items(), slopes, strict=True)
         }
+        return {name: found[key] for name, key in self.names.items()}
 
     # ------------------------------------------------------------------ the table
 
@@ -231,7 +242,9 @@ class Oracle:
             gate = torch.ones_like(first.value) if rank and first.gate is None else first.gate
             if name == "copy":
                 x = f.get(id(args[1]))
-                return Signal(torch.zeros_like(args[0]) if x is None else x.value.expand(args[0].shape))
+                return Signal(
+                    torch.zeros_like(args[0]) if x is None else x.value.expand(args[0].shape)
+                )
             power = first.power
             if name == "pow":
                 if not isinstance(args[1], (int, float)):
@@ -240,7 +253,16 @@ class Oracle:
             if name == "sqrt":
                 power = 1
             return Signal(first.value, gate, rank, first.masked, power=power)
-        if name in ("rsqrt", "std", "var", "std_mean", "var_mean", "linalg_vector_norm", "norm", "log"):
+        if name in (
+            "rsqrt",
+            "std",
+            "var",
+            "std_mean",
+            "var_mean",
+            "linalg_vector_norm",
+            "norm",
+            "log",
+        ):
             ones = torch.ones_like(first.value)
             if name == "rsqrt":
                 return Signal(ones, ones, 3)
@@ -259,9 +281,17 @@ class Oracle:
             if name in ("index", "gather", "index_select") and not flow[0]:
                 raise Unknown(name)
             if name == "cumsum" or not flow[0]:
-                raise Unknown(name) if not flow[0] else Unknown("cumsum") if first.rank else None or None
+                raise (
+                    Unknown(name)
+                    if not flow[0]
+                    else Unknown("cumsum")
+                    if first.rank
+                    else None or None
+                )
             values = tree_leaves(move(first.value))
-            gates = tree_leaves(move(first.gate)) if first.gate is not None else [None] * len(values)
+            gates = (
+                tree_leaves(move(first.gate)) if first.gate is not None else [None] * len(values)
+            )
             if first.gate is not None and name in ("sum", "mean") and first.rank < 3:
                 gates = [torch.ones_like(v) for v in values]
             masks = [None] * len(values)
@@ -321,7 +351,13 @@ class Oracle:
                 masked = mask if id(args[2]) in f else ~mask
                 return Signal(x.value.expand(shape), masked=masked.expand(shape))
             return Signal(torch.where(mask, *parts))
-        if name in ("native_batch_norm", "_native_batch_norm_legit_no_training", "_native_batch_norm_legit", "_batch_norm_no_update", "cudnn_batch_norm"):
+        if name in (
+            "native_batch_norm",
+            "_native_batch_norm_legit_no_training",
+            "_native_batch_norm_legit",
+            "_batch_norm_no_update",
+            "cudnn_batch_norm",
+        ):
             weight, variance, eps = args[1], args[4], args[-1]
             side = (1, -1, *[1] * (first.value.dim() - 2))
             x = first.value
@@ -339,10 +375,21 @@ class Oracle:
             side = (1, -1, *[1] * (first.value.dim() - 2))
             x = first.value
             return [Signal(x if weight is None else x * self.factor(weight).view(side)), None, None]
-        if name in ("max_pool2d_with_indices", "max_pool3d_with_indices", "max_pool2d", "max_pool1d"):
+        if name in (
+            "max_pool2d_with_indices",
+            "max_pool3d_with_indices",
+            "max_pool2d",
+            "max_pool1d",
+        ):
             dims = int(name[8])
             pool = self.pooled if self.every_path else getattr(nn.functional, f"max_pool{dims}d")
-            given = dict(zip(("kernel_size", "stride", "padding", "dilation", "ceil_mode"), args[1:], strict=False))
+            given = dict(
+                zip(
+                    ("kernel_size", "stride", "padding", "dilation", "ceil_mode"),
+                    args[1:],
+                    strict=False,
+                )
+            )
             given["stride"] = given.get("stride") or given["kernel_size"]
             return [Signal(pool(first.value, **given)), None]
         if name in ("amax", "max"):
@@ -379,12 +426,17 @@ class Oracle:
     def pooled(self, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
         """A path through every place of a window: copies of it, shifted and added."""
         dims = x.dim() - 2
-        each = lambda v: tuple(v) * (dims // len(v)) if isinstance(v, (list, tuple)) else (v,) * dims  # noqa: E731
+        each = lambda v: (
+            tuple(v) * (dims // len(v)) if isinstance(v, (list, tuple)) else (v,) * dims
+        )
         kernel, stride, padding, dilation = map(each, (kernel_size, stride, padding, dilation))
         shape = getattr(nn.functional, f"max_pool{dims}d")(
-            x.detach(), kernel, stride, padding, dilation, ceil_mode).shape[2:]
+            x.detach(), kernel, stride, padding, dilation, ceil_mode
+        ).shape[2:]
         pads = []
-        for n, s, d, k, p, size in list(zip(shape, stride, dilation, kernel, padding, x.shape[2:], strict=True))[::-1]:
+        for n, s, d, k, p, size in list(
+            zip(shape, stride, dilation, kernel, padding, x.shape[2:], strict=True)
+        )[::-1]:
             pads += [p, max(0, (n - 1) * s + d * (k - 1) + 1 - size - p)]
         weight = torch.ones(x.shape[1], 1, *kernel, dtype=x.dtype)
         convolve = getattr(nn.functional, f"conv{dims}d")
@@ -396,7 +448,11 @@ class Oracle:
         if not all(flow[:2]):
             x = self.flows[id(a if flow[0] else b)]
             other = self.factor(b if flow[0] else a)
-            if isinstance(other, Tensor) and other.dtype != torch.bool and other.is_floating_point():
+            if (
+                isinstance(other, Tensor)
+                and other.dtype != torch.bool
+                and other.is_floating_point()
+            ):
                 other = other.to(x.value)
             value = times(x.value, other) if flow[0] else times(other, x.value)
             if times is torch.mul:

@@ -6,7 +6,6 @@ import functools
 
 import torch
 
-
 # fmt: off
 TORCHVISION = {
     # whole, at 32 or 64 pixels: these cost little
@@ -87,7 +86,7 @@ TIMM = {
     "convnext_zepto_rms": dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32)),
     "crossvit_tiny_240": dict(img_size=240),
     "cs3darknet_s": {}, "cspresnet50": {}, "cspresnext50": {},
-    "darknet17": {}, 
+    "darknet17": {},
     "davit_tiny": dict(depths=(1, 1, 1, 1), embed_dims=(16, 32, 32, 32), num_heads=(2, 2, 2, 2), num_groups=(2, 2, 2, 2)),
     "deit_tiny_patch16_224": dict(img_size=32, embed_dim=32, depth=2, num_heads=2),
     "deit_tiny_distilled_patch16_224": dict(img_size=32, embed_dim=32, depth=2, num_heads=2),
@@ -100,11 +99,11 @@ TIMM = {
     "eva02_tiny_patch14_224": dict(img_size=28, embed_dim=32, depth=2, num_heads=2),
     "fasternet_t0": {}, "fastvit_t8": {}, "fbnetc_100": {}, "fbnetv3_b": {},
     "focalnet_tiny_srf": {},
-    "gcresnet33ts": {}, "gcvit_xxtiny": dict(img_size=64), "gernet_s": {}, "ghostnet_050": {}, 
-    
+    "gcresnet33ts": {}, "gcvit_xxtiny": dict(img_size=64), "gernet_s": {}, "ghostnet_050": {},
+
      "hardcorenas_a": {}, "hgnet_tiny": {}, "hgnetv2_b0": {},
     "hiera_tiny_224": dict(img_size=32, embed_dim=16, num_heads=1, stages=(1, 1, 1, 1)), "hrnet_w18_small": {},
-    "inception_next_atto": {}, 
+    "inception_next_atto": {},
     "lambda_resnet26t": {}, "lamhalobotnet50ts_256": dict(img_size=256), "lcnet_050": {}, "levit_128s": dict(img_size=64),
     "mambaout_femto": {}, "maxvit_rmlp_pico_rw_256": dict(img_size=64),
     "mixnet_s": {}, "mobilenet_edgetpu_v2_xs": {}, "mobilenetv1_100": {}, "mobilenetv2_050": {}, "mobilenetv3_small_050": {}, "mobilenetv4_conv_small_050": {},
@@ -113,12 +112,12 @@ TIMM = {
     "pit_ti_224": dict(img_size=64), "poolformer_s12": {}, "poolformerv2_s12": {}, "pvt_v2_b0": {},
     "rdnet_tiny": {}, "regnetv_040": {}, "regnetx_002": {}, "regnety_002": {}, "regnetz_005": {}, "repghostnet_050": {}, "repvgg_a0": {}, "repvit_m0_9": {},
     "res2net50_14w_8s": {}, "resnest14d": {}, "resnet10t": {}, "resnet14t": {}, "resnet18": {},
-    "resnet26d": {}, "resnet50_gn": {}, "resnetaa50": {}, "resnetblur18": {}, "resnetv2_18": {}, "resnext26ts": {}, "rexnet_100": {}, "sebotnet33ts_256": dict(img_size=64), 
+    "resnet26d": {}, "resnet50_gn": {}, "resnetaa50": {}, "resnetblur18": {}, "resnetv2_18": {}, "resnext26ts": {}, "rexnet_100": {}, "sebotnet33ts_256": dict(img_size=64),
     "semnasnet_050": {}, "seresnet18": {}, "sequencer2d_s": dict(img_size=64), "shvit_s1": {}, "skresnet18": {}, "spnasnet_100": {}, "starnet_s050": {}, "swiftformer_xs": {},
     "swin_tiny_patch4_window7_224": dict(img_size=56, embed_dim=24, depths=(1, 1, 1, 1), num_heads=(2, 2, 2, 2)),
     "swinv2_tiny_window8_256": dict(img_size=64, embed_dim=24, depths=(1, 1, 1, 1), num_heads=(2, 2, 2, 2)),
     "swinv2_cr_tiny_224": dict(img_size=64, window_size=2, embed_dim=24, depths=(1, 1, 1, 1), num_heads=(2, 2, 2, 2)),
-    "tf_efficientnet_lite0": {}, "tf_mixnet_s": {}, "tinynet_e": {}, "tiny_vit_5m_224": {}, 
+    "tf_efficientnet_lite0": {}, "tf_mixnet_s": {}, "tinynet_e": {}, "tiny_vit_5m_224": {},
     "twins_svt_small": dict(img_size=64), "visformer_tiny": dict(img_size=32), "vit_tiny_patch16_224": dict(img_size=32, embed_dim=32, depth=2, num_heads=2),
     "vit_tiny_r_s16_p8_224": dict(img_size=64, embed_dim=32, depth=2, num_heads=2), "vit_relpos_small_patch16_224": dict(img_size=32, embed_dim=32, depth=2, num_heads=2), "vitamin_small_224": dict(img_size=64),
     "volo_d1_224": dict(img_size=64), "vovnet39a": {}, "ese_vovnet19b_slim": {}, "xception41": {}, "legacy_xception": {}, "xcit_nano_12_p16_224": dict(img_size=32, depth=2, embed_dim=32, num_heads=2),
@@ -130,8 +129,11 @@ def _efficientnet(m, name):
     setting, last = m.efficientnet._efficientnet_conf(name, width_mult=0.25, depth_mult=0.3)
     if name.startswith("efficientnet_v2"):
         conf, dim = m.efficientnet.FusedMBConvConfig, 16
-        setting = [conf(1, 3, 1, 8, 8, 1), conf(4, 3, 2, 8, dim, 1),
-                   m.efficientnet.MBConvConfig(4, 3, 2, dim, 32, 2)]
+        setting = [
+            conf(1, 3, 1, 8, 8, 1),
+            conf(4, 3, 2, 8, dim, 1),
+            m.efficientnet.MBConvConfig(4, 3, 2, dim, 32, 2),
+        ]
         last = 64
     return m.EfficientNet(setting, 0.2, 0.2, num_classes=10, last_channel=last)
 
@@ -144,15 +146,24 @@ TIMM = {
 
 def own_timm():
     """Those of timm whose own functions take no widths."""
-    from timm.models.mlp_mixer import Affine, GatedMlp, MixerBlock, MlpMixer, ResBlock, SpatialGatingBlock
-    from timm.models.convmixer import ConvMixer
     from timm.layers import GluMlp
+    from timm.models.convmixer import ConvMixer
+    from timm.models.mlp_mixer import (
+        Affine,
+        GatedMlp,
+        MixerBlock,
+        MlpMixer,
+        ResBlock,
+        SpatialGatingBlock,
+    )
 
     small = dict(num_classes=10, img_size=32, patch_size=8, num_blocks=2, embed_dim=32)
     mixer = functools.partial(MlpMixer, **small)
     return {
         "mixer_slim": lambda: mixer(block_layer=MixerBlock),
-        "gmixer_slim": lambda: mixer(mlp_ratio=(1.0, 4.0), mlp_layer=GluMlp, act_layer=torch.nn.SiLU),
+        "gmixer_slim": lambda: mixer(
+            mlp_ratio=(1.0, 4.0), mlp_layer=GluMlp, act_layer=torch.nn.SiLU
+        ),
         "resmlp_slim": lambda: mixer(mlp_ratio=4, block_layer=ResBlock, norm_layer=Affine),
         "gmlp_slim": lambda: mixer(mlp_ratio=6, block_layer=SpatialGatingBlock, mlp_layer=GatedMlp),
         "convmixer_slim": lambda: ConvMixer(32, 3, kernel_size=5, patch_size=4, num_classes=10),
@@ -181,36 +192,76 @@ TRANSFORMERS = {
     "electra": (_text("Electra", "SequenceClassification", embedding_size=16), _TOKENS),
     "albert": (_text("Albert", "SequenceClassification", embedding_size=16), _TOKENS),
     "distilbert": (
-        lambda t: t.DistilBertForSequenceClassification(t.DistilBertConfig(
-            vocab_size=40, max_position_embeddings=16, dim=32, n_layers=2, n_heads=2,
-            hidden_dim=48)), _TOKENS),
+        lambda t: t.DistilBertForSequenceClassification(
+            t.DistilBertConfig(
+                vocab_size=40,
+                max_position_embeddings=16,
+                dim=32,
+                n_layers=2,
+                n_heads=2,
+                hidden_dim=48,
+            )
+        ),
+        _TOKENS,
+    ),
     "gpt2": (
-        lambda t: t.GPT2LMHeadModel(t.GPT2Config(
-            vocab_size=40, n_positions=16, n_embd=32, n_layer=2, n_head=2, use_cache=False)),
-        _TOKENS),
+        lambda t: t.GPT2LMHeadModel(
+            t.GPT2Config(
+                vocab_size=40, n_positions=16, n_embd=32, n_layer=2, n_head=2, use_cache=False
+            )
+        ),
+        _TOKENS,
+    ),
     "llama": (
-        lambda t: t.LlamaForCausalLM(t.LlamaConfig(
-            vocab_size=40, max_position_embeddings=16, use_cache=False, **_SMALL)), _TOKENS),
+        lambda t: t.LlamaForCausalLM(
+            t.LlamaConfig(vocab_size=40, max_position_embeddings=16, use_cache=False, **_SMALL)
+        ),
+        _TOKENS,
+    ),
     "t5": (
-        lambda t: t.T5ForConditionalGeneration(t.T5Config(
-            vocab_size=40, d_model=32, d_kv=16, d_ff=48, num_layers=2, num_heads=2,
-            use_cache=False)),
-        {"input_ids": IDS, "decoder_input_ids": IDS}),
+        lambda t: t.T5ForConditionalGeneration(
+            t.T5Config(
+                vocab_size=40,
+                d_model=32,
+                d_kv=16,
+                d_ff=48,
+                num_layers=2,
+                num_heads=2,
+                use_cache=False,
+            )
+        ),
+        {"input_ids": IDS, "decoder_input_ids": IDS},
+    ),
     "vit": (_vision("ViT"), _IMAGE),
     "deit": (_vision("DeiT"), _IMAGE),
     "beit": (_vision("Beit"), _IMAGE),
     "convnext": (
-        lambda t: t.ConvNextForImageClassification(t.ConvNextConfig(
-            num_stages=2, hidden_sizes=[16, 32], depths=[1, 1], num_labels=4)),
-        {"pixel_values": (3, 32, 32)}),
+        lambda t: t.ConvNextForImageClassification(
+            t.ConvNextConfig(num_stages=2, hidden_sizes=[16, 32], depths=[1, 1], num_labels=4)
+        ),
+        {"pixel_values": (3, 32, 32)},
+    ),
     "resnet": (
-        lambda t: t.ResNetForImageClassification(t.ResNetConfig(
-            embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1], num_labels=4)),
-        {"pixel_values": (3, 32, 32)}),
+        lambda t: t.ResNetForImageClassification(
+            t.ResNetConfig(embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1], num_labels=4)
+        ),
+        {"pixel_values": (3, 32, 32)},
+    ),
     "wav2vec2": (
-        lambda t: t.Wav2Vec2ForSequenceClassification(t.Wav2Vec2Config(
-            vocab_size=32, conv_dim=(16, 16), conv_stride=(5, 2), conv_kernel=(10, 3),
-            num_feat_extract_layers=2, num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2,
-            classifier_proj_size=8, num_labels=4, **_SMALL)),
-        {"input_values": (400,)}),
+        lambda t: t.Wav2Vec2ForSequenceClassification(
+            t.Wav2Vec2Config(
+                vocab_size=32,
+                conv_dim=(16, 16),
+                conv_stride=(5, 2),
+                conv_kernel=(10, 3),
+                num_feat_extract_layers=2,
+                num_conv_pos_embeddings=4,
+                num_conv_pos_embedding_groups=2,
+                classifier_proj_size=8,
+                num_labels=4,
+                **_SMALL,
+            )
+        ),
+        {"input_values": (400,)},
+    ),
 }

@@ -41,8 +41,6 @@ class Shortcuts:
 
     def prepare(self, paths: PathSum) -> tuple[int, ...]:
         """Lets ``paths`` run on small maps and without dead units; the shape of input to give."""
-        if paths.graph is None:
-            return self.shape
         self.compactor = Compactor.of(self.work, self.shape)
         return narrow(paths, self.shape)
 
