@@ -70,6 +70,7 @@ def exported(own: nn.Module, inputs: Inputs, example: Inputs) -> fx.GraphModule:
         new.meta = {k: v for k, v in node.meta.items() if k == "nn_module_stack"}
     traced = fx.GraphModule(own, graph, type(own).__name__)
     mark_tokens(traced, inputs)
+    traced.meta["exported"] = True
     return traced
 
 

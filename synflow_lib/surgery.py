@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from .batches import call
+from .batches import Inputs, call
 from .collapse import PathProbe
 from .masks import Masks
 from .network import (
@@ -205,7 +205,7 @@ def _fold(module: nn.Module, layer: Layer, constants: Tensor, stays: np.ndarray)
 
 def separable(net: nn.Module, shape: tuple[int, ...]) -> Wiring:
     """The wiring of a network whose units can be taken out; ValueError for any other."""
-    _check(net)
+    _check(net, shape)
     try:
         return wiring(net, shape)
     except ValueError as error:
@@ -258,9 +258,9 @@ def _cut_norm(module: nn.Module, stays: np.ndarray) -> None:
     module.num_features = len(chosen)
 
 
-def _check(net: nn.Module) -> None:
+def _check(net: nn.Module, shape: Inputs) -> None:
     """ValueError where a unit is more than rows, columns and entries of BatchNorm."""
-    calls = Counter(str(n.target) for n in trace(net).graph.nodes if n.op == "call_module")
+    calls = Counter(str(n.target) for n in trace(net, shape).graph.nodes if n.op == "call_module")
     owners = Counter(id(m.weight) for m in net.modules() if isinstance(m, PRUNABLE))
     for name, module in net.named_modules():
         problem = None

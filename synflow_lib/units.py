@@ -100,7 +100,14 @@ def wiring(
         ValueError: an operation that conservation has no law for; its name is in the message.
     """
     shape = one_input(input_shape, "what follows single units")
-    net = skeleton(trace(model, shape))
+    traced = trace(model, shape)
+    if traced.meta.get("exported"):
+        raise ValueError(
+            f"{type(model).__name__} can be traced by torch.export only, whose graph holds no"
+            " layers; what follows single units needs one of torch.fx: write the forward without"
+            " branches or loops on values of tensors"
+        )
+    net = skeleton(traced)
     return _Wirer(net, shape, batch_statistics).run()
 
 

@@ -660,7 +660,7 @@ def test_unknown_methods_and_unfit_models():
         sf.prune({}, "magnitude", 2)
 
 
-def test_a_network_with_two_inputs_says_what_to_do():
+def test_a_network_with_two_inputs_takes_two_shapes():
     class Two(nn.Module):
         def __init__(self):
             super().__init__()
@@ -669,8 +669,9 @@ def test_a_network_with_two_inputs_says_what_to_do():
         def forward(self, x, y):
             return self.fc(x + y)
 
-    with pytest.raises(ValueError, match="second input, 'y'.*Wrap it in a module with a single"):
+    with pytest.raises(ValueError, match="another input, 'y'.*a shape for each"):
         sf.prune(Two(), "synflow", 2)
+    assert sf.prune(Two(), "synflow", 2, input_shape=((3,), (3,))).kept == 3
 
 
 # ------------------------------------------------------------------------------ never silent

@@ -344,13 +344,13 @@ def test_operations_that_are_not_understood_are_named(name):
         assert not sf.is_collapsed(net, sf.Masks.ones(net), "layer")
 
 
-def test_tokens_are_told_what_to_pass():
-    net = nn.Sequential(nn.Embedding(20, 8), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with pytest.raises(ValueError, match=r"0, an? Embedding.*input_shape=\(tokens, features\)"):
-            sf.prune(net, "synflow", 4, input_shape=(5,))
-    assert sf.prune(net[1:], "synflow", 4, input_shape=(5, 8)).kept == 20
+def test_paths_begin_at_what_tokens_look_up():
+    net = nn.Sequential(nn.Embedding(20, 8), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2)).double()
+    with pytest.warns(UserWarning, match="160 others are never pruned: 0.weight"):
+        found = sf.score(net, "synflow", input_shape=(5,))
+    behind = sf.score(net[1:], "synflow", input_shape=(5, 8))
+    assert all(torch.equal(a, b) for a, b in zip(found.values(), behind.values(), strict=True))
+    assert not sf.is_collapsed(net, sf.Masks.ones(net), "path", input_shape=(5,))
 
 
 def test_batch_norm_over_tokens_is_no_factor_of_features():
@@ -408,33 +408,26 @@ def test_pooling_with_gaps_is_positive_where_its_window_is(how, ceil, size):
 
 
 class Branchy(nn.Module):
-    """Cannot be traced; ``activation`` decides whether its own forward is a sum over paths."""
+    """Cannot be traced: a branch on the values of a tensor."""
 
     input_shape = (4,)
 
-    def __init__(self, activation):
+    def __init__(self):
         super().__init__()
-        self.a, self.b, self.activation = nn.Linear(4, 4), nn.Linear(4, 2), activation
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 2)
 
     def forward(self, x):
-        return self.b(self.activation(self.a(x))) if x.sum() > -1e9 else x
+        return self.b(F.relu(self.a(x))) if x.sum() > -1e9 else x
 
 
-def test_a_network_that_cannot_be_traced_warns_and_is_watched():
-    net = Branchy(F.relu).double()
-    with pytest.warns(UserWarning, match="Branchy cannot be traced.*runs the forward itself"):
-        scores = sf.score(net, "synflow")
-    assert float(scores["b.weight"].sum()) == pytest.approx(
-        float((ONES @ a(net.a) @ a(net.b)).sum())
-    )
-    for activation in (
-        torch.tanh,
-        lambda x: F.layer_norm(x, (4,)),
-        lambda x: x * x,
-        lambda x: x + 1,
-    ):
-        with pytest.warns(UserWarning), pytest.raises(ValueError, match="is no sum over paths"):
-            sf.score(Branchy(activation).double(), "synflow")
+def test_a_network_that_cannot_be_traced_is_refused_with_both_reasons(capfd):
+    """Its own forward on |W| is no sum over paths, and masks of it have nothing in common."""
+    match = "Branchy cannot be traced by torch.fx.*nor by torch.export.*Write its forward"
+    for method in ("synflow", sf.inverted("synflow")):
+        with pytest.raises(ValueError, match=match):
+            sf.score(Branchy().double(), method)
+    assert sf.prune(Branchy(), "magnitude", 4).kept == 6
+    assert capfd.readouterr() == ("", "")
 
 
 class Drop(nn.Module):
@@ -833,7 +826,7 @@ def test_inputs_that_are_not_needed():
         lambda net: sf.score(net, "synflow"),
         lambda net: sf.is_collapsed(net, sf.Masks.ones(net), "path"),
     ):
-        with pytest.raises(ValueError, match="takes a second input, 'y'.*single input"):
+        with pytest.raises(ValueError, match="takes another input, 'y'.*shape for each"):
             call(WithTwo())
 
 
