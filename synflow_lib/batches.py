@@ -71,9 +71,11 @@ def first_input(batch) -> Inputs | None:
 
 
 def _is_pair(value) -> bool:
-    """Whether this is (x, y), and not several of them; x is a dict, or y or both are tensors."""
-    pair = isinstance(value, (tuple, list)) and len(value) == 2
-    return pair and (isinstance(value[0], (Tensor, dict)) or isinstance(value[1], (Tensor, dict)))
+    """Whether this is (x, y), and not several of them: a list that begins with a pair is."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        return False
+    several = isinstance(value, tuple) and isinstance(value[1], (Tensor, dict))
+    return isinstance(value[0], (Tensor, dict)) or several and isinstance(value[0], (tuple, list))
 
 
 def _fit(tensor: Tensor, dtype: torch.dtype) -> Tensor:

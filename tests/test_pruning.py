@@ -13,7 +13,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import (
-    Branching,
     Decoder,
     Dense,
     LongBranch,
@@ -262,12 +261,10 @@ def test_leaving_dead_units_out_changes_no_mask(make, schedule, monkeypatch):
     assert [sf.prune(net, "synflow", c, schedule=schedule) for c in compressions] == fast
 
 
-@pytest.mark.parametrize("make", [Residual, Shared, Tied, Branching, Decoder, Dense, Mobile])
+@pytest.mark.parametrize("make", [Residual, Shared, Tied, Decoder, Dense, Mobile])
 @pytest.mark.parametrize("method", METHODS)
 def test_any_architecture(make, method):
     net = seeded(make)
-    if make is Branching:
-        net.input_shape = (4,)
     batch = images(net)
     total = sum(p.numel() for p in sf.prunable(net).values())
     masks = sf.prune(net, method, 4.0, batch, iterations=5)

@@ -502,7 +502,7 @@ class Many(nn.Module):
 @pytest.mark.parametrize(
     ("kind", "named"),
     [
-        (lambda y: {"logits": y, "aux": y}, r"a dict with \['logits', 'aux'\], no tensor"),
+        (lambda y: {"main": y, "aux": y}, r"a dict with \['main', 'aux'\], no tensor"),
         (lambda y: (y, y), "a tuple, no tensor"),
         (lambda y: [y], "a list, no tensor"),
         (lambda y: None, "a NoneType, no tensor"),
@@ -518,7 +518,7 @@ def test_outputs_that_are_no_tensor(kind, named):
             sf.score(net, "synflow")
     else:
         first = torch.nn.functional.cross_entropy
-        loss = lambda out, y: first(out["logits"] if isinstance(out, dict) else out[0], y)  # noqa: E731
+        loss = lambda out, y: first(out["main"] if isinstance(out, dict) else out[0], y)  # noqa: E731
         assert sf.prune(net, "snip", 2, batch, loss=loss).kept == 6
 
 
