@@ -53,10 +53,11 @@ class PathSum(nn.Module):
         self.sum_pools = sum_pools
         self.detours: dict[fx.Node, list[fx.Node]] = {}
         self.steps: list[_Step] = []
+        self.untraced: ValueError | None = None
         try:
             self.graph: fx.Graph | None = trace(net).graph
         except ValueError as error:
-            self.graph, self.checked = None, False
+            self.graph, self.checked, self.untraced = None, False, error
             warn(
                 f"{error} Without its graph SynFlow runs the forward itself on |W|, which is right"
                 " where it is made of layers, ReLU, sums and max-pooling"

@@ -31,6 +31,7 @@ class SynFlow(Method):
 
     iterations = 100
     nonnegative = True
+    by_paths = True
 
     @classmethod
     def draws(cls, net: nn.Module, context: Context) -> bool:
