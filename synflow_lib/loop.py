@@ -63,10 +63,10 @@ class PruningLoop:
         self.alive = {name: bool(view.any()) for name, view in views.items()}
         # A layer of zeros alone is one that starts at zero, such as a head, and not a pruned one.
         zero = [n for n, alive in self.alive.items() if not (alive or is_bias(n))]
-        if zero:
+        if zero and not self.method_class.by_paths:  # which takes them as ones, and says so
             warn(
                 f"{zero} hold zeros only: taken as zero-initialized, not as pruned before. What"
-                " scores weights by their values or paths sees nothing there and prunes them first"
+                " scores weights by their values sees nothing there and prunes them first"
             )
         start = [(view != 0) | (n in zero) | is_bias(n) for n, view in views.items()]
         self.start = torch.cat([part.flatten() for part in start])
