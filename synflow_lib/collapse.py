@@ -14,22 +14,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
-from .batches import Batch, Inputs
+from .batches import Batch, Inputs, first_input
 from .masks import Masks
-from .network import (
-    BATCH_NORM,
-    find_input_shape,
-    inflow,
-    is_bias,
-    prunable,
-    skeleton,
-    trace,
-    unwrapped,
-)
+from .network import find_input_shape, prunable, trace
 from .operations import Operations
-from .paths import PathSum, Signs, fewest_weights
+from .paths import fewest_weights
+from .probe import PathProbe, left_dense
 from .pruning import Schedule, prune, trajectory
 from .randomness import own_random_numbers
 from .scores import Method, Scorer, resolve
@@ -82,92 +73,6 @@ def _shortest_path(model: nn.Module, names: set[str], given: Inputs | None) -> i
     if end not in used:
         raise ValueError(f"no path leads from the input of {type(model).__name__} to its output")
     return len(used[end])
-
-
-class PathProbe:
-    """Answers, for masks on one network, which kept weights lie on an input-output path.
-
-    Runs zeros and ones through the network's own operations, so strides, groups, padding and
-    shared modules are what they are: a kernel tap that only ever sees padding lies on no path.
-    """
-
-    @torch.inference_mode(False)  # tensors made under inference mode can have no gradient
-    def __init__(self, model: nn.Module, input_shape: Iterable[int] | None = None) -> None:
-        shape = find_input_shape(model, input_shape)
-        traced = trace(
-            model, shape
-        )  # before its numbers are gone: constants may be computed of them
-        self.net = skeleton(traced, device="cpu").float()
-        with torch.no_grad():
-            for name, parameter in self.net.named_parameters():
-                parameter.fill_(0.0 if is_bias(name) else 1.0)
-            norms = {n: m for n, m in self.net.named_modules() if isinstance(m, BATCH_NORM)}
-            for norm in norms.values():
-                if norm.running_mean is not None:
-                    norm.running_mean.zero_()
-                    norm.running_var.fill_(1.0)
-            for name, buffer in self.net.named_buffers():
-                if name.rpartition(".")[0] not in norms:
-                    buffer.copy_(traced.get_buffer(name))
-        self.paths = PathSum(self.net, sum_pools=True)
-        own = dict(unwrapped(model).named_parameters(remove_duplicate=False))
-        # The graph holds what runs, under one name each; a shared weight may have more.
-        name_there = {id(p): name for name, p in traced.named_parameters()}
-        self.weights = {
-            name: self.net.get_parameter(name_there[id(parameter)])
-            if id(parameter) in name_there
-            else torch.empty(parameter.shape, device="meta")  # never runs: only its shape counts
-            for name, parameter in own.items()
-        }
-        self.masked: dict[str, Tensor] = {}
-        self.inflow = inflow(shape, torch.ones(0))
-        self.signs = Signs(self.paths)
-
-    @torch.no_grad()
-    def _set(self, masks: Masks, dtype: torch.dtype) -> None:
-        # A bias carries nothing from input to output; a layer that never runs is not in the graph.
-        found = {
-            name: weight
-            for name, weight in masks.parameters_of(self.weights)
-            if not (weight.is_meta or is_bias(name))
-        }
-        self.net.to(dtype)
-        self.inflow = tree_map(lambda t: t.to(dtype) if t.is_floating_point() else t, self.inflow)
-        for name in set(self.masked) - set(found):  # by the masks before
-            self.masked[name].fill_(1.0)
-        self.masked = found
-        for name, weight in found.items():
-            weight.copy_(masks[name])
-
-    @torch.inference_mode(False)
-    def connected(self, masks: Masks) -> bool:
-        """Whether any path of kept weights joins input to output."""
-        self._set(masks, torch.float32)
-        with torch.no_grad():
-            return bool(self.paths(self.inflow, self.signs) > 0)
-
-    @torch.inference_mode(False)
-    def on_path(self, masks: Masks) -> Masks:
-        """The kept weights that lie on some input-output path."""
-        self._set(masks, torch.float64)  # backward, sums of zeros have to be exact
-        names, targets = list(self.masked), list(self.masked.values())
-        for weight in targets:
-            weight.requires_grad_(True)
-        with torch.enable_grad():
-            total = self.paths(self.inflow, self.signs)
-        flows = [None] * len(names)
-        if total.requires_grad:
-            flows = torch.autograd.grad(total, targets, allow_unused=True)
-        self.net.requires_grad_(False)
-        found = dict(zip(names, flows, strict=True))
-        return Masks(
-            {
-                name: torch.zeros_like(mask)
-                if found.get(name) is None
-                else mask & (found[name].to(mask.device) > 0)
-                for name, mask in masks.items()
-            }
-        )
 
 
 def is_collapsed(
@@ -270,13 +175,16 @@ def critical_compression(
     method_class = resolve(method)
     if schedule is None and iterations is None and method_class.iterations > 1:
         schedule = "cut"
-    shared = {"keep": keep, "mode": mode, "seed": seed, "loss": loss, "input_shape": input_shape}
+    shared = {"mode": mode, "seed": seed, "loss": loss, "input_shape": input_shape}
     shared["dtype"] = dtype
-    limit = max_compression(model, criterion, input_shape=input_shape, keep=keep)
     count = method_class.iterations if iterations is None else iterations
     if batch is not None and not isinstance(batch, (tuple, list)):
         with own_random_numbers(seed):  # a shuffling DataLoader draws from torch's generator
             batch = list(batch)
+    if method_class.by_paths:
+        keep = left_dense(model, keep, input_shape, first_input(batch))
+    shared["keep"] = keep
+    limit = max_compression(model, criterion, input_shape=input_shape, keep=keep)
     if schedule == "cut" or count == 1:
         way = trajectory(model, method, batch, schedule=schedule, iterations=iterations, **shared)
         kept = _first_alive(model, way, criterion, input_shape)

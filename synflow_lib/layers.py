@@ -165,6 +165,11 @@ def row_of(node: fx.Node, module: nn.Module | None = None) -> Rule | None:
     """The row of a node that calls ``module`` or, without one, a function or method."""
     if module is None:
         return FUNCTIONS.get(node.target) or FUNCTIONS.get(name_of(node))
+    return rule_of(module)
+
+
+def rule_of(module: nn.Module) -> Rule | None:
+    """The row of a module."""
     kind = type(module)
     known = next((one for one in kind.__mro__ if one in MODULES), None)
     # A subclass with a forward of its own does something else.

@@ -73,6 +73,35 @@ class Operations:
             self.run(node)
         return self
 
+    @property
+    def gated(self) -> bool:
+        """Whether any part of the network only steers another."""
+        effects = (row.effect for node in self.flows if (row := self.signals.row(node)))
+        return bool(self.steers) or not {"gates", "attends"}.isdisjoint(effects)
+
+    def steering(self) -> tuple[set[str], set[str]]:
+        """Names of the weights that only steer, and of those that may do so with some rows."""
+        names = self.weights_of
+        carried = set().union(*(names[node] for node in self.flows))
+        whole = set().union(*(names[node] for node in self.steers)) - carried
+        return whole, {n for node in self.flows if self._is_split(node) for n in names[node]}
+
+    def _is_split(self, node: fx.Node) -> bool:
+        """Whether numbers of a layer reach a gate by other ways than through layers."""
+        if not self.weights_of[node]:
+            return False
+        ways, seen = [node], set()
+        while ways:
+            at = ways.pop()
+            for user in at.users:
+                row = self.signals.row(user) if user in self.flows else None
+                if user in self.steers or row and row.effect in ("gates", "attends"):
+                    return True
+                if row and row.effect in ("moves", "passes", "scales", "adds", "joins", "sums"):
+                    ways += [user] if user not in seen else []
+                    seen.add(user)
+        return False
+
     def gates(self, node: fx.Node) -> list[fx.Node]:
         """The arguments of a node on a path that only steer it."""
         return [n for n in uses(node, self.reached) if n not in self.carriers[node]]

@@ -142,7 +142,7 @@ def examine(animal: Animal, questions=QUESTIONS, iterations=3) -> dict[str, str]
     net = animal.net()
     shape, x = animal.input_shape, animal.example(4)
     dense = sf.Masks.ones(net)
-    count, single = dense.kept, is_shape(shape)
+    count = dense.kept
     label = _labels(net, x)
 
     @functools.cache
@@ -176,7 +176,8 @@ def examine(animal: Animal, questions=QUESTIONS, iterations=3) -> dict[str, str]
         def run():
             for compression in (10, min(100, count)):
                 masks = sf.prune(net, method, compression, **how)
-                if masks.kept != max(1, round(count / compression)):
+                sizes = sum(mask.numel() for mask in masks.values())
+                if masks.kept != max(1, round(sizes / compression)):
                     return f"wrong: keeps {masks.kept} of {count}"
             return "right"
 
