@@ -31,7 +31,7 @@ import synflow_lib as sf
 from synflow_lib.data import import_torchvision
 
 QUESTIONS = ("score", "prune", "magnitude", "snip", "path", "cut", "conservation", "surgery")
-LARGE = 9_000_000  # weights; beyond it a cut trajectory takes minutes
+LARGE = 1_500_000  # weights; beyond it a cut trajectory takes minutes
 
 
 class Animal:
@@ -187,8 +187,13 @@ def examine(animal: Animal, questions=QUESTIONS, iterations=3) -> dict[str, str]
         if sf.is_collapsed(net, dense, "path", input_shape=shape):
             return "wrong: the dense network counts as collapsed"
         found = sf.effective_compression(net, dense, input_shape=shape)
-        flows = truth(True).scores()
-        on_path = sum(int((flows[name] > 0).sum()) for name in dense)
+        flows, moved = truth(True).scores(), matters(net, x)
+        on_path = 0
+        for name in dense:
+            on = flows[name].flatten(1) > 0
+            if name in moved:  # rows that lie on no path and move the output: they steer
+                on |= ~on.any(1, keepdim=True)
+            on_path += int(on.sum())
         if found != count / on_path:
             return (
                 f"wrong: effective compression {found:.6g}, by the definition {count / on_path:.6g}"
@@ -246,6 +251,21 @@ def examine(animal: Animal, questions=QUESTIONS, iterations=3) -> dict[str, str]
         "surgery": surgery,
     }
     return {name: ask(asked[name]) for name in questions}
+
+
+def matters(net, x) -> set[str]:
+    """The weights that the output depends on, of any kind."""
+    net = copy.deepcopy(net).double()
+    generator = torch.Generator().manual_seed(0)
+    named = dict(net.named_parameters(remove_duplicate=False))
+    with torch.no_grad():
+        for parameter in net.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.add_(0.1 * noise.abs() * (parameter.detach().float().std() + 0.1))
+    x = tree_map(lambda t: t.double() if t.is_floating_point() else t, x)
+    total = sum(out.square().sum() for out in numbers(_call(net, x)))
+    slopes = torch.autograd.grad(total, list(named.values()), allow_unused=True)
+    return {n for n, s in zip(named, slopes, strict=True) if s is not None and s.any()}
 
 
 def _call(net, x):
