@@ -1,13 +1,19 @@
-"""Scoring data: one ``(x, y)`` or an iterable of them, checked and cut into equal chunks."""
+"""Scoring data: one ``(x, y)`` or an iterable of them, checked and cut into equal chunks.
+
+x is what the network takes: a tensor, a tuple of its arguments or a dict of them by name.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
-Batch = tuple[Tensor, Tensor]
+Inputs = Any  # a tensor, or a tuple, list or dict of inputs
+Batch = tuple[Inputs, Any]
 CHUNK = 256  # images per pass, as in the paper; bounds the memory however many images are given
 
 
@@ -37,47 +43,86 @@ def as_batches(
         raise ValueError("batch is empty; expected at least one (x, y). Was it already consumed?")
     chunks: list[Batch] = []
     for pair in pairs:
-        _check(pair, device)
-        x, y = (t.clone() if t.is_inference() else t for t in pair)  # autograd cannot use those
-        x, y = (t.to(dtype) if t.is_floating_point() else t for t in (x, y))
-        if not y.is_floating_point() and y.dtype != torch.bool:
-            y = y.long()  # cross-entropy knows no other whole numbers
-        parts = -(-len(y) // CHUNK)
-        chunks += zip(x.tensor_split(parts), y.tensor_split(parts), strict=True)
+        count = _check(pair, device)
+        pair = tuple(tree_map(lambda t: _fit(t, dtype), part) for part in pair)
+        leaves, structure = tree_flatten(pair)
+        parts = zip(*(leaf.tensor_split(-(-count // CHUNK)) for leaf in leaves), strict=True)
+        chunks += [tree_unflatten(part, structure) for part in parts]
     return chunks
 
 
-def first_input(batch) -> Tensor | None:
+def call(net: Callable, x: Inputs):
+    """What the network gives for inputs of any structure, of which a dict goes by name."""
+    if isinstance(x, dict):
+        return net(**x)
+    return net(*x) if isinstance(x, (tuple, list)) else net(x)
+
+
+def count_of(x: Inputs) -> int:
+    """The number of inputs in a batch."""
+    return len(tree_leaves(x)[0])
+
+
+def first_input(batch) -> Inputs | None:
     """Some x of ``batch``, for its shape, where that can be had without using it up."""
-    for _ in range(2):  # of (x, y), or of the first pair of several
-        batch = batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch
-    return batch if isinstance(batch, Tensor) else None
+    if isinstance(batch, (tuple, list)) and len(batch) and not _is_pair(batch):
+        batch = batch[0]
+    return batch[0] if _is_pair(batch) else None
 
 
 def _is_pair(value) -> bool:
-    pair = isinstance(value, (tuple, list)) and len(value) == 2
-    return pair and all(isinstance(part, Tensor) for part in value)
+    """Whether this is (x, y), and not several of them: a list that begins with a pair is."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        return False
+    several = isinstance(value, tuple) and isinstance(value[1], (Tensor, dict))
+    return isinstance(value[0], (Tensor, dict)) or several and isinstance(value[0], (tuple, list))
 
 
-def _check(pair, device: torch.device) -> None:
-    if not _is_pair(pair):
+def _fit(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    if tensor.is_inference():  # autograd cannot use those
+        tensor = tensor.clone()
+    if tensor.is_floating_point():
+        return tensor.to(dtype)
+    # Cross-entropy and embeddings know no other whole numbers.
+    return tensor if tensor.dtype == torch.bool else tensor.long()
+
+
+def _check(pair, device: torch.device) -> int:
+    parts = tree_leaves(pair)
+    if not _is_pair(pair) or not all(isinstance(part, Tensor) for part in parts):
         raise TypeError(
-            f"a batch is a {type(pair).__name__}; expected a pair (x, y) of two tensors"
+            f"a batch is a {type(pair).__name__}; expected a pair (x, y) of two tensors, or of"
+            " tuples or dicts of tensors for a network with several inputs"
         )
+    for name, values in zip("xy", pair, strict=True):
+        for tensor in tree_leaves(values):
+            if tensor.device != device:
+                raise ValueError(
+                    f"batch {name} lies on {tensor.device}, the model on {device};"
+                    f" move it with {name}.to({str(device)!r})"
+                )
     x, y = pair
-    for name, tensor in (("x", x), ("y", y)):
-        if tensor.device != device:
-            raise ValueError(
-                f"batch {name} lies on {tensor.device}, the model on {device};"
-                f" move it with {name}.to({str(device)!r})"
-            )
-    if x.dim() < 2 or y.dim() < 1 or len(x) != len(y) or not len(y):
+    lengths = {len(part) if part.dim() else 0 for part in parts}
+    if isinstance(x, Tensor) and x.dim() < 2 or len(lengths) != 1 or 0 in lengths:
+        shapes = [tuple(part.shape) for part in parts]
         raise ValueError(
-            f"batch x has shape {tuple(x.shape)} and y {tuple(y.shape)}; expected (n, ...) and"
-            " (n,) with the same n >= 1"
+            f"batch x has shape {shapes[0]} and y {', '.join(map(str, shapes[1:]))}; expected"
+            " (n, ...) and (n,) with the same n >= 1"
         )
-    if x.is_floating_point() and not torch.isfinite(x).all():
-        raise ValueError("batch x holds NaN or infinite values; expected finite numbers")
+    for part in tree_leaves(x):
+        if part.is_floating_point() and not torch.isfinite(part).all():
+            raise ValueError("batch x holds NaN or infinite values; expected finite numbers")
+    return lengths.pop()
+
+
+def logits_of(output: object):
+    """The part named logits of an output with several; as it is where nothing is called so.
+
+    Networks with auxiliary heads, which exist in train mode only, and those of transformers name
+    what they give in evaluation mode.
+    """
+    named = output.get("logits") if isinstance(output, dict) else getattr(output, "logits", None)
+    return output if named is None or isinstance(output, Tensor) else named
 
 
 def check_output(output: object) -> Tensor:

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .batches import Batch
-from .layers import check_graph
+from .batches import Batch, Inputs, first_input
 from .masks import Masks
-from .network import BATCH_NORM, find_input_shape, is_bias, prunable, skeleton, trace, unwrapped
-from .paths import PathSum, Signs, fewest_weights
+from .network import find_input_shape, prunable, trace
+from .operations import Operations
+from .paths import fewest_weights
+from .probe import PathProbe, left_dense
 from .pruning import Schedule, prune, trajectory
 from .randomness import own_random_numbers
 from .scores import Method, Scorer, resolve
@@ -34,7 +35,13 @@ def _check_criterion(criterion: str) -> None:
         raise ValueError(f"criterion={criterion!r}; expected one of {CRITERIA}")
 
 
-def max_compression(model: nn.Module, criterion: str = "layer", **select) -> float:
+def max_compression(
+    model: nn.Module,
+    criterion: str = "layer",
+    *,
+    input_shape: Inputs | None = None,
+    **select,
+) -> float:
     """rho_max, the largest compression without layer-collapse (section 3).
 
     By layer N / L. By path N over the size of the smallest set of weights that still joins input
@@ -43,6 +50,7 @@ def max_compression(model: nn.Module, criterion: str = "layer", **select) -> flo
 
     Args:
         criterion: ``"layer"`` or ``"path"``.
+        input_shape: for the path, of networks that need an example to be traced (see `score`).
         select: bias, batch_norm, keep as in `synflow_lib.prunable`.
 
     >>> max_compression(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))
@@ -53,102 +61,18 @@ def max_compression(model: nn.Module, criterion: str = "layer", **select) -> flo
     total = sum(parameter.numel() for parameter in found.values())
     if criterion == "layer":
         return total / len(found)
-    return total / max(1, _shortest_path(model, set(found)))
+    return total / max(1, _shortest_path(model, set(found), input_shape))
 
 
-def _shortest_path(model: nn.Module, names: set[str]) -> int:
-    traced = trace(model)
-    graph = traced.graph
-    check_graph(graph, dict(traced.named_modules()))
-    end = next(node for node in graph.nodes if node.op == "output")
-    used = fewest_weights(graph, names)
+def _shortest_path(model: nn.Module, names: set[str], given: Inputs | None) -> int:
+    given = getattr(model, "input_shape", None) if given is None else given
+    traced = trace(model, None if given is None else find_input_shape(model, given))
+    known = Operations(traced.graph, dict(traced.named_modules())).check()
+    end = next(node for node in traced.graph.nodes if node.op == "output")
+    used = fewest_weights(known, names)
     if end not in used:
         raise ValueError(f"no path leads from the input of {type(model).__name__} to its output")
     return len(used[end])
-
-
-class PathProbe:
-    """Answers, for masks on one network, which kept weights lie on an input-output path.
-
-    Runs zeros and ones through the network's own operations, so strides, groups, padding and
-    shared modules are what they are: a kernel tap that only ever sees padding lies on no path.
-    """
-
-    @torch.inference_mode(False)  # tensors made under inference mode can have no gradient
-    def __init__(self, model: nn.Module, input_shape: Iterable[int] | None = None) -> None:
-        shape = find_input_shape(model, input_shape)
-        traced = trace(model)  # before its numbers are gone: constants may be computed of them
-        self.net = skeleton(traced, device="cpu").float()
-        with torch.no_grad():
-            for name, parameter in self.net.named_parameters():
-                parameter.fill_(0.0 if is_bias(name) else 1.0)
-            norms = {n: m for n, m in self.net.named_modules() if isinstance(m, BATCH_NORM)}
-            for norm in norms.values():
-                if norm.running_mean is not None:
-                    norm.running_mean.zero_()
-                    norm.running_var.fill_(1.0)
-            for name, buffer in self.net.named_buffers():
-                if name.rpartition(".")[0] not in norms:
-                    buffer.copy_(traced.get_buffer(name))
-        self.paths = PathSum(self.net, sum_pools=True)
-        own = dict(unwrapped(model).named_parameters(remove_duplicate=False))
-        # The graph holds what runs, under one name each; a shared weight may have more.
-        name_there = {id(p): name for name, p in traced.named_parameters()}
-        self.weights = {
-            name: self.net.get_parameter(name_there[id(parameter)])
-            if id(parameter) in name_there
-            else torch.empty(parameter.shape, device="meta")  # never runs: only its shape counts
-            for name, parameter in own.items()
-        }
-        self.masked: dict[str, Tensor] = {}
-        self.inflow = torch.ones(1, *shape)
-        self.signs = Signs(self.paths)
-
-    @torch.no_grad()
-    def _set(self, masks: Masks, dtype: torch.dtype) -> None:
-        # A bias carries nothing from input to output; a layer that never runs is not in the graph.
-        found = {
-            name: weight
-            for name, weight in masks.parameters_of(self.weights)
-            if not (weight.is_meta or is_bias(name))
-        }
-        self.net.to(dtype)
-        self.inflow = self.inflow.to(dtype)
-        for name in set(self.masked) - set(found):  # by the masks before
-            self.masked[name].fill_(1.0)
-        self.masked = found
-        for name, weight in found.items():
-            weight.copy_(masks[name])
-
-    @torch.inference_mode(False)
-    def connected(self, masks: Masks) -> bool:
-        """Whether any path of kept weights joins input to output."""
-        self._set(masks, torch.float32)
-        with torch.no_grad():
-            return bool(self.paths(self.inflow, self.signs) > 0)
-
-    @torch.inference_mode(False)
-    def on_path(self, masks: Masks) -> Masks:
-        """The kept weights that lie on some input-output path."""
-        self._set(masks, torch.float64)  # backward, sums of zeros have to be exact
-        names, targets = list(self.masked), list(self.masked.values())
-        for weight in targets:
-            weight.requires_grad_(True)
-        with torch.enable_grad():
-            total = self.paths(self.inflow, self.signs)
-        flows = [None] * len(names)
-        if total.requires_grad:
-            flows = torch.autograd.grad(total, targets, allow_unused=True)
-        self.net.requires_grad_(False)
-        found = dict(zip(names, flows, strict=True))
-        return Masks(
-            {
-                name: torch.zeros_like(mask)
-                if found.get(name) is None
-                else mask & (found[name].to(mask.device) > 0)
-                for name, mask in masks.items()
-            }
-        )
 
 
 def is_collapsed(
@@ -251,13 +175,16 @@ def critical_compression(
     method_class = resolve(method)
     if schedule is None and iterations is None and method_class.iterations > 1:
         schedule = "cut"
-    shared = {"keep": keep, "mode": mode, "seed": seed, "loss": loss, "input_shape": input_shape}
+    shared = {"mode": mode, "seed": seed, "loss": loss, "input_shape": input_shape}
     shared["dtype"] = dtype
-    limit = max_compression(model, criterion, keep=keep)
     count = method_class.iterations if iterations is None else iterations
     if batch is not None and not isinstance(batch, (tuple, list)):
         with own_random_numbers(seed):  # a shuffling DataLoader draws from torch's generator
             batch = list(batch)
+    if method_class.by_paths:
+        keep = left_dense(model, keep, input_shape, first_input(batch))
+    shared["keep"] = keep
+    limit = max_compression(model, criterion, input_shape=input_shape, keep=keep)
     if schedule == "cut" or count == 1:
         way = trajectory(model, method, batch, schedule=schedule, iterations=iterations, **shared)
         kept = _first_alive(model, way, criterion, input_shape)

@@ -45,9 +45,9 @@ def warn_of_silence(scores: dict[str, Tensor], alive: dict[str, bool]) -> None:
     silent = [name for name, score in scores.items() if alive[name] and not bool(score.any())]
     if silent:
         warn(
-            f"every score of {silent} is zero: nothing flows through them, for instance because a"
-            " factor on all their paths is zero (zero-initialized BatchNorm or last layer) or the"
-            " network does not use them. Among equal scores the first positions stay"
+            f"every score of {silent} is zero: nothing flows through them. They only steer (a gate,"
+            " a query, a key), a factor on all their paths is zero, or the network does not use"
+            " them. Among equal scores the first positions stay"
         )
 
 

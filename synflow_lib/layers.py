@@ -12,12 +12,17 @@ weighs     a layer: a product with \|W\|
 scales     a product with a constant of each channel, by its absolute value: norms
 adds       a sum: with the signal of another branch, or with a constant, which lies on no path
 joins      several signals side by side
-looks up   rows of a table by numbers of tokens: no sum over paths, refused
+gates      half of the signal, which the other half opens and closes
+attends    attention: the mean of the values that each position may see
+looks up   rows of a table by numbers of tokens: an input of ones, at which paths begin
 own        what a user's `rule` says
 =========  ========================================================================================
 
-What the input does not reach is a constant: it is computed as it is. Everything else in the library
-follows from the row: what SynFlow runs (`Operations`), and whether a channel stays a channel
+What the input does not reach is a constant: it is computed as it is. Of two signals that multiply
+each other the gate, the one that ends in the more saturating activation, counts as the constant one
+and a softmax as the mean over its positions; what divides a signal and is computed of it without
+weights is its norm, one as well (see ``steering``). Everything else in the library follows from the
+row: what SynFlow runs (``operations``), and whether a channel stays a channel
 (``units``), which the conservation laws, cuts and the removal of units need. **An operation without
 a row is refused by name.** `rule` adds a row.
 """
@@ -25,17 +30,17 @@ a row is refused by name.** `rule` adds a row.
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from torch import fx, nn
 from torch.nn.modules import activation, padding
 
-from . import surrogate
-from .network import BATCH_NORM, PRUNABLE, layer_weights
-from .surrogate import LIKE, Run, Use, first, is_first_input, is_shape, name_of, uses
-from .tracing import DRAWS, LEAVES
+from . import attention, surrogate
+from .graph import LIKE, is_shape, is_source, name_of
+from .network import BATCH_NORM, PRUNABLE
+from .surrogate import Run, Use, first
+from .tracing import LEAVES
 
 
 @dataclass(frozen=True)
@@ -57,11 +62,13 @@ class Rule:
     several: bool = False
 
 
-_GATES = (nn.GLU, nn.MultiheadAttention)  # no row: two values of the input multiply each other
+_NO_ACTIVATIONS = (nn.GLU, nn.MultiheadAttention)  # in the same file of torch
 _ACTIVATIONS = [
     kind
     for kind in vars(activation).values()
-    if isinstance(kind, type) and kind.__module__ == activation.__name__ and kind not in _GATES
+    if isinstance(kind, type)
+    and kind.__module__ == activation.__name__
+    and kind not in _NO_ACTIVATIONS
 ]
 
 FUNCTIONS: dict[str | Callable, Rule] = {}
@@ -133,7 +140,11 @@ _row("scales", surrogate.times, "mul div", units=True)
 _row("adds", surrogate.adds, "add sub", units=True, several=True)
 _row("joins", surrogate.joins, "cat concat concatenate stack hstack vstack dstack", several=True)
 _row("joins", surrogate.where, "where", several=True)
-_row("looks up", surrogate.tokens, "", [nn.Embedding, nn.EmbeddingBag])
+_row("gates", first(attention.first_half), "glu", [nn.GLU])
+_row("attends", attention.dot_product, "scaled_dot_product_attention", several=True)
+_row("attends", attention.multihead, "", [nn.MultiheadAttention], several=True)
+_row("looks up", surrogate.looked_up, "embedding embedding_bag", [nn.Embedding, nn.EmbeddingBag],
+     several=True)
 # fmt: on
 
 
@@ -141,7 +152,7 @@ def reached(graph: fx.Graph) -> set[fx.Node]:
     """The nodes whose numbers depend on those of the input; the others are constants."""
     found: set[fx.Node] = set()
     for node in graph.nodes:
-        if is_first_input(node):
+        if is_source(node):
             found.add(node)
         elif node.op in ("call_function", "call_method") and name_of(node) in LIKE:
             found.update([node] if node.args and node.args[0] in found else [])
@@ -154,6 +165,11 @@ def row_of(node: fx.Node, module: nn.Module | None = None) -> Rule | None:
     """The row of a node that calls ``module`` or, without one, a function or method."""
     if module is None:
         return FUNCTIONS.get(node.target) or FUNCTIONS.get(name_of(node))
+    return rule_of(module)
+
+
+def rule_of(module: nn.Module) -> Rule | None:
+    """The row of a module."""
     kind = type(module)
     known = next((one for one in kind.__mro__ if one in MODULES), None)
     # A subclass with a forward of its own does something else.
@@ -203,96 +219,3 @@ def rule(
         LEAVES.add(kind)
     else:
         FUNCTIONS[kind] = row
-
-
-class Operations:
-    """What runs in place of the nodes of a graph, so that sums over paths come out.
-
-    Args:
-        graph, modules: of a linearized network (see `synflow_lib.synflow.linearize_`).
-        sum_pools: let max-pooling pass every path, not only that of the largest input.
-        biases: keep biases that functions are given.
-    """
-
-    def __init__(
-        self,
-        graph: fx.Graph,
-        modules: dict[str, nn.Module],
-        *,
-        sum_pools: bool = False,
-        biases: bool = False,
-    ) -> None:
-        self.modules, self.sum_pools, self.biases = modules, sum_pools, biases
-        self.flows = reached(graph)
-        weights = layer_weights(modules[""])
-        parameters = {n for n, _ in modules[""].named_parameters(remove_duplicate=False)}
-        self.learned: set[fx.Node] = set()  # constants made of parameters that are no weights
-        made: dict[fx.Node, bool] = {}  # constants made of weights: by more than a move?
-        for node in graph.nodes:
-            if node in self.flows or is_shape(node):
-                continue
-            sources = [made[n] for n in node.all_input_nodes if n in made]
-            if node.op == "get_attr" and str(node.target) in weights:
-                made[node] = False
-            elif node.op == "call_module" and f"{node.target}.weight" in weights:
-                made[node] = True
-            elif sources:
-                row = FUNCTIONS.get(name_of(node)) if node.op != "call_module" else None
-                moves = row is not None and row.effect == "moves" or name_of(node) == "to"
-                made[node] = any(sources) or not moves
-            elif (
-                self.learned.intersection(node.all_input_nodes)
-                or node.op == "get_attr"
-                and str(node.target) in parameters
-                or node.op == "call_module"
-            ):
-                self.learned.add(node)
-        self.computed = {node for node, changed in made.items() if changed}
-
-    def build(self, node: fx.Node) -> Run | None:
-        """What ``node`` computes of its arguments; None where it passes on the one it is given.
-
-        Raises:
-            ValueError: the table has no row for it.
-        """
-        if node.op in ("placeholder", "output"):
-            return None
-        module = self.modules[str(node.target)] if node.op == "call_module" else None
-        signals = uses(node, self.flows)
-        use = Use(node, signals, module, self.sum_pools, self.biases, self.computed)
-        if module is None and str(node.target).endswith("_") and not node.users:
-            raise use.refusal(f"{node.target}, whose result is read from its argument later")
-        row = row_of(node, module)
-        if row is None or not (use.alone or row.several):
-            raise use.refusal()
-        return row.build(use)
-
-    def constant(self, node: fx.Node) -> Run | None:
-        """What computes a value that the input does not reach: the operation as it is.
-
-        Whether a learned factor is zero at the moment does not decide about paths, so among all of
-        them it counts as one.
-        """
-        if node.op in ("placeholder", "output"):
-            return None
-        if node.op == "get_attr":
-            how = functools.partial(operator.attrgetter(str(node.target)), self.modules[""])
-        elif node.op == "call_module":
-            how = self.modules[str(node.target)]
-        elif "dropout" in name_of(node):
-            how = lambda x, *_, **__: x  # noqa: E731
-        elif name_of(node) in DRAWS:
-            drawn = f"{name_of(node)}, random numbers that differ in every pass,"
-            raise Use(node, []).refusal(drawn)
-        else:
-            how = Use(node, []).plain()
-        if self.sum_pools and node in self.learned:
-            how = functools.partial(surrogate.ones, how)
-        return how
-
-
-def check_graph(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
-    """ValueError if the table does not hold all that the input reaches."""
-    known = Operations(graph, modules)
-    for node in graph.nodes:
-        known.build(node) if node in known.flows else known.constant(node)

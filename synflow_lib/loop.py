@@ -14,8 +14,10 @@ from .batches import first_input
 from .fast.selection import count, erase, keep_cut, keep_largest, places
 from .guards import ZeroScores, refuse_unfit, warn_of_silence
 from .masks import Masks
-from .network import find_input_shape, is_bias, trace, warn
+from .network import find_input_shape, is_bias, warn
+from .probe import left_dense, steering
 from .scores import Method, precision, resolve, scoring
+from .steered import Steering
 from .synflow import SynFlow
 from .trajectory import Record, Trajectory
 from .units import wiring
@@ -31,14 +33,29 @@ class PruningLoop:
     """One run of one method on one private copy of the model."""
 
     def __init__(
-        self, model, method, context: Context, progress: bool | None, *, recorded: bool, **select
+        self,
+        model,
+        method,
+        context: Context,
+        progress: bool | None,
+        *,
+        recorded: bool,
+        steering: str = "dense",
+        **select,
     ) -> None:
         self.method_class = resolve(method)
+        if steering not in ("dense", "layer"):
+            raise ValueError(f"steering={steering!r}; expected 'dense' or 'layer'")
+        example = first_input(context.batch)
+        if self.method_class.by_paths and steering == "dense":
+            shape = context.input_shape, example
+            select["keep"] = left_dense(model, select.get("keep", ()), *shape)
         self.work = Workspace(model, precision(model, self.method_class, context), **select)
         self.model, self.context, self.progress = model, context, progress
-        self.partly = bool(select.get("keep") or select.get("bias"))
+        self.biases = bool(select.get("bias"))
         self.total = self.work.flat.numel()
         self.layout = self.work.layout
+        self.steering = self._steering(example) if steering == "layer" else None
         self.record = Record(self.total, self.work.flat) if recorded else None
         self.zeros: ZeroScores | None = None  # known from the first scoring on
         # What is zero was pruned before, or might as well be: it goes first. A bias starts at zero.
@@ -46,16 +63,23 @@ class PruningLoop:
         self.alive = {name: bool(view.any()) for name, view in views.items()}
         # A layer of zeros alone is one that starts at zero, such as a head, and not a pruned one.
         zero = [n for n, alive in self.alive.items() if not (alive or is_bias(n))]
-        if zero:
+        if zero and not self.method_class.by_paths:  # which takes them as ones, and says so
             warn(
                 f"{zero} hold zeros only: taken as zero-initialized, not as pruned before. What"
-                " scores weights by their values or paths sees nothing there and prunes them first"
+                " scores weights by their values sees nothing there and prunes them first"
             )
         start = [(view != 0) | (n in zero) | is_bias(n) for n, view in views.items()]
         self.start = torch.cat([part.flatten() for part in start])
         if not bool(self.start.any()):
             self.start.fill_(True)
         self.left = count(self.start)
+
+    def _steering(self, example: Tensor | None) -> Steering | None:
+        if not self.method_class.by_paths:
+            return None
+        found = steering(self.model, self.context.input_shape, example)
+        found = {name: mask for name, mask in found.items() if name in self.layout}
+        return Steering(self.work, found) if found else None
 
     def iterations(self, given: int | None) -> int:
         return self.method_class.iterations if given is None else whole(given, "iterations", 1)
@@ -69,8 +93,13 @@ class PruningLoop:
         """Scores of all places of the workspace."""
         flat = method.flat()
         refuse_unfit(method, flat)
+        if self.steering:
+            flat = self.steering.ordered(flat)
         if self.zeros is None:
             scores, start = self.work.views(flat), self.work.views(self.start)
+            if self.steering:  # compared by magnitude
+                start = self.work.views(self.start & ~self.steering.flat)
+                self.alive = {n: on and bool(start[n].any()) for n, on in self.alive.items()}
             warn_of_silence(scores, self.alive)
             self.zeros = ZeroScores.of(method, scores, start, self.alive)
         return flat
@@ -139,7 +168,7 @@ class PruningLoop:
         def decide(step: int, scores: Tensor, alive: Tensor, method: Method) -> Tensor:
             if self.record and isinstance(method, SynFlow):
                 self.record.cut = float(method.total)  # on a chain the score of every layer
-            return keep_largest(scores, counts[step], alive, within=method.within)
+            return self.choose(scores, counts[step], alive, method.within)
 
         flat = self.iterate(decide, len(counts))
         if kept > self.left:  # fill up with what is zero
@@ -147,9 +176,18 @@ class PruningLoop:
             flat[places(~flat)[: kept - self.left]] = True
         return flat
 
+    def choose(self, scores: Tensor, number: int, alive: Tensor, within: float) -> Tensor:
+        """The ``number`` of weights that stay: the largest scores; what steers by magnitude."""
+        if self.steering is None:
+            return keep_largest(scores, number, alive, within=within)
+        steers = self.steering.stay(number / self.total, alive)
+        rest = max(0, number - count(steers))
+        return steers | keep_largest(scores, rest, alive & ~self.steering.flat, within=within)
+
     def local(self, densities: list[float], compression: float) -> Tensor:
         """The same within every layer, at least one weight each."""
         sizes = [shape.numel() for shape in self.layout.values()]
+        steers = self.steering.flat if self.steering else torch.zeros_like(self.start)
         goal = [kept_at(size, min(compression, size)) for size in sizes]
 
         def decide(step: int, scores: Tensor, alive: Tensor, method: Method) -> Tensor:
@@ -159,11 +197,11 @@ class PruningLoop:
                 counts = [max(a, b) for a, b in zip(shares, goal, strict=True)]
             if self.left < self.total:
                 scores = scores.masked_fill(~self.start, -torch.inf)
-            layers = [self.work.views(flat).values() for flat in (scores, alive)]
+            layers = [self.work.views(flat).values() for flat in (scores, alive, steers)]
             return torch.cat(
                 [
-                    keep_largest(part.flatten(), number, on.flatten(), within=method.within)
-                    for part, on, number in zip(*layers, counts, strict=True)
+                    self._of_layer(*(flat.flatten() for flat in parts), number, method.within)
+                    for *parts, number in zip(*layers, counts, strict=True)
                 ]
             )
 
@@ -171,25 +209,37 @@ class PruningLoop:
         self.context.fast &= self.left == self.total
         return self.iterate(decide, len(densities), torch.ones_like(self.start))
 
+    @staticmethod
+    def _of_layer(
+        scores: Tensor, alive: Tensor, steers: Tensor, number: int, within: float
+    ) -> Tensor:
+        """The best of one layer; of what steers and of the rest the same share."""
+        share = round(number * count(steers) / steers.numel())
+        if not share:
+            return keep_largest(scores, number, alive, within=within)
+        rest = keep_largest(scores, number - share, alive & ~steers, within=within)
+        return rest | keep_largest(scores, share, alive & steers)
+
     def by_cuts(self, stop: int) -> Trajectory:
         """Theorem 3 as the schedule, until ``stop`` weights are left or no more can go."""
         record = self.record
         # Rounding must not eat the last path: stay under the cut by more than rounding.
         slack = 1.0 - torch.finfo(self.work.flat.dtype).eps ** 0.5
-        if issubclass(self.method_class, SynFlow) and not self.partly:
-            trace(self.model)  # R of all paths is what every cut carries: no need to know the cuts
-            cuts = []
-        else:
-            cuts = self.cuts()
+        # R of all paths is what every cut carries: no need to know the cuts.
+        by_flow = issubclass(self.method_class, SynFlow) and not self.biases
+        cuts = [] if by_flow else self.cuts()
 
         def decide(step: int, scores: Tensor, alive: Tensor, method: Method) -> Tensor | None:
             left = record.counts[-1]
             if left <= stop:
                 return None
             record.cut = self._least(cuts, scores, alive, method)
-            stay = keep_cut(scores, record.cut * slack, alive, within=method.within)
+            paths = alive & ~self.steering.flat if self.steering else alive
+            stay = keep_cut(scores, record.cut * slack, paths, within=method.within)
             if isinstance(method, SynFlow) and method.paths.detours:
-                stay = _spare_shortest(stay, alive, method, slack)
+                stay = _spare_shortest(stay, paths, method, slack)
+            if self.steering:
+                stay |= self.steering.stay(count(stay) / self.steering.others, alive)
             kept = count(stay)
             if kept < stop:  # the best of what would go fill up to the count
                 stay |= keep_largest(scores, stop - kept, alive ^ stay, within=method.within)

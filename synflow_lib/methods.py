@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_map
 
-from .batches import as_batches, check_labels
+from .batches import Inputs, as_batches, call, check_labels, count_of, logits_of
 from .constants import constants
 from .fast.unfolded import unfold_small_maps_
 from .network import draws
 from .portable_normal import normal
+from .randomness import alone
 from .scores import METHODS, Method, Scorer, Scores, comparable, resolve
 from .workspace import Context, Workspace, explained_errors, explained_types
 
@@ -70,7 +73,7 @@ class Saliency(Method):
                 " dataset.scoring_batch()"
             )
         self.batches = as_batches(context.batch, work.flat.device, work.flat.dtype)
-        self.images = sum(len(y) for _, y in self.batches)
+        self.images = sum(count_of(x) for x, _ in self.batches)
         self.loss = context.loss
         if isinstance(self.loss, nn.Module):  # its class weights go with the scores' type
             self.loss = copy.deepcopy(self.loss).to(work.flat.dtype)
@@ -79,12 +82,12 @@ class Saliency(Method):
         for parameter in work.parameters:
             parameter.requires_grad_(True)
 
-    def output(self, x: Tensor) -> Tensor:
+    def output(self, x: Inputs):
         """The network's output, of a copy: some networks write into what they are given."""
-        with explained_errors(x.shape):
-            return self.work.net(x.clone())
+        with explained_errors(x):
+            return call(self.work.net, tree_map(Tensor.clone, x))
 
-    def objective(self, x: Tensor, y: Tensor) -> Tensor:
+    def objective(self, x: Inputs, y) -> Tensor:
         """R on one chunk; over chunks it adds up to R on all the data.
 
         A ``loss`` is a mean over images: a chunk of fewer images counts for less.
@@ -92,7 +95,8 @@ class Saliency(Method):
         output = self.output(x)
         if self.loss is not None:
             with explained_types():
-                return _scalar(self.loss(output, y)) * (len(y) / self.images)
+                return _scalar(self.loss(output, y)) * (count_of(x) / self.images)
+        output = logits_of(output)
         check_labels(output, y)
         output = output / self.temperature
         return nn.functional.cross_entropy(output, y, reduction="sum") / self.images
@@ -150,7 +154,7 @@ def synaptic_saliency(
     if not callable(objective):
         raise TypeError(f"objective is a {type(objective).__name__}; expected a function")
 
-    def bound(self: Saliency, x: Tensor, y: Tensor) -> Tensor:
+    def bound(self: Saliency, x: Inputs, y) -> Tensor:
         return _scalar(objective(self.output(x), y))
 
     return type("SynapticSaliency", (Saliency,), {"objective": bound, "mode": mode})
@@ -178,6 +182,11 @@ class Grasp(Saliency):
     mode = "train"
     temperature = 200.0
 
+    def output(self, x: Inputs):
+        """Attention by its plain formula: fast kernels have no second derivative."""
+        with alone(), sdpa_kernel(SDPBackend.MATH):  # a switch of the whole process
+            return super().output(x)
+
     def slopes(self, targets: list[Tensor]) -> tuple[list[Tensor], dict[str, Tensor]]:
         """H g by the ``targets``, from the same chunks in both passes; and g * g."""
         sums = [torch.zeros_like(target) for target in targets]
@@ -189,7 +198,7 @@ class Grasp(Saliency):
         return sums, self.work.views(g.square_())
 
     def _add_product(
-        self, sums: list[Tensor], targets: list[Tensor], g: Tensor | None, x: Tensor, y: Tensor
+        self, sums: list[Tensor], targets: list[Tensor], g: Tensor | None, x: Inputs, y
     ) -> Tensor:
         """Add H g of one chunk and return g (N,): None stands for the chunk's own gradient."""
         weights, loss = self.work.parameters, self.objective(x, y)

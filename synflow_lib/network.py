@@ -6,6 +6,7 @@ Everything here looks at a model and changes nothing of it.
 from __future__ import annotations
 
 import copy
+import functools
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,8 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._pytree import tree_leaves
 
+from .batches import Inputs
+from .export import exported
 from .tracing import graph_of
 from .values import whole
 
@@ -72,12 +75,17 @@ def own_tensors(model: nn.Module) -> dict[int, Tensor]:
     }
 
 
-def trace(model: nn.Module) -> fx.GraphModule:
-    """The graph of ``model`` in evaluation mode by ``torch.fx``; it shares the parameters.
+def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
+    """The graph of ``model`` in evaluation mode; it shares the parameters.
 
-    Tracing runs the forward pass, which may count its calls or draw random numbers, so it runs on
-    a copy; other threads, and the caller's random numbers, do not notice. Dropout, stochastic
-    depth and auxiliary outputs, which exist in train mode only, are on no path.
+    By ``torch.fx``, else, where ``inputs`` tell with what to run it, by ``torch.export``. Tracing
+    runs the forward pass, which may count its calls or draw random numbers, so it runs on a copy;
+    other threads, and the caller's random numbers, do not notice. Dropout, stochastic depth and
+    auxiliary outputs, which exist in train mode only, are on no path.
+
+    Args:
+        inputs: what one input looks like (see `find_input_shape`). None: of a forward with
+            arguments that have defaults only the first is an input.
 
     Raises:
         ValueError: the forward pass cannot be traced, for instance because it branches on the
@@ -90,19 +98,30 @@ def trace(model: nn.Module) -> fx.GraphModule:
     if isinstance(model, fx.GraphModule):
         return model
     memo = own_tensors(model) | {id(parameter): parameter for parameter in model.parameters()}
-    try:
-        own = copy.deepcopy(model, memo).eval()
-        traced = graph_of(own)
+    own, reasons = model, []
+    ways = [functools.partial(graph_of, inputs=inputs)]
+    if inputs is not None:
+        example = inflow(inputs, next(model.parameters()))
+        ways.append(functools.partial(exported, inputs=inputs, example=example))
+    for way in ways:
+        try:
+            own = copy.deepcopy(model, dict(memo)).eval()
+            traced = way(own)
+        except Exception as error:  # the user's forward runs: anything can come out of it
+            reasons.append(error)
+            continue
         # A layer that is used through its weight alone is no layer any more in the graph's module.
         traced.meta["layer_weights"] = layer_weights(own)
         return traced
-    except Exception as error:  # fx runs the user's forward: anything can come out of it
-        raise ValueError(
-            f"{type(model).__name__} cannot be traced by torch.fx"
-            f" ({type(error).__name__}: {error}). Write its forward without branches on tensor"
-            " values, or trace it yourself (torch.fx.Tracer with is_leaf_module) and pass the"
-            " GraphModule."
-        ) from error
+    said = "; nor by torch.export, ".join(
+        f"({type(error).__name__}: {str(error).partition(chr(10))[0]})" for error in reasons
+    )
+    advice = "" if inputs is not None else " pass input_shape= so that torch.export can try, "
+    raise ValueError(
+        f"{type(model).__name__} cannot be traced by torch.fx {said}. Write its forward without"
+        f" branches on tensor values,{advice} or trace it yourself (torch.fx.Tracer with"
+        " is_leaf_module) and pass the GraphModule."
+    ) from reasons[0]
 
 
 def draws(net: nn.Module, training: bool) -> bool:
@@ -343,9 +362,13 @@ def working_copy(
 
 
 def find_input_shape(
-    model: nn.Module, given: Iterable[int] | None = None, example: Tensor | None = None
-) -> tuple[int, ...]:
-    """The shape of one input, without the batch dimension.
+    model: nn.Module, given: Inputs | None = None, example: Inputs | None = None
+) -> Inputs:
+    """What one input looks like: its shape without the batch dimension.
+
+    Several inputs are a tuple of shapes, or a dict of them by the names of the forward's arguments.
+    In place of a shape an example batch may stand; where that holds whole numbers, such as tokens,
+    its first row is what this gives.
 
     Taken from ``given``, else from an ``example`` batch, else from the model's own attribute
     ``input_shape`` (all of ``synflow_lib.models`` have it), else from a first ``Linear`` layer.
@@ -355,22 +378,15 @@ def find_input_shape(
 
     >>> find_input_shape(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)))
     (12,)
+    >>> find_input_shape(nn.Identity(), {"image": (3, 8, 8), "words": torch.tensor([[4, 2]])})
+    {'image': (3, 8, 8), 'words': tensor([[4, 2]])}
     """
     model = unwrapped(model)
     own = getattr(model, "input_shape", None)
     if given is not None:
-        try:
-            shape = tuple(whole(size, "input_shape", 1) for size in given)
-        except (TypeError, ValueError):
-            shape = ()
-        if not shape:
-            raise ValueError(
-                f"input_shape={given!r}: expected positive integers without the batch dimension,"
-                " such as (3, 32, 32)"
-            )
-        return shape
-    if isinstance(example, Tensor) and example.dim() > 1:
-        return tuple(example.shape[1:])
+        return _described(given)
+    if example is not None and all(leaf.dim() > 1 for leaf in tree_leaves(example)):
+        return _described(example)
     if isinstance(own, (tuple, list, torch.Size)):
         return tuple(own)
     modules = dict(model.named_modules())
@@ -388,6 +404,59 @@ def find_input_shape(
         f"the input shape of {type(model).__name__} cannot be told from its first layer"
         " (a convolution takes any image size); pass input_shape=(channels, height, width)"
     )
+
+
+def _described(given: Inputs, inside: bool = False) -> Inputs:
+    """Shapes, or example tensors, as `find_input_shape` gives them."""
+    if isinstance(given, Tensor) and given.dim() > (0 if inside else 1) and len(given):
+        return tuple(given.shape[1:]) if given.is_floating_point() else given[:1]
+    if isinstance(given, dict) and given and not inside:
+        return {str(name): _described(part, True) for name, part in given.items()}
+    try:
+        given = given.tolist() if isinstance(given, Tensor) else given
+        parts = () if isinstance(given, (dict, str)) else tuple(given)
+        if parts and not inside and all(isinstance(part, (Tensor, tuple, list)) for part in parts):
+            return tuple(_described(part, True) for part in parts)
+        shape = tuple(whole(size, "input_shape", 1) for size in parts)
+    except (TypeError, ValueError):
+        shape = ()
+    if not shape:
+        raise ValueError(
+            f"input_shape={given!r}: expected positive integers without the batch dimension, such"
+            " as (3, 32, 32); of several inputs a tuple, or a dict by name, of such shapes or of"
+            " example tensors"
+        )
+    return shape
+
+
+def is_plain(shape: Inputs) -> bool:
+    """Whether this is the shape of a single input that holds numbers."""
+    return isinstance(shape, tuple) and all(isinstance(size, int) for size in shape)
+
+
+def one_input(shape: Inputs, what: str) -> tuple[int, ...]:
+    """The shape of a single input; ValueError for several, or tokens, which ``what`` is not for."""
+    if not is_plain(shape):
+        raise ValueError(
+            f"{what} needs a network of one tensor of numbers as its input, not of tokens or of"
+            " several inputs; score, prune and questions about paths take those"
+        )
+    return shape
+
+
+def inflow(shape: Inputs, like: Tensor, count: int = 1) -> Inputs:
+    """A batch of ones of ``shape`` (see `find_input_shape`), in which tokens are as they were.
+
+    >>> inflow({"image": (2,), "words": torch.tensor([[4, 2]])}, torch.ones(0))
+    {'image': tensor([[1., 1.]]), 'words': tensor([[4, 2]])}
+    """
+    if is_plain(shape):
+        return like.new_ones(count, *shape)
+    if isinstance(shape, Tensor):
+        return shape.to(like.device).expand(count, *shape.shape[1:])
+    if isinstance(shape, dict):
+        return {name: inflow(part, like, count) for name, part in shape.items()}
+    return tuple(inflow(part, like, count) for part in shape)
 
 
 def skeleton(model: nn.Module, device: str = "meta") -> nn.Module:

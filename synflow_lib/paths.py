@@ -14,17 +14,14 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from .layers import Operations
-from .network import PRUNABLE, trace, warn
-from .randomness import own_random_numbers
-from .surrogate import is_first_input, is_shape
+from .batches import Inputs
+from .graph import bound, is_source
+from .network import PRUNABLE, trace
+from .operations import Operations
 
 
 class PathSum(nn.Module):
     """Runs a linearized network node by node, so that the caller can rescale on the way.
-
-    Where the network cannot be traced its own forward runs instead, with a warning, and nothing is
-    rescaled.
 
     Args:
         net: a linearized working copy (see `synflow_lib.synflow.linearize_`).
@@ -35,7 +32,7 @@ class PathSum(nn.Module):
         biases: constants count as well, in modules and functions.
 
     Raises:
-        ValueError: an operation that is not known, a second input.
+        ValueError: an operation that is not known, a network that cannot be traced.
     """
 
     def __init__(
@@ -53,20 +50,13 @@ class PathSum(nn.Module):
         self.sum_pools = sum_pools
         self.detours: dict[fx.Node, list[fx.Node]] = {}
         self.steps: list[_Step] = []
-        try:
-            self.graph: fx.Graph | None = trace(net).graph
-        except ValueError as error:
-            self.graph, self.checked = None, False
-            warn(
-                f"{error} Without its graph SynFlow runs the forward itself on |W|, which is right"
-                " where it is made of layers, ReLU, sums and max-pooling"
-            )
-            return
+        self.graph = trace(net).graph
         self.modules_by_name = dict(net.named_modules())
         operations = Operations(
             self.graph, self.modules_by_name, sum_pools=sum_pools, biases=biases
         )
-        self.flows = operations.flows
+        self.flows, self.still = operations.flows, operations.still
+        self.operations, self.opened = operations, operations.opened
         self.weighted = {  # where a weight layer is called
             node
             for node in self.graph.nodes
@@ -75,29 +65,21 @@ class PathSum(nn.Module):
         }
         skip = set(skip)
         last_use = {}
-        for node in self.graph.nodes:
+        for node in operations.nodes:
             last_use[node] = node
             last_use |= dict.fromkeys(node.all_input_nodes, node)
-        for node in self.graph.nodes:
+        for node in operations.nodes:
             done = [used for used in [*node.all_input_nodes, node] if last_use[used] is node]
-            if node.op == "placeholder" and not (is_first_input(node) or node.args):
-                raise ValueError(
-                    f"the network takes a second input, {node.target!r}; expected one tensor."
-                    " Wrap it in a module with a single input"
-                )
-            if node not in self.flows:
-                run = operations.constant(node)
-            elif node.op == "call_module" and node.target in skip:
+            if node in self.flows and node.op == "call_module" and node.target in skip:
                 run = None
             else:
-                run = operations.build(node)
-                if isinstance(run, PRUNABLE):
+                run = operations.run(node)
+                if node in self.flows and isinstance(run, PRUNABLE):
                     run = layer(run) or run
             self.steps.append(_Step(node, run, list(dict.fromkeys(done))))
         if names:
-            used = fewest_weights(self.graph, names)
-            for node in used:
-                ways = [source for source in node.all_input_nodes if source in used]
+            used = fewest_weights(operations, names)
+            for node, ways in operations.carriers.items():
                 least = min((len(used[way]) for way in ways), default=0)
                 longer = [way for way in ways if len(used[way]) > least]
                 if longer:
@@ -105,20 +87,19 @@ class PathSum(nn.Module):
 
     def forward(
         self,
-        x: Tensor,
+        x: Inputs,
         after: Callable[[fx.Node, dict[fx.Node, Tensor]], None] | None = None,
         *,
         shortest: bool = False,
     ) -> Tensor:
-        """Total outflow, the sum of all outputs, for inflow ``x`` of shape (1, *input_shape).
+        """Total outflow, the sum of all outputs, for ``x`` (see `synflow_lib.network.inflow`).
 
         ``after(node, live)`` is called after each node with the values still needed; it may
         replace them. The live values at any time form a cut of the graph: multiplying all of them
         by one number multiplies the outflow by that number. With ``shortest`` only the paths
         through the fewest weights count: where branches meet, longer ones bring nothing.
         """
-        if self.graph is None:
-            return self._own_forward(x)
+        given = bound(self.graph, x)
         live: dict[fx.Node, Tensor] = {}
         constants: dict[fx.Node, object] = {}
         for step in self.steps:
@@ -128,16 +109,19 @@ class PathSum(nn.Module):
                 # None stands for a constant, which lies on no path: `_total` leaves it out.
                 return _total(_fetch(node.args[0], live | dict.fromkeys(constants)))
             if node.op == "placeholder":
-                if flows:
-                    live[node] = x
-                else:
-                    constants[node] = node.args[0]
+                (live if flows else constants)[node] = given[node]
             elif step.run is None:
-                live[node] = next(live[n] for n in node.all_input_nodes if n in self.flows)
+                live[node] = live[self.operations.carriers[node][0]]
             else:
                 values = live
                 if constants:
                     values = values | constants
+                if node in self.still:  # what steers reads no numbers of the signal
+                    values = values | {
+                        n: _zeros(live[n]) for n in node.all_input_nodes if n in live
+                    }
+                for gate, value in self.opened.get(node, {}).items():
+                    values = values | {gate: torch.full_like(values[gate], value)}
                 if shortest and node in self.detours:
                     nothing = {way: torch.zeros_like(live[way]) for way in self.detours[node]}
                     values = values | nothing
@@ -151,24 +135,6 @@ class PathSum(nn.Module):
                 after(node, live)
         raise AssertionError("a torch.fx graph ends with its output")
 
-    def _own_forward(self, x: Tensor) -> Tensor:
-        with own_random_numbers(0):
-            total = _total(self.net(x.clone()))
-            if not (self.checked or self.biases):
-                self.checked = True
-                with torch.no_grad():
-                    twice = _total(self.net(2 * x))
-                # A sum over paths is linear in the input; what is not has no rule that we know.
-                if total < 0 or not torch.allclose(twice, 2 * total.detach(), rtol=1e-3):
-                    raise ValueError(
-                        f"{type(self.net).__name__} cannot be traced by torch.fx, and its own"
-                        f" forward on |W| is no sum over paths: inputs of 1 give"
-                        f" {float(total.detach()):.4g}, inputs of 2 give {float(twice):.4g}. It has"
-                        " activations other than ReLU, norms, gates or constants; write its"
-                        " forward so that torch.fx can trace it, or use another method"
-                    )
-        return total
-
 
 @dataclass(frozen=True)
 class _Step:
@@ -177,6 +143,10 @@ class _Step:
     node: fx.Node
     run: Callable | None
     done: list[fx.Node]
+
+
+def _zeros(value):
+    return tree_map(lambda t: torch.zeros_like(t) if isinstance(t, Tensor) else t, value)
 
 
 def _fetch(argument, live: dict[fx.Node, Tensor]):
@@ -229,27 +199,21 @@ class Signs:
         )
 
 
-def fewest_weights(graph: fx.Graph, names: Iterable[str]) -> dict[fx.Node, frozenset[str]]:
-    """For every node that the input reaches, the weights on the path that needs fewest.
+def fewest_weights(operations: Operations, names: Iterable[str]) -> dict[fx.Node, frozenset[str]]:
+    """For every node that a path runs through, the weights on the path that needs fewest.
 
     ``names`` are the parameters that count; a weight used twice counts once.
     """
     names, used = set(names), {}
-    first_name = _first_names(graph.owning_module)
-    constants: dict[fx.Node, frozenset[str]] = {}  # such as a transposed weight
-    for node in graph.nodes:
-        ways = [used[source] for source in node.all_input_nodes if source in used]
-        own = {str(node.target)} if node.op == "get_attr" else set()
-        if node.op == "call_module":
-            own = {f"{node.target}.weight" if node.target else "weight"}
-        own = {first_name.get(name, name) for name in own} & names
-        own = own.union(*(constants.get(source, ()) for source in node.all_input_nodes))
-        if node.op == "placeholder":
+    first_name = _first_names(operations.modules[""])
+    for node in operations.nodes:
+        if is_source(node):
             used[node] = frozenset()
-        elif ways and not is_shape(node):
-            used[node] = min((way | own for way in ways), key=len)
-        else:
-            constants[node] = frozenset(own)
+        elif node in operations.flows:
+            own = {first_name.get(name, name) for name in operations.weights_of[node]} & names
+            ways = [used[source] for source in operations.carriers[node] if source in used]
+            if ways:
+                used[node] = min((way | own for way in ways), key=len)
     return used
 
 

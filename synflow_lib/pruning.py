@@ -33,6 +33,7 @@ def prune(
     iterations: int | None = None,
     schedule: str | Schedule = "exponential",
     scope: str = "global",
+    steering: str = "dense",
     keep: Iterable[str] = (),
     bias: bool = False,
     batch_norm: bool = False,
@@ -56,6 +57,10 @@ def prune(
             function ``(t, n, final density) -> density``, or ``"cut"``: as many iterations as
             Theorem 3 asks for (see `trajectory`).
         scope: ``"global"`` compares all weights, ``"local"`` prunes every layer alike.
+        steering: for SynFlow, which sees paths alone: what becomes of weights that only steer, of
+            gates, queries and keys. ``"dense"``: their layers stay as they are and out of the
+            count, with a warning that names them. ``"layer"``: pruned with the rest, each layer's
+            by magnitude to the density of the whole network.
         keep, bias, batch_norm: which parameters take part (see `synflow_lib.prunable`).
         mode, seed, loss, input_shape, dtype: as in `score`.
         progress: True shows a bar, False never; None shows one on a terminal after two seconds.
@@ -76,7 +81,8 @@ def prune(
     Masks(2 layers, kept 2 of 900, compression 450)
     """
     run = PruningLoop(model, method, Context(batch, mode, seed, loss, input_shape, dtype), progress,
-               keep=keep, bias=bias, batch_norm=batch_norm, recorded=schedule == "cut")  # fmt: skip
+               recorded=schedule == "cut", steering=steering, keep=keep, bias=bias,
+               batch_norm=batch_norm)  # fmt: skip
     kept = kept_at(run.total, compression)
     if kept > run.left and kept < run.total:
         warn(
@@ -108,6 +114,7 @@ def trajectory(
     schedule: str | Schedule | None = None,
     iterations: int | None = None,
     compression: float | None = None,
+    steering: str = "dense",
     keep: Iterable[str] = (),
     bias: bool = False,
     batch_norm: bool = False,
@@ -146,7 +153,8 @@ def trajectory(
     (450.0, Masks(2 layers, kept 9 of 900, compression 100))
     """
     run = PruningLoop(model, method, Context(batch, mode, seed, loss, input_shape, dtype), progress,
-               keep=keep, bias=bias, batch_norm=batch_norm, recorded=True)  # fmt: skip
+               recorded=True, steering=steering, keep=keep, bias=bias,
+               batch_norm=batch_norm)  # fmt: skip
     if schedule is None:
         schedule = "cut" if run.iterations(iterations) > 1 and iterations is None else "exponential"
     if schedule == "cut":

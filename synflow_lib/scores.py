@@ -52,6 +52,7 @@ class Method:
     own_type = False  # whether it sees the network in the type the model has, instead of float64
     nonnegative = False  # then a negative score means an operation that was not understood
     inexact = True  # whether scores carry errors of rounding, so that equal ones come out unequal
+    by_paths = False  # whether it knows nothing of weights that only steer (see `probe`)
     cut_size: Tensor | None = None  # what every cut of the network carries, where that is known
 
     @classmethod

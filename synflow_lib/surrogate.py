@@ -16,23 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from .graph import argument, name_of
 from .network import BATCH_NORM
 
 Run = Callable[..., Any]
-
-LIKE = frozenset("view_as reshape_as expand_as type_as to".split())
-_ROOMS = {"torch", "torch.nn.functional", "torch._C._nn", "torch.functional", "_operator"}
-_SYNONYMS = {
-    "iadd": "add", "isub": "sub", "imul": "mul", "itruediv": "div", "imatmul": "matmul",
-    "truediv": "div", "true_divide": "div", "divide": "div", "multiply": "mul", "rsub": "sub",
-    "subtract": "sub", "pos": "positive", "negative": "neg", "absolute": "abs",
-}  # fmt: skip
-_SHAPES = frozenset(
-    "size dim numel ndimension nelement stride is_floating_point is_complex get_device __len__"
-    " zeros_like ones_like full_like empty_like new_zeros new_ones new_full"
-    " new_empty new_tensor".split()
-)
-_SHAPE_ATTRIBUTES = frozenset("shape ndim device dtype layout is_cuda requires_grad".split())
 
 
 @dataclass
@@ -84,54 +71,6 @@ class Use:
             f' input on like an activation, say so: synflow_lib.layers.rule({teach}, "passes").'
             " Scores on data (snip, grasp), magnitude and criterion='layer' do without paths"
         )
-
-
-def argument(node: fx.Node, name: str, place: int, default: object = None) -> object:
-    """What a call is given under ``name`` or at ``place``."""
-    return node.kwargs.get(name, node.args[place] if len(node.args) > place else default)
-
-
-def name_of(node: fx.Node) -> str:
-    """The operation's usual name, one for function, method, operator and in-place form."""
-    if node.op == "call_method":
-        name = str(node.target)
-    elif node.target is getattr:
-        name = str(node.args[1])
-    else:
-        name = getattr(node.target, "__name__", str(node.target))
-        room = getattr(node.target, "__module__", "") or ""
-        if room not in _ROOMS and name != "stochastic_depth":
-            return f"{room}.{name}"
-    return _SYNONYMS.get(name.removesuffix("_"), name.removesuffix("_"))
-
-
-def uses(node: fx.Node, of: Container[fx.Node]) -> list[fx.Node]:
-    """The arguments of ``node`` that are in ``of``, in order, each as often as it is used."""
-    found: list[fx.Node] = []
-    fx.node.map_arg((node.args, node.kwargs), lambda n: found.append(n) if n in of else None)
-    # Of the second value of `x.view_as(y)` only the shape is used.
-    return found[:1] if node.op != "call_module" and name_of(node) in LIKE else found
-
-
-def is_shape(node: fx.Node) -> bool:
-    """Whether ``node`` reads no more of a tensor than its shape, type or place."""
-    if node.op == "call_method":
-        return node.target in _SHAPES
-    if node.op != "call_function":
-        return False
-    if node.target is getattr:
-        return node.args[1] in _SHAPE_ATTRIBUTES
-    return getattr(node.target, "__name__", "") in _SHAPES | {"len", "_assert"}
-
-
-def is_first_input(node: fx.Node) -> bool:
-    """Whether ``node`` is the input of the network; a second one is another placeholder."""
-    return node.op == "placeholder" and node.prev.op != "placeholder"
-
-
-def is_addition(node: fx.Node) -> bool:
-    """Whether ``node`` adds two tensors, the residual sum."""
-    return node.op in ("call_function", "call_method") and name_of(node) == "add"
 
 
 def passes(use: Use) -> None:
@@ -295,13 +234,12 @@ def interpolated(use: Use) -> Run:
     return use.plain()
 
 
-def tokens(use: Use) -> Run:
-    """ValueError: numbers of tokens are looked up, not multiplied."""
-    raise ValueError(
-        f"{use.node.target}, an {type(use.module).__name__}, looks up numbers of tokens: no path of"
-        " weights leads from them to the output. Ask the part of the network behind it, which takes"
-        " what it gives, with input_shape=(tokens, features)"
-    )
+def looked_up(use: Use) -> Run:
+    """Ones in place of what tokens look up: paths begin there."""
+    if not use.node.meta.get("looks_up"):
+        raise use.refusal()
+    plain = use.plain()
+    return lambda *args, **kwargs: torch.ones_like(plain(*args, **kwargs))
 
 
 def _by_channel(scale: Tensor, x: Tensor) -> Tensor:

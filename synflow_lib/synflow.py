@@ -8,7 +8,6 @@ The copy that runs has no constants and no activations (`linearize_`), every nod
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -19,8 +18,19 @@ from torch.utils._pytree import tree_map
 from .batches import first_input
 from .fast.compact import Take
 from .fast.shortcuts import Shortcuts
-from .layers import reached
-from .network import BATCH_NORM, find_input_shape, is_bias, layer_weights, trace
+from .graph import name_of
+from .layers import FUNCTIONS, reached, rule_of
+from .network import (
+    BATCH_NORM,
+    PRUNABLE,
+    find_input_shape,
+    inflow,
+    is_bias,
+    is_plain,
+    layer_weights,
+    trace,
+    warn,
+)
 from .paths import PathSum
 from .scores import METHODS, Method, Scores
 from .workspace import Context, Workspace, explained_errors
@@ -31,6 +41,7 @@ class SynFlow(Method):
 
     iterations = 100
     nonnegative = True
+    by_paths = True
 
     @classmethod
     def draws(cls, net: nn.Module, context: Context) -> bool:
@@ -42,22 +53,26 @@ class SynFlow(Method):
         self.biases = any(map(is_bias, work.names))
         if self.biases:  # R is not homogeneous then, so only more range can help
             _compute_in_double(work)
-        with contextlib.suppress(ValueError):  # its own forward runs where it cannot be traced
-            # Once, for all that reads the graph, in the mode that counts: it would keep dropout.
-            work.net = trace(work.net.eval())
+        # Once, for all that reads the graph, in the mode that counts: it would keep dropout.
+        work.net = trace(work.net.eval(), shape)
         linearize_(work.net, biases=self.biases)
+        opened = open_zeros_(work.net)
+        if opened:
+            more = f" and {len(opened) - 6} more" if len(opened) > 6 else ""
+            warn(
+                f"{opened[:6]}{more} hold zeros only, as what is initialized to zero: SynFlow takes"
+                " such a factor as one, since the structure counts and not where it starts"
+            )
         self.fast = None
-        if context.fast and not self.biases:
+        if context.fast and not self.biases and is_plain(shape):
             self.fast = Shortcuts(work, shape, lambda name: self.targets[name])
         parts = {"skip": self.fast.folded, "layer": self.fast.layer} if self.fast else {}
         self.paths = PathSum(work.net, names=work.names, biases=self.biases, **parts)
         # The shortest paths may carry a very different total: powers of their own.
-        rescales = self.paths.graph is not None and not self.biases
+        rescales = not self.biases
         self.rescaler = Rescaler(self.paths) if rescales else None
         self.rescaler_of_shortest = Rescaler(self.paths) if rescales else None
-        self.inflow = work.flat.new_ones(
-            1, *(self.fast.prepare(self.paths) if self.fast else shape)
-        )
+        self.inflow = inflow(self.fast.prepare(self.paths) if self.fast else shape, work.flat)
         self.total = work.flat.new_zeros(())  # R of the last pass of `flat`
         self._bind()
 
@@ -103,7 +118,7 @@ class SynFlow(Method):
         def outflow(after: Rescaler | None = None) -> Tensor:
             return self.paths(self.inflow, after, shortest=shortest)
 
-        with explained_errors(self.inflow.shape):
+        with explained_errors(self.inflow):
             total = rescaler.run(outflow) if rescaler else outflow()
         if total.requires_grad:
             total.backward()
@@ -157,6 +172,53 @@ def linearize_(net: nn.Module, biases: bool = False) -> nn.Module:
             if id(parameter) not in signed:
                 parameter.zero_() if is_bias(name) and not biases else parameter.abs_()
     return net
+
+
+@torch.no_grad()
+def open_zeros_(net: nn.Module) -> list[str]:
+    """Make ones of weights, gains and factors that are all zero, in place; returns their names.
+
+    What starts at zero, the last norm of a residual block, a layer scale, a head, closes all paths
+    through it. Zeros in part were pruned.
+    """
+    nodes = net.graph.nodes if isinstance(net, fx.GraphModule) else []
+    called = {str(node.target) for node in nodes if node.op == "call_module"}
+    found = [
+        f"{name}.weight" if name else "weight"
+        for name, module in net.named_modules()
+        if (isinstance(module, PRUNABLE) or (row := rule_of(module)) and row.effect == "scales")
+        and not (nodes and called.isdisjoint(_prefixes(name)))
+    ]
+    weights = layer_weights(net)
+    for node in nodes:
+        if node.op == "get_attr" and (str(node.target) in weights or _multiplies(node)):
+            found.append(str(node.target))
+    named, opened = dict(net.named_parameters(remove_duplicate=False)), []
+    for name in dict.fromkeys(found):
+        parameter = named.get(name)
+        if parameter is not None and parameter.numel() and not bool(parameter.any()):
+            parameter.fill_(1.0)
+            opened.append(name)
+    return opened
+
+
+def _prefixes(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[: i + 1]) for i in range(len(parts))]
+
+
+def _multiplies(node: fx.Node) -> bool:
+    """Whether a parameter is a factor as it is, or moved, or by a function that is zero at zero."""
+    for user in node.users:
+        row = FUNCTIONS.get(name_of(user)) if user.op != "call_module" else None
+        if row is None or is_bias(str(node.target)):
+            continue
+        if name_of(user) in ("tanh", "neg", "abs", "to", "mul") or row.effect == "moves":
+            if name_of(user) == "mul" or _multiplies(user):
+                return True
+        elif row.effect in ("scales", "weighs"):
+            return True
+    return False
 
 
 def _read_as_constants(net: nn.Module) -> set[int]:

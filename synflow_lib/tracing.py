@@ -8,6 +8,7 @@ modules of the private copy that is traced are watched.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 import random
 import threading
@@ -19,19 +20,24 @@ from torch import Tensor, fx, nn
 from torch.fx import _symbolic_trace as fx_internals
 from torch.overrides import TorchFunctionMode
 
+from .batches import Inputs
+from .graph import argument, is_shape, name_of
+
 _one_trace = threading.RLock()
 LEAVES: set[type[nn.Module]] = set()  # classes with a rule of their own: not looked into
 
 
-def graph_of(copy: nn.Module) -> fx.GraphModule:
+def graph_of(copy: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
     """The graph of ``copy``, whose forward runs and whose class is another while it does.
 
-    ``meta["drew"]`` of what is returned says whether the forward drew random numbers.
+    ``meta["drew"]`` of what is returned says whether the forward drew random numbers. ``inputs``
+    says how many there are, and under which names: one for each part of a tuple or dict.
 
     Raises:
         Exception: whatever the forward raises, and what torch.fx has to say about it.
     """
     tracer = _Tracer()
+    tracer.inputs = inputs
     # torch.fx.wrap replaces functions in their modules meanwhile: calls without a traced value go
     # through to the original, but two that put things back out of order would leave it replaced.
     with _one_trace, _no_draws() as drew:
@@ -40,7 +46,45 @@ def graph_of(copy: nn.Module) -> fx.GraphModule:
         _by_position(node)
     traced = fx.GraphModule(copy, graph, type(copy).__name__)
     traced.meta["drew"] = bool(drew)
+    mark_tokens(traced, inputs)
     return traced
+
+
+def mark_tokens(traced: fx.GraphModule, inputs: Inputs | None) -> None:
+    """Write into a graph where numbers of tokens come in and where they are looked up.
+
+    ``meta["tokens"]`` of an input says that it holds whole numbers, which are constants;
+    ``meta["looks_up"]`` of an embedding that what comes out of it is where paths begin.
+    """
+    placeholders = [node for node in traced.graph.nodes if node.op == "placeholder"]
+    given = dict(zip(placeholders, inputs if isinstance(inputs, tuple) else [inputs], strict=False))
+    if isinstance(inputs, dict):
+        given = {node: inputs.get(str(node.target)) for node in placeholders}
+    for node, part in given.items():
+        if isinstance(part, Tensor):
+            node.meta["tokens"] = True
+    for node in traced.graph.nodes:
+        if (ids := looked_up(node, traced)) is not None:
+            behind, begins = [ids], set()
+            for one in behind:  # grows meanwhile
+                begins.update([one] if one.op == "placeholder" else [])
+                behind += [n for n in one.all_input_nodes if not is_shape(one) and n not in behind]
+            for one in begins:
+                one.meta["tokens"] = True
+            if begins:
+                node.meta["looks_up"] = True
+
+
+def looked_up(node: fx.Node, traced: fx.GraphModule) -> fx.Node | None:
+    """The numbers that ``node`` looks up in a table, if it does."""
+    if node.op == "call_module":
+        module = traced.get_submodule(str(node.target))
+        return node.args[0] if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) else None
+    if node.op != "call_function" or name_of(node) not in ("embedding", "embedding_bag"):
+        return None
+    place = 1 if inspect.isbuiltin(node.target) else 0  # torch.embedding(weight, ids)
+    ids = argument(node, "input", place)
+    return ids if isinstance(ids, fx.Node) else None
 
 
 def _by_position(node: fx.Node) -> None:
@@ -75,7 +119,7 @@ class _Tracer(fx.Tracer):
             self._wrap(patcher, forward.__globals__)
             for module in self._autowrap_search:
                 self._wrap(patcher, vars(module))
-            result = forward(root, *arguments, **named)
+            result = plain_output(forward(root, *arguments, **named))
             self.create_node("output", "output", (self.create_arg(result),), {})
         return self.graph
 
@@ -86,13 +130,20 @@ class _Tracer(fx.Tracer):
         )
 
     def _inputs(self, forward: Callable) -> tuple[list[fx.Proxy], dict[str, fx.Proxy]]:
-        """What the forward needs; what has a default keeps it, as in a call with one input."""
-        first, *others = list(inspect.signature(forward).parameters.values())[1:]
-        arguments = [self.create_proxy("placeholder", first.name, (), {})]
+        """What the forward needs; what has a default and is not given keeps it, as in a call."""
+        known = list(inspect.signature(forward).parameters.values())[1:]
+        names, count = (), 1
+        if isinstance(self.inputs, dict):
+            names, count = self.inputs, 0
+        elif isinstance(self.inputs, tuple) and not all(isinstance(n, int) for n in self.inputs):
+            count = len(self.inputs)
+        arguments = [self.create_proxy("placeholder", one.name, (), {}) for one in known[:count]]
         named = {
             one.name: self.create_proxy("placeholder", one.name, (), {})
-            for one in others
-            if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+            for one in known[count:]
+            if one.name in names
+            or one.default is one.empty
+            and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
         }
         return arguments, named
 
@@ -126,6 +177,14 @@ class _Tracer(fx.Tracer):
 
         own = {"__call__": call, "__getattr__": read, "__module__": kind.__module__}
         return type(kind.__name__, (kind,), own | {"__qualname__": kind.__qualname__})
+
+
+def plain_output(value):
+    """An output of the plain kinds: a dict in place of a dataclass, a tuple of a named one."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, (type, dict)):
+        return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
+    plain = dict if isinstance(value, dict) else tuple
+    return plain(value) if isinstance(value, (dict, tuple)) else value
 
 
 DRAWS = frozenset(

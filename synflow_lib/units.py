@@ -17,15 +17,9 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from .graph import argument, is_addition, is_shape, name_of, uses
 from .layers import Rule, reached, row_of
-from .network import (
-    BATCH_NORM,
-    CONV_TRANSPOSED,
-    PRUNABLE,
-    skeleton,
-    trace,
-)
-from .surrogate import argument, is_addition, is_shape, name_of, uses
+from .network import BATCH_NORM, CONV_TRANSPOSED, PRUNABLE, one_input, skeleton, trace
 
 
 @dataclass
@@ -105,8 +99,16 @@ def wiring(
     Raises:
         ValueError: an operation that conservation has no law for; its name is in the message.
     """
-    net = skeleton(trace(model))
-    return _Wirer(net, input_shape, batch_statistics).run()
+    shape = one_input(input_shape, "what follows single units")
+    traced = trace(model, shape)
+    if traced.meta.get("exported"):
+        raise ValueError(
+            f"{type(model).__name__} can be traced by torch.export only, whose graph holds no"
+            " layers; what follows single units needs one of torch.fx: write the forward without"
+            " branches or loops on values of tensors"
+        )
+    net = skeleton(traced)
+    return _Wirer(net, shape, batch_statistics).run()
 
 
 class _Shapes(fx.passes.shape_prop.ShapeProp):
@@ -201,7 +203,7 @@ class _Wirer:
                 self.unions.append((source, sources[1]))
             return source
         if node.target is torch.cat or node.target is torch.concat:
-            if (node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)) != 1:
+            if argument(node, "dim", 1, 0) != 1:
                 raise ValueError("no conservation law for torch.cat outside the channel dimension")
             return np.concatenate(sources)
         row = row_of(node, module)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
-from .batches import Batch
+from .batches import Batch, Inputs
 from .network import named_views, prunable, warn_left_out, working_copy, working_type
 from .randomness import own_random_numbers
 from .values import whole
@@ -64,8 +66,8 @@ class Context:
     batch: Batch | Iterable[Batch] | None = None
     mode: str | None = None
     seed: int = 0
-    loss: Callable[[Tensor, Tensor], Tensor] | None = None
-    input_shape: tuple[int, ...] | None = None
+    loss: Callable[[Any, Any], Tensor] | None = None
+    input_shape: Inputs | None = None
     dtype: torch.dtype | None = None
     fast: bool = True  # False: the plain path, which the tests compare with
 
@@ -101,13 +103,14 @@ _TYPES = (
 
 
 @contextlib.contextmanager
-def explained_errors(shape: Iterable[int]) -> Iterator[None]:
+def explained_errors(x: Inputs) -> Iterator[None]:
     """Says which input a network rejected, where torch says which kernel did."""
+    shapes = tree_map(lambda t: tuple(t.shape), x)
     try:
         yield
     except (RuntimeError, IndexError, AssertionError) as error:
         raise ValueError(
-            f"the network cannot run on an input of shape {tuple(shape)}: {error}."
+            f"the network cannot run on an input of shape {shapes}: {error}."
             + (_TYPES if "type" in str(error) else _SHAPES)
         ) from error
 

@@ -13,7 +13,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import (
-    Branching,
     Decoder,
     Dense,
     LongBranch,
@@ -262,12 +261,10 @@ def test_leaving_dead_units_out_changes_no_mask(make, schedule, monkeypatch):
     assert [sf.prune(net, "synflow", c, schedule=schedule) for c in compressions] == fast
 
 
-@pytest.mark.parametrize("make", [Residual, Shared, Tied, Branching, Decoder, Dense, Mobile])
+@pytest.mark.parametrize("make", [Residual, Shared, Tied, Decoder, Dense, Mobile])
 @pytest.mark.parametrize("method", METHODS)
 def test_any_architecture(make, method):
     net = seeded(make)
-    if make is Branching:
-        net.input_shape = (4,)
     batch = images(net)
     total = sum(p.numel() for p in sf.prunable(net).values())
     masks = sf.prune(net, method, 4.0, batch, iterations=5)
@@ -660,7 +657,7 @@ def test_unknown_methods_and_unfit_models():
         sf.prune({}, "magnitude", 2)
 
 
-def test_a_network_with_two_inputs_says_what_to_do():
+def test_a_network_with_two_inputs_takes_two_shapes():
     class Two(nn.Module):
         def __init__(self):
             super().__init__()
@@ -669,8 +666,9 @@ def test_a_network_with_two_inputs_says_what_to_do():
         def forward(self, x, y):
             return self.fc(x + y)
 
-    with pytest.raises(ValueError, match="second input, 'y'.*Wrap it in a module with a single"):
+    with pytest.raises(ValueError, match="another input, 'y'.*a shape for each"):
         sf.prune(Two(), "synflow", 2)
+    assert sf.prune(Two(), "synflow", 2, input_shape=((3,), (3,))).kept == 3
 
 
 # ------------------------------------------------------------------------------ never silent

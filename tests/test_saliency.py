@@ -7,7 +7,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from networks import (
-    Branching,
     Decoder,
     Dense,
     LongBranch,
@@ -290,7 +289,7 @@ def without_softmax(net):
     return net
 
 
-UNUSUAL = (Mobile, Decoder, Dense, Shared, Branching, PreActivation, LongBranch, odd_convolutions)
+UNUSUAL = (Mobile, Decoder, Dense, Shared, PreActivation, LongBranch, odd_convolutions)
 
 
 @pytest.mark.parametrize("make", UNUSUAL)

@@ -16,9 +16,9 @@ import networkx as nx
 import torch
 from torch import Tensor, fx, nn
 
+from ..graph import is_addition
 from ..network import BATCH_NORM, CONV
 from ..paths import PathSum
-from ..surrogate import is_addition
 
 _POOLS = tuple(getattr(nn, f"{kind}Pool{n}d") for kind in ("Max", "Avg") for n in (1, 2, 3))
 

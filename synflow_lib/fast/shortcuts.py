@@ -41,9 +41,8 @@ class Shortcuts:
 
     def prepare(self, paths: PathSum) -> tuple[int, ...]:
         """Lets ``paths`` run on small maps and without dead units; the shape of input to give."""
-        if paths.graph is None:
-            return self.shape
-        self.compactor = Compactor.of(self.work, self.shape)
+        if not paths.operations.gated:  # what steers has units of its own
+            self.compactor = Compactor.of(self.work, self.shape)
         return narrow(paths, self.shape)
 
     def shrink(self, scores: Tensor, alive: Tensor) -> tuple[Take, Tensor] | None:

@@ -1,0 +1,146 @@
+"""Attention and gated halves as sums over paths: positions share alike, paths run through values.
+
+The three spellings, ``nn.MultiheadAttention``, ``scaled_dot_product_attention`` and a softmax
+between two products, have one meaning: a softmax is the mean over the positions that no mask takes
+away, whatever queries and keys are.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .graph import argument
+from .surrogate import Run, Use
+
+# exp(-80) is nothing beside one in float32: -100 and -1e9 are masks as -inf is.
+_REMOVES = 80.0
+
+
+def shares(scores: Tensor, dim: int) -> Tensor:
+    """Equal shares along ``dim`` for all that no mask removes; ``scores`` hold the masks alone."""
+    top = scores.amax(dim, keepdim=True)
+    stay = ((scores >= top - _REMOVES) & (scores > -torch.inf)).to(scores.dtype)
+    return stay / stay.sum(dim, keepdim=True).clamp(min=1.0)
+
+
+def _masks(
+    like: Tensor, shape: tuple[int, ...], mask: Tensor | None, causal: bool, keeps: bool
+) -> Tensor:
+    """Scores of zero, and minus infinity where a mask is; of bools True ``keeps``, or removes."""
+    scores = like.new_zeros(shape)
+    if causal:
+        scores = scores.masked_fill(scores.new_ones(shape).tril().logical_not(), -torch.inf)
+    if mask is None:
+        return scores
+    if mask.dtype == torch.bool:
+        gone = mask.logical_not() if keeps else mask
+        return torch.zeros_like(gone, dtype=like.dtype).masked_fill(gone, -torch.inf) + scores
+    return scores + mask.to(like.dtype)
+
+
+def dot_product(use: Use) -> Run:
+    """``scaled_dot_product_attention``: each query gets the mean of the values it may see."""
+    if argument(use.node, "value", 2) not in use.signals:
+        raise use.refusal()
+
+    def run(
+        query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None,
+        enable_gqa=False,
+    ):  # fmt: skip
+        size = query.shape[-2], value.shape[-2]
+        if enable_gqa and query.shape[-3] != value.shape[-3]:
+            value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
+        scores = _masks(value, size, attn_mask, is_causal, keeps=True)
+        found = shares(scores, -1) @ value
+        lead = torch.broadcast_shapes(query.shape[:-2], found.shape[:-2])
+        return found.expand(*lead, *found.shape[-2:])
+
+    return run
+
+
+def multihead(use: Use) -> Run:
+    """``nn.MultiheadAttention``, whose values and outputs have weights of their own."""
+    module = use.module
+    if argument(use.node, "value", 2) not in use.signals:
+        raise use.refusal()
+    names = ("key_padding_mask", "need_weights", "attn_mask", "average_attn_weights", "is_causal")
+
+    def run(query, key, value, *args, **kwargs):
+        given = dict(zip(names, args, strict=False)) | kwargs
+        batched = query.dim() == 3
+        if not batched:
+            query, value = query.unsqueeze(0), value.unsqueeze(0)
+        elif not module.batch_first:
+            query, value = query.transpose(0, 1), value.transpose(0, 1)
+        weight = module.v_proj_weight
+        if weight is None:
+            weight = module.in_proj_weight[2 * module.embed_dim :]
+        value = F.linear(value, weight)
+        (images, seen, _), heads = value.shape, module.num_heads
+        value = value.view(images, seen, heads, -1).transpose(1, 2)
+        mask = given.get("attn_mask")
+        if mask is not None and mask.dim() == 3:  # one for each image and head
+            mask = mask.view(images, heads, *mask.shape[1:])
+        # is_causal is a hint here: the mask says what is hidden.
+        size = query.shape[1], seen
+        scores = _masks(value, size, mask, False, keeps=False)
+        padding = given.get("key_padding_mask")
+        if padding is not None:
+            padding = padding.view(images, 1, 1, seen)
+            scores = scores + _masks(value, (1, seen), padding, False, keeps=False)
+        # Constants beside the tokens lie on no path and take a share.
+        beside = (module.bias_k is not None) + module.add_zero_attn
+        scores, value = F.pad(scores, (0, beside)), F.pad(value, (0, 0, 0, beside))
+        weights = shares(scores, -1).expand(images, heads, -1, -1)
+        found = F.linear((weights @ value).transpose(1, 2).flatten(2), module.out_proj.weight)
+        if not batched:
+            found = found.squeeze(0)
+        elif not module.batch_first:
+            found = found.transpose(0, 1)
+        if not given.get("need_weights", True):
+            return found, None
+        return found, weights.mean(1) if given.get("average_attn_weights", True) else weights
+
+    return run
+
+
+def first_half(use: Use) -> Run:
+    """A gated linear unit: the second half of the channels opens and closes the first."""
+    if use.module is not None:
+        return lambda x: x.chunk(2, use.module.dim)[0]
+    return lambda x, dim=-1: x.chunk(2, dim)[0]
+
+
+def silent(run: Run, *args, **kwargs):
+    """Zeros of the shapes that ``run`` gives: what steers has no numbers, but for its masks."""
+    found = run(*args, **kwargs)
+    return torch.utils._pytree.tree_map_only(Tensor, torch.zeros_like, found)
+
+
+def masks_only(run: Run, *args, **kwargs):
+    """What ``run`` makes of such zeros and of masks."""
+    found = run(*args, **kwargs)
+    if isinstance(found, Tensor) and found.is_floating_point():
+        return found.masked_fill(found.isnan(), 0.0)
+    return found
+
+
+def softmax(dim: int | None) -> Run:
+    """The mean along ``dim``."""
+
+    def run(x: Tensor, *_, **__) -> Tensor:
+        along = dim
+        if along is None:  # as torch chooses it
+            along = 0 if x.dim() in (0, 1, 3) else 1
+        return shares(x, along)
+
+    return run
+
+
+def quietly(run: Run) -> Run:
+    """Without gradients, and on masks where numbers are no part of the paths."""
+    return functools.wraps(run)(torch.no_grad()(run)) if callable(run) else run

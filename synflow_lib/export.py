@@ -1,0 +1,113 @@
+"""The graph of networks that ``torch.fx`` cannot trace: ``torch.export``'s, in torch's own names.
+
+``torch.fx`` follows values that it does not have, so a branch or a loop on them stops it.
+``torch.export`` runs the forward on an example. Its graph is made of ATen's operations and holds no
+layers; here each operation becomes the function or method of torch that it came from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import operator
+import threading
+import warnings
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
+
+from .batches import Inputs
+from .tracing import mark_tokens, plain_output
+
+_one_export = threading.RLock()
+_ROOMS = (torch, torch._C._nn, nn.functional)
+_CHECKS = ("_assert_tensor_metadata", "_assert_async", "_assert_scalar")
+
+
+class _Flat(nn.Module):
+    """A network whose output is a tuple of tensors, for structures that export does not know."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, *args, **kwargs):
+        leaves = tree_leaves(plain_output(self.net(*args, **kwargs)))
+        return tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
+
+
+def exported(own: nn.Module, inputs: Inputs, example: Inputs) -> fx.GraphModule:
+    """The graph of ``own``, a copy in evaluation mode, on ``example``, a batch of one.
+
+    Raises:
+        Exception: whatever the forward raises, and what torch.export has to say about it.
+    """
+    named = example if isinstance(example, dict) else {}
+    args = () if named else example if isinstance(example, tuple) else (example,)
+    with _one_export, _quiet(), torch.no_grad():
+        program = torch.export.export(_Flat(own), args, kwargs=named, strict=False)
+        source = program.module()
+    graph, made = fx.Graph(), {}
+    for node in source.graph.nodes:
+        name = _name(node)
+        if node.op == "call_module" or name in _CHECKS:  # of the shapes it was exported with
+            continue
+        if name == "alias":
+            made[node] = made[node.args[0]]
+            continue
+        made[node] = new = graph.node_copy(node, made.__getitem__)
+        if name:
+            _as_torch(new, name)
+        elif node.op == "get_attr":
+            new.target = str(node.target).removeprefix("net.")
+            if new.target == node.target:  # a constant that the forward makes
+                own.register_buffer(new.target, getattr(source, new.target), persistent=False)
+        elif node.op == "placeholder" and named:
+            new.target = str(node.target).removeprefix("kwargs_")
+        new.meta = {k: v for k, v in node.meta.items() if k == "nn_module_stack"}
+    traced = fx.GraphModule(own, graph, type(own).__name__)
+    mark_tokens(traced, inputs)
+    traced.meta["exported"] = True
+    return traced
+
+
+def _name(node: fx.Node) -> str:
+    """Of one of ATen's operations, such as "linear"."""
+    aten = isinstance(node.target, torch._ops.OpOverload)
+    return node.target._schema.name.removeprefix("aten::") if aten else ""
+
+
+def _as_torch(node: fx.Node, name: str) -> None:
+    """The function, or else the method, of torch that does the same with the same arguments."""
+    if name == "slice":
+        x, dim, *ends = (*node.args, *[0, None, None][len(node.args) - 1 :])
+        node.args = (x, (*[slice(None)] * dim, slice(*ends)))
+        node.target = operator.getitem
+    elif name == "index":
+        everything = slice(None)
+        node.args = (node.args[0], tuple(everything if i is None else i for i in node.args[1]))
+        node.target = operator.getitem
+    elif function := next((getattr(room, name) for room in _ROOMS if hasattr(room, name)), None):
+        node.target = function
+    elif hasattr(Tensor, name):
+        node.kwargs = {key: value for key, value in node.kwargs.items() if key != "layout"}
+        node.op, node.target = "call_method", name
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what export prints about networks that it cannot take: the error says it."""
+    logger = logging.getLogger("torch")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        silent = io.StringIO()
+        hushed = contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent)
+        with hushed[0], hushed[1], warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)

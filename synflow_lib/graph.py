@@ -1,0 +1,94 @@
+"""How the nodes of a graph are read: an operation's usual name, its arguments, what is a shape."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+import torch
+from torch import fx
+
+LIKE = frozenset("view_as reshape_as expand_as type_as to".split())
+_ROOMS = {"torch", "torch.nn.functional", "torch._C._nn", "torch.functional", "_operator"}
+_SYNONYMS = {
+    "iadd": "add", "isub": "sub", "imul": "mul", "itruediv": "div", "imatmul": "matmul",
+    "truediv": "div", "true_divide": "div", "divide": "div", "multiply": "mul", "rsub": "sub",
+    "subtract": "sub", "pos": "positive", "negative": "neg", "absolute": "abs",
+}  # fmt: skip
+_SHAPES = frozenset(
+    "size dim numel ndimension nelement stride is_floating_point is_complex get_device __len__"
+    " zeros_like ones_like full_like empty_like new_zeros new_ones new_full"
+    " new_empty new_tensor".split()
+)
+_SHAPE_ATTRIBUTES = frozenset("shape ndim device dtype layout is_cuda requires_grad".split())
+
+
+def argument(node: fx.Node, name: str, place: int, default: object = None) -> object:
+    """What a call is given under ``name`` or at ``place``."""
+    return node.kwargs.get(name, node.args[place] if len(node.args) > place else default)
+
+
+def name_of(node: fx.Node) -> str:
+    """The operation's usual name, one for function, method, operator and in-place form."""
+    if node.op == "call_method":
+        name = str(node.target)
+    elif node.target is getattr:
+        name = str(node.args[1])
+    else:
+        name = getattr(node.target, "__name__", str(node.target))
+        room = getattr(node.target, "__module__", "") or ""
+        if room not in _ROOMS and name != "stochastic_depth":
+            return f"{room}.{name}"
+    return _SYNONYMS.get(name.removesuffix("_"), name.removesuffix("_"))
+
+
+def uses(node: fx.Node, of: Container[fx.Node]) -> list[fx.Node]:
+    """The arguments of ``node`` that are in ``of``, in order, each as often as it is used."""
+    found: list[fx.Node] = []
+    fx.node.map_arg((node.args, node.kwargs), lambda n: found.append(n) if n in of else None)
+    # Of the second value of `x.view_as(y)` only the shape is used.
+    return found[:1] if node.op != "call_module" and name_of(node) in LIKE else found
+
+
+def is_shape(node: fx.Node) -> bool:
+    """Whether ``node`` reads no more of a tensor than its shape, type or place."""
+    if node.op == "call_method":
+        return node.target in _SHAPES
+    if node.op != "call_function":
+        return False
+    if node.target is getattr:
+        return node.args[1] in _SHAPE_ATTRIBUTES
+    return getattr(node.target, "__name__", "") in _SHAPES | {"len", "_assert"}
+
+
+def is_source(node: fx.Node) -> bool:
+    """Whether paths begin at ``node``: at an input of numbers, or at what tokens look up."""
+    begins = node.op == "placeholder" and not (node.args or node.meta.get("tokens"))
+    return begins or bool(node.meta.get("looks_up"))
+
+
+def bound(graph: fx.Graph, x) -> dict[fx.Node, object]:
+    """The inputs of a graph -> what ``x`` holds for them, by name in a dict, else in order.
+
+    Raises:
+        ValueError: there are more inputs than ``x`` has values.
+    """
+    nodes = [node for node in graph.nodes if node.op == "placeholder"]
+    if isinstance(x, dict):
+        given = {node: x[str(node.target)] for node in nodes if str(node.target) in x}
+    else:
+        given = dict(zip(nodes, x if isinstance(x, tuple) else (x,), strict=False))
+    for node in nodes:
+        if node not in given and not node.args:
+            raise ValueError(
+                f"the network takes another input, {node.target!r}: pass input_shape= with a shape"
+                " for each, in a tuple, or in a dict by name"
+            )
+        value = given.setdefault(node, node.args[0] if node.args else None)
+        if node.meta.get("tokens") and value.is_floating_point():  # only their shape was given
+            given[node] = torch.zeros_like(value, dtype=torch.long)
+    return given
+
+
+def is_addition(node: fx.Node) -> bool:
+    """Whether ``node`` adds two tensors, the residual sum."""
+    return node.op in ("call_function", "call_method") and name_of(node) == "add"

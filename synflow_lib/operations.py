@@ -1,0 +1,256 @@
+"""What runs in place of every node of a graph, by the table of `layers`.
+
+A node that a path runs through is *carried*. What only steers, gates, queries and keys, and what
+only tells a shape is *still*: it runs for its shape and its masks. The rest are constants.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Container
+
+from torch import fx, nn
+
+from . import attention, surrogate
+from .graph import argument, is_shape, name_of, uses
+from .layers import FUNCTIONS, reached
+from .network import layer_weights
+from .steering import SEEN_THROUGH, Signals
+from .surrogate import Run, Use
+from .tracing import DRAWS
+
+_MEANS = frozenset("softmax softmax2d".split())
+_KEEPS_MASKS = SEEN_THROUGH | frozenset("mul div matmul bmm baddbmm clamp clip clamp_min".split())
+
+
+class Operations:
+    """What runs in place of the nodes of a graph, so that sums over paths come out.
+
+    Args:
+        graph, modules: of a linearized network (see `synflow_lib.synflow.linearize_`).
+        sum_pools: let max-pooling pass every path, not only that of the largest input.
+        biases: keep biases that functions are given.
+    """
+
+    def __init__(
+        self,
+        graph: fx.Graph,
+        modules: dict[str, nn.Module],
+        *,
+        sum_pools: bool = False,
+        biases: bool = False,
+    ) -> None:
+        self.graph, self.modules, self.sum_pools, self.biases = graph, modules, sum_pools, biases
+        self.reached = reached(graph)
+        signals = Signals(graph, modules, self.reached)
+        self.signals = signals
+        for node in self.reached:
+            if node.op != "call_module" and str(node.target).endswith("_") and not node.users:
+                what = f"{node.target}, whose result is read from its argument later"
+                raise Use(node, []).refusal(what)
+        ends = {node for node in graph.nodes if node.op == "output"}
+        # Of every node on a path the arguments that paths run through.
+        self.carriers = _walk(graph, ends, self.reached, signals.carriers)
+        self.flows = set(self.carriers) | {n for n in self.reached if n.op == "placeholder"}
+        gates = {gate for node in self.carriers for gate in self.gates(node)}
+        self.steers = set(_walk(graph, gates, self.reached - self.flows, _sources))
+        asked = {n for node in graph.nodes if node not in self.reached for n in _sources(node)}
+        self.still = self.steers | set(_walk(graph, asked, self.reached - self.flows, _sources))
+        # What an open gate is, whatever its numbers are.
+        self.opened = {node: found for node in self.carriers if (found := self._opened(node))}
+        self._read_constants()
+
+    @property
+    def nodes(self) -> list[fx.Node]:
+        """What has to run, in order: all but what the output does not depend on."""
+        dead = self.reached - self.flows - self.still
+        return [node for node in self.graph.nodes if node not in dead]
+
+    def check(self) -> Operations:
+        """ValueError if the table does not hold all that has to run."""
+        for node in self.nodes:
+            self.run(node)
+        return self
+
+    @property
+    def gated(self) -> bool:
+        """Whether any part of the network only steers another."""
+        effects = (row.effect for node in self.flows if (row := self.signals.row(node)))
+        return bool(self.steers) or not {"gates", "attends"}.isdisjoint(effects)
+
+    def steering(self) -> tuple[set[str], set[str]]:
+        """Names of the weights that only steer, and of those that may do so with some rows."""
+        names = self.weights_of
+        carried = set().union(*(names[node] for node in self.flows))
+        whole = set().union(*(names[node] for node in self.steers)) - carried
+        return whole, {n for node in self.flows if self._is_split(node) for n in names[node]}
+
+    def _is_split(self, node: fx.Node) -> bool:
+        """Whether numbers of a layer reach a gate by other ways than through layers."""
+        if not self.weights_of[node]:
+            return False
+        ways, seen = [node], set()
+        while ways:
+            at = ways.pop()
+            for user in at.users:
+                row = self.signals.row(user) if user in self.flows else None
+                if user in self.steers or row and row.effect in ("gates", "attends"):
+                    return True
+                if row and row.effect in ("moves", "passes", "scales", "adds", "joins", "sums"):
+                    ways += [user] if user not in seen else []
+                    seen.add(user)
+        return False
+
+    def gates(self, node: fx.Node) -> list[fx.Node]:
+        """The arguments of a node on a path that only steer it."""
+        return [n for n in uses(node, self.reached) if n not in self.carriers[node]]
+
+    def _opened(self, node: fx.Node) -> dict[fx.Node, float]:
+        row = self.signals.row(node)
+        if row is None or row.effect not in ("scales", "weighs"):
+            return {}
+        found = {}
+        for gate in self.gates(node):
+            activation = self.signals.name(self.signals.end(gate)[1])
+            if activation not in _MEANS or name_of(node) == "div":
+                found[gate] = 1.0 if name_of(node) == "div" else self.signals.opening(gate)
+            elif gate in self.flows:
+                raise Use(node, [gate]).refusal(f"{activation} that is a gate and a signal as well")
+        return found
+
+    def _read_constants(self) -> None:
+        """Sort what the input does not reach: made of weights, of learned numbers, or of others."""
+        weights = layer_weights(self.modules[""])
+        parameters = {n for n, _ in self.modules[""].named_parameters(remove_duplicate=False)}
+        self.learned: set[fx.Node] = set()  # constants made of parameters that are no weights
+        made: dict[fx.Node, bool] = {}  # constants made of weights: by more than a move?
+        self.weights_of: dict[fx.Node, frozenset[str]] = {}  # names of the weights in a node's run
+        for node in self.graph.nodes:
+            own = {f"{node.target}.weight", f"{node.target}.out_proj.weight"}
+            own = {str(node.target)} if node.op == "get_attr" else own
+            if node.op == "call_module" and not node.target:
+                own = {"weight"}
+            inner = (self.weights_of[n] for n in node.all_input_nodes if n not in self.reached)
+            own = own & parameters if node.op in ("get_attr", "call_module") else set()
+            self.weights_of[node] = frozenset(own).union(*inner)
+            if node in self.reached or is_shape(node):
+                continue
+            sources = [made[n] for n in node.all_input_nodes if n in made]
+            if own & weights:
+                made[node] = node.op == "call_module"
+            elif sources:
+                row = FUNCTIONS.get(name_of(node)) if node.op != "call_module" else None
+                moves = row is not None and row.effect == "moves" or name_of(node) == "to"
+                made[node] = any(sources) or not moves
+            elif (
+                self.learned.intersection(node.all_input_nodes)
+                or node.op == "get_attr"
+                and str(node.target) in parameters
+                or node.op == "call_module"
+            ):
+                self.learned.add(node)
+        # A weight that is centred and scaled before its use is normalized: as a signal would be.
+        signals = Signals(self.graph, self.modules, set(made))
+        used = {n for node in self.flows for n in node.all_input_nodes if n in made}
+        self.computed: set[fx.Node] = set()  # no factor of its paths any more
+        self.normalized: dict[fx.Node, list[fx.Node]] = {}
+        for node, carriers in reversed(_walk(self.graph, used, made, signals.carriers).items()):
+            if not made[node]:
+                continue
+            row, several = signals.row(node), len(uses(node, made)) > 1
+            known = row is not None and (
+                row.effect in ("moves", "scales")
+                or name_of(node) == "normalize"
+                or name_of(node) == "sub"
+                and several
+            )
+            if known and len(carriers) == 1 and carriers[0] not in self.computed:
+                self.normalized[node] = carriers
+                gates = [n for n in uses(node, made) if n not in carriers]
+                self.opened[node] = dict.fromkeys(gates, 1.0)
+            else:
+                self.computed.add(node)
+
+    def build(self, node: fx.Node) -> Run | None:
+        """What ``node`` computes of its arguments; None where it passes on the one it is given.
+
+        Raises:
+            ValueError: the table has no row for it.
+        """
+        if node.op in ("placeholder", "output"):
+            return None
+        use = self._use(node, self.carriers[node])
+        row = self.signals.row(node)
+        if row is None or not (use.alone or row.several):
+            raise use.refusal()
+        return row.build(use)
+
+    def _use(self, node: fx.Node, carriers: list[fx.Node]) -> Use:
+        module, signals = self.signals.module(node), uses(node, carriers)
+        return Use(node, signals, module, self.sum_pools, self.biases, self.computed)
+
+    def run(self, node: fx.Node) -> Run | None:
+        """What ``node`` computes, whatever it is: carried, still or constant."""
+        if node in self.flows:
+            return self.build(node)
+        return self.stilled(node) if node in self.still else self.constant(node)
+
+    def stilled(self, node: fx.Node) -> Run:
+        """What a node computes that only steers: of a softmax the mean, else shapes and masks."""
+        name, row, run = self.signals.name(node), self.signals.row(node), self.constant(node)
+        if name in _MEANS:
+            module = self.signals.module(node)
+            dim = argument(node, "dim", 1) if module is None else getattr(module, "dim", -3)
+            return attention.quietly(attention.softmax(dim))
+        keeps = row is not None and row.effect in ("moves", "adds", "joins", "sums", "largest")
+        if keeps or name in _KEEPS_MASKS:
+            run = surrogate.view(Use(node, [])) if name == "view" else run
+            return attention.quietly(functools.partial(attention.masks_only, run))
+        return attention.quietly(functools.partial(attention.silent, run))
+
+    def constant(self, node: fx.Node) -> Run | None:
+        """What computes a value that the input does not reach: the operation as it is.
+
+        Whether a learned factor is zero at the moment does not decide about paths, so among all of
+        them it counts as one.
+        """
+        if node.op in ("placeholder", "output"):
+            return None
+        if node.op == "get_attr":
+            how = functools.partial(operator.attrgetter(str(node.target)), self.modules[""])
+        elif node.op == "call_module":
+            how = self.modules[str(node.target)]
+        elif "dropout" in name_of(node):
+            how = lambda x, *_, **__: x  # noqa: E731
+        elif name_of(node) in DRAWS:
+            drawn = f"{name_of(node)}, random numbers that differ in every pass,"
+            raise Use(node, []).refusal(drawn)
+        elif node in self.normalized:
+            use = self._use(node, self.normalized[node])
+            place = use.place
+            how = self.signals.row(node).build(use) or (lambda *args, **_: args[place])
+        else:
+            how = Use(node, []).plain()
+        if self.sum_pools and node in self.learned:
+            how = functools.partial(surrogate.ones, how)
+        return how
+
+
+def _sources(node: fx.Node) -> list[fx.Node]:
+    return node.all_input_nodes
+
+
+def _walk(
+    graph: fx.Graph,
+    start: set[fx.Node],
+    among: Container[fx.Node],
+    sources: Callable[[fx.Node], list[fx.Node]],
+) -> dict[fx.Node, list[fx.Node]]:
+    """From ``start`` back to the input: of every node that is met its ``sources``, last first."""
+    wanted, found = set(start), {}
+    for node in reversed(graph.nodes):
+        if node in wanted and node in among:
+            found[node] = sources(node)
+            wanted.update(found[node])
+    return found

@@ -1,0 +1,200 @@
+"""Which kept weights lie on a path from input to output, and which weights only steer."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from .batches import Inputs
+from .masks import Masks
+from .network import (
+    BATCH_NORM,
+    find_input_shape,
+    inflow,
+    is_bias,
+    layer_weights,
+    prunable,
+    skeleton,
+    trace,
+    unwrapped,
+    warn,
+)
+from .operations import Operations
+from .paths import PathSum, Signs
+
+
+class PathProbe:
+    """Answers, for masks on one network, which kept weights lie on an input-output path.
+
+    Runs zeros and ones through the network's own operations, so strides, groups, padding and
+    shared modules are what they are: a kernel tap that only ever sees padding lies on no path.
+    """
+
+    @torch.inference_mode(False)  # tensors made under inference mode can have no gradient
+    def __init__(self, model: nn.Module, input_shape: Inputs | None = None) -> None:
+        shape = find_input_shape(model, input_shape)
+        traced = trace(model, shape)  # before its numbers are gone, of which constants are made
+        self.net = skeleton(traced, device="cpu").float()
+        with torch.no_grad():
+            for name, parameter in self.net.named_parameters():
+                parameter.fill_(0.0 if is_bias(name) else 1.0)
+            norms = {n: m for n, m in self.net.named_modules() if isinstance(m, BATCH_NORM)}
+            for norm in norms.values():
+                if norm.running_mean is not None:
+                    norm.running_mean.zero_()
+                    norm.running_var.fill_(1.0)
+            for name, buffer in self.net.named_buffers():
+                if name.rpartition(".")[0] not in norms:
+                    buffer.copy_(traced.get_buffer(name))
+        self.paths = PathSum(self.net, sum_pools=True)
+        own = dict(unwrapped(model).named_parameters(remove_duplicate=False))
+        # The graph holds what runs, under one name each; a shared weight may have more.
+        name_there = {id(p): name for name, p in traced.named_parameters()}
+        self.name_there = {
+            name: name_there[id(parameter)]
+            for name, parameter in own.items()
+            if id(parameter) in name_there
+        }
+        self.weights = {
+            name: self.net.get_parameter(name_there[id(parameter)])
+            if id(parameter) in name_there
+            else torch.empty(parameter.shape, device="meta")  # never runs: only its shape counts
+            for name, parameter in own.items()
+        }
+        self.masked: dict[str, Tensor] = {}
+        self.inflow = inflow(shape, torch.ones(0))
+        self.signs = Signs(self.paths)
+
+    @torch.no_grad()
+    def _set(self, masks: Masks, dtype: torch.dtype) -> None:
+        # A bias carries nothing from input to output; a layer that never runs is not in the graph.
+        found = {
+            name: weight
+            for name, weight in masks.parameters_of(self.weights)
+            if not (weight.is_meta or is_bias(name))
+        }
+        self.net.to(dtype)
+        self.inflow = tree_map(lambda t: t.to(dtype) if t.is_floating_point() else t, self.inflow)
+        for name in set(self.masked) - set(found):  # by the masks before
+            self.masked[name].fill_(1.0)
+        self.masked = found
+        for name, weight in found.items():
+            weight.copy_(masks[name])
+
+    @torch.inference_mode(False)
+    def connected(self, masks: Masks) -> bool:
+        """Whether any path of kept weights joins input to output."""
+        self._set(masks, torch.float32)
+        with torch.no_grad():
+            return bool(self.paths(self.inflow, self.signs) > 0)
+
+    @torch.inference_mode(False)
+    def _flows(self, masks: Masks) -> dict[str, Tensor]:
+        """Where among the masked weights a path runs through, bool; {} where none is left."""
+        self._set(masks, torch.float64)  # backward, sums of zeros have to be exact
+        names, targets = list(self.masked), list(self.masked.values())
+        for weight in targets:
+            weight.requires_grad_(True)
+        with torch.enable_grad():
+            total = self.paths(self.inflow, self.signs)
+        flows = [None] * len(names)
+        if total.requires_grad:
+            flows = torch.autograd.grad(total, targets, allow_unused=True)
+        self.net.requires_grad_(False)
+        found = zip(names, flows, strict=True)
+        return {n: flow > 0 for n, flow in found if flow is not None} if total > 0 else {}
+
+    def on_path(self, masks: Masks) -> Masks:
+        """The kept weights that lie on some input-output path, or steer what does."""
+        found, steering = self._flows(masks), self.steering
+        nothing = {name: torch.zeros_like(mask) for name, mask in masks.items()}
+        if not found:
+            return Masks(nothing)
+        there = {n: found[n].to(m.device) if n in found else nothing[n] for n, m in masks.items()}
+        return Masks(
+            {
+                name: mask & (there[name] | steering[name].to(mask.device))
+                if name in steering
+                else mask & there[name]
+                for name, mask in masks.items()
+            }
+        )
+
+    @functools.cached_property
+    def steering(self) -> dict[str, Tensor]:
+        """Name -> bool, the weights of gates, queries and keys: they steer and lie on no path.
+
+        Of a layer that holds queries, keys and values in one weight, the rows of the former.
+        """
+        if not self.paths.operations.gated:
+            return {}
+        whole, packed = self.paths.operations.steering()
+        weights = layer_weights(self.net)
+        own = {
+            name: torch.ones(self.weights[name].shape, dtype=torch.bool)
+            for name, there in self.name_there.items()
+            if there in weights and there in whole | packed
+        }
+        if not own:
+            return {}
+        flows, found = self._flows(Masks(own)), {}
+        for name, mask in own.items():
+            if self.name_there[name] in whole:
+                found[name] = mask
+            elif name in flows:
+                silent = ~flows[name].flatten(1).any(1)
+                if bool(silent.any()):
+                    found[name] = mask & silent.view(-1, *[1] * (mask.dim() - 1))
+        return found
+
+
+def steering(
+    model: nn.Module, input_shape: Inputs | None = None, example: Inputs | None = None
+) -> dict[str, Tensor]:
+    """Parameter name -> bool: weights that no path runs through, since they only steer others.
+
+    Layers that make gates, queries and keys; rows of those that hold them beside values. Networks
+    without any, or whose paths are not known, give {}.
+
+    >>> class Gated(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.a, self.g = nn.Linear(3, 3), nn.Linear(3, 3)
+    ...     def forward(self, x):
+    ...         return self.a(x) * torch.sigmoid(self.g(x))
+    >>> list(steering(Gated()))
+    ['g.weight']
+    """
+    try:
+        shape = find_input_shape(model, input_shape, example)
+        traced = trace(model, shape)
+        if not Operations(traced.graph, dict(traced.named_modules())).gated:
+            return {}
+        return PathProbe(traced, shape).steering
+    except ValueError:  # whoever asks about paths is told why
+        return {}
+
+
+def left_dense(
+    model: nn.Module,
+    keep: Iterable[str],
+    input_shape: Inputs | None = None,
+    example: Inputs | None = None,
+) -> set[str]:
+    """``keep`` and the layers that steer, which a score of paths knows nothing of; says so."""
+    keep = {keep} if isinstance(keep, str) else set(keep)
+    found = prunable(model, keep=keep)
+    names = [name for name in steering(model, input_shape, example) if name in found]
+    if names:
+        more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+        warn(
+            f"{names[:6]}{more} only steer, as gates, queries and keys do: paths do not run through"
+            " them, or not through all of their rows. They stay dense and are not counted in the"
+            " compression. steering='layer' prunes them, each by magnitude to the density of the"
+            " network; keep= with their names says that this is meant"
+        )
+    return keep | set(names)

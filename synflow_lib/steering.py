@@ -1,0 +1,183 @@
+"""Which of two signals that multiply each other carries the paths, and which one only steers.
+
+A product of two signals is no sum over paths: R would be a polynomial of higher degree and grow
+without bounds with depth. One of the two is taken as a constant, one. It is
+
+- the **gate**: the factor that ends in the more saturating activation, a sigmoid or softmax before
+  a clamp before tanh before SiLU and GELU (`GATES`);
+- the **statistic**: what divides a signal and is computed of that signal without any weight, such
+  as its norm or the root of its variance;
+- the **query** and the **key** of attention, whose values carry the paths.
+
+Where none or both of the factors look like a gate nobody can tell, and the product is refused.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from torch import fx, nn
+
+from .graph import argument, name_of, uses
+from .layers import Rule, row_of
+
+GATES = {
+    **dict.fromkeys("sigmoid hardsigmoid softmax softmax2d softmin gt ge lt le".split(), 4),
+    **dict.fromkeys("relu6 hardtanh clamp clip".split(), 3),
+    **dict.fromkeys("tanh softsign".split(), 2),
+    **dict.fromkeys("silu gelu mish hardswish softplus".split(), 1),
+}
+_SATURATED, _INVERSE = 4, 5
+_CLAMPS = frozenset("relu6 hardtanh clamp clip".split())
+PRODUCTS = frozenset("mul matmul bmm mm einsum".split())
+# Behind an activation these leave a gate a gate.
+SEEN_THROUGH = frozenset(
+    "dropout dropout1d dropout2d dropout3d identity alpha_dropout clone to type type_as float"
+    " double half bfloat16 neg abs positive contiguous detach".split()
+)
+
+
+class Signals:
+    """Who carries and who steers, among the nodes of ``flows`` in one graph."""
+
+    def __init__(self, graph: fx.Graph, modules: dict[str, nn.Module], flows: set[fx.Node]) -> None:
+        self.graph, self.modules, self.flows = graph, modules, flows
+
+    def module(self, node: fx.Node) -> nn.Module | None:
+        return self.modules[str(node.target)] if node.op == "call_module" else None
+
+    def row(self, node: fx.Node) -> Rule | None:
+        return None if node.op in ("placeholder", "output") else row_of(node, self.module(node))
+
+    def name(self, node: fx.Node) -> str:
+        module = self.module(node)
+        return name_of(node) if module is None else type(module).__name__.lower()
+
+    def carriers(self, node: fx.Node) -> list[fx.Node]:
+        """The arguments that paths run through; all, where that cannot be told."""
+        signals, name, row = uses(node, self.flows), self.name(node), self.row(node)
+        if row is not None and row.effect == "attends":
+            return [n for n in signals if n is argument(node, "value", 2)]
+        if len(signals) != 2:
+            return signals
+        left, right = signals
+        if name == "sub" and self._mean_of(right) is self._bare(left):
+            return [left]
+        if name == "div" and self.roots[right] <= self.roots[left]:
+            return [left]
+        if name not in PRODUCTS or left is right:
+            return signals
+        ranks = [self._rank(left, right), self._rank(right, left)]
+        least = 0 if name == "mul" else _SATURATED - 1  # a product with ones adds up positions
+        if ranks[0] == ranks[1] or max(ranks) <= least:
+            return signals
+        return [right if ranks[0] > ranks[1] else left]
+
+    def _rank(self, factor: fx.Node, other: fx.Node) -> int:
+        """How much ``factor`` looks like the gate of ``other``."""
+        rank, activation = self.end(factor)
+        if rank == _INVERSE:
+            return rank if self.roots[factor] <= self.roots[other] else 0
+        # What the other is made of is no gate of it: gMLP, where nobody can tell.
+        return 0 if rank and self._is_made_of(other, activation) else rank
+
+    def end(self, node: fx.Node) -> tuple[int, fx.Node]:
+        """The activation that ``node`` ends in and its place in `GATES`; 0 for none."""
+        while node in self.flows:
+            name, row, sources = self.name(node), self.row(node), uses(node, self.flows)
+            if name in GATES:
+                rank = GATES[name]
+                if name in _CLAMPS:
+                    rank = self._clamp(node, name, sources)
+                return rank, node
+            if name in ("rsqrt", "reciprocal") or name == "pow" and _is_negative(node):
+                return _INVERSE, node
+            if name == "div" and node.args[0] not in self.flows:
+                return _INVERSE, node
+            if name == "div" and len(sources) == 2:
+                inner = self.end(sources[0])
+                return inner if inner[0] else (_INVERSE, node)
+            if name == "mul" and len(sources) == 2:  # an activation written by hand
+                carrier = self.carriers(node)
+                gate = [n for n in sources if n not in carrier]
+                by_hand = len(gate) == 1 and self.roots[gate[0]] <= self.roots[carrier[0]]
+                return int(by_hand), node
+            effect = row.effect if row is not None else None
+            through = effect in ("moves", "sums", "adds") or name in ("mul", "div", *SEEN_THROUGH)
+            if len(sources) != 1 or not through:
+                return 0, node
+            node = sources[0]
+        return 0, node
+
+    def _clamp(self, node: fx.Node, name: str, sources: list[fx.Node]) -> int:
+        """A clamp behind a shift, ``relu6(x + 3)``, is a sigmoid; with one bound it is a ReLU."""
+        bounds = [argument(node, key, place) for place, key in ((1, "min"), (2, "max"))]
+        if name in ("clamp", "clip") and None in bounds:
+            return 0
+        shifted = len(sources) == 1 and name_of(sources[0]) == "add" and sources[0] in self.flows
+        return _SATURATED if shifted and len(uses(sources[0], self.flows)) == 1 else GATES[name]
+
+    def opening(self, gate: fx.Node) -> float:
+        """What an open gate is: one; six for the ``relu6(x + 3)`` that is divided by six later."""
+        rank, activation = self.end(gate)
+        name = self.name(activation)
+        if rank != _SATURATED or name not in _CLAMPS:
+            return 1.0
+        while gate is not activation:
+            if self.name(gate) in ("mul", "div"):
+                return 1.0
+            (gate,) = uses(gate, self.flows)
+        module = self.module(activation)
+        top = argument(activation, "max", 2) if module is None else getattr(module, "max_val", 6)
+        top = argument(activation, "max_val", 2, 1.0) if name == "hardtanh" and not module else top
+        return 6.0 if name == "relu6" else float(top)
+
+    @functools.cached_property
+    def roots(self) -> dict[fx.Node, frozenset[fx.Node]]:
+        """For every node the layers, or the input, that it is computed of without a weight."""
+        found: dict[fx.Node, frozenset[fx.Node]] = {}
+        for node in self.graph.nodes:
+            if node not in self.flows:
+                continue
+            sources, row = uses(node, self.flows), self.row(node)
+            weighs = row is not None and row.effect in ("weighs", "own", "attends", "looks up")
+            if not sources or weighs and (node.op == "call_module" or len(sources) == 1):
+                found[node] = frozenset([node])
+            else:
+                found[node] = frozenset().union(*(found[n] for n in sources))
+        return found
+
+    def _is_made_of(self, node: fx.Node, of: fx.Node) -> bool:
+        seen, ways = set(), [node]
+        while ways:
+            node = ways.pop()
+            if node is of:
+                return True
+            if node not in seen:
+                seen.add(node)
+                ways += uses(node, self.flows)
+        return False
+
+    def _bare(self, node: fx.Node) -> fx.Node:
+        """The same numbers before changes of type."""
+        while node in self.flows and self.name(node) in SEEN_THROUGH:
+            node = uses(node, self.flows)[0]
+        return node
+
+    def _mean_of(self, node: fx.Node) -> fx.Node | None:
+        """What ``node`` is the mean of, if it is one."""
+        while node in self.flows:
+            name, sources = self.name(node), uses(node, self.flows)
+            pair = name == "getitem" and name_of(sources[0]) in ("var_mean", "std_mean")
+            if name == "mean" or pair and node.args[1] == 1:
+                return self._bare(uses(sources[0], self.flows)[0] if pair else sources[0])
+            row = self.row(node)
+            if len(sources) != 1 or not (row is not None and row.effect == "moves"):
+                return None
+            node = sources[0]
+        return None
+
+
+def _is_negative(node: fx.Node) -> bool:
+    power = argument(node, "exponent", 1)
+    return isinstance(power, (int, float)) and power < 0

@@ -1,0 +1,506 @@
+"""Gates, attention, norms written by hand, and weights that only steer.
+
+Every network stands beside its linear surrogate, written out by hand in plain torch: the path of
+the values alone. The oracle for a score is |W| * dR/d|W| of that surrogate, in float64.
+"""
+
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from networks import seeded, unchanged
+from torch import nn
+
+import synflow_lib as sf
+from synflow_lib.probe import steering
+
+TOKENS, WIDE = 4, 6
+pytestmark = pytest.mark.filterwarnings("ignore:compression counts")
+
+
+class Net(nn.Module):
+    """Two layers around a part; ``forward`` is the network's, ``surrogate`` that of its paths."""
+
+    input_shape = (TOKENS, WIDE)
+
+    def __init__(self, part):
+        super().__init__()
+        self.i, self.part, self.o = nn.Linear(WIDE, WIDE), part(), nn.Linear(WIDE, 4)
+        # Tokens of ones are all alike: only with a factor of each is a mask seen.
+        self.register_buffer("factor", torch.arange(1.0, TOKENS + 1)[:, None])
+
+    def forward(self, x):
+        return self.o(self.part(self.i(x) * self.factor))
+
+
+def lin(layer, x):
+    return x @ layer.weight.T
+
+
+class Part(nn.Module):
+    layers = "abc"
+
+    def __init__(self):
+        super().__init__()
+        for name in self.layers:
+            setattr(self, name, nn.Linear(WIDE, WIDE))
+
+
+class Swish(nn.Module):
+    def forward(self, x):
+        return x * torch.sigmoid(x)
+
+    def paths(self, x):
+        return x
+
+
+class Mish(Swish):
+    def forward(self, x):
+        return x * torch.tanh(F.softplus(x))
+
+
+class HardSwish(Swish):
+    def forward(self, x):
+        return x * F.relu6(x + 3) / 6
+
+
+class HardSwishOtherwise(Swish):
+    def forward(self, x):
+        return x * (F.relu6(x + 3) / 6)
+
+
+class OwnReLU(Swish):
+    def forward(self, x):
+        return x * (x > 0)
+
+
+class SqueezeExcite(Part):
+    def forward(self, x):
+        return x * self.b(F.relu(self.a(x.mean(1, keepdim=True)))).sigmoid() + self.c(x)
+
+    def paths(self, x):
+        return x + lin(self.c, x)
+
+
+class Excite(Part):
+    """A gate that says the same for all tokens, in place and expanded."""
+
+    layers = "ab"
+
+    def forward(self, x):
+        gate = F.hardsigmoid(self.a(x).amax(1))
+        return self.b(x).mul_(gate[:, None].expand_as(x))
+
+    def paths(self, x):
+        return lin(self.b, x)
+
+
+class HalfGate(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.gate = nn.Linear(WIDE, 2 * WIDE), nn.GLU()
+
+    def forward(self, x):
+        return self.gate(self.a(x))
+
+    def paths(self, x):
+        return lin(self.a, x)[..., :WIDE]
+
+
+class HalfGateFunction(HalfGate):
+    def forward(self, x):
+        return F.glu(self.a(x), dim=-1)
+
+
+class SwiGLU(Part):
+    def forward(self, x):
+        return self.c(F.silu(self.a(x)) * self.b(x))
+
+    def paths(self, x):
+        return lin(self.c, lin(self.b, x))
+
+
+class GeGLU(SwiGLU):
+    def forward(self, x):
+        return self.c(self.b(x) * F.dropout(F.gelu(self.a(x)), 0.5, self.training))
+
+
+class SwishOfSwish(SwiGLU):
+    """SwiGLU whose activation is written by hand."""
+
+    def forward(self, x):
+        gate = self.a(x)
+        return self.c(gate * gate.sigmoid() * self.b(x))
+
+
+class WaveNet(SwiGLU):
+    def forward(self, x):
+        return self.c(self.a(x).sigmoid() * self.b(x).tanh())
+
+
+class Highway(Part):
+    layers = "ab"
+
+    def forward(self, x):
+        gate = self.a(x).sigmoid()
+        return gate * F.relu(self.b(x)) + (1 - gate) * x
+
+    def paths(self, x):
+        return lin(self.b, x) + x
+
+
+class Mixture(Part):
+    """Two branches that a softmax mixes."""
+
+    def forward(self, x):
+        share = self.a(x)[..., :2].softmax(-1)
+        return share[..., :1] * self.b(x) + share[..., 1:] * self.c(x)
+
+    def paths(self, x):
+        return 0.5 * lin(self.b, x) + 0.5 * lin(self.c, x)
+
+
+class RootMeanSquare(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(WIDE))
+
+    def forward(self, x):
+        size = torch.rsqrt(x.float().pow(2).mean(-1, keepdim=True) + 1e-6)
+        return self.gain * (x * size).type_as(x)
+
+    def paths(self, x):
+        return self.gain.abs() * x
+
+
+class OwnLayerNorm(RootMeanSquare):
+    def forward(self, x):
+        centred = x - x.mean(-1, keepdim=True)
+        return centred / torch.sqrt((centred**2).mean(-1, keepdim=True) + 1e-6) * self.gain + 1
+
+
+class OwnVariance(RootMeanSquare):
+    def forward(self, x):
+        variance, mean = torch.var_mean(x, -1, keepdim=True)
+        return (x - mean) * (variance + 1e-6) ** -0.5 * self.gain
+
+
+class ResponseNorm(RootMeanSquare):
+    """The global response norm of ConvNeXt V2."""
+
+    def forward(self, x):
+        size = x.norm(p=2, dim=1, keepdim=True)
+        return x + self.gain * (x * (size / (size.mean(-1, keepdim=True) + 1e-6)))
+
+    def paths(self, x):
+        return x + self.gain.abs() * x
+
+
+class Standardized(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.gain = nn.Linear(WIDE, WIDE), nn.Parameter(torch.full((WIDE, 1), -2.0))
+
+    def forward(self, x):
+        weight = self.a.weight
+        weight = (weight - weight.mean(1, keepdim=True)) / weight.std(1, keepdim=True)
+        return F.linear(x, weight * self.gain, self.a.bias)
+
+    def paths(self, x):
+        return lin(self.a, x) * self.gain.abs().T
+
+
+class Normalized(Standardized):
+    """As timm's ScaledStdConv: the norm of a function, on the weight."""
+
+    def forward(self, x):
+        flat = self.a.weight.reshape(1, WIDE, -1)
+        weight = F.batch_norm(flat, None, None, weight=self.gain.view(-1), training=True)
+        return F.linear(x, weight.reshape_as(self.a.weight), self.a.bias)
+
+
+PARTS = [
+    Swish, Mish, HardSwish, HardSwishOtherwise, OwnReLU, SqueezeExcite, Excite, HalfGate,
+    HalfGateFunction, SwiGLU, GeGLU, SwishOfSwish, WaveNet, Highway, Mixture, RootMeanSquare,
+    OwnLayerNorm, OwnVariance, ResponseNorm, Standardized, Normalized,
+]  # fmt: skip
+
+# ------------------------------------------------------------------------------------ attention
+
+
+class Attention(nn.Module):
+    """One head of attention, written with a softmax between two products."""
+
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.v, self.p = (nn.Linear(WIDE, WIDE) for _ in range(4))
+
+    def seen(self):
+        return torch.ones(TOKENS, TOKENS, dtype=torch.float64)
+
+    def paths(self, x):
+        seen = self.seen()
+        return lin(self.p, seen / seen.sum(1, keepdim=True) @ lin(self.v, x))
+
+    def masked(self, scores):
+        return scores
+
+    def forward(self, x):
+        scores = self.masked(self.q(x) @ self.k(x).transpose(1, 2) * WIDE**-0.5)
+        return self.p(F.dropout(scores.softmax(-1), 0.1, self.training) @ self.v(x))
+
+
+class Einsum(Attention):
+    def forward(self, x):
+        scores = torch.einsum("bqc,bkc->bqk", self.q(x), self.k(x)) / WIDE**0.5
+        return self.p(torch.einsum("bqk,bkc->bqc", F.softmax(scores, dim=-1), self.v(x)))
+
+
+class Cosine(Attention):
+    def forward(self, x):
+        q, k = (F.normalize(part(x), dim=-1) for part in (self.q, self.k))
+        return self.p(torch.bmm((q @ k.mT).softmax(-1), self.v(x)))
+
+
+class Dot(Attention):
+    def forward(self, x):
+        return self.p(F.scaled_dot_product_attention(self.q(x), self.k(x), self.v(x)))
+
+
+class Causal(Attention):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("future", torch.ones(TOKENS, TOKENS).triu(1).bool())
+
+    def seen(self):
+        return super().seen().tril()
+
+
+class Filled(Causal):
+    def masked(self, scores):
+        return scores.masked_fill(self.future, -1e9)
+
+
+class FilledInfinite(Causal):
+    def masked(self, scores):
+        return torch.where(self.future, float("-inf"), scores)
+
+
+class Added(Causal):
+    def masked(self, scores):
+        return scores + torch.zeros(TOKENS, TOKENS).masked_fill(self.future, -100.0)
+
+
+class DotCausal(Causal):
+    def forward(self, x):
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        return self.p(F.scaled_dot_product_attention(q, k, v, is_causal=True))
+
+
+class DotMask(Causal):
+    def forward(self, x):
+        q, k, v = (part(x)[:, None] for part in (self.q, self.k, self.v))
+        return self.p(F.scaled_dot_product_attention(q, k, v, attn_mask=~self.future)[:, 0])
+
+
+class Module(Attention):
+    """``nn.MultiheadAttention`` with the weights of the others."""
+
+    options = {"batch_first": True}
+    mask = None
+
+    def __init__(self):
+        super().__init__()
+        self.m = nn.MultiheadAttention(WIDE, 2, **self.options)
+        with torch.no_grad():
+            self.m.in_proj_weight.copy_(torch.cat([p.weight for p in (self.q, self.k, self.v)]))
+        self.m.out_proj = self.p
+
+    def forward(self, x):
+        return self.m(x, x, x, attn_mask=self.mask)[0]
+
+    def copied(self):
+        """Of a seeded network the weights are others than at its making."""
+        weights = torch.cat([p.weight.detach() for p in (self.q, self.k, self.v)])
+        self.m.in_proj_weight.data.copy_(weights)
+
+
+class ModuleCausal(Module):
+    mask = torch.ones(TOKENS, TOKENS).triu(1).bool()
+
+    def seen(self):
+        return super().seen().tril()
+
+
+class ModuleTokensFirst(Module):
+    options = {}
+
+    def forward(self, x):
+        x = x.transpose(0, 1)
+        return self.m(query=x, key=x, value=x, need_weights=False)[0].transpose(0, 1)
+
+
+PLAIN = [Attention, Einsum, Cosine, Dot, Module, ModuleTokensFirst]
+CAUSAL = [Filled, FilledInfinite, Added, DotCausal, DotMask, ModuleCausal]
+
+
+def made(part):
+    net = seeded(lambda: Net(part))
+    if hasattr(net.part, "copied"):
+        net.load_state_dict(seeded(lambda: Net(Attention)).state_dict(), strict=False)
+        net.part.copied()
+    return net
+
+
+def oracle(net):
+    """Name -> |W| * dR/d|W| of the surrogate, for all prunable weights; zero for what steers."""
+    own = [p for p in net.parameters() if p.requires_grad]
+    signed = {n: p.detach().clone() for n, p in net.named_parameters()}
+    weights = dict(sf.prunable(net))
+    with torch.no_grad():
+        for weight in weights.values():
+            weight.abs_()
+    x = torch.ones(1, TOKENS, WIDE, dtype=torch.float64)
+    total = lin(net.o, net.part.paths(lin(net.i, x) * net.factor)).sum()
+    found = torch.autograd.grad(total, list(weights.values()), materialize_grads=True,
+                                allow_unused=True)  # fmt: skip
+    scores = {n: (w * g).detach() for (n, w), g in zip(weights.items(), found, strict=True)}
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            parameter.copy_(signed[name])
+    assert own
+    return float(total), scores
+
+
+@pytest.mark.filterwarnings("ignore:every score of")
+@pytest.mark.parametrize("part", PARTS + PLAIN + CAUSAL)
+def test_scores_are_those_of_the_paths_of_values(part):
+    net = made(part)
+    total, wanted = oracle(net)
+    if hasattr(net.part, "m"):  # its own weights, which no layer holds
+        wanted = {n: w for n, w in wanted.items() if n.split(".")[-2] in "iop"}
+    with unchanged(net):
+        scores = sf.score(net, "synflow")
+    assert float(scores["o.weight"].sum()) == pytest.approx(total, rel=1e-12)
+    for name in wanted:
+        torch.testing.assert_close(scores[name], wanted[name], rtol=1e-11, atol=0)
+
+
+@pytest.mark.parametrize("part", PARTS + PLAIN + CAUSAL)
+def test_questions_about_paths(part):
+    net = made(part)
+    masks = sf.Masks.ones(net)
+    if hasattr(net.part, "m"):
+        masks = sf.Masks({n: m for n, m in masks.items() if n.split(".")[-2] in "iop"})
+    assert not sf.is_collapsed(net, masks, "path") and sf.max_compression(net, "path") > 1
+    assert sf.effective_compression(net, masks) == 1
+    steers = steering(net)
+    for name, mask in masks.items():  # a path runs through every layer but those that steer
+        alone = sf.Masks({n: m & (n != name) for n, m in masks.items()})
+        cut = name[0] in "io" or name in ("part.v.weight", "part.p.weight")
+        assert sf.is_collapsed(net, alone, "path") or not cut
+        if name in steers and bool(steers[name].all()):
+            assert not sf.is_collapsed(net, alone, "path")
+        assert mask.all()
+
+
+@pytest.mark.filterwarnings("ignore:.*only steer")
+@pytest.mark.parametrize("part", PARTS + PLAIN + CAUSAL)
+def test_the_cut_schedule_ends_connected(part):
+    net = made(part)
+    path = sf.trajectory(net, "synflow")
+    last = path.keeping(path.counts[-1])
+    assert not sf.is_collapsed(net, last, "path")
+    ends = sf.effective_compression(net, last)
+    assert ends == pytest.approx(path.max_compression)  # every weight that is left lies on a path
+
+
+def test_masked_positions_bring_nothing_in_all_spellings():
+    for spellings in (PLAIN, CAUSAL):
+        totals = {p: float(sf.score(made(p), "synflow")["o.weight"].sum()) for p in spellings}
+        first = totals[spellings[0]]
+        assert all(value == pytest.approx(first, rel=1e-12) for value in totals.values()), totals
+
+
+# ------------------------------------------------------------------------------- what only steers
+
+
+class Packed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.qkv = nn.Linear(WIDE, 3 * WIDE)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).chunk(3, -1)
+        return F.scaled_dot_product_attention(q, k, v)
+
+
+def test_steering_layers_stay_dense_and_are_named_once():
+    net = made(SqueezeExcite)
+    names = "part.a.weight', 'part.b.weight"
+    for call in (
+        lambda **how: sf.prune(net, "synflow", 4, **how),
+        lambda **how: sf.trajectory(net, "synflow", **how).at(4),
+    ):
+        with pytest.warns(UserWarning, match=rf"\['{names}'\] only steer") as seen:
+            masks = call()
+        assert len(seen) == 1 and seen[0].filename == __file__
+        assert list(masks) == ["i.weight", "part.c.weight", "o.weight"]
+        assert masks.kept == round(masks.total / 4)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert call(keep=["part.a", "part.b"]) == masks  # said before
+            both = call(steering="layer")
+            assert sf.prune(net, "magnitude", 4).total == both.total  # it sees all weights
+        assert len(both) == 5 and both.kept == round(both.total / 4)
+
+
+@pytest.mark.parametrize("schedule", ["exponential", "cut"])
+@pytest.mark.parametrize("part", [SqueezeExcite, Attention, Packed])
+def test_steering_layers_are_pruned_by_magnitude(part, schedule):
+    net = made(part)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        masks = sf.prune(net, "synflow", 4, steering="layer", schedule=schedule)
+    assert masks.kept == round(masks.total / 4) and not sf.is_collapsed(net, masks, "path")
+    found = steering(net)
+    assert found
+    for name, steers in found.items():
+        weight = net.get_parameter(name).detach().abs()
+        kept, gone = weight[steers & masks[name]], weight[steers & ~masks[name]]
+        assert kept.min() > gone.max()
+        if schedule == "exponential":
+            assert len(kept) == round(int(steers.sum()) / 4)
+
+
+def test_packed_queries_and_keys_are_told_from_values():
+    net = made(Packed)
+    rows = steering(net)["part.qkv.weight"].all(1)
+    assert rows[: 2 * WIDE].all() and not rows[2 * WIDE :].any()
+    with pytest.warns(UserWarning, match=r"\['part.qkv.weight'\] only steer.*all of their rows"):
+        masks = sf.prune(net, "synflow", 4)
+    assert list(masks) == ["i.weight", "o.weight"]
+    values = sf.prune(net, "synflow", 4, steering="layer")["part.qkv.weight"][2 * WIDE :]
+    assert 0 < int(values.sum()) < values.numel()
+
+
+def test_what_may_become_of_weights_that_steer():
+    with pytest.raises(ValueError, match=r"steering='none'; expected 'dense' or 'layer'"):
+        sf.prune(made(Attention), "synflow", 2, steering="none")
+    for net in (sf.models.vgg11(seed=0), nn.LSTM(2, 2)):
+        assert steering(net) == {}
+
+
+def test_the_critical_compression_leaves_what_steers_out():
+    with pytest.warns(UserWarning, match="only steer"):
+        found = sf.critical_compression(made(Attention), "synflow")
+    assert found.is_maximal and found.kept == 4
+
+
+@pytest.mark.filterwarnings("ignore:.*only steer")
+def test_local_pruning_of_what_steers():
+    net = made(Packed)
+    masks = sf.prune(net, "synflow", 4, scope="local", steering="layer")
+    assert set(masks.table()["density"]) == {0.25}
+    assert masks["part.qkv.weight"][: 2 * WIDE].sum() == 2 * WIDE**2 / 4

@@ -1,0 +1,146 @@
+"""Inputs and outputs of any structure: several, tokens, keywords, dicts, dataclasses, no graph."""
+
+import dataclasses
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from zoo_oracle import Oracle
+from zoo_plain import PLAIN, TOKENS
+
+import synflow_lib as sf
+
+
+def right(net, shape, example):
+    """The library's scores are those of the definition."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of weights that are left out
+        found, wanted = sf.score(net, "synflow", input_shape=shape), Oracle(net, example).scores()
+    largest = max(float(score.max()) for score in found.values())
+    assert largest > 0
+    for name, score in found.items():
+        torch.testing.assert_close(score, wanted[name], rtol=0, atol=1e-12 * largest)
+
+
+def made(name):
+    torch.manual_seed(0)
+    return PLAIN[name][0]().eval()
+
+
+def ones(*shapes):
+    return tuple(torch.ones(1, *shape) for shape in shapes)
+
+
+def test_several_inputs_in_order_or_by_name():
+    net = made("twoinputs")
+    right(net, ((12,), (6,)), ones((12,), (6,)))
+    right(net, {"y": (6,), "x": (12,)}, ones((12,), (6,)))
+    masks = sf.prune(net, "synflow", 8, input_shape=((12,), (6,)))
+    assert not sf.is_collapsed(net, masks, "path", input_shape=((12,), (6,)))
+
+
+def test_an_argument_with_a_default_is_an_input_where_it_is_named():
+    net = made("optionalinput")
+    right(net, (12,), torch.ones(1, 12))
+    right(net, {"x": (12,), "t": (3,)}, ones((12,), (3,)))
+    with pytest.warns(UserWarning, match="t.weight.*is zero"):
+        assert not sf.score(net, "synflow", input_shape=(12,))["t.weight"].any()
+
+
+def test_tokens_by_shape_and_by_example():
+    net = made("tokenstransformer")
+    right(net, (5,), TOKENS)
+    right(net, TOKENS, TOKENS)
+    batch = TOKENS.expand(8, -1), torch.arange(8) % 2
+    loss = lambda output, y: F.cross_entropy(output[:, -1], y)  # noqa: E731
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert sf.prune(net, "synflow", 9, batch) == sf.prune(net, "synflow", 9, input_shape=(5,))
+        assert sf.prune(net, "snip", 9, batch, loss=loss).kept == round(sf.Masks.ones(net).kept / 9)
+
+
+def test_words_beside_an_image():
+    net = made("imageandwords")
+    shape = {"image": (12,), "words": TOKENS}
+    right(net, shape, {"image": torch.ones(1, 12), "words": TOKENS})
+    x = {"image": torch.rand(8, 12), "words": TOKENS.expand(8, -1)}
+    batch = x, torch.arange(8) % 4
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        both = sf.score(net, "snip", batch)
+        parts = [({k: v[part] for k, v in x.items()}, batch[1][part]) for part in ([0, 1, 2, 3], slice(4, 8))]  # fmt: skip
+        again = sf.score(net, "snip", parts)
+    for name, score in both.items():
+        torch.testing.assert_close(again[name], score)
+
+
+@pytest.mark.parametrize("name", ["dictoutput", "tupleoutput", "dataclassoutput", "namedtupleoutput"])  # fmt: skip
+def test_all_numbers_of_an_output_count(name):
+    net = made(name)
+    right(net, (12,), torch.ones(1, 12))
+    dense = sf.Masks.ones(net)
+    assert sf.effective_compression(net, dense, input_shape=(12,)) == 1
+    smaller = sf.surgery.without_dead_units(net, sf.prune(net, "synflow", 10), input_shape=(12,))
+    assert smaller.body.out_features < 8
+
+
+def test_the_output_named_logits_has_the_labels():
+    @dataclasses.dataclass
+    class Answer:
+        logits: torch.Tensor
+        hidden: torch.Tensor
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = nn.Linear(4, 3), nn.Linear(3, 2)
+
+        def forward(self, x):
+            hidden = self.body(x)
+            return Answer(self.head(hidden), hidden)
+
+    class Plain(Net):
+        def forward(self, x):
+            return super().forward(x).logits
+
+    net, batch = Net(), (torch.rand(6, 4), torch.arange(6) % 2)
+    plain = Plain()
+    plain.load_state_dict(net.state_dict())
+    for method in ("snip", "grasp"):
+        found, wanted = sf.score(net, method, batch), sf.score(plain, method, batch)
+        assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.parametrize("name", ["softmax_of_parameters", "attention_matmul_causal", "loopovertime"])  # fmt: skip
+def test_what_torch_fx_cannot_follow_torch_export_can(name):
+    """Loops over parameters, masks and steps whose number is a size."""
+    net, shape = made(name), PLAIN[name][1]
+    right(net, shape, torch.ones(1, *shape))
+    dense = sf.Masks.ones(net)
+    assert not sf.is_collapsed(net, dense, "path", input_shape=shape)
+    limit = sf.max_compression(net, "path", input_shape=shape)
+    assert 1 < limit <= dense.kept
+    with pytest.raises(ValueError, match=r"torch.export only|cannot be traced"):
+        sf.check_conservation(net, sf.score(net, "synflow", input_shape=shape), input_shape=shape)
+
+
+def test_a_tied_weight_counts_once():
+    net = made("tiedhead")
+    with pytest.warns(UserWarning, match="others are never pruned"):
+        masks = sf.prune(net, "magnitude", 2)
+    assert "embed.weight" not in masks and masks["head.weight"].shape == (20, 12)
+    right(net, (5,), TOKENS)
+
+
+def test_grasp_where_attention_has_no_second_derivative():
+    net = made("attention_sdpa")
+    batch = torch.rand(6, 5, 12), torch.arange(6) % 4
+    assert all(bool(score.any()) for score in sf.score(net, "grasp", batch).values())
+
+
+@pytest.mark.parametrize("shape", [((3,), "a"), {}, {"x": (0,)}, ((3,), 4), torch.zeros(0, 3)])
+def test_shapes_that_are_none(shape):
+    with pytest.raises(ValueError, match="expected positive integers.*tuple, or a dict by name"):
+        sf.prune(made("twoinputs"), "synflow", 2, input_shape=shape)

@@ -1,0 +1,267 @@
+"""The public part of the zoo: architectures of torchvision, timm and transformers, made small."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+
+# fmt: off
+TORCHVISION = {
+    # whole, at 32 or 64 pixels: these cost little
+    "alexnet": 64, "squeezenet1_0": 64, "squeezenet1_1": 64, "shufflenet_v2_x0_5": 32,
+    "shufflenet_v2_x1_0": 32, "mnasnet0_5": 32, "mnasnet1_0": 32, "mobilenet_v3_small": 32,
+    "googlenet": 64, "regnet_x_400mf": 32, "regnet_y_400mf": 32, "densenet121": 32,
+    "resnet18": 32, "resnet34": 32, "vgg11": 32, "vgg11_bn": 32, "vgg13": 32, "vgg13_bn": 32,
+    "vgg16": 32, "vgg16_bn": 32, "vgg19": 32, "vgg19_bn": 32, "resnet50": 32, "resnet101": 32,
+    "resnext50_32x4d": 32, "wide_resnet50_2": 32, "densenet169": 32, "densenet201": 32,
+    "densenet161": 32, "regnet_x_800mf": 32, "regnet_x_1_6gf": 32, "regnet_x_3_2gf": 32,
+    "regnet_y_800mf": 32, "regnet_y_1_6gf": 32, "regnet_y_3_2gf": 32, "mobilenet_v2": 32,
+    "mobilenet_v3_large": 32, "mnasnet0_75": 32, "mnasnet1_3": 32, "shufflenet_v2_x1_5": 32,
+    "shufflenet_v2_x2_0": 32, "efficientnet_b0": 32, "efficientnet_b1": 32, "efficientnet_b2": 32,
+    "efficientnet_b3": 32, "efficientnet_v2_s": 32, "inception_v3": 96, "convnext_tiny": 32,
+    "swin_t": 32, "swin_v2_t": 64, "vit_b_32": 32, "maxvit_t": 64,
+}
+# At a quarter of the width or with few blocks.
+SLIM = {
+    "densenet_slim": lambda m: m.DenseNet(8, (2, 2, 2, 2), 16, num_classes=10),
+    "efficientnet_slim": lambda m: _efficientnet(m, "efficientnet_b0"),
+    "efficientnet_v2_slim": lambda m: _efficientnet(m, "efficientnet_v2_s"),
+    "mobilenet_v2_slim": lambda m: m.mobilenet_v2(width_mult=0.25, num_classes=10),
+    "mnasnet_slim": lambda m: m.MNASNet(0.25, num_classes=10),
+    "shufflenet_slim": lambda m: m.ShuffleNetV2([1, 2, 1], [24, 16, 32, 64, 64], num_classes=10),
+    "resnet_slim": lambda m: m.ResNet(m.resnet.Bottleneck, [1, 1, 1, 1], 10, width_per_group=8),
+    "resnet_zero_slim": lambda m: m.ResNet(
+        m.resnet.Bottleneck, [1, 1, 1, 1], 10, width_per_group=8, zero_init_residual=True),
+    "resnext_slim": lambda m: m.ResNet(
+        m.resnet.Bottleneck, [1, 1, 1, 1], 10, groups=4, width_per_group=4),
+    "resnet_dilated_slim": lambda m: m.ResNet(
+        m.resnet.Bottleneck, [1, 1, 1, 1], 10, width_per_group=8,
+        replace_stride_with_dilation=[False, True, True]),
+    "convnext_slim": lambda m: m.ConvNeXt(
+        [m.convnext.CNBlockConfig(16, 32, 1), m.convnext.CNBlockConfig(32, None, 1)],
+        num_classes=10),
+    "swin_slim": lambda m: m.SwinTransformer([4, 4], 16, [1, 2], [2, 2], [4, 4], num_classes=10),
+    "swin_v2_slim": lambda m: m.SwinTransformer(
+        [4, 4], 16, [1, 2], [2, 2], [4, 4], num_classes=10,
+        block=m.swin_transformer.SwinTransformerBlockV2,
+        downsample_layer=m.swin_transformer.PatchMergingV2),
+    "vit_slim": lambda m: m.VisionTransformer(32, 8, 2, 2, 32, 64, num_classes=10),
+    "maxvit_slim": lambda m: m.MaxVit((64, 64), 16, 4, [16, 32], [1, 1], 8, 0.0, num_classes=10),
+    "fcn_resnet50": lambda m: m.segmentation.fcn_resnet50(weights=None, weights_backbone=None,
+                                                          num_classes=4),
+    "deeplabv3_mobilenet": lambda m: m.segmentation.deeplabv3_mobilenet_v3_large(
+        weights=None, weights_backbone=None, num_classes=4),
+    "lraspp_mobilenet": lambda m: m.segmentation.lraspp_mobilenet_v3_large(
+        weights=None, weights_backbone=None, num_classes=4),
+    "r3d_18": lambda m: m.video.r3d_18(weights=None, num_classes=10),
+    "mc3_18": lambda m: m.video.mc3_18(weights=None, num_classes=10),
+    "r2plus1d_18": lambda m: m.video.r2plus1d_18(weights=None, num_classes=10),
+    "mvit_slim": lambda m: m.video.MViT(
+        (16, 16), 2,
+        [m.video.mvit.MSBlockConfig(1, 16, 32, [3] * 3, [3] * 3, [1, 1, 1], [1, 2, 2]),
+         m.video.mvit.MSBlockConfig(2, 32, 32, [3] * 3, [3] * 3, [1, 2, 2], [1, 1, 1])],
+        True, False, False, num_classes=10, patch_embed_kernel=(1, 3, 3),
+        patch_embed_stride=(1, 2, 2), patch_embed_padding=(0, 1, 1)),
+}
+SLIM_SHAPES = {
+    "maxvit_slim": (3, 64, 64), "r3d_18": (3, 4, 16, 16), "mc3_18": (3, 4, 16, 16),
+    "r2plus1d_18": (3, 4, 16, 16), "mvit_slim": (3, 2, 16, 16), "fcn_resnet50": (3, 32, 32),
+    "deeplabv3_mobilenet": (3, 64, 64),
+}
+TIMM_SIZES = {}
+TIMM = {
+    "test_byobnet": {}, "test_coatnet": {}, "test_convnext": {}, "test_convnext2": {},
+    "test_convnext3": {}, "test_efficientnet": {}, "test_efficientnet_evos": {},
+    "test_efficientnet_gn": {}, "test_efficientnet_ln": {}, "test_mambaout": {},
+    "test_maxvit": {}, "test_nfnet": {}, "test_resnet": {}, "test_vit": {}, "test_vit2": {},
+    "test_vit3": {}, "test_vit4": {}, "test_vit_relpos": {},
+    "beit_base_patch16_224": dict(img_size=32, embed_dim=32, depth=2, num_heads=2),
+    "beitv2_base_patch16_224": dict(img_size=32, embed_dim=32, depth=2, num_heads=2),
+    "botnet26t_256": dict(img_size=64),
+    "cait_xxs24_224": dict(img_size=32, embed_dim=32, depth=2, num_heads=2),
+    "coat_lite_tiny": dict(img_size=64), "convit_tiny": dict(img_size=32, embed_dim=32, depth=2, num_heads=2, local_up_to_layer=1),
+    "convnextv2_atto": dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32)),
+    "convnext_atto": dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32)),
+    "convnext_zepto_rms": dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32)),
+    "crossvit_tiny_240": dict(img_size=240),
+    "cs3darknet_s": {}, "cspresnet50": {}, "cspresnext50": {},
+    "darknet17": {},
+    "davit_tiny": dict(depths=(1, 1, 1, 1), embed_dims=(16, 32, 32, 32), num_heads=(2, 2, 2, 2), num_groups=(2, 2, 2, 2)),
+    "deit_tiny_patch16_224": dict(img_size=32, embed_dim=32, depth=2, num_heads=2),
+    "deit_tiny_distilled_patch16_224": dict(img_size=32, embed_dim=32, depth=2, num_heads=2),
+    "deit3_small_patch16_224": dict(img_size=32, embed_dim=32, depth=2, num_heads=2),
+    "densenet121": dict(growth_rate=8, block_config=(2, 2, 2, 2)),
+    "dla34": {}, "dla46_c": {}, "dpn48b": {}, "eca_nfnet_l0": {}, "ecaresnet26t": {}, "eca_botnext26ts_256": dict(img_size=64),
+    "edgenext_xx_small": {}, "efficientformerv2_s0": dict(img_size=64),
+    "efficientnet_lite0": {}, "efficientnet_es": {}, "efficientnet_b0": {}, "efficientnetv2_rw_t": {}, "efficientvim_m1": {},
+    "efficientvit_b0": {}, "efficientvit_m0": dict(img_size=64),
+    "eva02_tiny_patch14_224": dict(img_size=28, embed_dim=32, depth=2, num_heads=2),
+    "fasternet_t0": {}, "fastvit_t8": {}, "fbnetc_100": {}, "fbnetv3_b": {},
+    "focalnet_tiny_srf": {},
+    "gcresnet33ts": {}, "gcvit_xxtiny": dict(img_size=64), "gernet_s": {}, "ghostnet_050": {},
+
+     "hardcorenas_a": {}, "hgnet_tiny": {}, "hgnetv2_b0": {},
+    "hiera_tiny_224": dict(img_size=32, embed_dim=16, num_heads=1, stages=(1, 1, 1, 1)), "hrnet_w18_small": {},
+    "inception_next_atto": {},
+    "lambda_resnet26t": {}, "lamhalobotnet50ts_256": dict(img_size=256), "lcnet_050": {}, "levit_128s": dict(img_size=64),
+    "mambaout_femto": {}, "maxvit_rmlp_pico_rw_256": dict(img_size=64),
+    "mixnet_s": {}, "mobilenet_edgetpu_v2_xs": {}, "mobilenetv1_100": {}, "mobilenetv2_050": {}, "mobilenetv3_small_050": {}, "mobilenetv4_conv_small_050": {},
+    "mobilenetv4_hybrid_medium": {}, "mobileone_s0": {}, "mobilevit_xxs": {}, "mobilevitv2_050": {}, "mvitv2_tiny": dict(img_size=64),
+    "nest_tiny": dict(img_size=32), "nextvit_small": {}, "nf_regnet_b0": {}, "nf_resnet26": {},
+    "pit_ti_224": dict(img_size=64), "poolformer_s12": {}, "poolformerv2_s12": {}, "pvt_v2_b0": {},
+    "rdnet_tiny": {}, "regnetv_040": {}, "regnetx_002": {}, "regnety_002": {}, "regnetz_005": {}, "repghostnet_050": {}, "repvgg_a0": {}, "repvit_m0_9": {},
+    "res2net50_14w_8s": {}, "resnest14d": {}, "resnet10t": {}, "resnet14t": {}, "resnet18": {},
+    "resnet26d": {}, "resnet50_gn": {}, "resnetaa50": {}, "resnetblur18": {}, "resnetv2_18": {}, "resnext26ts": {}, "rexnet_100": {}, "sebotnet33ts_256": dict(img_size=64),
+    "semnasnet_050": {}, "seresnet18": {}, "sequencer2d_s": dict(img_size=64), "shvit_s1": {}, "skresnet18": {}, "spnasnet_100": {}, "starnet_s050": {}, "swiftformer_xs": {},
+    "swin_tiny_patch4_window7_224": dict(img_size=56, embed_dim=24, depths=(1, 1, 1, 1), num_heads=(2, 2, 2, 2)),
+    "swinv2_tiny_window8_256": dict(img_size=64, embed_dim=24, depths=(1, 1, 1, 1), num_heads=(2, 2, 2, 2)),
+    "swinv2_cr_tiny_224": dict(img_size=64, window_size=2, embed_dim=24, depths=(1, 1, 1, 1), num_heads=(2, 2, 2, 2)),
+    "tf_efficientnet_lite0": {}, "tf_mixnet_s": {}, "tinynet_e": {}, "tiny_vit_5m_224": {},
+    "twins_svt_small": dict(img_size=64), "visformer_tiny": dict(img_size=32), "vit_tiny_patch16_224": dict(img_size=32, embed_dim=32, depth=2, num_heads=2),
+    "vit_tiny_r_s16_p8_224": dict(img_size=64, embed_dim=32, depth=2, num_heads=2), "vit_relpos_small_patch16_224": dict(img_size=32, embed_dim=32, depth=2, num_heads=2), "vitamin_small_224": dict(img_size=64),
+    "volo_d1_224": dict(img_size=64), "vovnet39a": {}, "ese_vovnet19b_slim": {}, "xception41": {}, "legacy_xception": {}, "xcit_nano_12_p16_224": dict(img_size=32, depth=2, embed_dim=32, num_heads=2),
+}
+# fmt: on
+
+
+def _efficientnet(m, name):
+    setting, last = m.efficientnet._efficientnet_conf(name, width_mult=0.25, depth_mult=0.3)
+    if name.startswith("efficientnet_v2"):
+        conf, dim = m.efficientnet.FusedMBConvConfig, 16
+        setting = [
+            conf(1, 3, 1, 8, 8, 1),
+            conf(4, 3, 2, 8, dim, 1),
+            m.efficientnet.MBConvConfig(4, 3, 2, dim, 32, 2),
+        ]
+        last = 64
+    return m.EfficientNet(setting, 0.2, 0.2, num_classes=10, last_channel=last)
+
+
+TIMM = {
+    name: (how.get("img_size", TIMM_SIZES.get(name, 160 if name.startswith("test_") else 32)), how)
+    for name, how in TIMM.items()
+}
+
+
+def own_timm():
+    """Those of timm whose own functions take no widths."""
+    from timm.layers import GluMlp
+    from timm.models.convmixer import ConvMixer
+    from timm.models.mlp_mixer import (
+        Affine,
+        GatedMlp,
+        MixerBlock,
+        MlpMixer,
+        ResBlock,
+        SpatialGatingBlock,
+    )
+
+    small = dict(num_classes=10, img_size=32, patch_size=8, num_blocks=2, embed_dim=32)
+    mixer = functools.partial(MlpMixer, **small)
+    return {
+        "mixer_slim": lambda: mixer(block_layer=MixerBlock),
+        "gmixer_slim": lambda: mixer(
+            mlp_ratio=(1.0, 4.0), mlp_layer=GluMlp, act_layer=torch.nn.SiLU
+        ),
+        "resmlp_slim": lambda: mixer(mlp_ratio=4, block_layer=ResBlock, norm_layer=Affine),
+        "gmlp_slim": lambda: mixer(mlp_ratio=6, block_layer=SpatialGatingBlock, mlp_layer=GatedMlp),
+        "convmixer_slim": lambda: ConvMixer(32, 3, kernel_size=5, patch_size=4, num_classes=10),
+    }
+
+
+IDS = torch.arange(6)[None] % 5 + 3
+_SMALL = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48)
+
+
+def _vision(kind, **how):
+    sizes = dict(image_size=16, patch_size=8, num_labels=4) | _SMALL | how
+    name = f"{kind}ForImageClassification"
+    return lambda t: getattr(t, name)(getattr(t, f"{kind}Config")(**sizes))
+
+
+def _text(kind, task, **how):
+    sizes = dict(vocab_size=40, max_position_embeddings=16, pad_token_id=0) | _SMALL | how
+    return lambda t: getattr(t, f"{kind}For{task}")(getattr(t, f"{kind}Config")(**sizes))
+
+
+_IMAGE, _TOKENS = {"pixel_values": (3, 16, 16)}, {"input_ids": IDS}
+TRANSFORMERS = {
+    "bert": (_text("Bert", "SequenceClassification"), _TOKENS),
+    "roberta": (_text("Roberta", "SequenceClassification"), _TOKENS),
+    "electra": (_text("Electra", "SequenceClassification", embedding_size=16), _TOKENS),
+    "albert": (_text("Albert", "SequenceClassification", embedding_size=16), _TOKENS),
+    "distilbert": (
+        lambda t: t.DistilBertForSequenceClassification(
+            t.DistilBertConfig(
+                vocab_size=40,
+                max_position_embeddings=16,
+                dim=32,
+                n_layers=2,
+                n_heads=2,
+                hidden_dim=48,
+            )
+        ),
+        _TOKENS,
+    ),
+    "gpt2": (
+        lambda t: t.GPT2LMHeadModel(
+            t.GPT2Config(
+                vocab_size=40, n_positions=16, n_embd=32, n_layer=2, n_head=2, use_cache=False
+            )
+        ),
+        _TOKENS,
+    ),
+    "llama": (
+        lambda t: t.LlamaForCausalLM(
+            t.LlamaConfig(vocab_size=40, max_position_embeddings=16, use_cache=False, **_SMALL)
+        ),
+        _TOKENS,
+    ),
+    "t5": (
+        lambda t: t.T5ForConditionalGeneration(
+            t.T5Config(
+                vocab_size=40,
+                d_model=32,
+                d_kv=16,
+                d_ff=48,
+                num_layers=2,
+                num_heads=2,
+                use_cache=False,
+            )
+        ),
+        {"input_ids": IDS, "decoder_input_ids": IDS},
+    ),
+    "vit": (_vision("ViT"), _IMAGE),
+    "deit": (_vision("DeiT"), _IMAGE),
+    "beit": (_vision("Beit"), _IMAGE),
+    "convnext": (
+        lambda t: t.ConvNextForImageClassification(
+            t.ConvNextConfig(num_stages=2, hidden_sizes=[16, 32], depths=[1, 1], num_labels=4)
+        ),
+        {"pixel_values": (3, 32, 32)},
+    ),
+    "resnet": (
+        lambda t: t.ResNetForImageClassification(
+            t.ResNetConfig(embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1], num_labels=4)
+        ),
+        {"pixel_values": (3, 32, 32)},
+    ),
+    "wav2vec2": (
+        lambda t: t.Wav2Vec2ForSequenceClassification(
+            t.Wav2Vec2Config(
+                vocab_size=32,
+                conv_dim=(16, 16),
+                conv_stride=(5, 2),
+                conv_kernel=(10, 3),
+                num_feat_extract_layers=2,
+                num_conv_pos_embeddings=4,
+                num_conv_pos_embedding_groups=2,
+                classifier_proj_size=8,
+                num_labels=4,
+                **_SMALL,
+            )
+        ),
+        {"input_values": (400,)},
+    ),
+}
