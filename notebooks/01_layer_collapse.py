@@ -172,7 +172,10 @@ far = np.log10(both["density"] / both["density_paper"]).abs()
 print(far.groupby([both["label"], both["images"]]).median().round(2).to_string())
 
 # %% [markdown]
-# TEXT2
+# Random and magnitude lie on the published points: both follow from the initialization and the sizes of
+# the layers. GraSP does nearly, on other images. SNIP has the paper's shape (the first fully connected
+# layer, by far the largest, goes first), but in the convolutions its fractions are off by a factor of
+# two. Eight images are few: the paper scored ten of each of a thousand classes.
 #
 # ## The first layer to go
 #
@@ -398,19 +401,19 @@ print(modes.round(2).to_string(index=False))
 # %%
 # NBVAL_CHECK_OUTPUT
 early = experiments.scorings.grasp_variant(temperature=1.0, sign="reversed")
-for seed in range(2):
-    batch = data.scoring_batch(settings.scoring_per_class, seed=seed)
-    path = sf.trajectory(network(seed), early, batch, mode="eval", dtype=torch.float32)
-    alpha = np.log10(path.total / path.last_of_each_layer())
-    ours = points.query("method == 'grasp' and criterion == 'layer' and seed == @seed")[
-        "log10"
-    ].item()
-    print(f"seed {seed}, log10 of the first empty layer: early {alpha:.1f}, today's {ours:.1f}")
+batch = data.scoring_batch(settings.scoring_per_class, seed=0)
+path = sf.trajectory(network(0), early, batch, mode="eval", dtype=torch.float32)
+alpha = np.log10(path.total / path.last_of_each_layer())
+now = points.query("method == 'grasp' and criterion == 'layer' and seed == 0")["log10"].item()
+print(f"log10 of the first empty layer: early {alpha:.1f}, today's {now:.1f}")
 
 # %% [markdown]
-# In part: the early version keeps all layers a little longer, and not as long as in the paper. What
-# explains the rest we have not found out; the paper's scoring images, a thousand of CIFAR-100 with a
-# hundred classes, are one candidate.
+# In part. On VGG-19 the early version has nearly the published fractions in all layers (figure 2 above).
+# On VGG-16 it keeps all layers a little longer than today's, and not as long as in the paper. The images
+# are not the reason: on this network a hundred photographs of CIFAR-10 give 3.26 where the digits give
+# 3.27, and with their labels spread over all hundred classes 3.36 (in train mode: 2.98; today's GraSP on
+# the photographs: 3.11; today's sign without the temperature: 3.22). What explains the rest we have not
+# found out.
 #
 # ## What the paper shows, what we measured
 #
