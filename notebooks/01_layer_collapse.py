@@ -172,10 +172,14 @@ both = vgg19.assign(label=vgg19["method"], method=vgg19["method"].str.removesuff
 both = both.merge(theirs, on=["method", "compression", "layer"], suffixes=("", "_paper"))
 both = both[(both["kept"] >= 100) & (both["density_paper"] * both["layer_size"] >= 100)]
 far = np.log10(both["density"] / both["density_paper"]).abs()
-print(far.groupby([both["label"], both["images"]]).median().round(2).to_string())
+far = far.groupby([both["label"], both["images"]]).median()
+print(far.round(2).to_string())
 
 # %% [markdown]
-# TEXT2
+# Random and magnitude lie on the published points: both follow from the initialization and the sizes of
+# the layers. GraSP does nearly, on other images. SNIP has the paper's shape (the first fully connected
+# layer, by far the largest, goes first), but in the convolutions its fractions are off by a factor of
+# two. Eight images are few: the paper scored ten of each of a thousand classes.
 #
 # ## The first layer to go
 #
@@ -401,19 +405,19 @@ print(modes.round(2).to_string(index=False))
 # %%
 # NBVAL_CHECK_OUTPUT
 early = experiments.scorings.grasp_variant(temperature=1.0, sign="reversed")
-for seed in range(2):
-    batch = data.scoring_batch(settings.scoring_per_class, seed=seed)
-    path = sf.trajectory(network(seed), early, batch, mode="eval", dtype=torch.float32)
-    alpha = np.log10(path.total / path.last_of_each_layer())
-    ours = points.query("method == 'grasp' and criterion == 'layer' and seed == @seed")[
-        "log10"
-    ].item()
-    print(f"seed {seed}, log10 of the first empty layer: early {alpha:.1f}, today's {ours:.1f}")
+batch = data.scoring_batch(settings.scoring_per_class, seed=0)
+path = sf.trajectory(network(0), early, batch, mode="eval", dtype=torch.float32)
+alpha = np.log10(path.total / path.last_of_each_layer())
+now = points.query("method == 'grasp' and criterion == 'layer' and seed == 0")["log10"].item()
+print(f"log10 of the first empty layer: early {alpha:.1f}, today's {now:.1f}")
 
 # %% [markdown]
-# In part: the early version keeps all layers a little longer, and not as long as in the paper. What
-# explains the rest we have not found out; the paper's scoring images, a thousand of CIFAR-100 with a
-# hundred classes, are one candidate.
+# In part. On VGG-19 the early version has nearly the published fractions in all layers (figure 2 above).
+# On VGG-16 it keeps all layers a little longer than today's, and not as long as in the paper. The images
+# are not the reason: on this network a hundred photographs of CIFAR-10 give 3.26 where the digits give
+# 3.27, and with their labels spread over all hundred classes 3.36 (in train mode: 2.98; today's GraSP on
+# the photographs: 3.11; today's sign without the temperature: 3.22). What explains the rest we have not
+# found out.
 #
 # ## What the paper shows, what we measured
 #
@@ -432,7 +436,7 @@ empty = (
 alive = published[published["accuracy"] > 1].groupby(["method", "seed"])["log10_compression"].max()
 setting = f"VGG-16, scored on {settings.scoring_data} in eval mode"
 step = {"margin": 0.25, "margin_reason": "one step of the paper's grid of compressions"}
-unclear = "explained in part: the paper's GraSP was an early version, which goes a little further"
+unclear = "the paper's GraSP was an early version, and scored ten times as many images"
 rows = [
     sf.paper.agreement(
         2,
@@ -498,6 +502,17 @@ rows += [
         "synflow" not in gone.index.get_level_values("method"),
         reason="theorem 3",
         conditions="VGG-16",
+    ),
+    *(
+        sf.paper.identity(
+            2,
+            f"fraction left in each layer of VGG-19, {method}: within 0.01 decades of the published"
+            " (median)",
+            bool(far[method, "none"] < 0.01),
+            reason="it follows from the initialization and the sizes of the layers",
+            conditions="VGG-19 (224x224)",
+        )
+        for method in ("random", "magnitude")
     ),
 ]
 sf.paper.record("01_layer_collapse", rows)

@@ -267,7 +267,11 @@ print(f"{len(ours) // 5:,} units; largest difference, relative to the largest su
 print(gaps.map(lambda gap: f"{gap:.2g}" if gap > 1e-4 else "rounding").to_string())
 
 # %% [markdown]
-# TEXT3
+# SynFlow lies on the line to rounding, and GraSP so nearly that the eye does not see the difference,
+# which is there in the published arrays as well as in ours (more on it below). Random, magnitude and
+# SNIP leave it. Two clouds differ from the paper's for reasons of their own: its random scores are
+# normal, with both signs, ours uniform between 0 and 1; its GraSP is an early version with the opposite
+# sign.
 #
 # The three data-free methods repeat the published slopes, and biases hardly matter. (Their scores are
 # drawn at the same height, too. For SNIP and GraSP only the slope can be compared: the height depends

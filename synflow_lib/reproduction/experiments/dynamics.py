@@ -147,7 +147,7 @@ def imp_panel(
     model: str,
     recipe: Recipe,
     alphas: tuple[float, ...],
-    rounds: Iterable[int] = (1, 3, 5),
+    rounds: Iterable[int] = (1, 2, 3, 5),
     rewound: Iterable[bool] = (True, False),
     **model_options: object,
 ) -> Panel:
@@ -209,7 +209,7 @@ _IMP = {
     "classroom": Grid(
         (
             imp_panel("without BatchNorm", *_DIGITS, _ALPHAS),
-            imp_panel("with BatchNorm", *_DIGITS, _ALPHAS, (1, 3), (False,), batch_norm=True),
+            imp_panel("with BatchNorm", *_DIGITS, _ALPHAS, (1, 2, 3), (False,), batch_norm=True),
         ),
         3,
     ),

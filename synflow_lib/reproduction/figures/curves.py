@@ -175,7 +175,7 @@ def imp_curves(table: pd.DataFrame) -> Figure:
             high.set_title(panel)
             high.set_ylim(0, 104)
             low.set_ylim(-0.3, 1.05 * table["empty_layers"].max() + 0.5)
-        log_axis(axes[0].xaxis, ticks=6)
+        log_axis(axes[0].xaxis, ticks=6 if len(panels) < 5 else 4)
         above[0].set_ylabel(ACCURACY)
         below[0].set_ylabel("empty layers")
         figure.supxlabel(COMPRESSION, fontsize=11.5)
