@@ -63,7 +63,8 @@ def thinned(grid):
     """One seed, one epoch, the first, a middle and a strong compression, and two scorings."""
 
     def few(how):
-        return {**how, "iterations": 2} if how.get("iterations") == 100 else how
+        often = how.get("iterations") == 100 or how["method"] == "synflow"
+        return {**how, "iterations": 2} if often else how
 
     panels = tuple(
         dataclasses.replace(
@@ -105,8 +106,15 @@ def small(monkeypatch, tmp_path, put_back):
     return set_scale
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem[:2])
-@pytest.mark.parametrize("scale", ["colab"])
+def pytest_generate_tests(metafunc):
+    """One notebook a day at one of the scales; `make test-all` takes all."""
+    every = [(path, scale) for path in NOTEBOOKS for scale in ("colab", "panel")]
+    chosen = every if metafunc.config.getoption("retrain") else rotating(every)
+    if "path" in metafunc.fixturenames:
+        metafunc.parametrize("path, scale", chosen, ids=lambda each: getattr(each, "stem", each))
+
+
+@pytest.mark.slow
 def test_a_notebook_runs_to_its_last_cell(path, scale, small, monkeypatch):
     small(scale)
     monkeypatch.chdir(path.parent)
