@@ -3,7 +3,7 @@
 #     make figures        every notebook executed, every figure in figures/
 #     make test           unit tests, doctests, and the notebooks' checked numbers; trained runs
 #                         come from results/, and a sample of them is trained anew
-#     make test-all       the same, and the notebooks train everything anew
+#     make test-all       the same, and the notebooks train everything anew, and run at all scales
 #
 # All set up .venv first, once, with the versions of constraints.txt. Options:
 #
@@ -68,7 +68,7 @@ test-all: test ## as test, but the notebooks train all their networks anew
 test-units: $(READY) $(VENV)/.installed-site $(VENV)/.installed-browser $(VENV)/.installed-classroom
 	@sh tests/install_browser.sh
 	@echo "== unit tests and doctests"
-	@$(ALONE) $(PY) -m pytest -n $(JOBS) --dist worksteal
+	@$(ALONE) $(PY) -m pytest -n $(JOBS) --dist worksteal $(RETRAIN)
 
 # The .ipynb alone: asked for the folder, the doctest plugin would import, and so run, every .py.
 test-notebooks: $(READY)

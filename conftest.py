@@ -13,7 +13,9 @@ _OWN = None
 def pytest_addoption(parser):
     """What `make test-all` asks for."""
     parser.addoption(
-        "--retrain", action="store_true", help="notebooks train everything, as `make figures` does"
+        "--retrain",
+        action="store_true",
+        help="notebooks train everything, and run at the scales of GPUs",
     )
 
 

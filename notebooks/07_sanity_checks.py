@@ -68,9 +68,7 @@ checks, settings = sanity.checks(), sf.env.settings()
 panel = checks.panel
 net, data = panel.network()
 N, rho_max = sum(w.numel() for w in sf.prunable(net).values()), sf.max_compression(net)
-print(
-    f"{panel.model} on {panel.dataset}: N = {N:,}, rho_max = {rho_max:,.0f}, {checks.seeds} seeds"
-)
+print(f"{checks.plan()}; N = {N:,}, rho_max = {rho_max:,.0f}")
 
 # %% [markdown]
 # ## Five things a mask can know

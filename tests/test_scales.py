@@ -1,7 +1,7 @@
 """Every notebook runs to its last cell at the scales that need a GPU, with one seed.
 
-What costs is made small and nothing else is changed: the networks are the paper's with few
-channels, the images are random ones in CIFAR's own files, the grids have one seed, few
+What costs is made small and nothing else is changed: what is trained are the paper's networks with
+few channels, images are noisy patterns in CIFAR's own files, and the grids have one seed, few
 compressions and one epoch.
 """
 
@@ -23,6 +23,7 @@ from synflow_lib.reproduction import grids
 from synflow_lib.reproduction.experiments import dynamics
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("0*.py"))
+TRAINING = ("03", "05", "07", "08")  # other networks than in the classroom, but for 08
 TODAY = datetime.date.today().isoformat()
 
 
@@ -63,7 +64,8 @@ def thinned(grid):
     """One seed, one epoch, the first, a middle and a strong compression, and two scorings."""
 
     def few(how):
-        return {**how, "iterations": 2} if how.get("iterations") == 100 else how
+        often = how.get("iterations") == 100 or how["method"] == "synflow"
+        return {**how, "iterations": 2} if often else how
 
     panels = tuple(
         dataclasses.replace(
@@ -81,7 +83,7 @@ def thinned(grid):
 def small(monkeypatch, tmp_path, put_back):
     """Sets a scale, and makes all that it computes small."""
 
-    def set_scale(scale):
+    def set_scale(scale, narrow):
         for variable in ("DATA", "RUNS", "FIGURES"):
             (tmp_path / variable).mkdir()
             monkeypatch.setenv(f"SYNFLOW_{variable}", str(tmp_path / variable))
@@ -97,7 +99,8 @@ def small(monkeypatch, tmp_path, put_back):
         monkeypatch.setitem(
             dynamics._DRIFT, scale, dataclasses.replace(drift, recipe=short, seeds=1)
         )
-        monkeypatch.setattr(plain, "WIDTHS", (8, 16, 32, 64, 64))
+        if narrow:
+            monkeypatch.setattr(plain, "WIDTHS", (8, 16, 32, 64, 64))
         whole = data.Dataset.scoring_batch
         one = lambda self, per_class=10, seed=0: whole(self, 1, seed)  # noqa: E731
         monkeypatch.setattr(data.Dataset, "scoring_batch", one)
@@ -105,10 +108,18 @@ def small(monkeypatch, tmp_path, put_back):
     return set_scale
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem[:2])
-@pytest.mark.parametrize("scale", ["colab"])
+def pytest_generate_tests(metafunc):
+    """One training notebook a day at one of the scales; `make test-all` takes all."""
+    every = [(path, scale) for path in NOTEBOOKS for scale in ("colab", "panel")]
+    training = [(path, scale) for path, scale in every if path.stem[:2] in TRAINING]
+    chosen = every if metafunc.config.getoption("retrain") else rotating(training)
+    if "path" in metafunc.fixturenames:
+        metafunc.parametrize("path, scale", chosen, ids=lambda each: getattr(each, "stem", each))
+
+
+@pytest.mark.slow
 def test_a_notebook_runs_to_its_last_cell(path, scale, small, monkeypatch):
-    small(scale)
+    small(scale, narrow=path.stem[:2] in TRAINING)
     monkeypatch.chdir(path.parent)
     try:
         runpy.run_path(str(path))

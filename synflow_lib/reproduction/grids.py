@@ -67,6 +67,10 @@ class Panel:
                 for seed in range(seeds):
                     yield label, alpha, self._run(how, alpha, seed)
 
+    def runs(self, seeds: int) -> list[Run]:
+        """Every run once."""
+        return list(dict.fromkeys(run for *_, run in self.points(seeds)))
+
     def _run(self, how: Mapping, alpha: float, seed: int) -> Run:
         return Run(
             dataset=self.dataset, model=self.model, recipe=self.recipe, seed=seed,
@@ -157,14 +161,12 @@ class Grid:
         if env.scale() == "classroom":
             return text
         store = env.runs_dir() if store is None else store
-        done, seconds = Store(store).records([run.key for run in runs], history=False), 0.0
-        for panel in self.panels:
-            left = {run for *_, run in panel.points(self.seeds) if run.key not in done}
-            if left:
-                net, dataset = panel.network()
-                images = sum(map(epochs_of, left)) * len(dataset.train_y)
-                seconds += images * seconds_an_image(net, dataset, panel.recipe)
-        return f"{text}, {len(done)} of them done; about {_duration(seconds)} on {env.device()}"
+        done = Store(store).records([run.key for run in runs], history=False)
+        left = [
+            (panel, sum(epochs_of(run) for run in panel.runs(self.seeds) if run.key not in done))
+            for panel in self.panels
+        ]
+        return f"{text}, {len(done)} of them done; about {duration(left)} on {env.device()}"
 
     def varied(self, variants: Mapping[Hashable, Mapping], alphas: Iterable[float]) -> Grid:
         """The same networks and seeds with other variants (as in `Panel`) and compressions.
@@ -261,10 +263,21 @@ def seconds_an_image(net: nn.Module, dataset: Dataset, recipe: Recipe, span: flo
     return spent / n
 
 
-def _duration(seconds: float) -> str:
-    """In words.
+def duration(epochs: Iterable[tuple[Panel, int]]) -> str:
+    """How long so many epochs of each panel's network take, in words."""
+    seconds = 0.0
+    for panel, count in epochs:
+        if count:
+            net, dataset = panel.network()
+            images = count * len(dataset.train_y)
+            seconds += images * seconds_an_image(net, dataset, panel.recipe)
+    return _words(seconds)
 
-    >>> _duration(50), _duration(4000), _duration(1e5)
+
+def _words(seconds: float) -> str:
+    """A duration, rounded.
+
+    >>> _words(50), _words(4000), _words(1e5)
     ('1 minute', '67 minutes', '28 hours')
     """
     count, unit = (seconds / 60, "minute") if seconds < 2 * 3600 else (seconds / 3600, "hour")

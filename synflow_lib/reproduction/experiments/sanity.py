@@ -80,6 +80,21 @@ class Checks(grids.Grid):
     structure_alphas: tuple[float, ...] = (1.0, 2.0, 2.5, 3.0, 3.5)
     structure_seeds: int = 2
 
+    def plan(self, store: str | Path | None = None) -> str:
+        """What is to be trained (`trials`), and how long, as `Grid.plan` says it.
+
+        >>> checks().plan()
+        'fc on digits; 5 seeds, 325 networks to train'
+        """
+        each = 1 + 9 * len(self.alphas) + len(self.beyond) + 9 * len(self.few)
+        count, panel = self.seeds * each, self.panel
+        text = f"{panel.model} on {panel.dataset}; {self.seeds} seed{'s' * (self.seeds > 1)}, "
+        text += f"{count} networks to train"
+        if env.scale() == "classroom":
+            return text
+        about = grids.duration([(panel, count * panel.recipe.epochs)])
+        return f"{text}; about {about} on {env.device()}, less what is kept"
+
 
 def checks() -> Checks:
     """The settings of the current scale."""
