@@ -54,6 +54,7 @@ class PathSum(nn.Module):
         self.detours: dict[fx.Node, list[fx.Node]] = {}
         self.steps: list[_Step] = []
         self.untraced: ValueError | None = None
+        self.tokens: list[fx.Node] = []  # where a learned token joins, an input of its own
         try:
             self.graph: fx.Graph | None = trace(net).graph
         except ValueError as error:
@@ -94,6 +95,8 @@ class PathSum(nn.Module):
                 if node in self.flows and isinstance(run, PRUNABLE):
                     run = layer(run) or run
             self.steps.append(_Step(node, run, list(dict.fromkeys(done))))
+            if getattr(run, "takes_token", False):
+                self.tokens.append(node)
         if names:
             used = fewest_weights(operations, names)
             for node, ways in operations.carriers.items():
@@ -108,17 +111,21 @@ class PathSum(nn.Module):
         after: Callable[[fx.Node, dict[fx.Node, Tensor]], None] | None = None,
         *,
         shortest: bool = False,
+        tokens: bool = True,
     ) -> Tensor:
         """Total outflow, the sum of all outputs, for inflow ``x`` of shape (1, *input_shape).
 
         ``after(node, live)`` is called after each node with the values still needed; it may
         replace them. The live values at any time form a cut of the graph: multiplying all of them
         by one number multiplies the outflow by that number. With ``shortest`` only the paths
-        through the fewest weights count: where branches meet, longer ones bring nothing.
+        through the fewest weights count: where branches meet, longer ones bring nothing. Without
+        ``tokens`` only those from the input.
         """
         if self.graph is None:
             return self._own_forward(x)
-        live: dict[fx.Node, Tensor] = {}
+        # A token is alive from the start, under the node where it joins: it is rescaled with all.
+        token = x.new_ones(()) if tokens and not shortest else x.new_zeros(())
+        live: dict[fx.Node, Tensor] = dict.fromkeys(self.tokens, token)
         constants: dict[fx.Node, object] = {}
         for step in self.steps:
             node = step.node
@@ -148,6 +155,8 @@ class PathSum(nn.Module):
                     values = values | nothing
                 args = [_fetch(arg, values) for arg in node.args]
                 kwargs = {key: _fetch(arg, values) for key, arg in node.kwargs.items()}
+                if node in live:
+                    kwargs["token"] = live[node]
                 (live if flows else constants)[node] = step.run(*args, **kwargs)
             for used in step.done:
                 live.pop(used, None)
