@@ -32,6 +32,7 @@ class Use:
     sum_pools: bool = False  # of max-pooling, every path
     biases: bool = False  # whether biases that functions are given count
     computed: Container[fx.Node] = field(default_factory=set)  # weights changed before their use
+    learned: Container[fx.Node] = field(default_factory=set)  # constants made of parameters
 
     @property
     def place(self) -> int | None:
@@ -184,16 +185,24 @@ def product(use: Use) -> Run:
 
 
 def joins(use: Use) -> Run:
-    """Signals side by side; constants beside them lie on no path."""
+    """Signals side by side; a learned token beside them is an input, of ``token``, and no constant.
+
+    Among the questions about paths it is none: what it says does not depend on the input.
+    """
     plain, parts = use.plain(), use.argument("tensors", 0)
     carry = None if isinstance(parts, fx.Node) else [part in use.signals for part in parts]
+    tokens = [] if carry is None or use.sum_pools else [part in use.learned for part in parts]
 
-    def run(parts, *args, **kwargs) -> Tensor:
+    def run(parts, *args, token: Tensor | float = 0.0, **kwargs) -> Tensor:
         if carry is not None:  # constants beside the signal lie on no path
             kept = zip(parts, carry, strict=True)
             parts = [part if flow else torch.zeros_like(part) for part, flow in kept]
+        for place, learned in enumerate(tokens):
+            if learned:
+                parts[place] = parts[place] + token
         return plain(parts, *args, **kwargs)
 
+    run.takes_token = any(tokens)
     return run
 
 
