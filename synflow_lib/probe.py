@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from .masks import Masks
 from .network import (
@@ -32,9 +32,16 @@ class PathProbe:
     """
 
     @torch.inference_mode(False)  # tensors made under inference mode can have no gradient
-    def __init__(self, model: nn.Module, input_shape: Iterable[int] | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        input_shape: Iterable[int] | None = None,
+        *,
+        traced: fx.GraphModule | None = None,
+    ) -> None:
         shape = find_input_shape(model, input_shape)
-        traced = trace(model)  # before its numbers are gone: constants may be computed of them
+        # Before its numbers are gone: constants may be computed of them.
+        traced = traced or trace(model)
         self.net = skeleton(traced, device="cpu").float()
         with torch.no_grad():
             for name, parameter in self.net.named_parameters():
@@ -170,7 +177,8 @@ def steering(
         traced = trace(model)
         if not Operations(traced.graph, dict(traced.named_modules())).gated:
             return {}
-        return PathProbe(model, find_input_shape(model, input_shape, example)).steering
+        shape = find_input_shape(model, input_shape, example)
+        return PathProbe(model, shape, traced=traced).steering
     except ValueError:  # whoever asks about paths is told why
         return {}
 
