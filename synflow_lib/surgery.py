@@ -103,8 +103,9 @@ def without_dead_units(
     and outputs of the network always stay.
 
     Args:
-        model: a network of Linear, convolution and BatchNorm layers, each used once, joined by element-wise activations, pooling, flatten, residual sums (a channel of the
-            stream stays where any branch uses it) and concatenation. It is left as it is.
+        model: a network of Linear, convolution and BatchNorm layers, each used once, joined by
+            element-wise activations, pooling, flatten, residual sums (a channel of the stream stays
+            where any branch uses it) and concatenation. It is left as it is.
         masks: what stays.
         input_shape: of one input, where the network does not tell it.
 
@@ -162,9 +163,8 @@ def _keep_groups(stays: np.ndarray, wires: Wiring) -> None:
     while before is None or (stays != before).any():  # one layer's groups reach into another's
         before = stays.copy()
         for layer in grouped:
-            sides = [
-                units.reshape(layer.module.groups, -1) for units in (layer.reads, layer.writes)
-            ]
+            count, both = layer.module.groups, (layer.reads, layer.writes)
+            sides = [units.reshape(count, -1) for units in both]
             alive = np.logical_or(*(stays[units].any(1) for units in sides))
             for units in sides:
                 stays[units[alive]] = True
@@ -209,13 +209,15 @@ def _fold(module: nn.Module, layer: Layer, constants: Tensor, stays: np.ndarray)
         added[rows] = module.weight[rows][:, leaving] @ constants[leaving]
         return added
     for channel in leaving.nonzero().flatten().tolist():
-        weight = (
-            module.weight[:, rows][[channel]] if transposed else module.weight[rows][:, [channel]]
-        )
+        weight = module.weight.transpose(0, 1) if transposed else module.weight
+        weight = weight[rows][:, [channel]]
         if not constants[channel].any() or not weight.any():
             continue
         part = copy.copy(module)
-        part._parameters = {"weight": weight, "bias": None}
+        part._parameters = {
+            "weight": weight.transpose(0, 1) if transposed else weight,
+            "bias": None,
+        }
         adds = part(constants[None, [channel]])[0].flatten(1)
         value = adds.mean(1)
         if ((adds - value[:, None]).abs() > _ROUNDING * adds.abs().amax()).any():

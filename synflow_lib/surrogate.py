@@ -65,11 +65,20 @@ class Use:
         inside = self.module is None and owner is not None
         where = f" in {name}, a {getattr(owner, '__name__', owner)}" if inside else ""
         teach = kind if self.module is not None else repr(name_of(node))
+        gate = (
+            " Of two factors the gate is the one that ends in an activation (sigmoid or softmax"
+            " before tanh before SiLU, GELU) while the other does not: here nobody can tell. Give"
+            " the product a module of its own, and synflow_lib.layers.rule(ItsClass, lambda module,"
+            " value, gate: value)."
+            if len(self.signals) > 1 and name_of(node) in ("mul", "matmul", "bmm", "einsum")
+            else ""
+        )
         return ValueError(
             f"SynFlow and questions about paths do not know {what}{where} (node {node.name!r} of"
             " the graph): refused, since sums over paths would come out wrong. Write it with"
             " layers, activations, pooling, sums or concatenation of torch.nn; or, if it passes its"
             f' input on like an activation, say so: synflow_lib.layers.rule({teach}, "passes").'
+            f"{gate}"
             " Scores on data (snip, grasp), magnitude and criterion='layer' do without paths"
         )
 

@@ -506,6 +506,34 @@ def test_local_pruning_of_what_steers():
     assert masks["part.qkv.weight"][: 2 * WIDE].sum() == 2 * WIDE**2 / 4
 
 
+class Star(nn.Module):
+    def forward(self, x, y):
+        return x * y
+
+
+class Starred(Part):
+    layers = "ab"
+
+    def __init__(self):
+        super().__init__()
+        self.star = Star()
+
+    def forward(self, x):
+        return self.star(self.a(x), self.b(x))
+
+
+def test_who_is_the_gate_can_be_said(put_back):
+    net = made(Starred)
+    with pytest.raises(ValueError, match="mul of 2 values .*nobody can tell.*a module of its own"):
+        sf.score(net, "synflow")
+    sf.layers.rule(Star, lambda module, value, gate: value)
+    with pytest.warns(UserWarning, match=r"every score of \['part.b.weight'\] is zero"):
+        scores = sf.score(net, "synflow")
+    h = torch.ones(TOKENS, WIDE, dtype=torch.float64) @ net.i.weight.detach().abs().T * net.factor
+    total = h @ net.part.a.weight.detach().abs().T @ net.o.weight.detach().abs().T
+    assert float(scores["o.weight"].sum()) == pytest.approx(float(total.sum()))
+
+
 # --------------------------------------------------------------------------- zero, and tokens
 
 
