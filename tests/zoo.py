@@ -263,7 +263,7 @@ def matters(net, x) -> set[str]:
     with torch.no_grad():
         for parameter in net.parameters():
             noise = torch.randn(parameter.shape, generator=generator)
-            parameter.add_(0.1 * noise.abs() * (parameter.detach().float().std() + 0.1))
+            parameter.abs_().add_(0.1 * noise.abs())  # no unit is silent
     x = tree_map(lambda t: t.double() if t.is_floating_point() else t, x)
     total = sum(out.square().sum() for out in numbers(_call(net, x)))
     slopes = torch.autograd.grad(total, list(named.values()), allow_unused=True)

@@ -42,7 +42,7 @@ class Signal:
 
 # Of two signals that multiply the one that saturates more is the gate.
 RANKS = {
-    **dict.fromkeys("sigmoid hardsigmoid _softmax".split(), 4),
+    **dict.fromkeys("sigmoid hardsigmoid".split(), 4),
     **dict.fromkeys("hardtanh clamp clamp_min clamp_max relu6".split(), 3),
     **dict.fromkeys("tanh softsign".split(), 2),
     **dict.fromkeys("gelu silu mish hardswish softplus".split(), 1),
@@ -142,7 +142,7 @@ class Oracle:
                 else:
                     self.ids.add(id(leaf))
         self.keep = tape.steps  # no id is used twice
-        self.views = {}
+        self.views, self.statistics = {}, set()
         for step in tape.steps:
             self.play(*step)
         ends = [self.flows[id(leaf)] for leaf in numbers(output) if id(leaf) in self.flows]
@@ -192,6 +192,7 @@ class Oracle:
         if any(id(leaf) in self.flows for leaf in leaves) and name not in SHAPES:
             found = self.rule(name, function, args, kwargs)
         elif any(id(leaf) in self.constants for leaf in leaves):
+            self.out = out
             found = self.functional(name, function, args, kwargs)
         else:
             if any(id(leaf) in self.ids for leaf in leaves) and not outs[0].is_floating_point():
@@ -223,8 +224,17 @@ class Oracle:
 
     def functional(self, name, function, args, kwargs):
         """A function of constants alone."""
-        get = lambda x: self.constant(x)  # noqa: E731
-        args, kwargs = tree_map(get, (args, kwargs))
+        given = args
+        args, kwargs = tree_map(self.constant, (args, kwargs))
+        if name in ("mean", "std", "var", "std_mean", "var_mean", "linalg_vector_norm", "norm"):
+            if args[0].dim() > 1:
+                self.statistics.update(map(id, tree_leaves(self.out)))
+        elif name in ("add", "sqrt", "rsqrt", "clamp", "clamp_min", "mul", "div", "sub"):
+            of = [id(one) in self.statistics for one in given[:2]]
+            if of[0] and not (len(of) > 1 and isinstance(given[1], Tensor) and not of[1]):
+                self.statistics.update(map(id, tree_leaves(self.out)))
+            elif len(of) > 1 and of[1] and name in ("sub", "div", "mul"):
+                return args[0]  # a standardized weight: what it is divided by is no factor
         if name == "native_batch_norm" and args[5]:  # a standardized weight: its gain
             return args[0] * args[1].view(1, -1, *[1] * (args[0].dim() - 2))
         functional = {"copy": lambda a, b, *_: b.expand(a.shape), "view": torch.reshape}.get(name)
@@ -241,6 +251,8 @@ class Oracle:
         if name in PASSING or name in ACTIVATED or name in RANKS or name in ("pow", "reciprocal"):
             rank = 0 if name in ACTIVATED else RANKS.get(name, first.rank)
             gate = torch.ones_like(first.value) if rank and first.gate is None else first.gate
+            if name in ("hardtanh", "clamp") and len(args) > 2 and args[2]:  # open at its most
+                gate = torch.full_like(first.value, float(args[2]))
             if name == "copy":
                 x = f.get(id(args[1]))
                 return Signal(

@@ -57,16 +57,10 @@ SLIM = {
     "r3d_18": lambda m: m.video.r3d_18(weights=None, num_classes=10),
     "mc3_18": lambda m: m.video.mc3_18(weights=None, num_classes=10),
     "r2plus1d_18": lambda m: m.video.r2plus1d_18(weights=None, num_classes=10),
-    "mvit_slim": lambda m: m.video.MViT(
-        (16, 16), 2,
-        [m.video.mvit.MSBlockConfig(1, 16, 32, [3] * 3, [3] * 3, [1, 1, 1], [1, 2, 2]),
-         m.video.mvit.MSBlockConfig(2, 32, 32, [3] * 3, [3] * 3, [1, 2, 2], [1, 1, 1])],
-        True, False, False, num_classes=10, patch_embed_kernel=(1, 3, 3),
-        patch_embed_stride=(1, 2, 2), patch_embed_padding=(0, 1, 1)),
 }
 SLIM_SHAPES = {
     "maxvit_slim": (3, 64, 64), "r3d_18": (3, 4, 16, 16), "mc3_18": (3, 4, 16, 16),
-    "r2plus1d_18": (3, 4, 16, 16), "mvit_slim": (3, 2, 16, 16), "fcn_resnet50": (3, 32, 32),
+    "r2plus1d_18": (3, 4, 16, 16), "fcn_resnet50": (3, 32, 32),
     "deeplabv3_mobilenet": (3, 64, 64),
 }
 WHOLE = (
