@@ -187,7 +187,8 @@ def rule(
             torch or of a method of tensors.
         effect: ``"passes"``, for what acts on each number by itself, like an activation; or the
             linear operation that stands for it in sums over paths, called as ``effect(module, x)``
-            for a module and with the same arguments for a function. It may not give negative
+            for a module and with the same arguments for a function: for a product with a gate,
+            ``lambda module, value, gate: value``. It may not give negative
             numbers for weights and inputs that are not negative: every use is checked.
         units: whether channel i of what comes out depends on channel i alone of what goes in. Then
             conservation and cuts follow the channel, else they refuse the network. None means so
@@ -211,7 +212,7 @@ def rule(
     if effect == "passes":
         row = Rule("passes", surrogate.passes, units)
     elif callable(effect):
-        row = Rule("own", functools.partial(surrogate.own, effect), units)
+        row = Rule("own", functools.partial(surrogate.own, effect), units, several=True)
     else:
         raise TypeError(f"effect={effect!r}; expected 'passes' or a function")
     if is_module:

@@ -188,7 +188,8 @@ class Operations:
 
     def _use(self, node: fx.Node, carriers: list[fx.Node]) -> Use:
         module, signals = self.signals.module(node), uses(node, carriers)
-        return Use(node, signals, module, self.sum_pools, self.biases, self.computed)
+        how = self.sum_pools, self.biases, self.computed, self.learned
+        return Use(node, signals, module, *how)
 
     def run(self, node: fx.Node) -> Run | None:
         """What ``node`` computes, whatever it is: carried, still or constant."""

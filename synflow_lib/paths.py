@@ -51,6 +51,7 @@ class PathSum(nn.Module):
         self.detours: dict[fx.Node, list[fx.Node]] = {}
         self.steps: list[_Step] = []
         self.graph = trace(net).graph
+        self.tokens: list[fx.Node] = []  # where a learned token joins, an input of its own
         self.modules_by_name = dict(net.named_modules())
         operations = Operations(
             self.graph, self.modules_by_name, sum_pools=sum_pools, biases=biases
@@ -77,6 +78,8 @@ class PathSum(nn.Module):
                 if node in self.flows and isinstance(run, PRUNABLE):
                     run = layer(run) or run
             self.steps.append(_Step(node, run, list(dict.fromkeys(done))))
+            if getattr(run, "takes_token", False):
+                self.tokens.append(node)
         if names:
             used = fewest_weights(operations, names)
             for node, ways in operations.carriers.items():
@@ -91,16 +94,21 @@ class PathSum(nn.Module):
         after: Callable[[fx.Node, dict[fx.Node, Tensor]], None] | None = None,
         *,
         shortest: bool = False,
+        tokens: bool = True,
     ) -> Tensor:
         """Total outflow, the sum of all outputs, for ``x`` (see `synflow_lib.network.inflow`).
 
         ``after(node, live)`` is called after each node with the values still needed; it may
         replace them. The live values at any time form a cut of the graph: multiplying all of them
         by one number multiplies the outflow by that number. With ``shortest`` only the paths
-        through the fewest weights count: where branches meet, longer ones bring nothing.
+        through the fewest weights count: where branches meet, longer ones bring nothing. Without
+        ``tokens`` only those from the input.
         """
         given = bound(self.graph, x)
-        live: dict[fx.Node, Tensor] = {}
+        # A token is alive from the start, under the node where it joins: it is rescaled with all.
+        like = next(self.net.parameters())
+        token = like.new_ones(()) if tokens and not shortest else like.new_zeros(())
+        live: dict[fx.Node, Tensor] = dict.fromkeys(self.tokens, token)
         constants: dict[fx.Node, object] = {}
         for step in self.steps:
             node = step.node
@@ -127,6 +135,8 @@ class PathSum(nn.Module):
                     values = values | nothing
                 args = [_fetch(arg, values) for arg in node.args]
                 kwargs = {key: _fetch(arg, values) for key, arg in node.kwargs.items()}
+                if node in live:
+                    kwargs["token"] = live[node]
                 (live if flows else constants)[node] = step.run(*args, **kwargs)
             for used in step.done:
                 live.pop(used, None)

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map
 
 from .batches import Inputs
@@ -35,9 +35,16 @@ class PathProbe:
     """
 
     @torch.inference_mode(False)  # tensors made under inference mode can have no gradient
-    def __init__(self, model: nn.Module, input_shape: Inputs | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        input_shape: Inputs | None = None,
+        *,
+        traced: fx.GraphModule | None = None,
+    ) -> None:
         shape = find_input_shape(model, input_shape)
-        traced = trace(model, shape)  # before its numbers are gone, of which constants are made
+        # Before its numbers are gone: constants may be computed of them.
+        traced = traced or trace(model, shape)
         self.net = skeleton(traced, device="cpu").float()
         with torch.no_grad():
             for name, parameter in self.net.named_parameters():
@@ -174,7 +181,7 @@ def steering(
         traced = trace(model, shape)
         if not Operations(traced.graph, dict(traced.named_modules())).gated:
             return {}
-        return PathProbe(traced, shape).steering
+        return PathProbe(model, shape, traced=traced).steering
     except ValueError:  # whoever asks about paths is told why
         return {}
 

@@ -18,7 +18,6 @@ from .collapse import PathProbe
 from .masks import Masks
 from .network import (
     BATCH_NORM,
-    CONV,
     CONV_TRANSPOSED,
     LINEAR,
     PRUNABLE,
@@ -30,13 +29,13 @@ from .network import (
     trace,
 )
 from .tracing import plain_output
-from .units import Layer, Wiring, wiring
+from .units import Layer, Wiring, sums_of_units, wiring
 
 _ROUNDING = 1e-13  # of sums in float64, relative
 NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")  # one number a unit
 _ACROSS_CHANNELS = (nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin, nn.MultiheadAttention)
 _SUPPORTED = (
-    "supported are networks of Linear, convolution (groups=1) and BatchNorm layers, each used once,"
+    "supported are networks of Linear, convolution and BatchNorm layers, each used once,"
     " joined by element-wise activations, pooling, flatten, residual sums and concatenation"
 )
 
@@ -100,12 +99,13 @@ def without_dead_units(
     depend on it, or it is a constant, which goes into the biases of the layers that read it. A
     constant map seen through zero padding is no constant at the border; such a unit stays, with its
     incoming weights pruned. So does one unit of a layer whose units are all dead, for a layer needs
-    one. Inputs and outputs of the network always stay.
+    one, and a unit of a group of a convolution in which another stays, for groups are alike. Inputs
+    and outputs of the network always stay.
 
     Args:
-        model: a network of Linear, convolution (groups=1) and BatchNorm layers, each used once,
-            joined by element-wise activations, pooling, flatten, residual sums (a channel of the
-            stream stays where any branch uses it) and concatenation. It is left as it is.
+        model: a network of Linear, convolution and BatchNorm layers, each used once, joined by
+            element-wise activations, pooling, flatten, residual sums (a channel of the stream stays
+            where any branch uses it) and concatenation. It is left as it is.
         masks: what stays.
         input_shape: of one input, where the network does not tell it.
 
@@ -130,7 +130,7 @@ def without_dead_units(
     shape, device = find_input_shape(model, input_shape), next(model.parameters()).device
     dtypes = {name: tensor.dtype for name, tensor in model.state_dict().items()}
     before = masks.apply_(copy.deepcopy(model, own_tensors(model))).to("cpu", torch.float64).eval()
-    wires = separable(before, shape)
+    wires = separable(before, shape, grouped=True)
     with torch.no_grad():
         stays = _on_paths(before, masks, shape, wires)
         added = _folded(before, wires, stays, shape)
@@ -148,12 +148,26 @@ def _on_paths(net: nn.Module, masks: Masks, shape: tuple[int, ...], wires: Wirin
     stays = np.zeros(wires.units, bool)
     stays[wires.inputs] = stays[wires.outputs] = True
     for layer in wires.layers:
-        weight = on_path[f"{layer.name}.weight"]
-        kept = weight.view(*weight.shape[:2], -1).any(2)  # (outputs, inputs)
-        stays[layer.writes[kept.any(1).numpy()]] = True
-        stays[layer.reads[kept.any(0).numpy()]] = True
+        sums = sums_of_units(layer, on_path[f"{layer.name}.weight"])
+        for units, kept in zip((layer.writes, layer.reads), sums, strict=True):
+            stays[units[kept > 0]] = True
     spare_one(stays, wires)
+    _keep_groups(stays, wires)
     return stays
+
+
+def _keep_groups(stays: np.ndarray, wires: Wiring) -> None:
+    """Let all units of a group stay where one does: what is left are whole groups."""
+    grouped = [layer for layer in wires.layers if getattr(layer.module, "groups", 1) > 1]
+    before = None
+    while before is None or (stays != before).any():  # one layer's groups reach into another's
+        before = stays.copy()
+        for layer in grouped:
+            count, both = layer.module.groups, (layer.reads, layer.writes)
+            sides = [units.reshape(count, -1) for units in both]
+            alive = np.logical_or(*(stays[units].any(1) for units in sides))
+            for units in sides:
+                stays[units[alive]] = True
 
 
 def _folded(
@@ -179,6 +193,7 @@ def _folded(
             layer.name: _fold(net.get_submodule(layer.name), layer, constants[layer.name], stays)
             for layer in wires.layers
         }
+        _keep_groups(stays, wires)
         if (stays == before).all():  # else a unit that stays after all may read other constants
             return added
 
@@ -187,14 +202,23 @@ def _fold(module: nn.Module, layer: Layer, constants: Tensor, stays: np.ndarray)
     rows = torch.from_numpy(stays[layer.writes])
     leaving = torch.from_numpy(~stays[layer.reads])
     added = torch.zeros(len(rows), dtype=torch.float64)
+    transposed = isinstance(module, CONV_TRANSPOSED)
+    if getattr(module, "groups", 1) > 1:  # whole groups leave, and no other reads them
+        return added
     if isinstance(module, LINEAR):
         added[rows] = module.weight[rows][:, leaving] @ constants[leaving]
         return added
     for channel in leaving.nonzero().flatten().tolist():
-        weight = module.weight[rows][:, [channel]]
+        weight = module.weight.transpose(0, 1) if transposed else module.weight
+        weight = weight[rows][:, [channel]]
         if not constants[channel].any() or not weight.any():
             continue
-        adds = module._conv_forward(constants[None, [channel]], weight, None)[0].flatten(1)
+        part = copy.copy(module)
+        part._parameters = {
+            "weight": weight.transpose(0, 1) if transposed else weight,
+            "bias": None,
+        }
+        adds = part(constants[None, [channel]])[0].flatten(1)
         value = adds.mean(1)
         if ((adds - value[:, None]).abs() > _ROUNDING * adds.abs().amax()).any():
             stays[layer.reads[channel]] = True
@@ -203,9 +227,12 @@ def _fold(module: nn.Module, layer: Layer, constants: Tensor, stays: np.ndarray)
     return added
 
 
-def separable(net: nn.Module, shape: tuple[int, ...]) -> Wiring:
-    """The wiring of a network whose units can be taken out; ValueError for any other."""
-    _check(net, shape)
+def separable(net: nn.Module, shape: tuple[int, ...], *, grouped: bool = False) -> Wiring:
+    """The wiring of a network whose units can be taken out; ValueError for any other.
+
+    With ``grouped`` also of grouped and transposed convolutions.
+    """
+    _check(net, shape, grouped)
     try:
         return wiring(net, shape)
     except ValueError as error:
@@ -243,8 +270,15 @@ def _cut_layer(module: nn.Module, rows: Tensor, columns: Tensor, added: Tensor |
         grad = (weight if bias is None else bias).requires_grad
         total = added if bias is None else bias if added is None else bias + added
         module.bias = nn.Parameter(total[rows], requires_grad=grad)
-    module.weight = nn.Parameter(weight[rows][:, columns], requires_grad=weight.requires_grad)
-    sizes = "channels" if isinstance(module, CONV) else "features"
+    # A weight is (out, in / groups, *kernel), or transposed (in, out / groups, *kernel).
+    first, second = (columns, rows) if isinstance(module, CONV_TRANSPOSED) else (rows, columns)
+    cut = weight[first]
+    if getattr(module, "groups", 1) == 1:
+        cut = cut[:, second]
+    else:
+        module.groups = module.groups * int(rows.sum()) // len(rows)
+    module.weight = nn.Parameter(cut, requires_grad=weight.requires_grad)
+    sizes = "features" if isinstance(module, LINEAR) else "channels"
     setattr(module, f"out_{sizes}", int(rows.sum()))
     setattr(module, f"in_{sizes}", int(columns.sum()))
 
@@ -258,13 +292,14 @@ def _cut_norm(module: nn.Module, stays: np.ndarray) -> None:
     module.num_features = len(chosen)
 
 
-def _check(net: nn.Module, shape: Inputs) -> None:
+def _check(net: nn.Module, shape: Inputs, grouped: bool) -> None:
     """ValueError where a unit is more than rows, columns and entries of BatchNorm."""
     calls = Counter(str(n.target) for n in trace(net, shape).graph.nodes if n.op == "call_module")
     owners = Counter(id(m.weight) for m in net.modules() if isinstance(m, PRUNABLE))
     for name, module in net.named_modules():
         problem = None
-        if isinstance(module, CONV_TRANSPOSED) or getattr(module, "groups", 1) != 1:
+        special = isinstance(module, CONV_TRANSPOSED) or getattr(module, "groups", 1) != 1
+        if special and not grouped:
             problem = "is a grouped or transposed convolution"
         elif isinstance(module, PRUNABLE) and owners[id(module.weight)] > 1:
             problem = "shares its weight with another layer"

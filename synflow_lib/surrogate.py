@@ -32,6 +32,7 @@ class Use:
     sum_pools: bool = False  # of max-pooling, every path
     biases: bool = False  # whether biases that functions are given count
     computed: Container[fx.Node] = field(default_factory=set)  # weights changed before their use
+    learned: Container[fx.Node] = field(default_factory=set)  # constants made of parameters
 
     @property
     def place(self) -> int | None:
@@ -64,11 +65,20 @@ class Use:
         inside = self.module is None and owner is not None
         where = f" in {name}, a {getattr(owner, '__name__', owner)}" if inside else ""
         teach = kind if self.module is not None else repr(name_of(node))
+        gate = (
+            " Of two factors the gate is the one that ends in an activation (sigmoid or softmax"
+            " before tanh before SiLU, GELU) while the other does not: here nobody can tell. Give"
+            " the product a module of its own, and synflow_lib.layers.rule(ItsClass, lambda module,"
+            " value, gate: value)."
+            if len(self.signals) > 1 and name_of(node) in ("mul", "matmul", "bmm", "einsum")
+            else ""
+        )
         return ValueError(
             f"SynFlow and questions about paths do not know {what}{where} (node {node.name!r} of"
             " the graph): refused, since sums over paths would come out wrong. Write it with"
             " layers, activations, pooling, sums or concatenation of torch.nn; or, if it passes its"
             f' input on like an activation, say so: synflow_lib.layers.rule({teach}, "passes").'
+            f"{gate}"
             " Scores on data (snip, grasp), magnitude and criterion='layer' do without paths"
         )
 
@@ -184,16 +194,24 @@ def product(use: Use) -> Run:
 
 
 def joins(use: Use) -> Run:
-    """Signals side by side; constants beside them lie on no path."""
+    """Signals side by side; a learned token beside them is an input, of ``token``, and no constant.
+
+    Among the questions about paths it is none: what it says does not depend on the input.
+    """
     plain, parts = use.plain(), use.argument("tensors", 0)
     carry = None if isinstance(parts, fx.Node) else [part in use.signals for part in parts]
+    tokens = [] if carry is None or use.sum_pools else [part in use.learned for part in parts]
 
-    def run(parts, *args, **kwargs) -> Tensor:
+    def run(parts, *args, token: Tensor | float = 0.0, **kwargs) -> Tensor:
         if carry is not None:  # constants beside the signal lie on no path
             kept = zip(parts, carry, strict=True)
             parts = [part if flow else torch.zeros_like(part) for part, flow in kept]
+        for place, learned in enumerate(tokens):
+            if learned:
+                parts[place] = parts[place] + token
         return plain(parts, *args, **kwargs)
 
+    run.takes_token = any(tokens)
     return run
 
 

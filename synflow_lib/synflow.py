@@ -101,6 +101,9 @@ class SynFlow(Method):
 
     def flat(self) -> Tensor:
         self.total = self._flow(self.rescaler)
+        if self.paths.tokens:  # a cut carries what comes from the input, and tokens join behind it
+            with torch.no_grad():
+                self.total = self.paths(self.inflow, self.rescaler, tokens=False)
         return self.out
 
     def shortest(self) -> tuple[Tensor, Tensor]:

@@ -504,3 +504,134 @@ def test_local_pruning_of_what_steers():
     masks = sf.prune(net, "synflow", 4, scope="local", steering="layer")
     assert set(masks.table()["density"]) == {0.25}
     assert masks["part.qkv.weight"][: 2 * WIDE].sum() == 2 * WIDE**2 / 4
+
+
+class Star(nn.Module):
+    def forward(self, x, y):
+        return x * y
+
+
+class Starred(Part):
+    layers = "ab"
+
+    def __init__(self):
+        super().__init__()
+        self.star = Star()
+
+    def forward(self, x):
+        return self.star(self.a(x), self.b(x))
+
+
+def test_who_is_the_gate_can_be_said(put_back):
+    net = made(Starred)
+    with pytest.raises(ValueError, match="mul of 2 values .*nobody can tell.*a module of its own"):
+        sf.score(net, "synflow")
+    sf.layers.rule(Star, lambda module, value, gate: value)
+    with pytest.warns(UserWarning, match=r"every score of \['part.b.weight'\] is zero"):
+        scores = sf.score(net, "synflow")
+    h = torch.ones(TOKENS, WIDE, dtype=torch.float64) @ net.i.weight.detach().abs().T * net.factor
+    total = h @ net.part.a.weight.detach().abs().T @ net.o.weight.detach().abs().T
+    assert float(scores["o.weight"].sum()) == pytest.approx(float(total.sum()))
+
+
+# --------------------------------------------------------------------------- zero, and tokens
+
+
+class ZeroAtFirst(nn.Module):
+    """A residual block whose last norm, layer scale and gate start at zero, and a zero head."""
+
+    input_shape = (3, 5, 5)
+
+    def __init__(self, value):
+        super().__init__()
+        self.c, self.d, self.e = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(3))
+        self.norm, self.scale = nn.BatchNorm2d(3), nn.Parameter(torch.zeros(3, 1, 1))
+        self.gate, self.head = nn.Parameter(torch.zeros(1)), nn.Linear(3, 2)
+        self.last = nn.LayerNorm(3)
+        self.value = value
+
+    def begin(self):
+        with torch.no_grad():
+            self.scale.fill_(self.value)
+            self.gate.fill_(self.value)
+            self.norm.weight.fill_(self.value)
+            self.last.weight.fill_(self.value)
+            self.head.weight.fill_(self.value)
+        return self
+
+    def forward(self, x):
+        x = x + self.norm(self.c(x))
+        x = x + self.scale * self.d(x)
+        x = x + torch.mul(self.e(x), self.gate.view(1, 1, 1))
+        return self.head(self.last(x.mean((2, 3))))
+
+
+def test_what_starts_at_zero_counts_as_one():
+    zero, one = (seeded(lambda v=v: ZeroAtFirst(v)).begin() for v in (0.0, 1.0))
+    names = ["norm.weight", "last.weight", "head.weight", "scale", "gate"]
+    for call in (
+        lambda net: sf.score(net, "synflow"),
+        lambda net: sf.prune(net, "synflow", 3),
+        lambda net: sf.trajectory(net, "synflow").at(3),
+    ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            wanted = call(one)
+        with unchanged(zero), pytest.warns(UserWarning, match="hold zeros only.*as one") as seen:
+            found = call(zero)
+        assert len(seen) == 1 and all(repr(name) in str(seen[0].message) for name in names)
+        assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    with pytest.warns(UserWarning, match=r"'head.weight'\] hold zeros only: taken as zero-init"):
+        sf.prune(zero, "magnitude", 3)
+
+
+def test_zeros_in_part_and_zeros_that_are_added_stay():
+    net = seeded(lambda: Net(RootMeanSquare))
+    net.part.gain.data[1:] = 0
+    net.i.bias.data.zero_()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not sf.score(net, "synflow")["i.weight"][1:].any()
+
+
+class Token(nn.Module):
+    """A class token that joins late and in front, and alone is read by the head."""
+
+    input_shape = (TOKENS, WIDE)
+
+    def __init__(self, depth=1):
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1, 1, WIDE))
+        self.place = nn.Parameter(torch.zeros(1, TOKENS + 1, WIDE))
+        self.i = nn.Sequential(*(nn.Linear(WIDE, WIDE) for _ in range(depth)))
+        self.part, self.o = Attention(), nn.Linear(WIDE, 4)
+
+    def forward(self, x):
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), self.i(x)], 1) + self.place
+        return self.o((x + self.part(x))[:, 0])
+
+
+@pytest.mark.filterwarnings("ignore:.*only steer", "ignore:every score of")
+@pytest.mark.parametrize("scale", [1.0, 1e-5])  # the second is rescaled before the token joins
+def test_a_class_token_is_an_input_of_ones_and_no_source_of_paths(scale):
+    net = seeded(lambda: Token(depth=3))
+    for layer in net.i:
+        layer.weight.data.mul_(scale)
+    part, x = net.part, torch.ones(TOKENS, WIDE, dtype=torch.float64)
+    for layer in net.i:
+        x = x @ layer.weight.detach().abs().T
+    x = torch.cat([torch.ones(1, WIDE, dtype=torch.float64), x])
+    v, p, o = (layer.weight.detach().abs().T for layer in (part.v, part.p, net.o))
+    wanted = float(((x[0] + x.mean(0) @ v @ p) @ o).sum())
+    scores = sf.score(net, "synflow")
+    total = float(scores["o.weight"].sum()) * 2.0**scores.log2_scale
+    assert total == pytest.approx(wanted, rel=1e-12)
+    first = float(scores["i.0.weight"].sum()) * 2.0**scores.log2_scale
+    assert 0 < first < total  # the token's share does not run through the first layers
+    masks = sf.Masks.ones(net)
+    assert sf.effective_compression(net, masks) == 1
+    masks["i.0.weight"].fill_(False)
+    assert sf.is_collapsed(net, masks, "path")
+    path = sf.trajectory(net, "synflow")
+    assert not sf.is_collapsed(net, path.keeping(path.counts[-1]), "path")
+    assert not path.keeping(path.counts[-1]).empty_layers()

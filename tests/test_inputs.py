@@ -70,15 +70,16 @@ def test_words_beside_an_image():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         both = sf.score(net, "snip", batch)
-        parts = [({k: v[part] for k, v in x.items()}, batch[1][part]) for part in ([0, 1, 2, 3], slice(4, 8))]  # fmt: skip
+        halves = slice(0, 4), slice(4, 8)
+        parts = [({k: v[half] for k, v in x.items()}, batch[1][half]) for half in halves]
         again = sf.score(net, "snip", parts)
     for name, score in both.items():
         torch.testing.assert_close(again[name], score)
 
 
-@pytest.mark.parametrize("name", ["dictoutput", "tupleoutput", "dataclassoutput", "namedtupleoutput"])  # fmt: skip
+@pytest.mark.parametrize("name", ["dict", "tuple", "dataclass", "namedtuple"])
 def test_all_numbers_of_an_output_count(name):
-    net = made(name)
+    net = made(f"{name}output")
     right(net, (12,), torch.ones(1, 12))
     dense = sf.Masks.ones(net)
     assert sf.effective_compression(net, dense, input_shape=(12,)) == 1
@@ -113,7 +114,9 @@ def test_the_output_named_logits_has_the_labels():
         assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
-@pytest.mark.parametrize("name", ["softmax_of_parameters", "attention_matmul_causal", "loopovertime"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name", ["softmax_of_parameters", "attention_matmul_causal", "loopovertime"]
+)
 def test_what_torch_fx_cannot_follow_torch_export_can(name):
     """Loops over parameters, masks and steps whose number is a size."""
     net, shape = made(name), PLAIN[name][1]

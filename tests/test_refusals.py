@@ -176,7 +176,7 @@ RIGHT = {  # name: (operation, extras, width, what it does to a row of path sums
         lambda s, x: torch.cat([s.p.expand(x.shape[0], -1), x], 1),
         {"p": P(torch.ones(1, 4, dtype=torch.float64))},
         8,
-        lambda h: torch.cat([0 * h, h], 1),
+        lambda h: torch.cat([torch.ones_like(h), h], 1),
     ),
     "masked": (lambda s, x: x.masked_fill(s.g == 0, -1e9), {"g": GATE}, 4, lambda h: h * GATE),
     "masked, infinite": (

@@ -4,7 +4,16 @@ import copy
 
 import pytest
 import torch
-from networks import everything, mlp, narrow_resnet, narrow_vgg16, seeded, with_shape
+from networks import (
+    Decoder,
+    Mobile,
+    everything,
+    mlp,
+    narrow_resnet,
+    narrow_vgg16,
+    seeded,
+    with_shape,
+)
 from torch import nn
 
 import synflow_lib as sf
@@ -140,8 +149,6 @@ def test_type_mode_and_buffers_are_those_of_the_model():
 @pytest.mark.parametrize(
     ("net", "shape", "named"),
     [
-        (nn.Sequential(nn.Conv2d(4, 4, 1, groups=2), nn.ReLU()), (4, 2, 2), "grouped"),
-        (nn.Sequential(nn.ConvTranspose2d(2, 2, 1), nn.ReLU()), (2, 2, 2), "transposed"),
         (nn.Sequential(nn.Linear(3, 3), nn.Softmax(1), nn.Linear(3, 3)), (3,), "Softmax"),
         (nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3), nn.Linear(3, 3)), (3,), "LayerNorm"),
         (nn.Sequential(*[nn.Linear(3, 3)] * 2), (3,), "used 2 times"),
@@ -150,6 +157,34 @@ def test_type_mode_and_buffers_are_those_of_the_model():
 def test_networks_that_are_not_supported_are_refused(net, shape, named):
     with pytest.raises(ValueError, match=named):
         without_dead_units(net, sf.Masks.ones(net), input_shape=shape)
+
+
+@pytest.mark.parametrize("make", [Mobile, Decoder])
+@pytest.mark.parametrize("seed", range(4))
+def test_grouped_and_transposed_convolutions(make, seed):
+    """Depthwise ones lose channels, grouped ones whole groups, all of them nothing that counts."""
+    net = seeded(make, seed).eval()
+    masks = sf.prune(net, "random", 3, seed=seed)
+    for mask in masks.values():  # in each layer a unit that hears nothing, and one nobody reads
+        mask[0] = False
+        mask[:, -1:] &= mask.shape[1] == 1
+    small = without_dead_units(net, masks)
+    assert difference(net, small, masks, net.input_shape) <= 1e-12
+    assert size(small) <= size(net)
+
+
+def test_a_depthwise_convolution_is_as_wide_as_what_it_reads():
+    net = seeded(
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 6, 1), nn.Conv2d(6, 12, 3, groups=6), nn.ReLU(), nn.Conv2d(12, 2, 1)
+        )
+    )
+    masks = sf.Masks.ones(net)
+    masks["0.weight"][:2] = False  # two channels are constants
+    masks["3.weight"][:, 6:8] = False  # both that one channel writes are read by nobody
+    small = without_dead_units(net, masks, input_shape=(3, 5, 5))
+    assert (small[1].groups, small[1].in_channels, small[1].out_channels) == (3, 3, 6)
+    assert difference(net, small, masks, (3, 5, 5)) <= 1e-12
 
 
 def test_masks_of_another_network_are_refused():

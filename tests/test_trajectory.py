@@ -232,8 +232,10 @@ def test_the_cut_schedule_refuses_negative_scores_and_iterations():
         sf.trajectory(net, "signed_snip", images(net), schedule="cut")
     with pytest.raises(ValueError, match="'cut' finds its own number of iterations"):
         sf.trajectory(net, schedule="cut", iterations=5)
+    net, keep = Dag([[(0, True), (0, True)]], 2), ["layers.0to1n0", "head"]
     with pytest.raises(ValueError, match="keep= leaves a dense layer in every cut"):
-        sf.trajectory(Dag([[(0, True), (0, True)]], 2), keep=["layers.0to1n0", "head"])
+        sf.trajectory(net, "magnitude", schedule="cut", keep=keep)
+    assert sf.trajectory(net, keep=keep).counts[-1] == 1  # R bounds it without any cut
 
 
 def test_synflows_cut_schedule_asks_for_no_law_of_units():

@@ -15,7 +15,6 @@ import contextlib
 import copy
 import functools
 import json
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -31,14 +30,16 @@ import synflow_lib as sf
 from synflow_lib.data import import_torchvision
 
 QUESTIONS = ("score", "prune", "magnitude", "snip", "path", "cut", "conservation", "surgery")
+SMALL = ("score", "path", "prune")  # what a test asks within a second
 LARGE = 1_500_000  # weights; beyond it a cut trajectory takes minutes
 
 
 class Animal:
     """One architecture: its name, its library, how to make it, and what it takes."""
 
-    def __init__(self, name, library, make, example) -> None:
+    def __init__(self, name, library, make, example, small=False) -> None:
         self.name, self.library, self.make, self._example = name, library, make, example
+        self.small = small  # cheap enough for a test of every third day
 
     def net(self) -> nn.Module:
         torch.manual_seed(0)
@@ -78,7 +79,7 @@ def over_shapes(function, example):
 def zoo() -> dict[str, Animal]:
     """All architectures whose library is installed, by name."""
     found = {
-        f"plain/{name}": Animal(name, "plain", make, example)
+        f"plain/{name}": Animal(name, "plain", make, example, True)
         for name, (make, example) in PLAIN.items()
     }
     models = import_torchvision("torchvision.models")
@@ -88,14 +89,15 @@ def zoo() -> dict[str, Animal]:
     for name, make in SLIM.items():
         shape = SLIM_SHAPES.get(name, (3, 32, 32))
         found[f"torchvision/{name}"] = Animal(
-            name, "torchvision", functools.partial(make, models), shape
+            name, "torchvision", functools.partial(make, models), shape, name.endswith("_slim")
         )
     with contextlib.suppress(ImportError):
         import timm
 
         for name, (size, how) in TIMM.items():
             make = functools.partial(timm.create_model, name, num_classes=10, **how)
-            found[f"timm/{name}"] = Animal(name, "timm", make, (3, size, size))
+            small = {"depth", "depths"} & set(how) != set()
+            found[f"timm/{name}"] = Animal(name, "timm", make, (3, size, size), small)
         for name, make in own_timm().items():
             found[f"timm/{name}"] = Animal(name, "timm", make, (3, 32, 32))
     with contextlib.suppress(ImportError):
@@ -214,8 +216,8 @@ def examine(animal: Animal, questions=QUESTIONS, iterations=3) -> dict[str, str]
         if not joined:
             return "wrong: ends disconnected"
         limit = sf.max_compression(net, "path", input_shape=shape)
-        return "right" if run.counts[-1] == count / limit else (
-            f"right: ends at {run.counts[-1]} weights, the shortest path has {count / limit:.0f}")  # fmt: skip
+        shortest, ends = round(count / limit), run.counts[-1]
+        return "right" if ends == shortest else f"right: ends at {ends}, could at {shortest}"
 
     def conservation():
         scores = sf.score(net, "synflow", input_shape=shape)
@@ -261,7 +263,7 @@ def matters(net, x) -> set[str]:
     with torch.no_grad():
         for parameter in net.parameters():
             noise = torch.randn(parameter.shape, generator=generator)
-            parameter.add_(0.1 * noise.abs() * (parameter.detach().float().std() + 0.1))
+            parameter.abs_().add_(0.1 * noise.abs())  # no unit is silent
     x = tree_map(lambda t: t.double() if t.is_floating_point() else t, x)
     total = sum(out.square().sum() for out in numbers(_call(net, x)))
     slopes = torch.autograd.grad(total, list(named.values()), allow_unused=True)
@@ -285,6 +287,75 @@ def _labels(net, x):
     return y, lambda output, y: sum(t.square().mean() for t in numbers(output))
 
 
+COLUMNS = {
+    "score": "scores", "prune": "prune 10, 100", "magnitude": "magnitude", "snip": "SNIP",
+    "path": "paths", "cut": "cut schedule", "conservation": "conservation", "surgery": "surgery",
+}  # fmt: skip
+GOALS = {"score": 180, "cut": 170, "path": 170, "conservation": 150}  # of 192
+SIGNS = {"right": "yes", "refused": "refused", "unknown": "no oracle", "wrong": "**wrong**"}
+PAGE = """# Which networks are answered, and how
+
+Made by `python tests/zoo.py --store answers.jsonl --write docs/networks.md`; each network is asked
+what the columns name, with random weights and small inputs.
+
+| word | meaning |
+|---|---|
+| yes | right: as `tests/zoo_oracle.py`, the definition in float64, written apart from the library |
+| refused | a `ValueError` that names the operation or module and says what to do |
+| no oracle | an answer that passed all checks but the comparison |
+| **wrong** | anything else: another exception, a negative score, all scores zero, another number |
+
+*scores*: SynFlow's, compared one by one. *prune*, *magnitude*, *SNIP*: exact counts at compression
+10 and 100. *paths*: the dense network is connected, its effective compression and whether magnitude
+at 20 collapses are those of the definition, the critical compression is found. *cut schedule*: ends
+connected. *conservation*: every unit to 1e-9. *surgery*: without its dead units the network is the
+same function.
+
+"""
+
+
+def page(known: dict[str, dict]) -> str:
+    """docs/networks.md of the answers."""
+    lines = ["|  | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+
+    def total(kind):
+        cells = []
+        for question in COLUMNS:
+            said = [one[question].partition(":")[0] for one in known.values() if question in one]
+            cells.append(str(said.count(kind)))
+        return " | ".join(cells)
+
+    for kind, sign in SIGNS.items():
+        lines.append(f"| {sign} | {total(kind)} |")
+    asked = " | ".join(str(sum(q in one for one in known.values())) for q in COLUMNS)
+    goals = " | ".join(f"{GOALS[q]} of 192" if q in GOALS else "" for q in COLUMNS)
+    lines += [f"| asked | {asked} |", f"| goal | {goals} |", ""]
+    for library in ("torchvision", "timm", "transformers", "plain"):
+        names = [name for name in known if name.startswith(f"{library}/")]
+        if not names:
+            continue
+        lines += [f"## {library} ({len(names)})", ""]
+        lines += ["| network | " + " | ".join(COLUMNS.values()) + " |"]
+        lines += ["|---" * (len(COLUMNS) + 1) + "|"]
+        for name in names:
+            said = [known[name].get(question, "").partition(":")[0] for question in COLUMNS]
+            cells = " | ".join(SIGNS.get(one, "") for one in said)
+            lines.append(f"| {name.partition('/')[2]} | {cells} |")
+        lines.append("")
+    reasons = {}
+    for name, one in known.items():
+        for question in COLUMNS:
+            kind, _, why = one.get(question, "").partition(": ")
+            if kind in ("refused", "wrong"):
+                why = " ".join(why.replace("|", "\\|").split())[:150]
+                reasons.setdefault(f"{kind}: {why}", []).append(f"{name} ({question})")
+    lines += ["## Why", ""]
+    for why, where in sorted(reasons.items(), key=lambda item: -len(item[1])):
+        more = f" and {len(where) - 3} more" if len(where) > 3 else ""
+        lines.append(f"- {why} ... — {', '.join(where[:3])}{more}")
+    return PAGE + "\n".join(lines) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", help="parts of names; none: all")
@@ -297,24 +368,27 @@ def main() -> None:
     torch.set_num_threads(1)
     known = {}
     if args.store and args.store.exists():
-        known = {one["name"]: one for one in map(json.loads, args.store.read_text().splitlines())}
+        for one in map(json.loads, args.store.read_text().splitlines()):
+            known[one["name"]] = known.get(one["name"], {}) | one
     for name, animal in zoo().items():
-        if args.names and not any(part in name for part in args.names) or name in known:
+        questions = [question for question in args.only if question not in known.get(name, {})]
+        if args.names and not any(part in name for part in args.names) or not questions:
             continue
         start = time.perf_counter()
         try:
-            answers = examine(animal, args.only)
+            answers = examine(animal, questions)
         except Exception as error:  # the network itself
             print(f"{name}: cannot be examined, {type(error).__name__}: {error}", flush=True)
             continue
-        known[name] = {"name": name, "seconds": round(time.perf_counter() - start, 1), **answers}
+        known[name] = known.get(name, {}) | {"name": name, **answers}
+        seconds = round(time.perf_counter() - start, 1)
         if args.store:
             with args.store.open("a") as file:
                 file.write(json.dumps(known[name]) + "\n")
         short = "  ".join(f"{q} {a[:160]}" for q, a in answers.items() if a != "right")
-        print(f"{name} {known[name]['seconds']}s  {short or 'all right'}", flush=True)
+        print(f"{name} {seconds}s  {short or 'all right'}", flush=True)
     if args.write:
-        sys.exit("not yet")
+        args.write.write_text(page(known), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -34,18 +34,23 @@ class Signal:
 
     value: Tensor
     gate: Tensor | None = None
-    rank: int = 0  # of two that multiply, the higher is the gate: 1 activated, 2 bounded
+    rank: int = 0  # of two that multiply, the higher is the gate; 5 for statistics
     masked: Tensor | None = None  # of scores of attention, what a mask removes
     centre: int | None = None  # id of what this is the mean of
     power: int = 0  # of the signal: 2 for variances and products of queries and keys
 
 
+# Of two signals that multiply the one that saturates more is the gate.
+RANKS = {
+    **dict.fromkeys("sigmoid hardsigmoid".split(), 4),
+    **dict.fromkeys("hardtanh clamp clamp_min clamp_max relu6".split(), 3),
+    **dict.fromkeys("tanh softsign".split(), 2),
+    **dict.fromkeys("gelu silu mish hardswish softplus".split(), 1),
+}
 ACTIVATED = set(
-    "relu relu6 hardtanh gelu silu mish hardswish elu leaky_relu softplus selu celu threshold"
-    " _prelu_kernel rrelu log_sigmoid log_sigmoid_forward softshrink hardshrink clamp clamp_min"
-    " clamp_max exp prelu rrelu_with_noise".split()
+    "relu elu leaky_relu selu celu threshold _prelu_kernel prelu rrelu rrelu_with_noise log_sigmoid"
+    " log_sigmoid_forward softshrink hardshrink exp".split()
 )
-BOUNDED = set("sigmoid hardsigmoid tanh".split())
 PASSING = set("clone detach alias _to_copy neg abs lift_fresh dropout copy sqrt sin cos".split())
 MOVING = set(
     "view _unsafe_view _reshape_alias expand permute t transpose slice select split"
@@ -124,9 +129,9 @@ class Oracle:
         fast = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)
         try:
-            with torch.no_grad(), torch.backends.mkldnn.flags(enabled=False):
-                with sdpa_kernel(SDPBackend.MATH), tape:
-                    output = call(net, inputs)
+            plain = torch.backends.mkldnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH)
+            with torch.no_grad(), plain[0], plain[1], tape:
+                output = call(net, inputs)
         finally:
             torch.backends.mha.set_fastpath_enabled(fast)
         self.ids = set()
@@ -137,7 +142,7 @@ class Oracle:
                 else:
                     self.ids.add(id(leaf))
         self.keep = tape.steps  # no id is used twice
-        self.views = {}
+        self.views, self.statistics = {}, set()
         for step in tape.steps:
             self.play(*step)
         ends = [self.flows[id(leaf)] for leaf in numbers(output) if id(leaf) in self.flows]
@@ -181,13 +186,13 @@ class Oracle:
         if function.is_view and outs and leaves:
             for number, one in enumerate(outs):
                 self.views[id(one)] = (args[0], function, args, kwargs, number)
-        if name == "embedding" and id(args[1]) in self.ids or name == "embedding":
-            if self.is_ids(args[1]):
-                self.flows[id(out)] = Signal(torch.ones_like(out))
-                return
+        if "embedding" in name and id(args[1]) in self.ids:
+            self.flows[id(outs[0])] = Signal(torch.ones_like(outs[0]))
+            return
         if any(id(leaf) in self.flows for leaf in leaves) and name not in SHAPES:
             found = self.rule(name, function, args, kwargs)
         elif any(id(leaf) in self.constants for leaf in leaves):
+            self.out = out
             found = self.functional(name, function, args, kwargs)
         else:
             if any(id(leaf) in self.ids for leaf in leaves) and not outs[0].is_floating_point():
@@ -198,9 +203,6 @@ class Oracle:
             outs = outs[:1]
         for one, value in zip(outs, found, strict=False):
             self.put(one, value, inplace)
-
-    def is_ids(self, x):
-        return id(x) in self.ids
 
     def put(self, tensor, value, inplace) -> None:
         if value is None:
@@ -222,8 +224,17 @@ class Oracle:
 
     def functional(self, name, function, args, kwargs):
         """A function of constants alone."""
-        get = lambda x: self.constant(x)  # noqa: E731
-        args, kwargs = tree_map(get, (args, kwargs))
+        given = args
+        args, kwargs = tree_map(self.constant, (args, kwargs))
+        if name in ("mean", "std", "var", "std_mean", "var_mean", "linalg_vector_norm", "norm"):
+            if args[0].dim() > 1:
+                self.statistics.update(map(id, tree_leaves(self.out)))
+        elif name in ("add", "sqrt", "rsqrt", "clamp", "clamp_min", "mul", "div", "sub"):
+            of = [id(one) in self.statistics for one in given[:2]]
+            if of[0] and not (len(of) > 1 and isinstance(given[1], Tensor) and not of[1]):
+                self.statistics.update(map(id, tree_leaves(self.out)))
+            elif len(of) > 1 and of[1] and name in ("sub", "div", "mul"):
+                return args[0]  # a standardized weight: what it is divided by is no factor
         if name == "native_batch_norm" and args[5]:  # a standardized weight: its gain
             return args[0] * args[1].view(1, -1, *[1] * (args[0].dim() - 2))
         functional = {"copy": lambda a, b, *_: b.expand(a.shape), "view": torch.reshape}.get(name)
@@ -237,9 +248,11 @@ class Oracle:
         f, flow = self.flows, [id(a) in self.flows for a in args]
         signal = lambda i: f[id(args[i])]  # noqa: E731
         first = signal(0) if flow and flow[0] else None
-        if name in PASSING or name in ACTIVATED or name in BOUNDED or name in ("pow", "reciprocal"):
-            rank = 2 if name in BOUNDED else 1 if name in ACTIVATED else first.rank
+        if name in PASSING or name in ACTIVATED or name in RANKS or name in ("pow", "reciprocal"):
+            rank = 0 if name in ACTIVATED else RANKS.get(name, first.rank)
             gate = torch.ones_like(first.value) if rank and first.gate is None else first.gate
+            if name in ("hardtanh", "clamp") and len(args) > 2 and args[2]:  # open at its most
+                gate = torch.full_like(first.value, float(args[2]))
             if name == "copy":
                 x = f.get(id(args[1]))
                 return Signal(
@@ -265,13 +278,13 @@ class Oracle:
         ):
             ones = torch.ones_like(first.value)
             if name == "rsqrt":
-                return Signal(ones, ones, 3)
+                return Signal(ones, ones, 5)
             out = function(first.value, *args[1:], **kwargs)
             if name in ("std_mean", "var_mean"):
                 one = torch.ones_like(out[0])
-                return [Signal(one, one, 3, power=2), Signal(out[1], centre=id(args[0]))]
+                return [Signal(one, one, 5, power=2), Signal(out[1], centre=id(args[0]))]
             one = torch.ones_like(out)
-            return Signal(one, one, 3, power=2)
+            return Signal(one, one, 5, power=2)
         if name in MOVING:
             move = lambda x: function(x, *args[1:], **kwargs)  # noqa: E731
             if name in ("view", "_unsafe_view"):  # strides are not those of the network
@@ -292,7 +305,7 @@ class Oracle:
             gates = (
                 tree_leaves(move(first.gate)) if first.gate is not None else [None] * len(values)
             )
-            if first.gate is not None and name in ("sum", "mean") and first.rank < 3:
+            if first.gate is not None and name in ("sum", "mean") and first.rank < 5:
                 gates = [torch.ones_like(v) for v in values]
             masks = [None] * len(values)
             if first.masked is not None:
@@ -330,7 +343,7 @@ class Oracle:
             if masked is not None:
                 allowed = (~masked).to(first.value).expand(first.value.shape)
             gate = allowed / allowed.sum(args[1], keepdim=True).clamp(min=1)
-            return Signal(first.value, gate, 2)
+            return Signal(first.value, gate, 4)
         if name == "masked_fill":
             mask = args[1].expand(first.value.shape)
             old = first.masked
@@ -418,17 +431,17 @@ class Oracle:
             return Signal(joined, torch.ones_like(joined) if rank else None, rank)
         if name == "glu":
             return Signal(first.value.chunk(2, args[1] if len(args) > 1 else -1)[0])
-        if name in ("index_put", "fill", "zero", "scatter"):
-            if name in ("fill", "zero"):
-                return Signal(torch.zeros_like(first.value))
+        if name in ("index_put", "fill", "zero", "scatter") and name in ("fill", "zero"):
+            return Signal(torch.zeros_like(first.value))
         raise Unknown(name)
 
     def pooled(self, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
         """A path through every place of a window: copies of it, shifted and added."""
         dims = x.dim() - 2
-        each = lambda v: (
-            tuple(v) * (dims // len(v)) if isinstance(v, (list, tuple)) else (v,) * dims
-        )
+
+        def each(v):
+            return tuple(v) * (dims // len(v)) if isinstance(v, (list, tuple)) else (v,) * dims
+
         kernel, stride, padding, dilation = map(each, (kernel_size, stride, padding, dilation))
         shape = getattr(nn.functional, f"max_pool{dims}d")(
             x.detach(), kernel, stride, padding, dilation, ceil_mode
@@ -459,12 +472,12 @@ class Oracle:
                 gate = None if x.gate is None else x.gate.expand(value.shape)
                 masked = None if x.masked is None else x.masked.expand(value.shape)
                 return Signal(value, gate, x.rank, masked)
-            if x.rank == 2 and x.gate is not None and not bool((x.gate == 1).all()):
+            if x.rank == 4 and x.gate is not None and not bool((x.gate == 1).all()):
                 gate = times(x.gate, other) if flow[0] else times(other, x.gate)
-                return Signal(value, gate, 2)
+                return Signal(value, gate, 4)
             return Signal(value)
         x, y = self.flows[id(a)], self.flows[id(b)]
-        if x.rank == y.rank or max(x.rank, y.rank) == 1 and times is torch.matmul:
+        if x.rank == y.rank or max(x.rank, y.rank) < 4 and times is torch.matmul:
             if times is torch.matmul:  # queries and keys
                 return Signal(times(x.value, y.value), power=2)
             if a is b or id(a) == id(b):

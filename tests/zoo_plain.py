@@ -400,12 +400,17 @@ class Mean(nn.Module):
         return x.mean(1)
 
 
-for spelling in ("module", "sdpa", "matmul"):
-    PLAIN[f"attention_{spelling}"] = (
-        lambda s=spelling: nn.Sequential(Block(s), Block(s), Mean(), nn.Linear(12, 4)), (5, 12))  # fmt: skip
-for mask, spelling in (("causal", "sdpa"), ("causal", "matmul"), ("large", "matmul")):
-    PLAIN[f"attention_{spelling}_{mask}"] = (
-        lambda s=spelling, m=mask: nn.Sequential(Block(s, m), Mean(), nn.Linear(12, 4)), (5, 12))  # fmt: skip
+def _attention(spelling, mask=None):
+    return lambda: nn.Sequential(Block(spelling, mask), Mean(), nn.Linear(12, 4)), (5, 12)
+
+
+PLAIN |= {
+    f"attention_{spelling}": _attention(spelling) for spelling in ("module", "sdpa", "matmul")
+}
+PLAIN |= {
+    f"attention_{spelling}_{mask}": _attention(spelling, mask)
+    for mask, spelling in (("causal", "sdpa"), ("causal", "matmul"), ("large", "matmul"))
+}
 
 
 @plain((3, 8, 8))

@@ -57,70 +57,64 @@ SLIM = {
     "r3d_18": lambda m: m.video.r3d_18(weights=None, num_classes=10),
     "mc3_18": lambda m: m.video.mc3_18(weights=None, num_classes=10),
     "r2plus1d_18": lambda m: m.video.r2plus1d_18(weights=None, num_classes=10),
-    "mvit_slim": lambda m: m.video.MViT(
-        (16, 16), 2,
-        [m.video.mvit.MSBlockConfig(1, 16, 32, [3] * 3, [3] * 3, [1, 1, 1], [1, 2, 2]),
-         m.video.mvit.MSBlockConfig(2, 32, 32, [3] * 3, [3] * 3, [1, 2, 2], [1, 1, 1])],
-        True, False, False, num_classes=10, patch_embed_kernel=(1, 3, 3),
-        patch_embed_stride=(1, 2, 2), patch_embed_padding=(0, 1, 1)),
 }
 SLIM_SHAPES = {
     "maxvit_slim": (3, 64, 64), "r3d_18": (3, 4, 16, 16), "mc3_18": (3, 4, 16, 16),
-    "r2plus1d_18": (3, 4, 16, 16), "mvit_slim": (3, 2, 16, 16), "fcn_resnet50": (3, 32, 32),
+    "r2plus1d_18": (3, 4, 16, 16), "fcn_resnet50": (3, 32, 32),
     "deeplabv3_mobilenet": (3, 64, 64),
 }
-TIMM_SIZES = {}
-TIMM = {
-    "test_byobnet": {}, "test_coatnet": {}, "test_convnext": {}, "test_convnext2": {},
-    "test_convnext3": {}, "test_efficientnet": {}, "test_efficientnet_evos": {},
-    "test_efficientnet_gn": {}, "test_efficientnet_ln": {}, "test_mambaout": {},
-    "test_maxvit": {}, "test_nfnet": {}, "test_resnet": {}, "test_vit": {}, "test_vit2": {},
-    "test_vit3": {}, "test_vit4": {}, "test_vit_relpos": {},
-    "beit_base_patch16_224": dict(img_size=32, embed_dim=32, depth=2, num_heads=2),
-    "beitv2_base_patch16_224": dict(img_size=32, embed_dim=32, depth=2, num_heads=2),
-    "botnet26t_256": dict(img_size=64),
-    "cait_xxs24_224": dict(img_size=32, embed_dim=32, depth=2, num_heads=2),
-    "coat_lite_tiny": dict(img_size=64), "convit_tiny": dict(img_size=32, embed_dim=32, depth=2, num_heads=2, local_up_to_layer=1),
-    "convnextv2_atto": dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32)),
-    "convnext_atto": dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32)),
-    "convnext_zepto_rms": dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32)),
-    "crossvit_tiny_240": dict(img_size=240),
-    "cs3darknet_s": {}, "cspresnet50": {}, "cspresnext50": {},
-    "darknet17": {},
-    "davit_tiny": dict(depths=(1, 1, 1, 1), embed_dims=(16, 32, 32, 32), num_heads=(2, 2, 2, 2), num_groups=(2, 2, 2, 2)),
-    "deit_tiny_patch16_224": dict(img_size=32, embed_dim=32, depth=2, num_heads=2),
-    "deit_tiny_distilled_patch16_224": dict(img_size=32, embed_dim=32, depth=2, num_heads=2),
-    "deit3_small_patch16_224": dict(img_size=32, embed_dim=32, depth=2, num_heads=2),
-    "densenet121": dict(growth_rate=8, block_config=(2, 2, 2, 2)),
-    "dla34": {}, "dla46_c": {}, "dpn48b": {}, "eca_nfnet_l0": {}, "ecaresnet26t": {}, "eca_botnext26ts_256": dict(img_size=64),
-    "edgenext_xx_small": {}, "efficientformerv2_s0": dict(img_size=64),
-    "efficientnet_lite0": {}, "efficientnet_es": {}, "efficientnet_b0": {}, "efficientnetv2_rw_t": {}, "efficientvim_m1": {},
-    "efficientvit_b0": {}, "efficientvit_m0": dict(img_size=64),
-    "eva02_tiny_patch14_224": dict(img_size=28, embed_dim=32, depth=2, num_heads=2),
-    "fasternet_t0": {}, "fastvit_t8": {}, "fbnetc_100": {}, "fbnetv3_b": {},
-    "focalnet_tiny_srf": {},
-    "gcresnet33ts": {}, "gcvit_xxtiny": dict(img_size=64), "gernet_s": {}, "ghostnet_050": {},
-
-     "hardcorenas_a": {}, "hgnet_tiny": {}, "hgnetv2_b0": {},
-    "hiera_tiny_224": dict(img_size=32, embed_dim=16, num_heads=1, stages=(1, 1, 1, 1)), "hrnet_w18_small": {},
-    "inception_next_atto": {},
-    "lambda_resnet26t": {}, "lamhalobotnet50ts_256": dict(img_size=256), "lcnet_050": {}, "levit_128s": dict(img_size=64),
-    "mambaout_femto": {}, "maxvit_rmlp_pico_rw_256": dict(img_size=64),
-    "mixnet_s": {}, "mobilenet_edgetpu_v2_xs": {}, "mobilenetv1_100": {}, "mobilenetv2_050": {}, "mobilenetv3_small_050": {}, "mobilenetv4_conv_small_050": {},
-    "mobilenetv4_hybrid_medium": {}, "mobileone_s0": {}, "mobilevit_xxs": {}, "mobilevitv2_050": {}, "mvitv2_tiny": dict(img_size=64),
-    "nest_tiny": dict(img_size=32), "nextvit_small": {}, "nf_regnet_b0": {}, "nf_resnet26": {},
-    "pit_ti_224": dict(img_size=64), "poolformer_s12": {}, "poolformerv2_s12": {}, "pvt_v2_b0": {},
-    "rdnet_tiny": {}, "regnetv_040": {}, "regnetx_002": {}, "regnety_002": {}, "regnetz_005": {}, "repghostnet_050": {}, "repvgg_a0": {}, "repvit_m0_9": {},
-    "res2net50_14w_8s": {}, "resnest14d": {}, "resnet10t": {}, "resnet14t": {}, "resnet18": {},
-    "resnet26d": {}, "resnet50_gn": {}, "resnetaa50": {}, "resnetblur18": {}, "resnetv2_18": {}, "resnext26ts": {}, "rexnet_100": {}, "sebotnet33ts_256": dict(img_size=64),
-    "semnasnet_050": {}, "seresnet18": {}, "sequencer2d_s": dict(img_size=64), "shvit_s1": {}, "skresnet18": {}, "spnasnet_100": {}, "starnet_s050": {}, "swiftformer_xs": {},
-    "swin_tiny_patch4_window7_224": dict(img_size=56, embed_dim=24, depths=(1, 1, 1, 1), num_heads=(2, 2, 2, 2)),
-    "swinv2_tiny_window8_256": dict(img_size=64, embed_dim=24, depths=(1, 1, 1, 1), num_heads=(2, 2, 2, 2)),
-    "swinv2_cr_tiny_224": dict(img_size=64, window_size=2, embed_dim=24, depths=(1, 1, 1, 1), num_heads=(2, 2, 2, 2)),
-    "tf_efficientnet_lite0": {}, "tf_mixnet_s": {}, "tinynet_e": {}, "tiny_vit_5m_224": {},
-    "twins_svt_small": dict(img_size=64), "visformer_tiny": dict(img_size=32), "vit_tiny_patch16_224": dict(img_size=32, embed_dim=32, depth=2, num_heads=2),
-    "vit_tiny_r_s16_p8_224": dict(img_size=64, embed_dim=32, depth=2, num_heads=2), "vit_relpos_small_patch16_224": dict(img_size=32, embed_dim=32, depth=2, num_heads=2), "vitamin_small_224": dict(img_size=64),
-    "volo_d1_224": dict(img_size=64), "vovnet39a": {}, "ese_vovnet19b_slim": {}, "xception41": {}, "legacy_xception": {}, "xcit_nano_12_p16_224": dict(img_size=32, depth=2, embed_dim=32, num_heads=2),
+WHOLE = (
+    "cs3darknet_s cspresnet50 cspresnext50 darknet17 dla34 dla46_c dpn48b eca_nfnet_l0"
+    " ecaresnet26t edgenext_xx_small efficientnet_lite0 efficientnet_es efficientnet_b0"
+    " efficientnetv2_rw_t efficientvim_m1 efficientvit_b0 fasternet_t0 fastvit_t8 fbnetc_100"
+    " fbnetv3_b focalnet_tiny_srf gcresnet33ts gernet_s ghostnet_050 hardcorenas_a hgnet_tiny"
+    " hgnetv2_b0 hrnet_w18_small inception_next_atto lambda_resnet26t lcnet_050 mambaout_femto"
+    " mixnet_s mobilenet_edgetpu_v2_xs mobilenetv1_100 mobilenetv2_050 mobilenetv3_small_050"
+    " mobilenetv4_conv_small_050 mobilenetv4_hybrid_medium mobileone_s0 mobilevit_xxs"
+    " mobilevitv2_050 nextvit_small nf_regnet_b0 nf_resnet26 poolformer_s12 poolformerv2_s12"
+    " pvt_v2_b0 rdnet_tiny regnetv_040 regnetx_002 regnety_002 regnetz_005 repghostnet_050"
+    " repvgg_a0 repvit_m0_9 res2net50_14w_8s resnest14d resnet10t resnet14t resnet18 resnet26d"
+    " resnet50_gn resnetaa50 resnetblur18 resnetv2_18 resnext26ts rexnet_100 semnasnet_050"
+    " seresnet18 shvit_s1 skresnet18 spnasnet_100 starnet_s050 swiftformer_xs"
+    " tf_efficientnet_lite0 tf_mixnet_s tinynet_e tiny_vit_5m_224 vovnet39a ese_vovnet19b_slim"
+    " xception41 legacy_xception"
+).split()  # at 32 pixels
+TESTS = (
+    "byobnet coatnet convnext convnext2 convnext3 efficientnet efficientnet_evos efficientnet_gn"
+    " efficientnet_ln mambaout maxvit nfnet resnet vit vit2 vit3 vit4 vit_relpos"
+).split()  # timm"s own small ones
+_VIT = {"img_size": 32, "embed_dim": 32, "depth": 2, "num_heads": 2}
+VITS = (
+    "beit_base_patch16_224 beitv2_base_patch16_224 cait_xxs24_224 deit_tiny_patch16_224"
+    " deit_tiny_distilled_patch16_224 deit3_small_patch16_224 vit_tiny_patch16_224"
+    " vit_relpos_small_patch16_224 xcit_nano_12_p16_224"
+).split()
+RESIZED = {
+    "botnet26t_256": 64, "coat_lite_tiny": 64, "crossvit_tiny_240": 240, "eca_botnext26ts_256":
+    64, "efficientformerv2_s0": 64, "efficientvit_m0": 64, "gcvit_xxtiny": 64,
+    "lamhalobotnet50ts_256": 256, "levit_128s": 64, "maxvit_rmlp_pico_rw_256": 64, "mvitv2_tiny":
+    64, "nest_tiny": 32, "pit_ti_224": 64, "sebotnet33ts_256": 64, "sequencer2d_s": 64,
+    "twins_svt_small": 64, "visformer_tiny": 32, "vitamin_small_224": 64, "volo_d1_224": 64,
+}
+NARROW = {
+    "convit_tiny": _VIT | {"local_up_to_layer": 1},
+    "convnextv2_atto": {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)},
+    "convnext_atto": {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)},
+    "convnext_zepto_rms": {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)},
+    "davit_tiny":
+        {"depths": (1, 1, 1, 1), "embed_dims": (16, 32, 32, 32), "num_heads": (2, 2, 2, 2),
+         "num_groups": (2, 2, 2, 2)},
+    "densenet121": {"growth_rate": 8, "block_config": (2, 2, 2, 2)},
+    "eva02_tiny_patch14_224": {"img_size": 28, "embed_dim": 32, "depth": 2, "num_heads": 2},
+    "hiera_tiny_224": {"img_size": 32, "embed_dim": 16, "num_heads": 1, "stages": (1, 1, 1, 1)},
+    "swin_tiny_patch4_window7_224":
+        {"img_size": 56, "embed_dim": 24, "depths": (1, 1, 1, 1), "num_heads": (2, 2, 2, 2)},
+    "swinv2_tiny_window8_256":
+        {"img_size": 64, "embed_dim": 24, "depths": (1, 1, 1, 1), "num_heads": (2, 2, 2, 2)},
+    "swinv2_cr_tiny_224":
+        {"img_size": 64, "window_size": 2, "embed_dim": 24, "depths": (1, 1, 1, 1), "num_heads":
+         (2, 2, 2, 2)},
+    "vit_tiny_r_s16_p8_224": {"img_size": 64, "embed_dim": 32, "depth": 2, "num_heads": 2},
 }
 # fmt: on
 
@@ -138,10 +132,13 @@ def _efficientnet(m, name):
     return m.EfficientNet(setting, 0.2, 0.2, num_classes=10, last_channel=last)
 
 
-TIMM = {
-    name: (how.get("img_size", TIMM_SIZES.get(name, 160 if name.startswith("test_") else 32)), how)
-    for name, how in TIMM.items()
-}
+TIMM = (
+    {name: (32, {}) for name in WHOLE}
+    | {f"test_{name}": (160, {}) for name in TESTS}
+    | dict.fromkeys(VITS, (32, _VIT))
+    | {name: (size, {"img_size": size}) for name, size in RESIZED.items()}
+    | {name: (how.get("img_size", 32), how) for name, how in NARROW.items()}
+)
 
 
 def own_timm():
@@ -157,7 +154,7 @@ def own_timm():
         SpatialGatingBlock,
     )
 
-    small = dict(num_classes=10, img_size=32, patch_size=8, num_blocks=2, embed_dim=32)
+    small = {"num_classes": 10, "img_size": 32, "patch_size": 8, "num_blocks": 2, "embed_dim": 32}
     mixer = functools.partial(MlpMixer, **small)
     return {
         "mixer_slim": lambda: mixer(block_layer=MixerBlock),
@@ -171,17 +168,22 @@ def own_timm():
 
 
 IDS = torch.arange(6)[None] % 5 + 3
-_SMALL = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48)
+_SMALL = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 48,
+}
 
 
 def _vision(kind, **how):
-    sizes = dict(image_size=16, patch_size=8, num_labels=4) | _SMALL | how
+    sizes = {"image_size": 16, "patch_size": 8, "num_labels": 4} | _SMALL | how
     name = f"{kind}ForImageClassification"
     return lambda t: getattr(t, name)(getattr(t, f"{kind}Config")(**sizes))
 
 
 def _text(kind, task, **how):
-    sizes = dict(vocab_size=40, max_position_embeddings=16, pad_token_id=0) | _SMALL | how
+    sizes = {"vocab_size": 40, "max_position_embeddings": 16, "pad_token_id": 0} | _SMALL | how
     return lambda t: getattr(t, f"{kind}For{task}")(getattr(t, f"{kind}Config")(**sizes))
 
 
