@@ -16,6 +16,7 @@ from .curves import (
     live_units,
 )
 from .explore import collapse_view, race_view, step_view
+from .lab import inference_times, weight_histograms
 from .layers import (
     critical_compressions,
     layer_fractions,
@@ -47,6 +48,7 @@ __all__ = [
     "dead_inputs",
     "effective_compressions",
     "imp_curves",
+    "inference_times",
     "iteration_collapse",
     "layer_fractions",
     "layer_profiles",
@@ -65,4 +67,5 @@ __all__ = [
     "styles",
     "theme",
     "two_schedules",
+    "weight_histograms",
 ]

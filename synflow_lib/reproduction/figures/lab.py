@@ -1,0 +1,110 @@
+"""The course lab: histograms of the weights that stay, and what a forward pass takes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from .style import COMPRESSION, STYLES, key, legend, lines, log_axis, require, styles, subplots
+
+_GREY = {"color": "#d9d9d9", "linewidth": 0}
+
+
+def weight_histograms(table: pd.DataFrame) -> Figure:
+    """The sizes of the weights of every layer: all of them, and those that each method keeps.
+
+    Args:
+        table: one row a method, layer and bin: method ("dense": before pruning), layer (number),
+            left, right (edges, in standard deviations of the layer), weights (a count).
+
+    Returns:
+        A panel a layer; filled: all weights, lines: those kept, on a logarithmic axis.
+
+    >>> table = pd.DataFrame({"method": ["dense", "snip"], "layer": 1, "left": -1.0, "right": 1.0,
+    ...                       "weights": [10, 3]})
+    >>> weight_histograms(table).axes[0].get_title()
+    'layer 1'
+    """
+    require(table, ["method", "layer", "left", "right", "weights"], "weight_histograms")
+    look = {n: s for n, s in styles(table["method"]).items() if n != "dense"}
+    layers = table.groupby("layer")
+    with subplots(len(layers), min(len(layers), 4), 3.0, share_x=True) as (figure, axes):
+        for ax, (layer, rows) in zip(axes, layers, strict=True):
+            for method, own in rows.groupby("method"):
+                edges = [*own["left"], own["right"].iloc[-1]]
+                if method == "dense":
+                    ax.stairs(own["weights"], edges, fill=True, baseline=0.5, **_GREY)
+                else:
+                    style = look[method]
+                    line = {"color": style.color, "linestyle": style.linestyle, "linewidth": 1.4}
+                    ax.stairs(own["weights"].clip(lower=0.5), edges, baseline=None, **line)
+            ax.set_title(f"layer {layer}")
+            log_axis(ax.yaxis, ticks=5)
+            ax.set_ylim(0.5, rows["weights"].max() * 1.6)
+        figure.supxlabel("weight / standard deviation of the layer before pruning", fontsize=11.5)
+        figure.supylabel("weights per bin", fontsize=11.5)
+        kept = [key(s.label, color=s.color, linestyle=s.linestyle) for s in look.values()]
+        legend(figure, [key("before pruning", color=_GREY["color"], linewidth=7), *kept])
+    return figure
+
+
+def inference_times(table: pd.DataFrame) -> Figure:
+    """Speed of a forward pass, and its multiply-adds, against the dense network's.
+
+    Args:
+        table: one row a method, compression and network ("dense", "masked", "cut"): those, and
+            milliseconds, low, high, executed, counted.
+
+    Returns:
+        Left: dense time / time, with the quartiles of the time, with dead units cut out (filled,
+        lines) and under masks alone (open, dotted). Right: multiply-adds in percent, those that the
+        cut network executes (filled) and those with kept weights (open).
+
+    >>> names = {"dense": 2.0, "masked": 2.0, "cut": 1.0}
+    >>> table = pd.DataFrame({"method": "snip", "compression": 10.0, "network": list(names),
+    ...                       "milliseconds": names.values(), "executed": 9, "counted": 3})
+    >>> table["low"] = table["high"] = table["milliseconds"]
+    >>> len(inference_times(table).axes)
+    2
+    """
+    columns = ["method", "compression", "network", "milliseconds", "low", "high"]
+    require(table, [*columns, "executed", "counted"], "inference_times")
+    look, where = styles(table["method"]), ["method", "compression"]
+    each = {name: rows.set_index(where) for name, rows in table.groupby("network", sort=False)}
+    dense, cut, masked = each["dense"], each["cut"], each["masked"]
+    open_ = {"linestyle": ":", "markerfacecolor": "white"}
+    shown = pd.DataFrame(
+        {
+            "cut": dense["milliseconds"] / cut["milliseconds"],
+            "low": dense["milliseconds"] / cut["high"],
+            "high": dense["milliseconds"] / cut["low"],
+            "masked": dense["milliseconds"] / masked["milliseconds"],
+            "executed": 100 * cut["executed"] / dense["executed"],
+            "counted": 100 * cut["counted"] / dense["executed"],
+        }
+    ).reset_index()
+    with subplots(2, 2, 4.0) as (figure, (left, right)):
+        lines(left, shown, "masked", look, **open_)
+        lines(left, shown, "cut", look)
+        for method, style in look.items():
+            own = shown[shown["method"] == method]
+            left.vlines(own["compression"], own["low"], own["high"], color=style.color, alpha=0.6)
+        left.axhline(1, color=STYLES["dense"].color, linewidth=1)
+        lines(right, shown, "executed", look)
+        lines(right, shown, "counted", look, **open_)
+        reach = np.unique(shown["compression"])
+        right.plot(reach, 100 / reach, color="black", linewidth=1)
+        left.set(ylabel="speed against the dense network", xlabel=COMPRESSION)
+        right.set(ylabel="multiply-adds (percent of the dense network's)", xlabel=COMPRESSION)
+        log_axis(left.xaxis, right.xaxis, right.yaxis)
+        left.set_ylim(bottom=0)
+        dot = {"color": "#333333", "marker": "o"}
+        entries = [
+            key("dead units cut out", **dot),
+            key("masks alone / kept weights", **dot | open_),
+        ]
+        legend(
+            figure, [*look.values(), *entries, key("density", color="black", linewidth=1)], most=8
+        )
+    return figure
