@@ -5,9 +5,11 @@
 
 Into build/classroom/. `student/`: no solutions, no outputs; stubs and checks stay. `instructor/`:
 the same cells, and before each check a cell with the solution; outputs above the exercises are
-kept, to project without running. `slides/`: reveal.js without solutions, everything that a page
-loads in `slides/assets/`; every `##` starts a slide, what does not fit goes below it, code of more
-than 15 lines is left out and its output shown.
+kept, to project without running. `nbgrader/`: a course folder for nbgrader, of which `nbgrader
+generate_assignment NAME` releases a notebook; checks are graded tests, answers in words are graded
+by a reader, with the points that the text names (else 1). `slides/`: reveal.js without solutions,
+everything that a page loads in `slides/assets/`; every `##` starts a slide, what does not fit goes
+below it, code of more than 15 lines is left out and its output shown.
 """
 
 from __future__ import annotations
@@ -24,15 +26,26 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 from pairs import ROOT, BuildError, chosen, command_line, run_command, serialized, write
 
 SOLUTION = re.compile(
-    r"\n*<details>\s*<summary>Solution</summary>\s*```python\n(.*?)```(.*?)</details>\n*", re.DOTALL
+    r"\n*<details>\s*<summary>Solution</summary>\s*(?:```python\n(.*?)```)?(.*?)</details>\n*",
+    re.DOTALL,
 )
 PICTURE = re.compile(r"!\[([^\]]*)\]\(\.\./(figures/([\w.-]+\.png))\)")
 BADGE = re.compile(r"\[!\[Open in Colab\][^\n]*\n+")
+ANSWER = "*Your answer"  # how a cell begins that is answered in words
+POINTS = re.compile(r"\b(\d+) points\)")
+# Without this, nbgrader would put an error below the stub, and a copy would stop at the first one.
+NBGRADER = """\
+c = get_config()  # noqa: F821
+c.ClearSolutions.code_stub = {"python": "# Your code goes into the function above."}
+c.ClearSolutions.text_stub = "*Your answer:*"
+"""
 NOTE = "*Made from `notebooks/{}` by `make classroom`: change that file, not this one.*"
 
 
 def prepared(notebook: NotebookNode) -> tuple[NotebookNode, dict[int, tuple[str, str]]]:
     """What all copies share, and check cell's place -> (code, remarks) of its solution.
+
+    A solution without code follows a cell of text that begins with `ANSWER`, and has its place.
 
     No copy has the badge, which opens the solutions; pictures are inside, so that a copy which is
     handed out alone is complete.
@@ -44,12 +57,15 @@ def prepared(notebook: NotebookNode) -> tuple[NotebookNode, dict[int, tuple[str,
     for cell in copy.deepcopy(notebook.cells):
         if cell.cell_type == "markdown":
             for found in SOLUTION.finditer(cell.source):
-                place = len(kept) - 1
-                if place < 0 or kept[place].cell_type != "code":
+                place, code = len(kept) - 1, found[1]
+                if code is None:
+                    if place < 0 or not kept[place].source.startswith(ANSWER):
+                        raise BuildError(f"an answer in words does not follow a cell {ANSWER!r}")
+                elif place < 0 or kept[place].cell_type != "code":
                     raise BuildError("a solution does not follow the code cell that checks it")
-                if shared := assigned(found[1]) & assigned(kept[place].source):
+                elif shared := assigned(code) & assigned(kept[place].source):
                     raise BuildError(f"the check defines {sorted(shared)} again, as its solution")
-                solutions[place] = (found[1].strip("\n"), found[2].strip())
+                solutions[place] = ((code or "").strip("\n"), found[2].strip())
             cell.source = BADGE.sub("", SOLUTION.sub("\n\n", cell.source)).strip("\n")
             if re.search(r"<details>|<summary>", cell.source):
                 raise BuildError(f"a folded part that is no solution as expected:\n{cell.source}")
@@ -88,18 +104,59 @@ def student(common: NotebookNode) -> NotebookNode:
 
 
 def instructor(common: NotebookNode, solutions: dict[int, tuple[str, str]]) -> NotebookNode:
-    """Before each check a cell tagged `solution`; outputs only above the exercises."""
+    """Before each check, after each answer a cell tagged `solution`; no outputs of exercises."""
     start = next((i for i, c in enumerate(common.cells) if "## Exercises" in c.source), 0)
     cells = []
     for place, cell in enumerate(common.cells):
-        if place in solutions:
-            code, remarks = solutions[place]
-            tagged = {"metadata": {"tags": ["solution"]}}
-            cells.append(new_code_cell(code, id=f"solution-{place}", **tagged))
-            if remarks:
-                cells.append(new_markdown_cell(remarks, id=f"remarks-{place}", **tagged))
-        cells.append(cell if place < start else without_outputs(cell))
+        shown = cell if place < start else without_outputs(cell)
+        code, remarks = solutions.get(place, ("", ""))
+        tagged = {"metadata": {"tags": ["solution"]}}
+        told = [new_code_cell(code, id=f"solution-{place}", **tagged)] if code else []
+        told += [new_markdown_cell(remarks, id=f"remarks-{place}", **tagged)] if remarks else []
+        cells += [*told, shown] if code else [shown, *told]
     return nbformat.from_dict({**common, "cells": cells})
+
+
+def for_nbgrader(common: NotebookNode, solutions: dict[int, tuple[str, str]]) -> NotebookNode:
+    """The source of an nbgrader assignment: stub, check and answer cells have its metadata."""
+    copied = copy.deepcopy(student(common))
+    for number, (place, (code, remarks)) in enumerate(solutions.items(), 1):
+        texts = [c.source for c in copied.cells[:place] if c.cell_type == "markdown"]
+        found = POINTS.findall(texts[-1])
+        points = int(found[-1]) if found else 1
+        graded = copied.cells[place]
+        if not code:
+            graded.source = between_marks(graded.source, remarks)
+            mark(graded, f"answer-{number}", solution=True, points=points)
+            continue
+        stub = copied.cells[place - 1]
+        stub.source = between_marks(stub.source, code)
+        mark(stub, f"solution-{number}", solution=True)
+        graded.source = failing(graded.source)
+        mark(graded, f"check-{number}", points=points)
+    return copied
+
+
+def between_marks(text: str, solution: str) -> str:
+    """A text, and below it a solution that nbgrader takes out of the released copy."""
+    return f"{text}\n\n### BEGIN SOLUTION\n{solution}\n### END SOLUTION"
+
+
+def failing(check: str) -> str:
+    """A check cell, which prints what it saw, so that it also fails where that is not `solved`."""
+    last = ast.parse(check).body[-1]
+    lines = check.splitlines()[: last.lineno - 1]
+    said = ast.unparse(last.value.args[0])  # of print(check_this(answer))
+    return "\n".join([*lines, f"said = {said}", "print(said)", 'assert "solved" in said, said'])
+
+
+def mark(cell: NotebookNode, name: str, *, solution: bool = False, points: int = 0) -> None:
+    """Writes nbgrader's metadata (its schema 3): who may change a cell, and what it is worth."""
+    graded = {"grade": True, "points": points} if points else {"grade": False}
+    cell.metadata["nbgrader"] = {
+        "schema_version": 3, "grade_id": name, "cell_type": cell.cell_type,
+        "solution": solution, "locked": not solution, "task": False, **graded,
+    }  # fmt: skip
 
 
 def leaks(copied: NotebookNode, original: NotebookNode) -> list[str]:
@@ -127,7 +184,11 @@ def build(path: Path, folder: Path, slides: bool = True) -> None:
         common, solutions = prepared(original)
     except (BuildError, OSError) as error:
         raise BuildError(f"{path.name}: {error}") from error
-    copies = {"student": student(common), "instructor": instructor(common, solutions)}
+    copies = {
+        "student": student(common),
+        "instructor": instructor(common, solutions),
+        f"nbgrader/source/{path.stem}": for_nbgrader(common, solutions),
+    }
     if found := leaks(copies["student"], original):
         raise BuildError(f"{path.name}: a solution is left in the student copy: {found[0]!r}")
     if slides:
@@ -139,15 +200,16 @@ def build(path: Path, folder: Path, slides: bool = True) -> None:
     for kind, notebook in copies.items():
         notebook.cells[0] = nbformat.from_dict({**notebook.cells[0], "source": noted})
         write(folder / kind / path.name, serialized(notebook))
+    write(folder / "nbgrader" / "nbgrader_config.py", NBGRADER)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; raises BuildError with a message for the user."""
     parser = command_line(__doc__)
     parser.add_argument("--to", type=Path, default=ROOT / "build" / "classroom", help="folder")
-    parser.add_argument("--no-slides", action="store_true", help="the two sets of notebooks alone")
+    parser.add_argument("--no-slides", action="store_true", help="the sets of notebooks alone")
     given = parser.parse_args(arguments)
-    made = "student, instructor" + ("" if given.no_slides else ", slides")
+    made = "student, instructor, nbgrader" + ("" if given.no_slides else ", slides")
     for path in chosen(given.only, suffix=".ipynb"):
         build(path, given.to, slides=not given.no_slides)
         print(f"{path.stem}: {made}", flush=True)

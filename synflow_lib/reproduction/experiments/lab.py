@@ -25,7 +25,7 @@ from ..paper import FIVE
 ALPHAS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # densities 10^-0.05 ... 10^-2
 
 _DIGITS_CONV = Panel(
-    "digits", "conv", Recipe(4, 0.1, 64, weight_decay=1e-4, one_cycle=True), (0.0, *ALPHAS),
+    "digits", "conv", Recipe(3, 0.1, 64, weight_decay=1e-4, one_cycle=True), (0.0, *ALPHAS),
     model_options={"batch_norm": True, "depth": 4, "width": 8},
 )  # fmt: skip
 _CIFAR_VGG = Panel("cifar10", "vgg16", replace(COLAB, epochs=10), (0.0, *ALPHAS))

@@ -1,0 +1,251 @@
+"""The course lab: its checks, what it counts and times, and what nbgrader is given to grade."""
+
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+import synflow_lib as sf
+from synflow_lib.reproduction.experiments import lab
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "notebooks" / "tools"))
+
+import classroom  # noqa: E402
+from pairs import BuildError  # noqa: E402
+
+PATHS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+every_check = pytest.mark.parametrize("check", lab.CHECKS, ids=lambda check: str(check.number))
+
+
+def answers(check):
+    """(what is said, function) of each mistake that the check knows."""
+    return check.mistakes.items()
+
+
+# ------------------------------------------------------------------------------------------- checks
+
+
+@every_check
+def test_a_check_accepts_its_solution_every_time(check):
+    assert {check(check.right) for _ in range(30)} == {f"exercise {check.number}: solved"}
+
+
+@every_check
+def test_a_check_names_at_least_four_mistakes_and_never_another(check):
+    assert len(check.mistakes) >= 4
+    for words, wrong in answers(check):
+        said = {check(wrong) for _ in range(30)}
+        assert said == {f"exercise {check.number}: not yet, {words}"}
+
+
+ANYTHING = [
+    None, True, 0, -1, 1.5, float("nan"), float("inf"), 1j, "", "0.5", b"a", [], [[1], [1, 2]],
+    (1, 2, 3), ["a", "b", "c"], {}, {"fc.weight": "much"}, {"a": None}, {"a": [1, 2]}, set(), object(), print,
+    np.float32(0.5), np.array(3), np.array([1, 2, 3]), np.array(["a"]), np.zeros((2, 0)),
+    np.array(None),
+    torch.tensor(0.5), torch.zeros(3), torch.ones(2, 2, requires_grad=True), torch.zeros(0),
+    torch.tensor(True), [torch.tensor(1.0), None, "a"], [torch.zeros(2), torch.zeros(3)],
+    pd.DataFrame(), pd.DataFrame({"a": ["x"]}), pd.DataFrame([[1, 2]], columns=["b", "b"]),
+    pd.Series([1.0]), pd.Series(["x"]),
+]  # fmt: skip
+
+
+@every_check
+@pytest.mark.parametrize("value", ANYTHING, ids=lambda value: type(value).__name__)
+def test_a_check_takes_anything_for_an_answer(check, value):
+    assert check(lambda *_: value).startswith(f"exercise {check.number}: not yet, ")
+    said = check(value)
+    assert said.startswith(f"exercise {check.number}: not yet, ")
+
+
+@every_check
+def test_a_check_tells_what_an_answer_raises(check):
+    def broken(*_):
+        raise KeyError("density")
+
+    assert "raises KeyError: 'density'" in check(broken)
+    assert "raises TypeError" in check(lambda: 1)  # takes no arguments
+    assert "expected a function, got str" in check("weight[mask]")
+
+
+@every_check
+def test_an_answer_that_changes_its_arguments_is_judged_by_what_it_returns(check):
+    def careless(*case):
+        found = check.right(*case)
+        for each in case:
+            if isinstance(each, torch.Tensor):
+                each.zero_()
+            elif isinstance(each, list):
+                each.clear()
+        return found
+
+    kept = check.number != 1  # weight[mask] is a copy; all others are numbers
+    assert check(careless).endswith("solved") or not kept
+
+
+def test_numpy_and_torch_s_numbers_are_numbers():
+    mask_sum = lab.check_conv_multiply_adds
+    for kind in (int, float, np.int64, np.float32, np.array, torch.tensor, lambda n: [int(n)]):
+        assert mask_sum(lambda m, h, w, kind=kind: kind(int(m.sum()) * h * w)).endswith("solved")
+    assert lab.check_kept_weights(lambda w, m: w[m].tolist()).endswith("solved")
+    assert lab.check_kept_weights(lambda w, m: w[m].flip(0).numpy()).endswith("solved")
+    in_series = lambda masks: pd.Series({n: m.double().mean() for n, m in masks.items()})  # noqa: E731
+    assert lab.check_layer_densities(in_series).endswith("solved")
+
+
+def test_points_are_those_of_the_solved_exercises():
+    solved = [check.right for check in lab.CHECKS]
+    table = lab.rubric([*solved[:3], None, len])
+    assert table["points"].iloc[-1] == 24 and table["of"].iloc[-1] == 100
+    assert table["graded"].tolist() == ["check"] * 5 + ["reader"] * 5 + [""]
+
+
+# ------------------------------------------------------------------------------ what is measured
+
+
+def small(**options):
+    return sf.models.conv((1, 8, 8), depth=4, width=8, batch_norm=True, seed=0, **options).eval()
+
+
+def test_a_masked_network_executes_everything_and_a_cut_one_less():
+    net, images = small(), torch.randn(4, 1, 8, 8)
+    masks = {(m, c): sf.prune(net, m, c) for m in ("random", "synflow") for c in (10.0, 100.0)}
+    table = lab.inference_times(net, masks, images, repeats=3)
+    assert table["network"].tolist() == ["dense", "masked", "cut"] * 4
+    assert (table["low"] <= table["milliseconds"]).all() and (table["low"] > 0).all()
+    assert (table["milliseconds"] <= table["high"]).all()
+    work = table.pivot_table(index=["method", "compression"], columns="network", values="executed")
+    dense = 64 * 9 * (8 + 64 + 64) + 10 * 512  # by hand: places, taps, channels
+    assert (work["dense"] == dense).all() and (work["masked"] == dense).all()
+    counted = table.groupby(["method", "compression"])["counted"].first()
+    assert (work["cut"] < dense).any() and (work["cut"] >= counted).all()
+    with pytest.raises(ValueError, match="repeats=0"):
+        lab.inference_times(net, masks, images, repeats=0)
+
+
+def test_the_network_that_is_timed_is_left_as_it_is():
+    net = small()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    lab.inference_times(
+        net, {("snip", 10.0): sf.prune(net, "random", 10)}, torch.randn(2, 1, 8, 8), 1
+    )
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+
+
+def test_histograms_count_each_weight_once_and_kept_ones_alone():
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
+    net[0].weight.data = torch.tensor([[-1.0, -0.5], [0.5, 1.0]])
+    net[2].weight.data = torch.tensor([[100.0, 0.0]])
+    masks = sf.Masks({"0.weight": net[0].weight > 0, "2.weight": torch.tensor([[True, False]])})
+    table = lab.weight_histograms(net, {"mine": masks}, bins=2)
+    rows = table.set_index(["method", "layer", "left"])["weights"]
+    assert rows["dense", 1].tolist() == [2, 2] and rows["mine", 1].tolist() == [0, 2]
+    assert rows["dense", 2].sum() == 2 and rows["mine", 2].tolist() == [0, 1]
+
+
+def test_density_table_is_the_masks_own():
+    net = small()
+    masks = {("random", 10.0): sf.prune(net, "random", 10)}
+    table = lab.density_table(masks)
+    assert table["density"].tolist() == masks["random", 10.0].table()["density"].tolist()
+    assert table["layer"].tolist() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("scale", ["classroom", "colab", "paper"])
+def test_every_scale_trains_the_assignment_s_table(scale, monkeypatch):
+    monkeypatch.setenv("SYNFLOW_SCALE", scale)
+    network, perceptron = lab.at_ten_percent().panels
+    assert network.methods == perceptron.methods == sf.paper.FIVE
+    assert network.alphas == perceptron.alphas == (0.0, 1.0)
+    assert lab.over_densities().panel.alphas == (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+    if scale != "classroom":
+        assert (network.dataset, network.model) == ("cifar10", "vgg16")
+        assert (perceptron.dataset, perceptron.model) == ("mnist", "fc")
+
+
+def test_the_masks_that_are_shown_are_those_that_are_trained():
+    panel = lab.over_densities().panel
+    net, data = panel.network()
+    found = lab.masks_of(panel)
+    assert len(found) == 30
+    assert found["snip", 10.0] == sf.prune(net, "snip", 10, data.scoring_batch(seed=0), seed=0)
+
+
+# ----------------------------------------------------------------------------------------- nbgrader
+
+
+SCHEMA = {  # nbgrader's, version 3, as far as it is used here
+    "schema_version": 3,
+    "grade_id": r"[\w-]+",
+    "cell_type": ("code", "markdown"),
+    "grade": bool,
+    "solution": bool,
+    "locked": bool,
+    "task": bool,
+}
+
+
+def assignment(path):
+    common, solutions = classroom.prepared(nbformat.read(path, as_version=4))
+    return common, solutions, classroom.for_nbgrader(common, solutions)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_an_assignment_has_nbgrader_s_metadata(path):
+    common, solutions, found = assignment(path)
+    nbformat.validate(found)
+    assert not any("nbgrader" in cell.metadata for cell in common.cells)
+    marked = [cell for cell in found.cells if "nbgrader" in cell.metadata]
+    names = [cell.metadata.nbgrader.grade_id for cell in marked]
+    assert len(names) == len(set(names)) >= len(solutions)
+    for cell in marked:
+        data = cell.metadata.nbgrader
+        assert data.keys() - {"points"} == SCHEMA.keys()
+        assert data.schema_version == 3 and re.fullmatch(SCHEMA["grade_id"], data.grade_id)
+        assert data.cell_type == cell.cell_type and not data.task
+        assert all(isinstance(data[name], bool) for name in ("grade", "solution", "locked"))
+        assert ("points" in data) == data.grade and data.get("points", 1) >= 1
+        # What is graded by running it is locked; what is written is not.
+        assert data.locked != data.solution and (data.grade or data.solution)
+        marks = re.findall(r"(?m)^### (BEGIN|END) SOLUTION$", cell.source)
+        assert marks == (["BEGIN", "END"] if data.solution else [])
+        assert ('assert "solved" in' in cell.source) == (data.grade and not data.solution)
+    graded = [cell for cell in marked if cell.metadata.nbgrader.grade]
+    assert len(graded) == len(solutions)
+
+
+def test_the_lab_s_points_are_those_of_its_rubric():
+    cells = assignment(ROOT / "notebooks" / "09_course_lab.ipynb")[2].cells
+    points = [c.metadata.nbgrader.get("points") for c in cells if "nbgrader" in c.metadata]
+    rubric = lab.rubric([None] * 5)["of"]
+    assert [p for p in points if p] == rubric.iloc[:-1].tolist()
+    assert sum(p for p in points if p) == rubric.iloc[-1] == 100
+
+
+def test_without_what_nbgrader_takes_out_no_solution_is_left():
+    path = ROOT / "notebooks" / "09_course_lab.ipynb"
+    found = assignment(path)[2]
+    assert classroom.leaks(found, nbformat.read(path, as_version=4))
+    for cell in found.cells:
+        cell.source = re.sub(r"(?s)### BEGIN SOLUTION.*### END SOLUTION", "", cell.source)
+    assert classroom.leaks(found, nbformat.read(path, as_version=4)) == []
+
+
+def test_an_answer_in_words_must_follow_its_cell():
+    fold = "<details><summary>Solution</summary>\n\nAbout 90.\n\n</details>"
+    cells = [nbformat.v4.new_markdown_cell(text) for text in ("**1.**", "*Your answer:*", fold)]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    common, solutions = classroom.prepared(notebook)
+    assert solutions == {1: ("", "About 90.")}
+    teacher = classroom.instructor(common, solutions)
+    assert [cell.source for cell in teacher.cells] == ["**1.**", "*Your answer:*", "About 90."]
+    del notebook.cells[1]
+    with pytest.raises(BuildError, match="does not follow"):
+        classroom.prepared(notebook)
