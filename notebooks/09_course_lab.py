@@ -52,7 +52,7 @@ if importlib.util.find_spec("synflow_lib") is None:
         raise ModuleNotFoundError("synflow_lib: is the network there? Connect, run this cell again")
 importlib.import_module("synflow_lib.colab").greet()
 
-import numpy as np  # noqa: F401  (for the exercises)
+import numpy as np
 import pandas as pd
 
 import synflow_lib as sf
@@ -114,13 +114,21 @@ sf.figures.save(figure, "lab_accuracy", over)
 figure
 
 # %%
-shown = over.assign(density=(1 / over["compression"]).round(3))
+shown = over.assign(density=np.round(1 / over["compression"], 3))
 shown = shown.pivot_table(index="method", columns="density", values="accuracy")
 print("top-1 accuracy in percent, by density")
 print(shown.loc[list(FIVE)].round(1).to_string())
 cut = over.query("disconnected").groupby("method")["compression"].min()
 print("\nno path from input to output from this compression on")
 print(cut.round(1).to_string())
+
+# %%
+# NBVAL_CHECK_OUTPUT
+at = over.set_index(["method", "compression"])["accuracy"].round(1)
+ahead = {m: bool(at["synflow", 100.0] - at[m, 100.0] > 20) for m in ("random", "magnitude")}
+print(f"SynFlow at density 0.01 more than 20 percent ahead: {ahead}")
+nearly = over.query("compression < 1.3")["accuracy"]
+print(f"at densities 0.79 and more, networks below 90 percent: {(nearly < 90).sum()}")
 
 # %% [markdown]
 # ## 3 · Multiply-adds and milliseconds
@@ -129,7 +137,7 @@ print(cut.round(1).to_string())
 # of the multiply-adds. A masked layer, however, multiplies by its zeros like by any number. Time is saved
 # where tensors become smaller: where a whole unit lies on no path from input to output, it can be cut
 # out (`sf.surgery.without_dead_units`), and the network computes the same function. We time three
-# networks in turns: dense, masked, and with dead units cut out; median and quartiles of 15 turns.
+# networks in turns: dense, masked, and with dead units cut out; median and quartiles of 41 turns.
 # **Predict:** what is the speed of the masked network at density 0.01, against the dense one?
 
 # %%
@@ -137,7 +145,7 @@ device = sf.env.device()
 panel = densities.panel
 net, data = panel.network()
 net, masks = net.to(device).eval(), lab.masks_of(panel)
-images = next(data.to(device).batches("test", 200))[0]
+images = next(data.to(device).batches("test", 128))[0]
 times = lab.inference_times(net, masks, images)
 figure = sf.figures.inference_times(times)
 sf.figures.save(figure, "lab_inference")
@@ -153,12 +161,6 @@ print(wide.round(2).to_string())
 # %%
 # NBVAL_CHECK_OUTPUT
 executed = times.pivot_table(index=["method", "compression"], columns="network", values="executed")
-counted = times.groupby(["method", "compression"])["counted"].first()
-print(
-    "a masked network executes what the dense one does:",
-    bool((executed["masked"] == executed["dense"]).all()),
-)
-print("more than is counted, cut out or not:", bool((executed["cut"] > counted).all()))
 share = (executed["cut"] / executed["dense"]).xs(10.0, level="compression")
 print("left with dead units cut out, of the dense network's multiply-adds, at density 0.1:")
 print((100 * share[list(FIVE)]).round(0).astype(int).to_string())
@@ -334,7 +336,7 @@ print(lab.check_ten_percent(ten_percent))
 # numbers it rests on (4 of 12 points), explains them (5), and says what they do not show (3).
 #
 # **A tenth of the weights.** (12 points) Rank the methods on both networks. Which differences are larger
-# than the spread over seeds? Why does magnitude, of all, fall behind?
+# than the spread over seeds? What would you do to be surer?
 
 # %% [markdown]
 # *Your answer:*
@@ -342,7 +344,15 @@ print(lab.check_ten_percent(ten_percent))
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# EXPECTED1
+# Expected at classroom scale (three seeds): dense 97 to 98 percent (convolutional), 98 to 99 (perceptron).
+# Pruned: 91 to 95 and 95 to 99. On the convolutional network seeds of one method differ by up to 2.5
+# percent and the means by 2: there is no order to report (GraSP's lead of 1 to 2 percent is the one
+# candidate). On the perceptron random and magnitude lie 1 to 2 percent behind SNIP and SynFlow, about
+# the spread of the seeds. Full points for saying that most differences are noise, and with which
+# comparison (the same seeds, method against method). On Colab one seed: no spread, so no order within
+# 1 percent. VGG-16 after 10 epochs lies some percent below the paper's 160 epochs, which give: dense
+# 93.2 to 93.7, random 90.9 to 91.3, GraSP 91.7 to 92.0, SNIP 92.0 to 92.7, magnitude 93.0 to 93.2,
+# SynFlow 93.2 to 93.4.
 #
 # </details>
 #
@@ -355,7 +365,14 @@ print(lab.check_ten_percent(ten_percent))
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# EXPECTED2
+# Expected at classroom scale: 95 to 98 percent everywhere down to density 0.3, 91 to 95 at 0.1, and at 0.01
+# random and magnitude 10 percent (chance), SNIP and GraSP 20 to 45, SynFlow 40 to 60. The curves part between
+# 0.1 and 0.01. Random and magnitude are at chance because no path is left (the list below the figure;
+# magnitude emptied the last layer, random left every layer some weights that do not meet). SNIP and GraSP
+# are connected and lose because few paths are left. One seed and six densities: where between 0.1 and
+# 0.01 a method fails this figure does not show (notebook 01 computes it exactly). On Colab VGG-16 at 0.01 is
+# not yet disconnected; in the paper random has 79 percent there, GraSP 87 to 88, SNIP 89, magnitude and
+# SynFlow 90.
 #
 # </details>
 #
@@ -369,7 +386,15 @@ print(lab.check_ten_percent(ten_percent))
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# EXPECTED3
+# Expected: the masked network takes as long as the dense one at every density (speed 1, within the
+# quartiles); it executes every multiply-add. Counted are 10 (random) to 40 percent at density 0.1 and 1 to 5
+# at 0.01: the weights of convolutions are used at 64 places each, those of the last layer once, and all
+# methods but random prune the last layer most. With dead units cut out 75 (SynFlow) to 100 percent are
+# executed at density 0.1, and 10 (SynFlow) to 50 (GraSP) at 0.01, where the network becomes 1.1 to 1.7 times as
+# fast; less than by multiply-adds, since calls, BatchNorm and memory cost time too. The fast networks
+# of random and magnitude at 0.01 are constants. It is never as much as counted because the tensors that
+# remain still hold zeros. Milliseconds depend on the machine; a report without quartiles, or without
+# saying on what it was measured, loses the 3 points for limits.
 #
 # </details>
 #
@@ -383,7 +408,14 @@ print(lab.check_ten_percent(ten_percent))
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# EXPECTED4
+# Expected: random keeps the same share of every layer, and weights of every size (its histogram is the grey one,
+# ten times lower). Magnitude keeps what lies beyond one threshold for all layers: a hole around
+# zero with sharp edges, wide in the last layer, whose weights are small (fan-in 512) and of which 3 percent
+# stay, narrow in the first (78 percent stay). At 0.01 its last layer is empty. SynFlow prefers large weights too, with a
+# threshold less sharp, since a score also counts the paths through a weight; it spares the first layer
+# like magnitude and keeps twice as much of the last. SNIP and GraSP have a dent at zero instead of a sharp
+# edge: their scores contain the weight as a factor, and a gradient. GraSP alone prunes early layers at
+# densities near 1: its score has a sign, and half of the weights score below zero.
 #
 # </details>
 #
@@ -396,7 +428,12 @@ print(lab.check_ten_percent(ten_percent))
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# EXPECTED5
+# Expected: (a) any method, since none differs from another beyond noise at density 0.5; the cheapest, or
+# random as a baseline. It will not be faster on a CPU: nothing can be cut out, and a sparse kernel pays only at
+# lower densities (notebook 06, question 8). Better: a narrower dense network. (b) A method that keeps paths:
+# SynFlow, or SNIP with a check by `sf.is_collapsed(..., criterion="path")`. Then cut the dead units out, and
+# compare with a dense network of the same time, trained as long. Measure first: whether a path is left;
+# time with quartiles on the machine that counts; accuracy over several seeds.
 #
 # </details>
 

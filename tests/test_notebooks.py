@@ -58,6 +58,7 @@ def environment():
         "06_reviewers_questions",
         "07_sanity_checks",
         "08_your_own_pruner",
+        "09_course_lab",
     ],
 )
 def test_the_course_is_complete(name):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ... import env
+from ...collapse import is_collapsed
 from ...masks import Masks
 from ...network import prunable
 from ...pruning import prune
@@ -94,12 +95,13 @@ def inference_times(
     net: nn.Module,
     masks: Mapping[tuple[str, float], Masks],
     images: Tensor,
-    repeats: int = 15,
+    repeats: int = 41,
 ) -> pd.DataFrame:
     """Time of a forward pass: dense, with masks written in as zeros, and with dead units cut out.
 
     The three take turns, so that whatever slows the machine down slows all of them; one turn before
-    is not counted.
+    is not counted. Few images a call, and many calls: a call that other work interrupts then leaves
+    the median where it is.
 
     Args:
         net: the network in evaluation mode; it is left as it is.
@@ -110,7 +112,8 @@ def inference_times(
     Returns:
         One row a mask and network: method, compression, network ("dense", "masked", "cut"),
         milliseconds (median), low and high (quartiles), executed (multiply-adds of one image that
-        the network carries out, those with zeros included) and counted (those with kept weights).
+        the network carries out, those with zeros included), counted (those with kept weights) and
+        disconnected (whether no path is left: the network is a constant).
 
     Raises:
         ValueError: repeats below 1, or a network whose units cannot be cut out.
@@ -124,13 +127,15 @@ def inference_times(
             "masked": each.apply_(copy.deepcopy(net)),
             "cut": without_dead_units(net, each),
         }
-        counted = int(flops(net, each)["pruned"].sum())
+        dense, counted = flops(net, each)[["dense", "pruned"]].sum().tolist()
+        small = int(flops(networks["cut"], None, images.shape[1:])["dense"].sum())
+        dead = is_collapsed(net, each, criterion="path", input_shape=images.shape[1:])
         for name, times in _in_turns(networks, images, repeats).items():
             low, middle, high = np.quantile(times, (0.25, 0.5, 0.75)) * 1e3
-            executed = int(flops(networks[name], None, images.shape[1:])["dense"].sum())
-            rows.append((method, compression, name, middle, low, high, executed, counted))
+            executed = small if name == "cut" else dense  # zeros are multiplied like any number
+            rows.append((method, compression, name, middle, low, high, executed, counted, dead))
     columns = ["method", "compression", "network", "milliseconds", "low", "high"]
-    return pd.DataFrame(rows, columns=[*columns, "executed", "counted"])
+    return pd.DataFrame(rows, columns=[*columns, "executed", "counted", "disconnected"])
 
 
 def _in_turns(
@@ -147,7 +152,7 @@ def _in_turns(
 
 
 def weight_histograms(
-    net: nn.Module, masks: Mapping[Hashable, Masks], bins: int = 40
+    net: nn.Module, masks: Mapping[Hashable, Masks], bins: int = 24
 ) -> pd.DataFrame:
     """How often a weight of each size stands in each layer, before pruning and among those kept.
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from .style import COMPRESSION, STYLES, key, legend, lines, log_axis, require, styles, subplots
 
+_CUT = {"linestyle": "none", "marker": "x", "markersize": 7, "markeredgewidth": 1.8}
 _GREY = {"color": "#d9d9d9", "linewidth": 0}
 
 
@@ -29,7 +32,8 @@ def weight_histograms(table: pd.DataFrame) -> Figure:
     require(table, ["method", "layer", "left", "right", "weights"], "weight_histograms")
     look = {n: s for n, s in styles(table["method"]).items() if n != "dense"}
     layers = table.groupby("layer")
-    with subplots(len(layers), min(len(layers), 4), 3.0, share_x=True) as (figure, axes):
+    columns = min(math.isqrt(len(layers) - 1) + 1, 4)  # about as many rows as columns
+    with subplots(len(layers), columns, 2.8, share_x=True) as (figure, axes):
         for ax, (layer, rows) in zip(axes, layers, strict=True):
             for method, own in rows.groupby("method"):
                 edges = [*own["left"], own["right"].iloc[-1]]
@@ -54,22 +58,24 @@ def inference_times(table: pd.DataFrame) -> Figure:
 
     Args:
         table: one row a method, compression and network ("dense", "masked", "cut"): those, and
-            milliseconds, low, high, executed, counted.
+            milliseconds, low, high, executed, counted, disconnected.
 
     Returns:
         Left: dense time / time, with the quartiles of the time, with dead units cut out (filled,
         lines) and under masks alone (open, dotted). Right: multiply-adds in percent, those that the
-        cut network executes (filled) and those with kept weights (open).
+        cut network executes (filled) and those with kept weights (open). A network that is cut in
+        two is a cross: fast, and a constant.
 
     >>> names = {"dense": 2.0, "masked": 2.0, "cut": 1.0}
     >>> table = pd.DataFrame({"method": "snip", "compression": 10.0, "network": list(names),
-    ...                       "milliseconds": names.values(), "executed": 9, "counted": 3})
+    ...                       "milliseconds": names.values(), "executed": 9, "counted": 3,
+    ...                       "disconnected": False})
     >>> table["low"] = table["high"] = table["milliseconds"]
     >>> len(inference_times(table).axes)
     2
     """
     columns = ["method", "compression", "network", "milliseconds", "low", "high"]
-    require(table, [*columns, "executed", "counted"], "inference_times")
+    require(table, [*columns, "executed", "counted", "disconnected"], "inference_times")
     look, where = styles(table["method"]), ["method", "compression"]
     each = {name: rows.set_index(where) for name, rows in table.groupby("network", sort=False)}
     dense, cut, masked = each["dense"], each["cut"], each["masked"]
@@ -82,29 +88,33 @@ def inference_times(table: pd.DataFrame) -> Figure:
             "masked": dense["milliseconds"] / masked["milliseconds"],
             "executed": 100 * cut["executed"] / dense["executed"],
             "counted": 100 * cut["counted"] / dense["executed"],
+            "disconnected": cut["disconnected"],
         }
     ).reset_index()
     with subplots(2, 2, 4.0) as (figure, (left, right)):
-        lines(left, shown, "masked", look, **open_)
-        lines(left, shown, "cut", look)
+        alive = shown[~shown["disconnected"]]
+        for ax, small, other in ((left, "cut", "masked"), (right, "executed", "counted")):
+            lines(ax, shown, other, look, **open_)
+            lines(ax, alive, small, look)
+            for method, style in look.items():
+                own = shown[shown["disconnected"] & (shown["method"] == method)]
+                ax.plot(own["compression"], own[small], color=style.color, **_CUT)
         for method, style in look.items():
-            own = shown[shown["method"] == method]
+            own = alive[alive["method"] == method]
             left.vlines(own["compression"], own["low"], own["high"], color=style.color, alpha=0.6)
         left.axhline(1, color=STYLES["dense"].color, linewidth=1)
-        lines(right, shown, "executed", look)
-        lines(right, shown, "counted", look, **open_)
         reach = np.unique(shown["compression"])
         right.plot(reach, 100 / reach, color="black", linewidth=1)
         left.set(ylabel="speed against the dense network", xlabel=COMPRESSION)
-        right.set(ylabel="multiply-adds (percent of the dense network's)", xlabel=COMPRESSION)
+        right.set(ylabel="multiply-adds (percent of dense)", xlabel=COMPRESSION)
         log_axis(left.xaxis, right.xaxis, right.yaxis)
         left.set_ylim(bottom=0)
         dot = {"color": "#333333", "marker": "o"}
         entries = [
             key("dead units cut out", **dot),
-            key("masks alone / kept weights", **dot | open_),
+            key("masks alone; kept weights", **dot | open_),
+            key("no path left", color=dot["color"], **_CUT),
+            key("density", color="black", linewidth=1),
         ]
-        legend(
-            figure, [*look.values(), *entries, key("density", color="black", linewidth=1)], most=8
-        )
+        legend(figure, [*look.values(), *entries], most=5)
     return figure
