@@ -37,7 +37,7 @@ POINTS = re.compile(r"\b(\d+) points\)")
 NBGRADER = """\
 c = get_config()  # noqa: F821
 c.ClearSolutions.code_stub = {"python": "# Your code goes into the function above."}
-c.ClearSolutions.text_stub = "*Your answer:*"
+c.ClearSolutions.text_stub = ""
 """
 NOTE = "*Made from `notebooks/{}` by `make classroom`: change that file, not this one.*"
 

@@ -58,34 +58,31 @@ def inference_times(table: pd.DataFrame) -> Figure:
 
     Args:
         table: one row a method, compression and network ("dense", "masked", "cut"): those, and
-            milliseconds, low, high, executed, counted, disconnected.
+            fastest (milliseconds), executed, counted, disconnected.
 
     Returns:
-        Left: dense time / time, with the quartiles of the time, with dead units cut out (filled,
-        lines) and under masks alone (open, dotted). Right: multiply-adds in percent, those that the
+        Left: dense time / time of the fastest calls, with dead units cut out (filled, lines) and
+        under masks alone (open, dotted). Right: multiply-adds in percent, those that the
         cut network executes (filled) and those with kept weights (open). A network that is cut in
         two is a cross: fast, and a constant.
 
     >>> names = {"dense": 2.0, "masked": 2.0, "cut": 1.0}
     >>> table = pd.DataFrame({"method": "snip", "compression": 10.0, "network": list(names),
-    ...                       "milliseconds": names.values(), "executed": 9, "counted": 3,
+    ...                       "fastest": names.values(), "executed": 9, "counted": 3,
     ...                       "disconnected": False})
-    >>> table["low"] = table["high"] = table["milliseconds"]
     >>> len(inference_times(table).axes)
     2
     """
-    columns = ["method", "compression", "network", "milliseconds", "low", "high"]
-    require(table, [*columns, "executed", "counted", "disconnected"], "inference_times")
+    columns = ["method", "compression", "network", "fastest", "executed", "counted", "disconnected"]
+    require(table, columns, "inference_times")
     look, where = styles(table["method"]), ["method", "compression"]
     each = {name: rows.set_index(where) for name, rows in table.groupby("network", sort=False)}
     dense, cut, masked = each["dense"], each["cut"], each["masked"]
     open_ = {"linestyle": ":", "markerfacecolor": "white"}
     shown = pd.DataFrame(
         {
-            "cut": dense["milliseconds"] / cut["milliseconds"],
-            "low": dense["milliseconds"] / cut["high"],
-            "high": dense["milliseconds"] / cut["low"],
-            "masked": dense["milliseconds"] / masked["milliseconds"],
+            "cut": dense["fastest"] / cut["fastest"],
+            "masked": dense["fastest"] / masked["fastest"],
             "executed": 100 * cut["executed"] / dense["executed"],
             "counted": 100 * cut["counted"] / dense["executed"],
             "disconnected": cut["disconnected"],
@@ -99,9 +96,6 @@ def inference_times(table: pd.DataFrame) -> Figure:
             for method, style in look.items():
                 own = shown[shown["disconnected"] & (shown["method"] == method)]
                 ax.plot(own["compression"], own[small], color=style.color, **_CUT)
-        for method, style in look.items():
-            own = alive[alive["method"] == method]
-            left.vlines(own["compression"], own["low"], own["high"], color=style.color, alpha=0.6)
         left.axhline(1, color=STYLES["dense"].color, linewidth=1)
         reach = np.unique(shown["compression"])
         right.plot(reach, 100 / reach, color="black", linewidth=1)
