@@ -34,9 +34,10 @@
 # - Read densities and weight histograms layer by layer, and recognize a method by them.
 #
 # About 15 minutes of work on a laptop at classroom scale (embedded digits, small networks; the cells
-# themselves take about a minute). On a GPU with `SYNFLOW_SCALE=colab`: VGG-16 on CIFAR-10 and a
-# perceptron on MNIST, 90 minutes, of which an hour is training that needs nobody. The numbers below are
-# of classroom scale. No figure of the paper; its figure 6 asks the same of more networks.
+# themselves take one to two minutes). With a GPU and `SYNFLOW_SCALE=colab`: VGG-16 on CIFAR-10 and a
+# perceptron on MNIST, about 90 minutes (an estimate for a T4), of which an hour is training that needs
+# nobody. The numbers below are of classroom scale. No figure of the paper; its figure 6 asks the same of
+# more networks.
 
 # %% [markdown]
 # ## Setup
@@ -375,8 +376,8 @@ print(lab.check_ten_percent(ten_percent))
 # part between 0.1 and 0.01. Random and magnitude are at chance because no path is left (the list below
 # the figure; magnitude emptied the last layer, random left every layer some weights that do not meet).
 # SNIP and GraSP are connected and lose because few paths are left. One seed and six densities: where
-# between 0.1 and 0.01 a method fails this figure does not show (notebook 01 computes it exactly). On
-# Colab VGG-16 at 0.01 is not yet disconnected; in the paper random has 79 percent there, GraSP 87 to 88,
+# between 0.1 and 0.01 a method fails this figure does not show (notebook 01 computes it exactly). The paper's VGG-16 at 0.01 is
+# far from chance: random has 79 percent there, GraSP 87 to 88,
 # SNIP 89, magnitude and SynFlow 90.
 #
 # </details>
