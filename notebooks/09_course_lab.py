@@ -371,14 +371,14 @@ print(lab.check_ten_percent(ten_percent))
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# Expected at classroom scale: 95 to 98 percent everywhere down to density 0.3, 91 to 95 at 0.1, and at
+# Expected at classroom scale: 94 to 98 percent everywhere down to density 0.3, 91 to 95 at 0.1, and at
 # 0.01 random and magnitude 10 percent (chance), SNIP and GraSP 20 to 45, SynFlow 40 to 60. The curves
 # part between 0.1 and 0.01. Random and magnitude are at chance because no path is left (the list below
 # the figure; magnitude emptied the last layer, random left every layer some weights that do not meet).
 # SNIP and GraSP are connected and lose because few paths are left. One seed and six densities: where
-# between 0.1 and 0.01 a method fails this figure does not show (notebook 01 computes it exactly). The paper's VGG-16 at 0.01 is
-# far from chance: random has 79 percent there, GraSP 87 to 88,
-# SNIP 89, magnitude and SynFlow 90.
+# between 0.1 and 0.01 a method fails this figure does not show (notebook 01 computes it exactly). The
+# paper's VGG-16 at 0.01 is far from chance: random has 79 percent there, GraSP 87 to 88, SNIP 89,
+# magnitude and SynFlow 90.
 #
 # </details>
 #
