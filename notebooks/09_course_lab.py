@@ -34,14 +34,18 @@
 # - Read densities and weight histograms layer by layer, and recognize a method by them.
 #
 # About 15 minutes of work on a laptop at classroom scale (embedded digits, small networks; the cells
-# themselves take about a minute). On a GPU with `SYNFLOW_SCALE=colab`: VGG-16 on CIFAR-10 and a
-# perceptron on MNIST, 90 minutes, of which an hour is training that needs nobody. The numbers below are
-# of classroom scale. No figure of the paper; its figure 6 asks the same of more networks.
+# themselves take one to two minutes). With a GPU and `SYNFLOW_SCALE=colab`: VGG-16 on CIFAR-10 and a
+# perceptron on MNIST, about 90 minutes (an estimate for a T4), of which an hour is training that needs
+# nobody. The numbers below are of classroom scale. No figure of the paper; its figure 6 asks the same of
+# more networks.
 
 # %% [markdown]
 # ## Setup
 
 # %%
+SCALE = "classroom"  # @param ["classroom", "colab", "panel", "paper"]
+KEEP_IN_DRIVE = True  # @param {type: "boolean"}
+
 # On Colab this installs the package alone, so that torch and numpy stay as they are.
 import importlib.util
 
@@ -50,7 +54,7 @@ if importlib.util.find_spec("synflow_lib") is None:
     importlib.invalidate_caches()
     if importlib.util.find_spec("synflow_lib") is None:
         raise ModuleNotFoundError("synflow_lib: is the network there? Connect, run this cell again")
-importlib.import_module("synflow_lib.colab").greet()
+importlib.import_module("synflow_lib.colab").greet(SCALE, KEEP_IN_DRIVE)
 
 import numpy as np
 import pandas as pd
@@ -370,14 +374,14 @@ print(lab.check_ten_percent(ten_percent))
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# Expected at classroom scale: 95 to 98 percent everywhere down to density 0.3, 91 to 95 at 0.1, and at
+# Expected at classroom scale: 94 to 98 percent everywhere down to density 0.3, 91 to 95 at 0.1, and at
 # 0.01 random and magnitude 10 percent (chance), SNIP and GraSP 20 to 45, SynFlow 40 to 60. The curves
 # part between 0.1 and 0.01. Random and magnitude are at chance because no path is left (the list below
 # the figure; magnitude emptied the last layer, random left every layer some weights that do not meet).
 # SNIP and GraSP are connected and lose because few paths are left. One seed and six densities: where
-# between 0.1 and 0.01 a method fails this figure does not show (notebook 01 computes it exactly). On
-# Colab VGG-16 at 0.01 is not yet disconnected; in the paper random has 79 percent there, GraSP 87 to 88,
-# SNIP 89, magnitude and SynFlow 90.
+# between 0.1 and 0.01 a method fails this figure does not show (notebook 01 computes it exactly). The
+# paper's VGG-16 at 0.01 is far from chance: random has 79 percent there, GraSP 87 to 88, SNIP 89,
+# magnitude and SynFlow 90.
 #
 # </details>
 #
