@@ -70,7 +70,7 @@ def test_published_files_are_small_and_described():
 def test_figure2_values():
     table = paper.figure2()
     at = table.set_index(["method", "doublings", "layer"])
-    assert at.loc[("snip", 8, 1), "density"] == 0.58622682
+    assert at.loc[("snip", 8, 1), "density"] == 0.58622688
     assert set(table["layer_size"].groupby(table["layer"]).first().items()) >= {(1, 1728)}
     assert table.drop_duplicates("layer")["layer_size"].sum() == 143_652_544
     exact = table[table["doublings"].between(1, 20) & (table["method"] != "grasp")]

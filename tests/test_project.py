@@ -118,6 +118,10 @@ def test_the_wheel_holds_the_package_its_data_and_nothing_else(built):
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert any(name.startswith("synflow_lib/reproduction/published/") for name in package)
+    # What `recorded` reads where there is no checkout.
+    kept = [path for part in ("real", "untrained") for path in (ROOT / "results" / part).iterdir()]
+    package |= {f"synflow_lib/{path.relative_to(ROOT).as_posix()}" for path in kept}
+    assert "synflow_lib/results/untrained/figure2.jsonl" in package
     assert {name for name in names if ".dist-info/" not in name} == package
 
 
