@@ -370,3 +370,28 @@ def test_live_units_wants_layers_at_one_compression():
     two = pd.concat([layers(), layers().assign(compression=20.0)])
     with pytest.raises(ValueError, match="2 compressions; expected one"):
         figures.live_units(two, totals())
+
+
+def test_an_interrupt_leaves_what_is_trained_and_goes_on_there(tmp_path, monkeypatch, capsys):
+    def make(seed):
+        return sf.models.conv((1, 8, 8), depth=2, width=2, seed=seed)
+
+    starts = [trained.Start(seed, sf.Masks.ones(make(seed)), seed) for seed in range(3)]
+    how = starts, sf.data.digits().subset(100, 50), sf.Recipe(1, 0.1), tmp_path
+    train, calls = trained.train, []
+
+    def interrupted(*args, **options):
+        calls.append(options["seed"])
+        if len(calls) in (1, 3):
+            raise KeyboardInterrupt
+        return train(*args, **options)
+
+    monkeypatch.setattr(trained, "train", interrupted)
+    with pytest.raises(KeyboardInterrupt):  # nothing to show yet
+        trained.accuracies(make, *how)
+    found = trained.accuracies(make, *how)
+    assert np.isnan(found).tolist() == [False, True, True]
+    assert "interrupted: 2 of 3 networks are not trained" in capsys.readouterr().out
+    again = trained.accuracies(make, *how)
+    assert again[0] == found[0] and not np.isnan(again).any()
+    assert calls == [0, 0, 1, 1, 2]

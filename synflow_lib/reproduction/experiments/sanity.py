@@ -84,12 +84,12 @@ class Checks(grids.Grid):
         """What is to be trained (`trials`), and how long, as `Grid.plan` says it.
 
         >>> checks().plan()
-        'fc on digits; 5 seeds, 325 networks to train'
+        'fc on digits; 5 seeds, up to 325 networks to train'
         """
         each = 1 + 9 * len(self.alphas) + len(self.beyond) + 9 * len(self.few)
         count, panel = self.seeds * each, self.panel
         text = f"{panel.model} on {panel.dataset}; {self.seeds} seed{'s' * (self.seeds > 1)}, "
-        text += f"{count} networks to train"
+        text += f"up to {count} networks to train"
         if env.scale() == "classroom":
             return text
         about = grids.duration([(panel, count * panel.recipe.epochs)])

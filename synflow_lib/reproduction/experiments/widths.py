@@ -14,6 +14,7 @@ from ...collapse import PathProbe
 from ...fast.selection import count
 from ...masks import Masks
 from ...pruning import trajectory
+from ..paper import FIVE
 
 
 def structure(model: nn.Module, masks: Masks, probe: PathProbe | None = None) -> pd.DataFrame:
@@ -45,7 +46,11 @@ def structure(model: nn.Module, masks: Masks, probe: PathProbe | None = None) ->
 
 
 def families(
-    model: nn.Module, batch: Batch, compressions: Iterable[float], seed: int = 0
+    model: nn.Module,
+    batch: Batch,
+    compressions: Iterable[float],
+    seed: int = 0,
+    methods: Iterable[str] = (*FIVE, "erk"),
 ) -> pd.DataFrame:
     """`structure` of the masks of every method, and of random masks with other quotas.
 
@@ -55,6 +60,7 @@ def families(
             third of the time.
         compressions: N / kept.
         seed: of what is random.
+        methods: which of the five, and "erk".
 
     Returns:
         As `structure`, with columns method and compression before: the five methods (SynFlow by the
@@ -70,7 +76,7 @@ def families(
         table.insert(1, "compression", compression)
         tables.append(table)
 
-    for method in ("random", "magnitude", "snip", "grasp", "synflow"):
+    for method in (method for method in methods if method != "erk"):
         how = {"compression": wanted[-1]} if method == "synflow" else {}
         if method in ("snip", "grasp"):
             how["dtype"] = torch.float32
@@ -80,7 +86,7 @@ def families(
             add(method, c, masks)
             if method == "synflow":
                 add("synflow shuffled", c, masks.shuffled(generator))
-    for c in wanted:
+    for c in wanted if "erk" in methods else ():
         add("erk", c, quotas.random(model, quotas.erk(model, c), generator))
     return pd.concat(tables, ignore_index=True)
 
