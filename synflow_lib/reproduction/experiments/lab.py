@@ -35,6 +35,7 @@ _MNIST_FC = Panel("mnist", "fc", Recipe(5, 0.1, 512, weight_decay=1e-4, one_cycl
 _SCALES = {
     "classroom": (_DIGITS_CONV, replace(DIGITS_FC, alphas=(0.0, 1.0), methods=FIVE), 3),
     "colab": (_CIFAR_VGG, _MNIST_FC, 1),
+    "panel": (_CIFAR_VGG, _MNIST_FC, 3),
     "paper": (replace(_CIFAR_VGG, recipe=paper_recipe("cifar10", "vgg16")), _MNIST_FC, 3),
 }
 
