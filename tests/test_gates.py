@@ -545,6 +545,42 @@ def test_local_pruning_of_what_steers():
     assert masks["part.qkv.weight"][: 2 * WIDE].sum() == 2 * WIDE**2 / 4
 
 
+class Excited(nn.Module):
+    """A residual block with squeeze and excitation behind a swish written by hand."""
+
+    input_shape = (3, 6, 6)
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.n, self.b = (
+            nn.Conv2d(3, 4, 3),
+            nn.BatchNorm2d(4),
+            nn.Conv2d(4, 4, 3, padding=1),
+        )
+        self.s, self.t, self.o = nn.Conv2d(4, 2, 1), nn.Conv2d(2, 4, 1), nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = self.n(self.a(x))
+        x = x * x.sigmoid()
+        y = self.b(x)
+        y = y * self.t(F.relu(self.s(F.adaptive_avg_pool2d(y, 1)))).sigmoid()
+        return self.o((x + y).mean((2, 3)))
+
+
+@pytest.mark.filterwarnings("ignore:every score of", "ignore:.*only steer")
+def test_what_a_gate_opens_is_conserved():
+    net = seeded(Excited)
+    scores = sf.score(net, "synflow")
+    for level, laws in (("unit", 4), ("layer", 1), ("cut", 2)):
+        report = sf.check_conservation(net, scores, level)
+        assert report.holds(1e-12) and len(report.table) == laws
+    assert not sf.check_conservation(net, sf.score(net, "magnitude")).holds(1e-3)
+    with pytest.raises(ValueError, match="no conservation law for call_function mul.*steers"):
+        sf.trajectory(net, "magnitude", schedule="cut")  # its cuts are not known
+    with pytest.raises(ValueError, match="steers"):
+        sf.surgery.without_dead_units(net, sf.Masks.ones(net))
+
+
 class Star(nn.Module):
     def forward(self, x, y):
         return x * y
