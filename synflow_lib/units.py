@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import re
 from dataclasses import dataclass, field
 
@@ -136,6 +137,7 @@ class _Wirer:
         self.module = dict(net.named_modules())
         self.parameters = {name for name, _ in net.named_parameters(remove_duplicate=False)}
         self.operations = Operations(net.graph, self.module)
+        self.whole_constants = True  # whether constants of several numbers may take part
         self.flows = self.operations.flows
         dtype = next(net.parameters()).dtype
         self.example = torch.empty(2, *input_shape, device="meta", dtype=dtype)
@@ -150,6 +152,7 @@ class _Wirer:
         return np.arange(start, start + count)
 
     def refuse_gates(self) -> None:
+        self.whole_constants = False
         for node in self.operations.carriers:
             if gates := self.operations.gates(node):
                 raise ValueError(
@@ -205,6 +208,12 @@ class _Wirer:
                 raise ValueError(
                     f"{used.target} is an argument of a function ({node.name}); conservation and"
                     f" cuts follow layers only: {advice}"
+                )
+            constant = used.meta.get("tensor_meta") if used not in self.operations.reached else None
+            if not self.whole_constants and math.prod(getattr(constant, "shape", ())) > 1:
+                raise ValueError(
+                    f"no unit can be taken out of {used.name}, a constant of shape"
+                    f" {tuple(constant.shape)} that {name_of(node)} (node {node.name!r}) is given"
                 )
         source, name = sources[0], str(node.target)
         module = self.module[name] if node.op == "call_module" else None
