@@ -567,6 +567,27 @@ class Excited(nn.Module):
         return self.o((x + y).mean((2, 3)))
 
 
+class Ungated(Excited):
+    """Its twin of layers and sums alone."""
+
+    def forward(self, x):
+        x = self.n(self.a(x))
+        return self.o((x + self.b(x)).mean((2, 3)))
+
+
+@pytest.mark.filterwarnings("ignore:every score of", "ignore:.*only steer")
+@pytest.mark.parametrize("size", [6, 20])  # the larger has rows that repeat
+def test_a_gated_network_scores_as_its_twin_without_gates(size):
+    net, twin = seeded(Excited), seeded(Excited)
+    twin.__class__ = Ungated
+    scores, wanted = (sf.score(n, "synflow", input_shape=(3, size, size)) for n in (net, twin))
+    for name in ("a.weight", "b.weight", "o.weight"):
+        torch.testing.assert_close(scores[name], wanted[name], rtol=1e-11, atol=0)
+    masks = sf.prune(net, "synflow", 20, input_shape=(3, size, size))
+    same = sf.prune(twin, "synflow", 20, input_shape=(3, size, size), keep=["s", "t"])
+    assert masks == same
+
+
 @pytest.mark.filterwarnings("ignore:every score of", "ignore:.*only steer")
 def test_what_a_gate_opens_is_conserved():
     net = seeded(Excited)
