@@ -8,10 +8,11 @@ away, whatever queries and keys are.
 from __future__ import annotations
 
 import functools
+import inspect
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .graph import argument
 from .surrogate import Run, Use
@@ -64,9 +65,12 @@ def dot_product(use: Use) -> Run:
 
 def multihead(use: Use) -> Run:
     """``nn.MultiheadAttention``, whose values and outputs have weights of their own."""
-    module = use.module
     if argument(use.node, "value", 2) not in use.signals:
         raise use.refusal()
+    return _heads(use.module)
+
+
+def _heads(module: nn.MultiheadAttention) -> Run:
     names = ("key_padding_mask", "need_weights", "attn_mask", "average_attn_weights", "is_causal")
 
     def run(query, key, value, *args, **kwargs):
@@ -104,6 +108,63 @@ def multihead(use: Use) -> Run:
         if not given.get("need_weights", True):
             return found, None
         return found, weights.mean(1) if given.get("average_attn_weights", True) else weights
+
+    return run
+
+
+def encoder_layer(use: Use) -> Run:
+    """``nn.TransformerEncoderLayer``."""
+    return _encoder_layer(use.module)
+
+
+def encoder(use: Use) -> Run:
+    """``nn.TransformerEncoder``."""
+    layers, end = [_encoder_layer(layer) for layer in use.module.layers], _gain(use.module.norm)
+
+    def run(src, mask=None, src_key_padding_mask=None, is_causal=None) -> Tensor:
+        for layer in layers:
+            src = layer(src, mask, src_key_padding_mask)
+        return end(src)
+
+    return run
+
+
+def _encoder_layer(module: nn.TransformerEncoderLayer) -> Run:
+    heads, before, behind = _heads(module.self_attn), _gain(module.norm1), _gain(module.norm2)
+
+    def run(src, src_mask=None, src_key_padding_mask=None, is_causal=False) -> Tensor:
+        def attend(x):
+            return heads(x, x, x, attn_mask=src_mask, key_padding_mask=src_key_padding_mask)[0]
+
+        def forward(x):
+            return F.linear(F.linear(x, module.linear1.weight), module.linear2.weight)
+
+        if module.norm_first:
+            src = src + attend(before(src))
+            return src + forward(behind(src))
+        src = before(src + attend(src))
+        return behind(src + forward(src))
+
+    return run
+
+
+def _gain(norm: nn.Module | None) -> Run:
+    weight = getattr(norm, "weight", None)
+    return lambda x: x if weight is None else x * weight
+
+
+def windows(use: Use) -> Run:
+    """torchvision's attention in shifted windows, where queries and keys are nothing."""
+    signature = inspect.signature(use.node.target)
+
+    def run(*args, **kwargs) -> Tensor:
+        given = dict(signature.bind(*args, **kwargs).arguments)
+        value = given["qkv_weight"].chunk(3)[2].abs()
+        given["qkv_weight"] = F.pad(value, (0, 0, 2 * len(value), 0))
+        given["proj_weight"] = given["proj_weight"].abs()
+        given["relative_position_bias"] = torch.zeros_like(given["relative_position_bias"])
+        given |= {"qkv_bias": None, "proj_bias": None, "training": False}
+        return use.node.target(**given)
 
     return run
 

@@ -119,7 +119,7 @@ def check_conservation(
         raise ValueError(f"level={level!r}; expected one of {LEVELS}")
     known = dict(getattr(scores, "constants", {})) | dict(scores)
     batch_statistics = frozenset(n.removesuffix(".eps") for n in known if n.endswith(".eps"))
-    wires = wiring(model, find_input_shape(model, input_shape), batch_statistics)
+    wires = wiring(model, find_input_shape(model, input_shape), batch_statistics, gates=True)
     correction = getattr(scores, "correction", {}) if corrected else {}
     ledger = _Ledger(wires, known, correction)
     if level == "cut":

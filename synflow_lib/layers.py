@@ -71,6 +71,7 @@ _ACTIVATIONS = [
     and kind not in _NO_ACTIVATIONS
 ]
 
+_SWIN = "torchvision.models.swin_transformer"  # functions that its graph does not look into
 FUNCTIONS: dict[str | Callable, Rule] = {}
 MODULES: dict[type[nn.Module], Rule] = {}
 
@@ -143,6 +144,10 @@ _row("joins", surrogate.where, "where", several=True)
 _row("gates", first(attention.first_half), "glu", [nn.GLU])
 _row("attends", attention.dot_product, "scaled_dot_product_attention", several=True)
 _row("attends", attention.multihead, "", [nn.MultiheadAttention], several=True)
+_row("attends", attention.encoder_layer, "", [nn.TransformerEncoderLayer])
+_row("attends", attention.encoder, "", [nn.TransformerEncoder])
+_row("attends", attention.windows, f"{_SWIN}.shifted_window_attention")
+_row("moves", first(surrogate.plain), f"{_SWIN}._patch_merging_pad")
 _row("looks up", surrogate.looked_up, "embedding embedding_bag", [nn.Embedding, nn.EmbeddingBag],
      several=True)
 # fmt: on

@@ -77,19 +77,23 @@ class Operations:
     def gated(self) -> bool:
         """Whether any part of the network only steers another."""
         effects = (row.effect for node in self.flows if (row := self.signals.row(node)))
-        return bool(self.steers) or not {"gates", "attends"}.isdisjoint(effects)
+        return bool(self.steers | self.made_aside) or not {"gates", "attends"}.isdisjoint(effects)
 
     def steering(self) -> tuple[set[str], set[str]]:
         """Names of the weights that only steer, and of those that may do so with some rows."""
         names = self.weights_of
         carried = set().union(*(names[node] for node in self.flows))
-        whole = set().union(*(names[node] for node in self.steers)) - carried
+        aside = self.steers | self.made_aside
+        whole = set().union(*(names[node] for node in aside)) - carried
         return whole, {n for node in self.flows if self._is_split(node) for n in names[node]}
 
     def _is_split(self, node: fx.Node) -> bool:
         """Whether numbers of a layer reach a gate by other ways than through layers."""
         if not self.weights_of[node]:
             return False
+        own = self.signals.row(node)
+        if own is not None and own.effect == "attends":
+            return True
         ways, seen = [node], set()
         while ways:
             at = ways.pop()
@@ -131,7 +135,12 @@ class Operations:
             own = {str(node.target)} if node.op == "get_attr" else own
             if node.op == "call_module" and not node.target:
                 own = {"weight"}
-            inner = (self.weights_of[n] for n in node.all_input_nodes if n not in self.reached)
+            # What layers make of constants is no path: a table of positions, an added bias.
+            inner = (
+                self.weights_of[n]
+                for n in node.all_input_nodes
+                if n not in self.reached and n.op != "call_module"
+            )
             own = own & parameters if node.op in ("get_attr", "call_module") else set()
             self.weights_of[node] = frozenset(own).union(*inner)
             if node in self.reached or is_shape(node):
@@ -150,6 +159,7 @@ class Operations:
                 or node.op == "call_module"
             ):
                 self.learned.add(node)
+        self.made_aside = {n for n, _ in made.items() if n.op == "call_module"}
         # A weight that is centred and scaled before its use is normalized: as a signal would be.
         signals = Signals(self.graph, self.modules, set(made))
         used = {n for node in self.flows for n in node.all_input_nodes if n in made}

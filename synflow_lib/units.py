@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import re
 from dataclasses import dataclass, field
 
@@ -17,9 +18,10 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from .graph import argument, is_addition, is_shape, name_of, uses
-from .layers import Rule, reached, row_of
+from .graph import argument, is_addition, is_shape, name_of
+from .layers import Rule, row_of
 from .network import BATCH_NORM, CONV_TRANSPOSED, PRUNABLE, one_input, skeleton, trace
+from .operations import Operations
 
 
 @dataclass
@@ -87,7 +89,11 @@ class Wiring:
 
 
 def wiring(
-    model: nn.Module, input_shape: tuple[int, ...], batch_statistics: frozenset[str] = frozenset()
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    batch_statistics: frozenset[str] = frozenset(),
+    *,
+    gates: bool = False,
 ) -> Wiring:
     """Trace which units every layer reads and writes.
 
@@ -95,6 +101,8 @@ def wiring(
         model: a traceable network of one input.
         input_shape: without the batch dimension.
         batch_statistics: names of the BatchNorm modules that use batch statistics.
+        gates: take what a gate opens as it is: the gate's layers are not in the wiring. Without,
+            a network with gates is refused: a unit could not be taken out.
 
     Raises:
         ValueError: an operation that conservation has no law for; its name is in the message.
@@ -108,7 +116,10 @@ def wiring(
             " branches or loops on values of tensors"
         )
     net = skeleton(traced)
-    return _Wirer(net, shape, batch_statistics).run()
+    wirer = _Wirer(net, shape, batch_statistics)
+    if not gates:
+        wirer.refuse_gates()
+    return wirer.run()
 
 
 class _Shapes(fx.passes.shape_prop.ShapeProp):
@@ -125,7 +136,9 @@ class _Wirer:
         self.net, self.batch_statistics = net, batch_statistics  # a graph's module
         self.module = dict(net.named_modules())
         self.parameters = {name for name, _ in net.named_parameters(remove_duplicate=False)}
-        self.flows = reached(net.graph)
+        self.operations = Operations(net.graph, self.module)
+        self.whole_constants = True  # whether constants of several numbers may take part
+        self.flows = self.operations.flows
         dtype = next(net.parameters()).dtype
         self.example = torch.empty(2, *input_shape, device="meta", dtype=dtype)
         self.wiring = Wiring()
@@ -137,6 +150,15 @@ class _Wirer:
         start = self.wiring.units
         self.wiring.units += count
         return np.arange(start, start + count)
+
+    def refuse_gates(self) -> None:
+        self.whole_constants = False
+        for node in self.operations.carriers:
+            if gates := self.operations.gates(node):
+                raise ValueError(
+                    f"no conservation law for {node.op} {name_of(node)} (node {node.name!r}), where"
+                    f" {gates[0].name!r} steers what another signal brings"
+                )
 
     def run(self) -> Wiring:
         shapes = _Shapes(self.net)
@@ -154,6 +176,8 @@ class _Wirer:
                 if not ends:
                     raise ValueError("the network's output does not depend on its input")
                 self.wiring.outputs = np.concatenate(ends)
+                continue
+            if node not in self.flows:
                 continue
             meta = node.meta.get("tensor_meta")
             if not hasattr(meta, "shape"):
@@ -173,8 +197,8 @@ class _Wirer:
         if node.op == "placeholder":
             self.wiring.inputs = self.new(shape[1])
             return self.wiring.inputs
-        sources = [ids[n] for n in node.all_input_nodes if n in ids]
-        if node not in self.flows or not sources:
+        sources = [ids[n] for n in self.operations.carriers[node] if n in ids]
+        if not sources:
             return None
         for used in node.all_input_nodes:
             if used.op == "get_attr" and str(used.target) in self.parameters:
@@ -184,6 +208,12 @@ class _Wirer:
                 raise ValueError(
                     f"{used.target} is an argument of a function ({node.name}); conservation and"
                     f" cuts follow layers only: {advice}"
+                )
+            constant = used.meta.get("tensor_meta") if used not in self.operations.reached else None
+            if not self.whole_constants and math.prod(getattr(constant, "shape", ())) > 1:
+                raise ValueError(
+                    f"no unit can be taken out of {used.name}, a constant of shape"
+                    f" {tuple(constant.shape)} that {name_of(node)} (node {node.name!r}) is given"
                 )
         source, name = sources[0], str(node.target)
         module = self.module[name] if node.op == "call_module" else None
@@ -207,7 +237,7 @@ class _Wirer:
                 raise ValueError("no conservation law for torch.cat outside the channel dimension")
             return np.concatenate(sources)
         row = row_of(node, module)
-        if len(uses(node, ids)) > 1 or row is None or not row.units:
+        if len(sources) > 1 or row is None or not row.units:
             what = f"{node.op} {name_of(node)}"
             if module is not None:
                 what = f"{name}, a {type(module).__name__}"
@@ -215,7 +245,9 @@ class _Wirer:
                 f"no conservation law for {what}: channels must stay apart, and be joined by sums"
                 " or concatenation only"
             )
-        before = next(n for n in node.all_input_nodes if n in ids).meta["tensor_meta"].shape
+        before = (
+            next(n for n in self.operations.carriers[node] if n in ids).meta["tensor_meta"].shape
+        )
         if _keeps_channels(node, row, module, before, shape):
             if shape[1] == len(source):
                 return source
@@ -255,6 +287,8 @@ def _keeps_channels(
     if len(shape) < 2 or shape[0] != before[0]:
         return False
     name = name_of(node) if module is None else type(module).__name__
+    if row.effect == "scales" and len(before) != len(shape):
+        return False  # a factor with more directions
     if row.effect in ("moves", "sums", "largest") and (dims := re.search(r"(\d)d", name)):
         return len(before) == int(dims[1]) + 2  # else one of them is taken for a side of the map
     if name == "pad":

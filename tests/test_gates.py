@@ -4,6 +4,7 @@ Every network stands beside its linear surrogate, written out by hand in plain t
 the values alone. The oracle for a score is |W| * dR/d|W| of that surrogate, in float64.
 """
 
+import copy
 import warnings
 
 import pytest
@@ -341,7 +342,45 @@ class ModuleTokensFirst(Module):
         return self.m(query=x, key=x, value=x, need_weights=False)[0].transpose(0, 1)
 
 
+class Encoder(nn.Module):
+    """Blocks of a transformer as torch has them, one or several; ``first``: norms in front."""
+
+    first, depth = False, 1
+
+    def __init__(self):
+        super().__init__()
+        self.e = nn.TransformerEncoderLayer(WIDE, 2, 8, batch_first=True, norm_first=self.first)
+        if self.depth > 1:
+            layers = [copy.deepcopy(self.e) for _ in range(self.depth)]
+            self.e = nn.TransformerEncoder(self.e, self.depth, nn.LayerNorm(WIDE))
+            self.e.layers = nn.ModuleList(layers)
+
+    def forward(self, x):
+        return self.e(x)
+
+    def paths(self, x):
+        blocks = [self.e] if self.depth == 1 else self.e.layers
+        for block in blocks:
+            heads, gains = block.self_attn, [block.norm1.weight.abs(), block.norm2.weight.abs()]
+            value = heads.in_proj_weight[2 * WIDE :].abs()
+            attend = lambda x, v=value, p=heads.out_proj: lin(p, (x @ v.T).mean(1, keepdim=True))  # noqa: E731
+            for step, gain in zip(
+                (attend, lambda x, b=block: lin(b.linear2, lin(b.linear1, x))), gains, strict=True
+            ):
+                x = x + step(gain * x) if self.first else gain * (x + step(x))
+        return x if self.depth == 1 else x * self.e.norm.weight.abs()
+
+
+class NormsInFront(Encoder):
+    first = True
+
+
+class Encoders(NormsInFront):
+    depth = 2
+
+
 PLAIN = [Attention, Einsum, Cosine, Dot, Module, ModuleTokensFirst]
+ENCODERS = [Encoder, NormsInFront, Encoders]
 CAUSAL = [Filled, FilledInfinite, Added, DotCausal, DotMask, ModuleCausal]
 
 
@@ -374,7 +413,7 @@ def oracle(net):
 
 
 @pytest.mark.filterwarnings("ignore:every score of")
-@pytest.mark.parametrize("part", PARTS + PLAIN + CAUSAL)
+@pytest.mark.parametrize("part", PARTS + PLAIN + CAUSAL + ENCODERS)
 def test_scores_are_those_of_the_paths_of_values(part):
     net = made(part)
     total, wanted = oracle(net)
@@ -506,6 +545,63 @@ def test_local_pruning_of_what_steers():
     assert masks["part.qkv.weight"][: 2 * WIDE].sum() == 2 * WIDE**2 / 4
 
 
+class Excited(nn.Module):
+    """A residual block with squeeze and excitation behind a swish written by hand."""
+
+    input_shape = (3, 6, 6)
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.n, self.b = (
+            nn.Conv2d(3, 4, 3),
+            nn.BatchNorm2d(4),
+            nn.Conv2d(4, 4, 3, padding=1),
+        )
+        self.s, self.t, self.o = nn.Conv2d(4, 2, 1), nn.Conv2d(2, 4, 1), nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = self.n(self.a(x))
+        x = x * x.sigmoid()
+        y = self.b(x)
+        y = y * self.t(F.relu(self.s(F.adaptive_avg_pool2d(y, 1)))).sigmoid()
+        return self.o((x + y).mean((2, 3)))
+
+
+class Ungated(Excited):
+    """Its twin of layers and sums alone."""
+
+    def forward(self, x):
+        x = self.n(self.a(x))
+        return self.o((x + self.b(x)).mean((2, 3)))
+
+
+@pytest.mark.filterwarnings("ignore:every score of", "ignore:.*only steer")
+@pytest.mark.parametrize("size", [6, 20])  # the larger has rows that repeat
+def test_a_gated_network_scores_as_its_twin_without_gates(size):
+    net, twin = seeded(Excited), seeded(Excited)
+    twin.__class__ = Ungated
+    scores, wanted = (sf.score(n, "synflow", input_shape=(3, size, size)) for n in (net, twin))
+    for name in ("a.weight", "b.weight", "o.weight"):
+        torch.testing.assert_close(scores[name], wanted[name], rtol=1e-11, atol=0)
+    masks = sf.prune(net, "synflow", 20, input_shape=(3, size, size))
+    same = sf.prune(twin, "synflow", 20, input_shape=(3, size, size), keep=["s", "t"])
+    assert masks == same
+
+
+@pytest.mark.filterwarnings("ignore:every score of", "ignore:.*only steer")
+def test_what_a_gate_opens_is_conserved():
+    net = seeded(Excited)
+    scores = sf.score(net, "synflow")
+    for level, laws in (("unit", 4), ("layer", 1), ("cut", 2)):
+        report = sf.check_conservation(net, scores, level)
+        assert report.holds(1e-12) and len(report.table) == laws
+    assert not sf.check_conservation(net, sf.score(net, "magnitude")).holds(1e-3)
+    with pytest.raises(ValueError, match="no conservation law for call_function mul.*steers"):
+        sf.trajectory(net, "magnitude", schedule="cut")  # its cuts are not known
+    with pytest.raises(ValueError, match="steers"):
+        sf.surgery.without_dead_units(net, sf.Masks.ones(net))
+
+
 class Star(nn.Module):
     def forward(self, x, y):
         return x * y
@@ -532,6 +628,25 @@ def test_who_is_the_gate_can_be_said(put_back):
     h = torch.ones(TOKENS, WIDE, dtype=torch.float64) @ net.i.weight.detach().abs().T * net.factor
     total = h @ net.part.a.weight.detach().abs().T @ net.o.weight.detach().abs().T
     assert float(scores["o.weight"].sum()) == pytest.approx(float(total.sum()))
+
+
+@pytest.mark.filterwarnings("ignore:every score of", "ignore:.*only steer", "ignore:.*zeros only")
+def test_windows_of_torchvision():
+    """Of a window that is the whole map the attention is that of all its positions."""
+    swin = sf.data.sources.import_torchvision("torchvision.models.swin_transformer")
+    for kind in (swin.ShiftedWindowAttention, swin.ShiftedWindowAttentionV2):
+        block = kind(WIDE, [2, 2], [0, 0], 2)
+        net = seeded(lambda block=block: nn.Sequential(nn.Linear(WIDE, WIDE), block))
+        net.input_shape = (2, 2, WIDE)
+        scores = sf.score(net, "synflow")
+        i, v, p = (w.detach().abs() for w in (net[0].weight, net[1].qkv.weight, net[1].proj.weight))
+        total = 4 * (p @ v[2 * WIDE :] @ i).sum()
+        assert float(scores["1.proj.weight"].sum()) == pytest.approx(float(total))
+        found = steering(net)
+        assert found["1.qkv.weight"][: 2 * WIDE].all()
+        assert not found["1.qkv.weight"][2 * WIDE :].any()
+        assert {"1.cpb_mlp.0.weight"} <= set(found) or kind is swin.ShiftedWindowAttention
+        assert sf.effective_compression(net, sf.Masks.ones(net)) == 1
 
 
 # --------------------------------------------------------------------------- zero, and tokens

@@ -279,3 +279,25 @@ def test_a_kernel_that_only_sees_padding_counts_as_pruned():
     masks["0.weight"][1, 0, 1, 1] = False  # on a 1x1 image only the middle tap sees anything
     assert masks.compression == 18 / 17
     assert sf.effective_compression(net, masks, input_shape=(1, 1, 1)) == 18 / 1
+
+
+class Frozen(nn.Module):
+    """A BatchNorm as constants, as in networks for detection."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(2, 6, 1), nn.Conv2d(6, 3, 1)
+        self.register_buffer("scale", torch.rand(6) + 0.5)
+
+    def forward(self, x):
+        return self.b(self.a(x) * self.scale.reshape(1, -1, 1, 1)).mean((2, 3))
+
+
+def test_a_constant_of_each_channel_stops_removal_and_no_question():
+    net = seeded(Frozen)
+    masks = sf.prune(net, "synflow", 6, iterations=20, input_shape=(2, 4, 4))
+    assert masks.kept == 5
+    scores = sf.score(net, "synflow", input_shape=(2, 4, 4))
+    assert sf.check_conservation(net, scores, input_shape=(2, 4, 4)).holds()
+    with pytest.raises(ValueError, match="taken out of .*, a constant of shape"):
+        without_dead_units(net, masks, input_shape=(2, 4, 4))
