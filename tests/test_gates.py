@@ -269,6 +269,20 @@ class Dot(Attention):
         return self.p(F.scaled_dot_product_attention(self.q(x), self.k(x), self.v(x)))
 
 
+class DotOwnMask(Attention):
+    """A mask computed of the input takes nothing away: nobody knows which tokens."""
+
+    def forward(self, x):
+        mask = (x.sum(-1) > -1e9)[:, None, :]
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        return self.p(F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
+
+
+class Strongest(Attention):
+    def masked(self, scores):
+        return torch.where(scores > scores.mean(), scores, float("-inf"))
+
+
 class Causal(Attention):
     def __init__(self):
         super().__init__()
@@ -379,7 +393,7 @@ class Encoders(NormsInFront):
     depth = 2
 
 
-PLAIN = [Attention, Einsum, Cosine, Dot, Module, ModuleTokensFirst]
+PLAIN = [Attention, Einsum, Cosine, Dot, DotOwnMask, Strongest, Module, ModuleTokensFirst]
 ENCODERS = [Encoder, NormsInFront, Encoders]
 CAUSAL = [Filled, FilledInfinite, Added, DotCausal, DotMask, ModuleCausal]
 
