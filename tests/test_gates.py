@@ -71,6 +71,11 @@ class HardSwishOtherwise(Swish):
         return x * (F.relu6(x + 3) / 6)
 
 
+class OwnGELU(Swish):
+    def forward(self, x):
+        return 0.5 * x * (1 + torch.erf(x / 2**0.5)) * 2
+
+
 class OwnReLU(Swish):
     def forward(self, x):
         return x * (x > 0)
@@ -222,7 +227,7 @@ class Normalized(Standardized):
 
 
 PARTS = [
-    Swish, Mish, HardSwish, HardSwishOtherwise, OwnReLU, SqueezeExcite, Excite, HalfGate,
+    Swish, Mish, HardSwish, HardSwishOtherwise, OwnReLU, OwnGELU, SqueezeExcite, Excite, HalfGate,
     HalfGateFunction, SwiGLU, GeGLU, SwishOfSwish, WaveNet, Highway, Mixture, RootMeanSquare,
     OwnLayerNorm, OwnVariance, ResponseNorm, Standardized, Normalized,
 ]  # fmt: skip
