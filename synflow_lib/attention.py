@@ -47,6 +47,7 @@ def dot_product(use: Use) -> Run:
     """``scaled_dot_product_attention``: each query gets the mean of the values it may see."""
     if argument(use.node, "value", 2) not in use.signals:
         raise use.refusal()
+    unknown = argument(use.node, "attn_mask", 3) in use.still  # it is computed of the input
 
     def run(
         query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None,
@@ -55,7 +56,7 @@ def dot_product(use: Use) -> Run:
         size = query.shape[-2], value.shape[-2]
         if enable_gqa and query.shape[-3] != value.shape[-3]:
             value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
-        scores = _masks(value, size, attn_mask, is_causal, keeps=True)
+        scores = _masks(value, size, None if unknown else attn_mask, is_causal, keeps=True)
         found = shares(scores, -1) @ value
         lead = torch.broadcast_shapes(query.shape[:-2], found.shape[:-2])
         return found.expand(*lead, *found.shape[-2:])

@@ -15,9 +15,8 @@ from .fast.selection import count, erase, keep_cut, keep_largest, places
 from .guards import ZeroScores, refuse_unfit, warn_of_silence
 from .masks import Masks
 from .network import find_input_shape, is_bias, warn
-from .probe import left_dense, steering
+from .probe import Steering, left_dense, steering
 from .scores import Method, precision, resolve, scoring
-from .steered import Steering
 from .synflow import SynFlow
 from .trajectory import Record, Trajectory
 from .units import wiring

@@ -198,7 +198,7 @@ class Operations:
 
     def _use(self, node: fx.Node, carriers: list[fx.Node]) -> Use:
         module, signals = self.signals.module(node), uses(node, carriers)
-        how = self.sum_pools, self.biases, self.computed, self.learned
+        how = self.sum_pools, self.biases, self.computed, self.learned, self.still
         return Use(node, signals, module, *how)
 
     def run(self, node: fx.Node) -> Run | None:
@@ -215,7 +215,8 @@ class Operations:
             dim = argument(node, "dim", 1) if module is None else getattr(module, "dim", -3)
             return attention.quietly(attention.softmax(dim))
         keeps = row is not None and row.effect in ("moves", "adds", "joins", "sums", "largest")
-        if keeps or name in _KEEPS_MASKS:
+        chosen = name == "where" and node.args[0] in self.reached  # no mask, but a choice
+        if (keeps or name in _KEEPS_MASKS) and not chosen:
             run = surrogate.view(Use(node, [])) if name == "view" else run
             return attention.quietly(functools.partial(attention.masks_only, run))
         return attention.quietly(functools.partial(attention.silent, run))

@@ -24,11 +24,13 @@ from .layers import Rule, row_of
 GATES = {
     **dict.fromkeys("sigmoid hardsigmoid softmax softmax2d softmin gt ge lt le".split(), 4),
     **dict.fromkeys("relu6 hardtanh clamp clip".split(), 3),
-    **dict.fromkeys("tanh softsign".split(), 2),
+    **dict.fromkeys("tanh softsign erf".split(), 2),
     **dict.fromkeys("silu gelu mish hardswish softplus".split(), 1),
 }
 _SATURATED, _INVERSE = 4, 5
 _CLAMPS = frozenset("relu6 hardtanh clamp clip".split())
+_PARTS = frozenset("getitem select narrow".split())
+_PAIRS = frozenset("var_mean std_mean".split())
 PRODUCTS = frozenset("mul matmul bmm mm einsum".split())
 # Behind an activation these leave a gate a gate.
 SEEN_THROUGH = frozenset(
@@ -68,8 +70,9 @@ class Signals:
         if name not in PRODUCTS or left is right:
             return signals
         ranks = [self._rank(left, right), self._rank(right, left)]
-        least = 0 if name == "mul" else _SATURATED - 1  # a product with ones adds up positions
-        if ranks[0] == ranks[1] or max(ranks) <= least:
+        # Of products that add up positions only a softmax or sigmoid says which count.
+        able = max(ranks) > 0 if name == "mul" else max(ranks) == _SATURATED
+        if ranks[0] == ranks[1] or not able:
             return signals
         return [right if ranks[0] > ranks[1] else left]
 
@@ -141,7 +144,9 @@ class Signals:
                 continue
             sources, row = uses(node, self.flows), self.row(node)
             weighs = row is not None and row.effect in ("weighs", "own", "attends", "looks up")
-            if not sources or weighs and (node.op == "call_module" or len(sources) == 1):
+            # Parts of one tensor, of packed gates and values, are not made of each other.
+            part = self.name(node) in _PARTS and self.name(sources[0]) not in _PAIRS
+            if not sources or part or weighs and (node.op == "call_module" or len(sources) == 1):
                 found[node] = frozenset([node])
             else:
                 found[node] = frozenset().union(*(found[n] for n in sources))
@@ -168,7 +173,7 @@ class Signals:
         """What ``node`` is the mean of, if it is one."""
         while node in self.flows:
             name, sources = self.name(node), uses(node, self.flows)
-            pair = name == "getitem" and name_of(sources[0]) in ("var_mean", "std_mean")
+            pair = name == "getitem" and name_of(sources[0]) in _PAIRS
             if name == "mean" or pair and node.args[1] == 1:
                 return self._bare(uses(sources[0], self.flows)[0] if pair else sources[0])
             row = self.row(node)

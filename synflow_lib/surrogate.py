@@ -33,6 +33,7 @@ class Use:
     biases: bool = False  # whether biases that functions are given count
     computed: Container[fx.Node] = field(default_factory=set)  # weights changed before their use
     learned: Container[fx.Node] = field(default_factory=set)  # constants made of parameters
+    still: Container[fx.Node] = field(default_factory=set)  # what only steers
 
     @property
     def place(self) -> int | None:

@@ -71,6 +71,11 @@ class HardSwishOtherwise(Swish):
         return x * (F.relu6(x + 3) / 6)
 
 
+class OwnGELU(Swish):
+    def forward(self, x):
+        return 0.5 * x * (1 + torch.erf(x / 2**0.5)) * 2
+
+
 class OwnReLU(Swish):
     def forward(self, x):
         return x * (x > 0)
@@ -222,7 +227,7 @@ class Normalized(Standardized):
 
 
 PARTS = [
-    Swish, Mish, HardSwish, HardSwishOtherwise, OwnReLU, SqueezeExcite, Excite, HalfGate,
+    Swish, Mish, HardSwish, HardSwishOtherwise, OwnReLU, OwnGELU, SqueezeExcite, Excite, HalfGate,
     HalfGateFunction, SwiGLU, GeGLU, SwishOfSwish, WaveNet, Highway, Mixture, RootMeanSquare,
     OwnLayerNorm, OwnVariance, ResponseNorm, Standardized, Normalized,
 ]  # fmt: skip
@@ -267,6 +272,20 @@ class Cosine(Attention):
 class Dot(Attention):
     def forward(self, x):
         return self.p(F.scaled_dot_product_attention(self.q(x), self.k(x), self.v(x)))
+
+
+class DotOwnMask(Attention):
+    """A mask computed of the input takes nothing away: nobody knows which tokens."""
+
+    def forward(self, x):
+        mask = (x.sum(-1) > -1e9)[:, None, :]
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        return self.p(F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
+
+
+class Strongest(Attention):
+    def masked(self, scores):
+        return torch.where(scores > scores.mean(), scores, float("-inf"))
 
 
 class Causal(Attention):
@@ -379,7 +398,7 @@ class Encoders(NormsInFront):
     depth = 2
 
 
-PLAIN = [Attention, Einsum, Cosine, Dot, Module, ModuleTokensFirst]
+PLAIN = [Attention, Einsum, Cosine, Dot, DotOwnMask, Strongest, Module, ModuleTokensFirst]
 ENCODERS = [Encoder, NormsInFront, Encoders]
 CAUSAL = [Filled, FilledInfinite, Added, DotCausal, DotMask, ModuleCausal]
 

@@ -280,6 +280,13 @@ REFUSED = {  # name: (operation, extras, width, what the error names)
     "power": (lambda s, x: x**2, {}, 4, "pow"),
     "exp": (lambda s, x: x.exp(), {}, 4, "exp"),
     "reciprocal": (lambda s, x: 1 / x, {}, 4, "div"),
+    "ratio of two halves": (lambda s, x: x[:, :2] / x[:, 2:], {}, 2, "div of 2 values"),
+    "attention with a softmax by hand": (
+        lambda s, x: ((x.exp() / x.exp().sum())[:, :, None] @ x[:, None])[:, 0],
+        {},
+        4,
+        "exp",
+    ),
     "attention without a softmax": (
         lambda s, x: (x[:, :, None] @ x[:, None] @ x[:, :, None])[:, :, 0],
         {},
