@@ -9,11 +9,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map
 
-<<<<<<< HEAD
 from .batches import Inputs
-=======
 from .fast.selection import count, keep_largest
->>>>>>> gates
 from .masks import Masks
 from .network import (
     BATCH_NORM,
@@ -186,13 +183,8 @@ def steering(
         traced = trace(model, shape)
         if not Operations(traced.graph, dict(traced.named_modules())).gated:
             return {}
-<<<<<<< HEAD
-        return PathProbe(model, shape, traced=traced).steering
-=======
-        shape = find_input_shape(model, input_shape, example)
         with explained_errors(shape):
             return PathProbe(model, shape, traced=traced).steering
->>>>>>> gates
     except ValueError:  # whoever asks about paths is told why
         return {}
 
