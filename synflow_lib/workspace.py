@@ -105,7 +105,7 @@ _TYPES = (
 @contextlib.contextmanager
 def explained_errors(x: Inputs) -> Iterator[None]:
     """Says which input a network rejected, where torch says which kernel did."""
-    shapes = tree_map(lambda t: tuple(t.shape), x)
+    shapes = tree_map(lambda t: tuple(t.shape) if isinstance(t, Tensor) else t, x)
     try:
         yield
     except (RuntimeError, IndexError, AssertionError) as error:

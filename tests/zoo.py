@@ -136,6 +136,8 @@ def ask(question) -> str:
                 return f"wrong: misleading {said}"
             return f"refused: {said}"
         except Exception as error:  # any other is a fault
+            if isinstance(error, TypeError) and "expected one tensor of logits" in str(error):
+                return f"refused: {error}"
             return f"wrong: {type(error).__name__} {error}"
 
 
@@ -200,7 +202,7 @@ def examine(animal: Animal, questions=QUESTIONS, iterations=3) -> dict[str, str]
             return (
                 f"wrong: effective compression {found:.6g}, by the definition {count / on_path:.6g}"
             )
-        masks = sf.prune(net, "magnitude", 20)
+        masks = sf.prune(net, "magnitude", min(20, count))
         joined = float(Oracle(net, animal.example(), masks, every_path=True).total) > 0
         if sf.is_collapsed(net, masks, "path", input_shape=shape) == joined:
             return f"wrong: magnitude at 20, collapsed is {not joined}"
