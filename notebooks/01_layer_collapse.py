@@ -35,7 +35,7 @@
 # - Predict where random pruning collapses from the size of one layer.
 # - See what a published collapse point depends on: schedule, BatchNorm's mode, chance.
 #
-# Reproduces figure 2 of the paper. About 2 minutes on two CPU cores; 3 GB of memory.
+# Reproduces figure 2 of the paper. About 2 minutes on two CPU cores; 4 GB of memory.
 
 # %% [markdown]
 # ## Setup

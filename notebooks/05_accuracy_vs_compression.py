@@ -330,7 +330,7 @@ print(shown[["figure", "quantity", "interval", "margin", "verdict"]].to_string(i
 # %% [markdown]
 # ## Real images: VGG-11 on the images of CIFAR-10
 #
-# The same library trained VGG-11 (BN) on all 50,000 images, on CPUs, an hour a network, and
+# The same library trained VGG-11 (BN) on all 50,000 images, on CPUs, up to an hour a network, and
 # `sf.recorded` reads the results (`python -m synflow_lib.reproduction.experiments.real` made them).
 # Two things differ from the paper: 10 epochs of one cycle instead of 160, and the images are CIFAR-10's
 # encoded again as JPEG (accuracy on them is a little below). Scoring as in the paper: evaluation mode,
@@ -368,7 +368,7 @@ print(f"dense: {dense['accuracy'].mean():.1f} percent, the paper's {means6['synf
 print(shown.round(1).to_string(index=False))
 
 # %% [markdown]
-# One seed a point, so no verdicts; but the picture is the paper's. Ours lie 5 to 9 percent lower where
+# One seed a point, so no verdicts; but the picture is the paper's. Ours lie 6 to 8 percent lower where
 # networks learn, dense ones included: 10 epochs instead of 160. At $10^2$ SynFlow is first and random
 # last in both; at $10^3$ SynFlow is 10 percent ahead of SNIP (the paper: 12), and magnitude and random
 # are at chance or next to it. One point is of another kind: our GraSP at $10^3$ is at chance, the

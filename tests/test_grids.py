@@ -7,6 +7,7 @@ from scipy import stats
 
 import synflow_lib as sf
 from synflow_lib.reproduction import grids
+from synflow_lib.reproduction.experiments import sanity
 from synflow_lib.reproduction.intervals import mean_interval, paired_difference
 
 PANEL = grids.Panel(
@@ -165,3 +166,14 @@ def test_a_session_is_enough_for_a_panel(monkeypatch):
     assert len(together) * one.panel.recipe.epochs * 5 < 7 * 3600
     assert {p.model for g in (one, six) for p in g.panels} == {"vgg11"}
     assert list(six.panel.alphas) == sorted(sf.paper.figure6()["log10_compression"].unique())
+
+
+def test_the_plan_of_the_sanity_checks(monkeypatch):
+    monkeypatch.setenv("SYNFLOW_SCALE", "colab")
+    monkeypatch.setattr(grids, "seconds_an_image", lambda *given: 0.1)
+    checks = sanity.Checks((PANEL,), 1, (1.0,))
+    count = 1 + 9 + 1 + 2 * 9  # of 200 images in one epoch
+    assert checks.plan() == (
+        f"fc on digits; 1 seed, up to {count} networks to train; about {count * 20 // 60 + 1}"
+        f" minutes on {sf.env.device()}, less what is kept"
+    )

@@ -21,7 +21,7 @@ def test_keys_differ_and_an_early_stop_leaves_whole_seeds():
     assert [point.run.seed for point in found] == sorted(point.run.seed for point in found)
     assert found[0].part == "search" and real.points(1, "a")[0].run.method == "dense"
     sizes = {part: sum(p.part == part for p in real.points(1)) for part in real.PARTS}
-    assert sizes == {"search": 6, "a": 43, "b": 47, "c": 10, "d": 40}
+    assert sizes == {"search": 6, "a": 43, "b": 47, "c": 10, "d": 40, "small": 1}
     assert all(point.run.method == "dense" for point in real.points(1, ["search"]))
     first = real.points(1, "a")[1:6]
     assert {p.label for p in first} == {*real.EVAL}
