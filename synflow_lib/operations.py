@@ -118,7 +118,11 @@ class Operations:
         for gate in self.gates(node):
             activation = self.signals.name(self.signals.end(gate)[1])
             if activation not in _MEANS or name_of(node) == "div":
-                found[gate] = 1.0 if name_of(node) == "div" else self.signals.opening(gate)
+                found[gate] = (
+                    1.0
+                    if name_of(node) == "div"
+                    else self.signals.opening(gate, self.carriers[node][0])
+                )
             elif gate in self.flows:
                 raise Use(node, [gate]).refusal(f"{activation} that is a gate and a signal as well")
         return found
