@@ -55,7 +55,9 @@ class Operations:
         self.flows = set(self.carriers) | {n for n in self.reached if n.op == "placeholder"}
         gates = {gate for node in self.carriers for gate in self.gates(node)}
         self.steers = set(_walk(graph, gates, self.reached - self.flows, _sources))
-        asked = {n for node in graph.nodes if node not in self.reached for n in _sources(node)}
+        # Of `x.view_as(y)` the second, and what tells a constant its shape.
+        alive = [node for node in graph.nodes if node in self.flows or node not in self.reached]
+        asked = {n for node in alive for n in _sources(node)}
         self.still = self.steers | set(_walk(graph, asked, self.reached - self.flows, _sources))
         # What an open gate is, whatever its numbers are.
         self.opened = {node: found for node in self.carriers if (found := self._opened(node))}
@@ -118,7 +120,11 @@ class Operations:
         for gate in self.gates(node):
             activation = self.signals.name(self.signals.end(gate)[1])
             if activation not in _MEANS or name_of(node) == "div":
-                found[gate] = 1.0 if name_of(node) == "div" else self.signals.opening(gate)
+                found[gate] = (
+                    1.0
+                    if name_of(node) == "div"
+                    else self.signals.opening(gate, self.carriers[node][0])
+                )
             elif gate in self.flows:
                 raise Use(node, [gate]).refusal(f"{activation} that is a gate and a signal as well")
         return found

@@ -15,6 +15,7 @@ Where none or both of the factors look like a gate nobody can tell, and the prod
 from __future__ import annotations
 
 import functools
+import operator
 
 from torch import fx, nn
 
@@ -120,20 +121,32 @@ class Signals:
         shifted = len(sources) == 1 and name_of(sources[0]) == "add" and sources[0] in self.flows
         return _SATURATED if shifted and len(uses(sources[0], self.flows)) == 1 else GATES[name]
 
-    def opening(self, gate: fx.Node) -> float:
-        """What an open gate is: one; six for the ``relu6(x + 3)`` that is divided by six later."""
-        rank, activation = self.end(gate)
-        name = self.name(activation)
-        if rank != _SATURATED or name not in _CLAMPS:
-            return 1.0
+    def opening(self, gate: fx.Node, value: fx.Node) -> float:
+        """What an open gate is: one, whatever its layers are multiplied with.
+
+        Of an activation written by hand, ``0.5 * x * (1 + erf(x))``, it is what the gate reaches,
+        two; of the ``relu6(x + 3)`` that is divided by six later, six.
+        """
+        _, activation = self.end(gate)
+        name, module = self.name(activation), self.module(activation)
+        top = 1.0
+        if name in _CLAMPS:
+            place = "max" if name in ("clamp", "clip") else "max_val"
+            top = argument(activation, place, 2, 1.0) if module is None else module.max_val
+            top = 6.0 if name == "relu6" else float(top) if isinstance(top, (int, float)) else 1.0
+        chain = []
         while gate is not activation:
-            if self.name(gate) in ("mul", "div"):
-                return 1.0
-            (gate,) = uses(gate, self.flows)
-        module = self.module(activation)
-        top = argument(activation, "max", 2) if module is None else getattr(module, "max_val", 6)
-        top = argument(activation, "max_val", 2, 1.0) if name == "hardtanh" and not module else top
-        return 6.0 if name == "relu6" else float(top)
+            chain.append(gate)
+            gate = uses(gate, self.flows)[0]
+        if not self.roots[gate] <= self.roots[value]:
+            scaled = any(self.name(node) in ("mul", "div") for node in chain)
+            return 1.0 if scaled or self.end(gate)[0] != _SATURATED else top
+        for node in reversed(chain):
+            number = next((n for n in node.args if isinstance(n, (int, float))), None)
+            operation = {"mul": operator.mul, "div": operator.truediv, "add": operator.add}
+            if number is not None and self.name(node) in operation:
+                top = operation[self.name(node)](top, abs(number))
+        return top
 
     @functools.cached_property
     def roots(self) -> dict[fx.Node, frozenset[fx.Node]]:

@@ -73,7 +73,7 @@ class HardSwishOtherwise(Swish):
 
 class OwnGELU(Swish):
     def forward(self, x):
-        return 0.5 * x * (1 + torch.erf(x / 2**0.5)) * 2
+        return 0.5 * x * (1 + torch.erf(x / 2**0.5))
 
 
 class OwnReLU(Swish):
@@ -138,6 +138,19 @@ class SwishOfSwish(SwiGLU):
     def forward(self, x):
         gate = self.a(x)
         return self.c(gate * gate.sigmoid() * self.b(x))
+
+
+class Shared(SwiGLU):
+    """Gates that add up to one."""
+
+    def forward(self, x):
+        gate = self.a(x).sigmoid()
+        return self.c(gate / gate.sum(-1, keepdim=True) * self.b(x))
+
+
+class Clamped(SwiGLU):
+    def forward(self, x):
+        return self.c(self.a(x).clamp(torch.zeros(WIDE), torch.ones(WIDE)) * self.b(x))
 
 
 class WaveNet(SwiGLU):
@@ -228,8 +241,8 @@ class Normalized(Standardized):
 
 PARTS = [
     Swish, Mish, HardSwish, HardSwishOtherwise, OwnReLU, OwnGELU, SqueezeExcite, Excite, HalfGate,
-    HalfGateFunction, SwiGLU, GeGLU, SwishOfSwish, WaveNet, Highway, Mixture, RootMeanSquare,
-    OwnLayerNorm, OwnVariance, ResponseNorm, Standardized, Normalized,
+    HalfGateFunction, SwiGLU, GeGLU, SwishOfSwish, Shared, Clamped, WaveNet, Highway, Mixture,
+    RootMeanSquare, OwnLayerNorm, OwnVariance, ResponseNorm, Standardized, Normalized,
 ]  # fmt: skip
 
 # ------------------------------------------------------------------------------------ attention
