@@ -58,13 +58,18 @@ def exported(own: nn.Module, inputs: Inputs, example: Inputs) -> fx.GraphModule:
         if name == "alias":
             made[node] = made[node.args[0]]
             continue
+        if name.endswith("_") and not node.users:
+            raise ValueError(f"it writes into a part of a tensor, by {name}")
         made[node] = new = graph.node_copy(node, made.__getitem__)
         if name:
             _as_torch(new, name)
         elif node.op == "get_attr":
             new.target = str(node.target).removeprefix("net.")
-            if new.target == node.target:  # a constant that the forward makes
-                own.register_buffer(new.target, getattr(source, new.target), persistent=False)
+            path, _, attribute = new.target.rpartition(".")
+            owner = own.get_submodule(path)
+            if not hasattr(owner, attribute):  # a constant that the forward makes
+                value = operator.attrgetter(str(node.target))(source)
+                owner.register_buffer(attribute, value, persistent=False)
         elif node.op == "placeholder" and named:
             new.target = str(node.target).removeprefix("kwargs_")
         new.meta = {k: v for k, v in node.meta.items() if k == "nn_module_stack"}

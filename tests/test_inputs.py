@@ -147,3 +147,8 @@ def test_grasp_where_attention_has_no_second_derivative():
 def test_shapes_that_are_none(shape):
     with pytest.raises(ValueError, match="expected positive integers.*tuple, or a dict by name"):
         sf.prune(made("twoinputs"), "synflow", 2, input_shape=shape)
+
+
+def test_a_network_that_writes_into_parts_of_a_tensor_is_refused():
+    with pytest.raises(ValueError, match="nor by torch.export, .*writes into a part of a tensor"):
+        sf.score(made("writesinplace"), "synflow", input_shape=(12,))

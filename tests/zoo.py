@@ -30,7 +30,7 @@ import synflow_lib as sf
 from synflow_lib.data import import_torchvision
 
 QUESTIONS = ("score", "prune", "magnitude", "snip", "path", "cut", "conservation", "surgery")
-SMALL = ("score", "path", "prune")  # what a test asks within a second
+SMALL = ("score", "path")  # what a test asks, within a second or two
 LARGE = 1_500_000  # weights; beyond it a cut trajectory takes minutes
 
 
