@@ -21,7 +21,7 @@ from .synflow import SynFlow
 from .trajectory import Record, Trajectory
 from .units import wiring
 from .values import kept_at, whole
-from .workspace import Context, Workspace
+from .workspace import Context, Workspace, pruned_before
 
 # (iteration from 0, scores, alive, method) -> which of those alive stay, or None to end the run.
 Decide = Callable[[int, Tensor, Tensor, Method], "Tensor | None"]
@@ -60,8 +60,10 @@ class PruningLoop:
         # What is zero was pruned before, or might as well be: it goes first. A bias starts at zero.
         views = self.work.views(self.work.flat)
         self.alive = {name: bool(view.any()) for name, view in views.items()}
-        # A layer of zeros alone is one that starts at zero, such as a head, and not a pruned one.
+        # A layer of zeros alone starts at zero, such as a head, if nothing else is pruned.
         zero = [n for n, alive in self.alive.items() if not (alive or is_bias(n))]
+        if zero and pruned_before(view for n, view in views.items() if not is_bias(n)):
+            zero = []
         if zero and not self.method_class.by_paths:  # which takes them as ones, and says so
             warn(
                 f"{zero} hold zeros only: taken as zero-initialized, not as pruned before. What"

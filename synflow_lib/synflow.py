@@ -33,7 +33,7 @@ from .network import (
 )
 from .paths import PathSum
 from .scores import METHODS, Method, Scores
-from .workspace import Context, Workspace, explained_errors
+from .workspace import Context, Workspace, explained_errors, pruned_before
 
 
 class SynFlow(Method):
@@ -182,7 +182,7 @@ def open_zeros_(net: nn.Module) -> list[str]:
     """Make ones of weights, gains and factors that are all zero, in place; returns their names.
 
     What starts at zero, the last norm of a residual block, a layer scale, a head, closes all paths
-    through it. Zeros in part were pruned.
+    through it. Where zeros stand among other weights too, a whole layer of them was pruned.
     """
     nodes = net.graph.nodes if isinstance(net, fx.GraphModule) else []
     called = {str(node.target) for node in nodes if node.op == "call_module"}
@@ -193,10 +193,13 @@ def open_zeros_(net: nn.Module) -> list[str]:
         and not (nodes and called.isdisjoint(_prefixes(name)))
     ]
     weights = layer_weights(net)
+    named = dict(net.named_parameters(remove_duplicate=False))
     for node in nodes:
         if node.op == "get_attr" and (str(node.target) in weights or _multiplies(node)):
             found.append(str(node.target))
-    named, opened = dict(net.named_parameters(remove_duplicate=False)), []
+    if pruned_before(named[name] for name in weights if name in named):
+        found = [name for name in found if name not in weights]
+    opened = []
     for name in dict.fromkeys(found):
         parameter = named.get(name)
         if parameter is not None and parameter.numel() and not bool(parameter.any()):

@@ -124,3 +124,18 @@ def explained_types() -> Iterator[None]:
         if "dtype" not in str(error) and "scalar type" not in str(error):
             raise
         raise ValueError(f"the loss failed: {error}.{_TYPES}") from error
+
+
+def pruned_before(weights: Iterable[Tensor]) -> bool:
+    """Whether zeros stand among other weights, as pruning leaves them; whole layers start so.
+
+    A random weight may be zero by chance, so more than one in a thousand of some layer has to be.
+
+    >>> pruned_before([torch.zeros(3), torch.ones(3)]), pruned_before([torch.tensor([0.0, 1.0])])
+    (False, True)
+    """
+    for weight in weights:
+        zeros = weight.numel() - int(weight.detach().count_nonzero())
+        if weight.numel() > zeros > weight.numel() / 1000:
+            return True
+    return False

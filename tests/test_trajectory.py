@@ -445,6 +445,8 @@ def test_a_branch_that_is_dead_from_the_start_does_not_stop_the_run(dead):
     net = seeded(Residual)
     with torch.no_grad():
         net.get_parameter(f"{dead}.weight").zero_()
+        other = net.get_parameter("b.weight" if dead == "a" else "a.weight")
+        other.view(-1)[0] = 0.0  # zeros in part: pruned, and not initialized so
     path, paths = sf.trajectory(net), Paths(net, net.input_shape)
     weights = 3 if dead == "shortcut" else 2
     assert path.counts[-1] == weights
