@@ -20,10 +20,10 @@ import pytest
 from synflow_lib import data, env
 from synflow_lib.models import plain
 from synflow_lib.reproduction import grids
-from synflow_lib.reproduction.experiments import dynamics
+from synflow_lib.reproduction.experiments import dynamics, lab
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("0*.py"))
-TRAINING = ("03", "05", "07", "08")  # other networks than in the classroom, but for 08
+TRAINING = ("03", "05", "07", "08", "09")  # other networks than in the classroom, but for 08
 TODAY = datetime.date.today().isoformat()
 
 
@@ -79,6 +79,13 @@ def thinned(grid):
     return dataclasses.replace(grid, panels=panels, seeds=1)
 
 
+def thinned_lab(scale):
+    """The same of the lab's two networks, both on the images that there are."""
+    networks = lab._SCALES[scale][:2]
+    few = thinned(grids.Grid(networks, 1)).panels
+    return *(dataclasses.replace(panel, dataset="cifar10") for panel in few), 1
+
+
 @pytest.fixture
 def small(monkeypatch, tmp_path, put_back):
     """Sets a scale, and makes all that it computes small."""
@@ -94,6 +101,7 @@ def small(monkeypatch, tmp_path, put_back):
         monkeypatch.setitem(env.SETTINGS, scale, few)
         for table in (grids._FIGURE1, grids._FIGURE6, dynamics._IMP):
             monkeypatch.setitem(table, scale, thinned(table[scale]))
+        monkeypatch.setitem(lab._SCALES, scale, thinned_lab(scale))
         drift = dynamics._DRIFT[scale]
         short = dataclasses.replace(drift.recipe, epochs=2, milestones=())
         monkeypatch.setitem(
