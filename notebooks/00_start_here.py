@@ -180,7 +180,7 @@ print(table[list(paths)].to_string())
 # `make site` builds move by themselves: this race on three networks, the collapse of each layer, and
 # SynFlow step by step on a network that is drawn weight by weight (`build/site/explore/`).
 #
-# [![The race as a page: a slider for the compression and, for each method, a bar for each layer of VGG-16; at compression 1000 magnitude and GraSP have no path left](../docs/race.png)](tools/site/static/explore/race.md)
+# [![The race as a page: a slider for the compression and, for each method, a bar for each layer of VGG-16; at compression 1000 magnitude and GraSP have no path left](../docs/race.png)](../notebooks/tools/site/static/explore/race.md)
 
 # %%
 sf.explore.race()

@@ -56,7 +56,6 @@ if importlib.util.find_spec("synflow_lib") is None:
         raise ModuleNotFoundError("synflow_lib: is the network there? Connect, run this cell again")
 importlib.import_module("synflow_lib.colab").greet(SCALE, KEEP_IN_DRIVE)
 
-
 import numpy as np
 import pandas as pd
 import torch

@@ -363,7 +363,7 @@ class Branching(nn.Module):
 
 
 class Gated(nn.Module):
-    """Whose paths the library cannot follow: a product of two signals is no sum over paths."""
+    """Whose paths the library cannot follow: of two signals none is the gate."""
 
     def __init__(self):
         super().__init__()
@@ -371,7 +371,7 @@ class Gated(nn.Module):
 
     def forward(self, x):
         x = x.flatten(1)
-        return self.layer(x) * self.gate(x).sigmoid()
+        return self.layer(x) * self.gate(x)
 
 
 @pytest.mark.parametrize("kind", [Branching, Gated])
