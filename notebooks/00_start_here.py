@@ -177,10 +177,12 @@ print(table[list(paths)].to_string())
 # Five methods prune the same small network together; a cross marks where a method has lost a whole
 # layer. With a running kernel the slider below moves the compression. The picture after it needs no
 # kernel, and the animation plays anywhere. Without a kernel and without Python, the pages that
-# `make site` builds move by themselves: this race on three networks, the collapse of each layer, and
-# SynFlow step by step on a network that is drawn weight by weight (`build/site/explore/`).
+# `make site` builds move by themselves: [this race](../notebooks/tools/site/static/explore/race.md) on
+# three networks, the [collapse](../notebooks/tools/site/static/explore/collapse.md) of each layer, and
+# [SynFlow step by step](../notebooks/tools/site/static/explore/synflow.md) on a network that is drawn
+# weight by weight.
 #
-# [![The race as a page: a slider for the compression and, for each method, a bar for each layer of VGG-16; at compression 1000 magnitude and GraSP have no path left](../docs/race.png)](../notebooks/tools/site/static/explore/race.md)
+# ![The race as a page: a slider for the compression and, for each method, a bar for each layer of VGG-16; at compression 1000 magnitude and GraSP have no path left](../docs/race.png)
 
 # %%
 sf.explore.race()

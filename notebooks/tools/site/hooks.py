@@ -127,6 +127,9 @@ def adapt(text: str, uri: str, known: set[str], repository: str) -> str:
         path = posixpath.normpath(posixpath.join(posixpath.dirname(uri), target))
         if path.endswith(".ipynb") and re.sub(r"ipynb$", "md", path) in known:
             return f"{start}{re.sub(r'ipynb$', 'md', target)}{end}"
+        page = path.removeprefix("notebooks/tools/site/static/")  # written for the site itself
+        if page != path and page in known:
+            return f"{start}{posixpath.relpath(page, posixpath.dirname(uri))}{end}"
         if path in known or not (ROOT / path).exists():
             return match[0]  # MkDocs complains about what is nowhere
         return f"{start}{repository}/blob/main/{path}{end}"
