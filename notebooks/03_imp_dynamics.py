@@ -255,9 +255,9 @@ where = np.where(table["rewound"], "\nrewound", "\nnot rewound")
 table.insert(0, "panel", table["network"] + where)
 
 published5a = sf.paper.figure5a().rename(columns={"iterations": "rounds"}).assign(seed=0)
-paper5a = published5a.assign(panel="paper: VGG-11 (BN)\nlast epoch")
+paper5a = published5a.assign(panel="paper: VGG-11\nlast epoch")
 best5a = published5a.assign(
-    panel="paper: VGG-11 (BN)\nbest epoch", accuracy=published5a["best_accuracy"]
+    panel="paper: VGG-11\nbest epoch", accuracy=published5a["best_accuracy"]
 )
 shared = ["panel", "rounds", "compression", "seed", "accuracy", "empty_layers"]
 shown = [table[[*shared, "disconnected"]], paper5a[shared], best5a[shared]]
