@@ -29,7 +29,7 @@ SOLUTION = re.compile(
     r"\n*<details>\s*<summary>Solution</summary>\s*(?:```python\n(.*?)```)?(.*?)</details>\n*",
     re.DOTALL,
 )
-PICTURE = re.compile(r"!\[([^\]]*)\]\(\.\./(figures/([\w.-]+\.png))\)")
+PICTURE = re.compile(r"!\[([^\]]*)\]\(\.\./((?:figures|docs)/([\w.-]+\.png))\)")
 BADGE = re.compile(r"\[!\[Open in Colab\][^\n]*\n+")
 ANSWER = "*Your answer"  # how a cell begins that is answered in words
 POINTS = re.compile(r"\b(\d+) points\)")
