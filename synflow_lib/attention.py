@@ -56,7 +56,9 @@ def dot_product(use: Use) -> Run:
         size = query.shape[-2], value.shape[-2]
         if enable_gqa and query.shape[-3] != value.shape[-3]:
             value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
-        scores = _masks(value, size, None if unknown else attn_mask, is_causal, keeps=True)
+        if unknown and attn_mask.dtype == torch.bool:  # of floats the fixed part is left
+            attn_mask = None
+        scores = _masks(value, size, attn_mask, is_causal, keeps=True)
         found = shares(scores, -1) @ value
         lead = torch.broadcast_shapes(query.shape[:-2], found.shape[:-2])
         return found.expand(*lead, *found.shape[-2:])
@@ -108,7 +110,9 @@ def _heads(module: nn.MultiheadAttention) -> Run:
             found = found.transpose(0, 1)
         if not given.get("need_weights", True):
             return found, None
-        return found, weights.mean(1) if given.get("average_attn_weights", True) else weights
+        # What is returned of the weights is no path: they are made of queries and keys.
+        weights = weights.mean(1) if given.get("average_attn_weights", True) else weights
+        return found, torch.zeros_like(weights)
 
     return run
 
@@ -191,14 +195,14 @@ def masks_only(run: Run, *args, **kwargs):
     return found
 
 
-def softmax(dim: int | None) -> Run:
-    """The mean along ``dim``."""
+def softmax(dim: int | None, sign: int = 1) -> Run:
+    """The mean along ``dim``; with ``sign`` -1 that of a softmin."""
 
     def run(x: Tensor, *_, **__) -> Tensor:
         along = dim
         if along is None:  # as torch chooses it
             along = 0 if x.dim() in (0, 1, 3) else 1
-        return shares(x, along)
+        return shares(sign * x, along)
 
     return run
 

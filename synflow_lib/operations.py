@@ -20,8 +20,13 @@ from .steering import SEEN_THROUGH, Signals
 from .surrogate import Run, Use
 from .tracing import DRAWS
 
-_MEANS = frozenset("softmax softmax2d".split())
-_KEEPS_MASKS = SEEN_THROUGH | frozenset("mul div matmul bmm baddbmm clamp clip clamp_min".split())
+_MEANS = frozenset("softmax softmax2d softmin".split())
+_BOUNDS = frozenset("clamp clip clamp_min".split())
+_NOTHING = -20.0  # the exponential of a score as low is next to nothing
+_COMBINES = frozenset("and or rand ror logical_and logical_or bitwise_and bitwise_or".split())
+_KEEPS_MASKS = SEEN_THROUGH | frozenset(
+    "mul div matmul bmm addmm baddbmm clamp clip clamp_min".split()
+)
 
 
 class Operations:
@@ -219,9 +224,18 @@ class Operations:
         if name in _MEANS:
             module = self.signals.module(node)
             dim = argument(node, "dim", 1) if module is None else getattr(module, "dim", -3)
-            return attention.quietly(attention.softmax(dim))
+            return attention.quietly(attention.softmax(dim, -1 if name == "softmin" else 1))
         keeps = row is not None and row.effect in ("moves", "adds", "joins", "sums", "largest")
-        chosen = name == "where" and node.args[0] in self.reached  # no mask, but a choice
+        condition = node.args[node.op == "call_method"] if name == "where" else None
+        chosen = condition in self.reached  # no mask, but a choice
+        if name.strip("_") in _COMBINES and any(
+            n not in self.reached for n in node.all_input_nodes if not is_shape(n)
+        ):
+            raise Use(node, []).refusal(f"{name} of a fixed mask and one computed of the input")
+        if name in _BOUNDS:
+            low = argument(node, "min", 1)
+            if isinstance(low, (int, float)) and low <= _NOTHING:
+                return attention.quietly(lambda x, *_, **__: x)  # what is masked stays so
         if (keeps or name in _KEEPS_MASKS) and not chosen:
             run = surrogate.view(Use(node, [])) if name == "view" else run
             return attention.quietly(functools.partial(attention.masks_only, run))
