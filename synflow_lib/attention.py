@@ -195,6 +195,24 @@ def masks_only(run: Run, *args, **kwargs):
     return found
 
 
+def ones_but_masks(run: Run, zeros: bool, *args, **kwargs):
+    """Ones in place of numbers, except for masks and, with ``zeros``, for zeros."""
+    found = run(*args, **kwargs)
+    if not isinstance(found, Tensor) or not found.is_floating_point():
+        return found
+    stays = (found <= -_REMOVES) | ((found == 0) & zeros)
+    return torch.where(stays, found, torch.ones_like(found))
+
+
+def opened(run: Run, *args, **kwargs) -> Tensor:
+    """An open gate: ones of the shape that ``run`` gives, zeros where a mask closes it."""
+    found, like = run(*args, **kwargs), next(arg for arg in args if isinstance(arg, Tensor))
+    gate = torch.ones_like(found, dtype=like.dtype)
+    if like is args[0] and like.shape == found.shape:
+        return gate.masked_fill(like <= -_REMOVES, 0.0)
+    return gate
+
+
 def softmax(dim: int | None, sign: int = 1) -> Run:
     """The mean along ``dim``; with ``sign`` -1 that of a softmin."""
 

@@ -19,7 +19,7 @@ import operator
 
 from torch import fx, nn
 
-from .graph import argument, name_of, uses
+from .graph import argument, is_shape, name_of, uses
 from .layers import Rule, row_of
 
 GATES = {
@@ -147,10 +147,7 @@ class Signals:
             place = "max" if name in ("clamp", "clip") else "max_val"
             top = argument(activation, place, 2, 1.0) if module is None else module.max_val
             top = 6.0 if name == "relu6" else float(top) if isinstance(top, (int, float)) else 1.0
-        chain = []
-        while gate is not activation:
-            chain.append(gate)
-            gate = uses(gate, self.flows)[0]
+        *chain, gate = self.chain(gate)
         if not self.roots[gate] <= self.roots[value] or self._is_pooled(gate, value):
             scaled = any(self.name(node) in ("mul", "div") for node in chain)
             return 1.0 if scaled or self.end(gate)[0] != _SATURATED else top
@@ -160,6 +157,25 @@ class Signals:
             if number is not None and self.name(node) in operation:
                 top = operation[self.name(node)](top, abs(number))
         return top
+
+    def chain(self, gate: fx.Node) -> list[fx.Node]:
+        """From a gate back to the activation that it ends in."""
+        found, activation = [gate], self.end(gate)[1]
+        while found[-1] is not activation:
+            found.append(self.carriers(found[-1])[0])
+        return found
+
+    def factors(self, gate: fx.Node) -> list[fx.Node]:
+        """Where tensors multiply a gate behind its activation, or masks close it."""
+        *chain, end = self.chain(gate)
+        if self.name(end) == "div" and isinstance(end.args[0], fx.Node):
+            chain += [] if end.args[0] in self.flows or is_shape(end.args[0]) else [end]
+        return [
+            node
+            for node in chain
+            if self.name(node) in ("mul", "div", "masked_fill")
+            and any(n not in self.flows and not is_shape(n) for n in node.all_input_nodes)
+        ]
 
     def _is_pooled(self, gate: fx.Node, value: fx.Node) -> bool:
         """Whether a gate made of ``value`` is one for several of its numbers together."""

@@ -820,6 +820,10 @@ MASKED = {
     "float": lambda s, x, q, k, v: _dot(q, k, v, s.mask + s.w(x) @ x.mT),
     "clamped": lambda s, x, q, k, v: (q @ k.mT + s.mask).clamp(-50, 50).softmax(-1) @ v,
     "clamped below": lambda s, x, q, k, v: (q @ k.mT + s.mask).clamp_min(-1e4).softmax(-1) @ v,
+    "sigmoid": lambda s, x, q, k, v: torch.sigmoid(q @ k.mT) * (~s.future) @ v,
+    "sigmoid of floats": lambda s, x, q, k, v: (q @ k.mT).sigmoid() * (~s.future).double() @ v,
+    "sigmoid behind": lambda s, x, q, k, v: torch.sigmoid(q @ k.mT + s.mask) @ v,
+    "learned": lambda s, x, q, k, v: (q @ k.mT + (s.rel + s.mask)).softmax(-1) @ v,
     "softmin": lambda s, x, q, k, v: F.softmin(q @ k.mT - s.mask, dim=-1) @ v,
 }
 
@@ -885,6 +889,24 @@ VALUES = {
         lambda s, f, g, x: f * (1 + torch.sigmoid(f.mean(-1, keepdim=True))) + x,
         lambda h, x, c: h + x,
     ),
+    "factor on a gate": (
+        lambda s, f, g, x: f * (torch.sigmoid(g) * s.gamma),
+        lambda h, x, c: h * c,
+    ),
+    "divided gate": (lambda s, f, g, x: f * (F.silu(g) / s.gamma), lambda h, x, c: h / c),
+    "hard gate with a factor": (
+        lambda s, f, g, x: F.relu6(g + 3) / 6 * s.gamma[None] * f,
+        lambda h, x, c: h * c,
+    ),
+    "masked gate": (
+        lambda s, f, g, x: f * torch.sigmoid(g).masked_fill(s.mk[0] > 0, 0.0),
+        lambda h, x, c: h * (torch.arange(WIDE) > 0),
+    ),
+    "factor on a norm": (lambda s, f, g, x: f * (_root(f) * s.gamma), lambda h, x, c: h * c),
+    "norm of a gate": (
+        lambda s, f, g, x: f * (_root(F.silu(g)) * F.silu(g)),
+        lambda h, x, c: h,
+    ),
     "divided": (
         lambda s, f, g, x: f / torch.sqrt((f**2).mean(-1) + 1e-6)[:, :, None],
         lambda h, x, c: h,
@@ -915,3 +937,33 @@ def test_weights_of_attention_that_are_returned_are_no_path():
     masks = sf.Masks.ones(net)
     masks["a.weight"].fill_(False)
     assert sf.is_collapsed(net, masks, "path")
+
+
+def test_a_factor_that_may_not_be_told_is_refused():
+    for part in (
+        lambda s, f, g, x: f / (f.norm(dim=-1, keepdim=True) * s.gamma),
+        lambda s, f, g, x: f * (g.sigmoid() / g.sigmoid().sum(-1, True) * s.gamma),
+    ):
+        with pytest.raises(ValueError, match="a tensor that mul has on a gate"):
+            sf.score(seeded(lambda part=part: Gated(part)), "synflow")
+
+
+@pytest.mark.filterwarnings("ignore:.*only steer")
+def test_a_fixed_mask_on_a_learned_tensor_cuts_paths():
+    net = seeded(lambda: Gated(lambda s, f, g, x: s.f(x @ (s.rel * s.mk))))
+    net.rel = nn.Parameter(torch.randn(WIDE, WIDE, dtype=torch.float64))
+    masks = sf.Masks({"f.weight": torch.ones(WIDE, WIDE, dtype=torch.bool)})
+    assert sf.effective_compression(net, masks) == WIDE
+    net.part = lambda s, f, g, x: f * (1 - s.gamma)
+    assert sf.effective_compression(net, masks) == 1
+
+
+def test_a_mask_of_numbers_that_is_an_input_is_refused():
+    class Given(Seen):
+        def forward(self, x, mask):
+            v = torch.cat([self.a(x[:, :1]), self.b(x[:, 1:])], 1)
+            return ((self.q(x) @ self.k(x).mT + mask[:, None]).softmax(-1) @ v)[:, 0]
+
+    shapes = ((TOKENS, WIDE), (TOKENS,))
+    with pytest.raises(ValueError, match="the input 'mask', a mask of numbers"):
+        sf.score(seeded(lambda: Given(None)), "synflow", input_shape=shapes)
