@@ -842,6 +842,9 @@ def test_fixed_masks_stay_in_all_spellings(name):
     lambda s, x, q, k, v: _dot(q, k, v, ~s.future & (x.sum(-1) > 0)[:, None]),
     lambda s, x, q, k, v: _dot(q, k, v, torch.logical_or(~s.future, (x.sum(-1) > 0)[:, None])),
     lambda s, x, q, k, v: s.m(x, x, v, attn_mask=s.future | (x[0].sum(-1) > 0)[None])[0],
+    lambda s, x, q, k, v: _dot(q, k, v, ~s.future * (x.sum(-1) > 0)[:, None]),
+    lambda s, x, q, k, v: _dot(q, k, v, (q @ k.mT > 0).masked_fill(s.future, False)),
+    lambda s, x, q, k, v: _dot(q, k, v, (q @ k.mT > 0).tril()),
 ])  # fmt: skip
 def test_a_fixed_mask_mixed_with_one_of_the_input_is_refused(attend):
     with pytest.raises(ValueError, match="of a fixed mask and one computed of the input"):
