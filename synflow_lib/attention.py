@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Container
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from .graph import argument
+from .graph import argument, name_of
 from .surrogate import Run, Use
 
 # exp(-80) is nothing beside one in float32: -100 and -1e9 are masks as -inf is.
 _REMOVES = 80.0
+_COMPARES = frozenset("gt ge lt le eq ne".split())
+_FIXES = frozenset("mul where masked_fill".split())
 
 
 def shares(scores: Tensor, dim: int) -> Tensor:
@@ -48,6 +51,9 @@ def dot_product(use: Use) -> Run:
     if argument(use.node, "value", 2) not in use.signals:
         raise use.refusal()
     unknown = argument(use.node, "attn_mask", 3) in use.still  # it is computed of the input
+    mixed = _mixed(argument(use.node, "attn_mask", 3), use.still) if unknown else None
+    if mixed:
+        raise use.refusal(f"{mixed} of a fixed mask and one computed of the input")
 
     def run(
         query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None,
@@ -56,12 +62,28 @@ def dot_product(use: Use) -> Run:
         size = query.shape[-2], value.shape[-2]
         if enable_gqa and query.shape[-3] != value.shape[-3]:
             value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
-        scores = _masks(value, size, None if unknown else attn_mask, is_causal, keeps=True)
+        if unknown and attn_mask.dtype == torch.bool:  # of floats the fixed part is left
+            attn_mask = None
+        scores = _masks(value, size, attn_mask, is_causal, keeps=True)
         found = shares(scores, -1) @ value
         lead = torch.broadcast_shapes(query.shape[:-2], found.shape[:-2])
         return found.expand(*lead, *found.shape[-2:])
 
     return run
+
+
+def _mixed(node: fx.Node, still: Container[fx.Node]) -> str:
+    """What mixes a comparison of the input with a fixed mask on its way to ``node``, if any."""
+    found, name = "", name_of(node)
+    while node in still and name not in _COMPARES:
+        sources = [n for n in node.all_input_nodes if n in still]
+        if name in ("tril", "triu") or name in _FIXES and len(sources) < len(node.all_input_nodes):
+            found = name
+        if not sources:
+            return ""
+        node = sources[0]
+        name = name_of(node)
+    return found if name in _COMPARES else ""
 
 
 def multihead(use: Use) -> Run:
@@ -108,7 +130,9 @@ def _heads(module: nn.MultiheadAttention) -> Run:
             found = found.transpose(0, 1)
         if not given.get("need_weights", True):
             return found, None
-        return found, weights.mean(1) if given.get("average_attn_weights", True) else weights
+        # What is returned of the weights is no path: they are made of queries and keys.
+        weights = weights.mean(1) if given.get("average_attn_weights", True) else weights
+        return found, torch.zeros_like(weights)
 
     return run
 
@@ -191,14 +215,32 @@ def masks_only(run: Run, *args, **kwargs):
     return found
 
 
-def softmax(dim: int | None) -> Run:
-    """The mean along ``dim``."""
+def ones_but_masks(run: Run, zeros: bool, *args, **kwargs):
+    """Ones in place of numbers, except for masks and, with ``zeros``, for zeros."""
+    found = run(*args, **kwargs)
+    if not isinstance(found, Tensor) or not found.is_floating_point():
+        return found
+    stays = (found <= -_REMOVES) | ((found == 0) & zeros)
+    return torch.where(stays, found, torch.ones_like(found))
+
+
+def opened(run: Run, *args, **kwargs) -> Tensor:
+    """An open gate: ones of the shape that ``run`` gives, zeros where a mask closes it."""
+    found, like = run(*args, **kwargs), next(arg for arg in args if isinstance(arg, Tensor))
+    gate = torch.ones_like(found, dtype=like.dtype)
+    if like is args[0] and like.shape == found.shape:
+        return gate.masked_fill(like <= -_REMOVES, 0.0)
+    return gate
+
+
+def softmax(dim: int | None, sign: int = 1) -> Run:
+    """The mean along ``dim``; with ``sign`` -1 that of a softmin."""
 
     def run(x: Tensor, *_, **__) -> Tensor:
         along = dim
         if along is None:  # as torch chooses it
             along = 0 if x.dim() in (0, 1, 3) else 1
-        return shares(x, along)
+        return shares(sign * x, along)
 
     return run
 

@@ -20,8 +20,15 @@ from .steering import SEEN_THROUGH, Signals
 from .surrogate import Run, Use
 from .tracing import DRAWS
 
-_MEANS = frozenset("softmax softmax2d".split())
-_KEEPS_MASKS = SEEN_THROUGH | frozenset("mul div matmul bmm baddbmm clamp clip clamp_min".split())
+_MEANS = frozenset("softmax softmax2d softmin".split())
+_BOUNDS = frozenset("clamp clip clamp_min".split())
+_NOTHING = -20.0  # the exponential of a score as low is next to nothing
+_COMBINES = frozenset("and or rand ror logical_and logical_or bitwise_and bitwise_or".split())
+# A product with zero is zero for good; a difference of learned numbers only at the moment.
+_KEEPS_ZEROS = frozenset("mul masked_fill where tril triu getitem".split())
+_KEEPS_MASKS = SEEN_THROUGH | frozenset(
+    "mul div matmul bmm addmm baddbmm clamp clip clamp_min".split()
+)
 
 
 class Operations:
@@ -59,7 +66,10 @@ class Operations:
         alive = [node for node in graph.nodes if node in self.flows or node not in self.reached]
         asked = {n for node in alive for n in _sources(node)}
         self.still = self.steers | set(_walk(graph, asked, self.reached - self.flows, _sources))
-        # What an open gate is, whatever its numbers are.
+        self._refuse_given_masks()
+        # What an open gate is, whatever its numbers are. With tensors or masks on it, it is
+        # computed of an open activation: for every node behind that the one it comes from.
+        self.open: dict[fx.Node, list[fx.Node]] = {}
         self.opened = {node: found for node in self.carriers if (found := self._opened(node))}
         self._read_constants()
 
@@ -74,6 +84,23 @@ class Operations:
         for node in self.nodes:
             self.run(node)
         return self
+
+    def _refuse_given_masks(self) -> None:
+        """Numbers that the caller adds to scores are masks, whose values nobody knows here."""
+        for given in self.reached - set(self.carriers):
+            ways = [given] if given.op == "placeholder" else []
+            for node in ways:  # grows meanwhile
+                for user in node.users:
+                    row = self.signals.row(user)
+                    attends = row is not None and row.effect == "attends"
+                    masks = [*user.args[3:], *(v for k, v in user.kwargs.items() if "mask" in k)]
+                    if self.signals.name(user) in _MEANS or attends and node in masks:
+                        raise Use(user, []).refusal(
+                            f"the input {given.target!r}, a mask of numbers,"
+                        )
+                    moves = row is not None and row.effect in ("moves", "adds", "scales")
+                    if user not in ways and (moves or self.signals.name(user) in SEEN_THROUGH):
+                        ways.append(user)
 
     @property
     def gated(self) -> bool:
@@ -116,17 +143,26 @@ class Operations:
         row = self.signals.row(node)
         if row is None or row.effect not in ("scales", "weighs"):
             return {}
-        found = {}
+        found, divides = {}, name_of(node) == "div"
         for gate in self.gates(node):
-            activation = self.signals.name(self.signals.end(gate)[1])
-            if activation not in _MEANS or name_of(node) == "div":
-                found[gate] = (
-                    1.0
-                    if name_of(node) == "div"
-                    else self.signals.opening(gate, self.carriers[node][0])
+            chain, factors = self.signals.chain(gate), self.signals.factors(gate)
+            activation = self.signals.name(chain[-1])
+            signal = not self.flows.isdisjoint(chain)
+            if activation in _MEANS and not divides:
+                if gate in self.flows:
+                    what = f"{activation} that is a gate and a signal as well"
+                    raise Use(node, [gate]).refusal(what)
+            elif factors and (
+                divides or signal or any(len(uses(n, self.reached)) > 1 for n in chain[:-1])
+            ):
+                raise Use(node, [gate]).refusal(
+                    f"a tensor that {name_of(factors[0])} has on a gate"
                 )
-            elif gate in self.flows:
-                raise Use(node, [gate]).refusal(f"{activation} that is a gate and a signal as well")
+            elif factors or row.effect == "weighs" and not signal and not divides:
+                self.open |= {n: self.signals.carriers(n)[:1] for n in chain[:-1]}
+                self.open[chain[-1]] = []
+            else:
+                found[gate] = 1.0 if divides else self.signals.opening(gate, self.carriers[node][0])
         return found
 
     def _read_constants(self) -> None:
@@ -184,6 +220,9 @@ class Operations:
             if known and len(carriers) == 1 and carriers[0] not in self.computed:
                 self.normalized[node] = carriers
                 gates = [n for n in uses(node, made) if n not in carriers]
+                if any(signals.factors(gate) for gate in gates):
+                    self.computed.add(node)
+                    continue
                 self.opened[node] = dict.fromkeys(gates, 1.0)
             else:
                 self.computed.add(node)
@@ -216,12 +255,29 @@ class Operations:
     def stilled(self, node: fx.Node) -> Run:
         """What a node computes that only steers: of a softmax the mean, else shapes and masks."""
         name, row, run = self.signals.name(node), self.signals.row(node), self.constant(node)
+        if node in self.open:
+            if not self.open[node]:
+                return attention.quietly(functools.partial(attention.opened, run))
+            use = self._use(node, self.open[node])
+            # Numbers are no part of what an open gate is.
+            number = name in ("mul", "div") and len(node.all_input_nodes) == 1
+            how = None if number else row.build(use)
+            return attention.quietly(how or (lambda *args, **_: args[use.place]))
         if name in _MEANS:
             module = self.signals.module(node)
             dim = argument(node, "dim", 1) if module is None else getattr(module, "dim", -3)
-            return attention.quietly(attention.softmax(dim))
+            return attention.quietly(attention.softmax(dim, -1 if name == "softmin" else 1))
         keeps = row is not None and row.effect in ("moves", "adds", "joins", "sums", "largest")
-        chosen = name == "where" and node.args[0] in self.reached  # no mask, but a choice
+        condition = node.args[node.op == "call_method"] if name == "where" else None
+        chosen = condition in self.reached  # no mask, but a choice
+        if name.strip("_") in _COMBINES and any(
+            n not in self.reached for n in node.all_input_nodes if not is_shape(n)
+        ):
+            raise Use(node, []).refusal(f"{name} of a fixed mask and one computed of the input")
+        if name in _BOUNDS:
+            low = argument(node, "min", 1)
+            if isinstance(low, (int, float)) and low <= _NOTHING:
+                return attention.quietly(lambda x, *_, **__: x)  # what is masked stays so
         if (keeps or name in _KEEPS_MASKS) and not chosen:
             run = surrogate.view(Use(node, [])) if name == "view" else run
             return attention.quietly(functools.partial(attention.masks_only, run))
@@ -251,7 +307,11 @@ class Operations:
         else:
             how = Use(node, []).plain()
         if self.sum_pools and node in self.learned:
-            how = functools.partial(surrogate.ones, how)
+            if node.op in ("get_attr", "call_module"):
+                how = functools.partial(surrogate.ones, how)
+            else:  # what a fixed mask takes from a learned tensor is no path
+                zeros = name_of(node) in _KEEPS_ZEROS
+                how = functools.partial(attention.ones_but_masks, how, zeros)
         return how
 
 

@@ -19,7 +19,7 @@ import operator
 
 from torch import fx, nn
 
-from .graph import argument, name_of, uses
+from .graph import argument, is_shape, name_of, uses
 from .layers import Rule, row_of
 
 GATES = {
@@ -64,8 +64,16 @@ class Signals:
         if len(signals) != 2:
             return signals
         left, right = signals
-        if name == "sub" and self._mean_of(right) is self._bare(left):
+        if (
+            name == "sub"
+            and self._mean_of(right) is self._bare(left)
+            and not self._is_negated(right)
+        ):
             return [left]
+        if name == "add":  # y + (-mean)
+            for one, other in ((left, right), (right, left)):
+                if self._is_negated(other) and self._mean_of(other) is self._bare(one):
+                    return [one]
         if name == "div" and self.roots[right] <= self.roots[left]:
             return [left]
         if name not in PRODUCTS or left is right:
@@ -83,7 +91,7 @@ class Signals:
         if rank == _INVERSE:
             return rank if self.roots[factor] <= self.roots[other] else 0
         # What the other is made of is no gate of it: gMLP, where nobody can tell.
-        return 0 if rank and self._is_made_of(other, activation) else rank
+        return 0 if rank and activation in self._behind(other, set()) else rank
 
     def end(self, node: fx.Node) -> tuple[int, fx.Node]:
         """The activation that ``node`` ends in and its place in `GATES`; 0 for none."""
@@ -105,6 +113,9 @@ class Signals:
                 carrier = self.carriers(node)
                 gate = [n for n in sources if n not in carrier]
                 by_hand = len(gate) == 1 and self.roots[gate[0]] <= self.roots[carrier[0]]
+                if by_hand and self.end(gate[0])[0] == _INVERSE:  # a norm by hand
+                    node = carrier[0]
+                    continue
                 return int(by_hand), node
             effect = row.effect if row is not None else None
             through = effect in ("moves", "sums", "adds") or name in ("mul", "div", *SEEN_THROUGH)
@@ -118,8 +129,10 @@ class Signals:
         bounds = [argument(node, key, place) for place, key in ((1, "min"), (2, "max"))]
         if name in ("clamp", "clip") and None in bounds:
             return 0
-        shifted = len(sources) == 1 and name_of(sources[0]) == "add" and sources[0] in self.flows
-        return _SATURATED if shifted and len(uses(sources[0], self.flows)) == 1 else GATES[name]
+        shift = sources[0] if len(sources) == 1 and sources[0] in self.flows else None
+        shifted = shift is not None and name_of(shift) == "add"
+        numbers = shifted and any(isinstance(n, (int, float)) for n in shift.args)
+        return _SATURATED if numbers else GATES[name]
 
     def opening(self, gate: fx.Node, value: fx.Node) -> float:
         """What an open gate is: one, whatever its layers are multiplied with.
@@ -134,11 +147,8 @@ class Signals:
             place = "max" if name in ("clamp", "clip") else "max_val"
             top = argument(activation, place, 2, 1.0) if module is None else module.max_val
             top = 6.0 if name == "relu6" else float(top) if isinstance(top, (int, float)) else 1.0
-        chain = []
-        while gate is not activation:
-            chain.append(gate)
-            gate = uses(gate, self.flows)[0]
-        if not self.roots[gate] <= self.roots[value]:
+        *chain, gate = self.chain(gate)
+        if not self.roots[gate] <= self.roots[value] or self._is_pooled(gate, value):
             scaled = any(self.name(node) in ("mul", "div") for node in chain)
             return 1.0 if scaled or self.end(gate)[0] != _SATURATED else top
         for node in reversed(chain):
@@ -147,6 +157,40 @@ class Signals:
             if number is not None and self.name(node) in operation:
                 top = operation[self.name(node)](top, abs(number))
         return top
+
+    def chain(self, gate: fx.Node) -> list[fx.Node]:
+        """From a gate back to the activation that it ends in."""
+        found, activation = [gate], self.end(gate)[1]
+        while found[-1] is not activation:
+            found.append(self.carriers(found[-1])[0])
+        return found
+
+    def factors(self, gate: fx.Node) -> list[fx.Node]:
+        """Where tensors multiply a gate behind its activation, or masks close it."""
+        *chain, end = self.chain(gate)
+        if self.name(end) == "div" and isinstance(end.args[0], fx.Node):
+            chain += [] if end.args[0] in self.flows or is_shape(end.args[0]) else [end]
+        return [
+            node
+            for node in chain
+            if self.name(node) in ("mul", "div", "masked_fill")
+            and any(n not in self.flows and not is_shape(n) for n in node.all_input_nodes)
+        ]
+
+    def _is_pooled(self, gate: fx.Node, value: fx.Node) -> bool:
+        """Whether a gate made of ``value`` is one for several of its numbers together."""
+        shared, found = self._behind(value, set()), self._behind(gate, self.roots[gate])
+        rows = (self.row(node) for node in found - shared)
+        return any(row is not None and row.effect in ("sums", "largest") for row in rows)
+
+    def _behind(self, node: fx.Node, until: frozenset[fx.Node] | set[fx.Node]) -> set[fx.Node]:
+        seen, ways = set(), [node]
+        while ways:
+            at = ways.pop()
+            if at not in seen:
+                seen.add(at)
+                ways += [] if at in until else uses(at, self.flows)
+        return seen
 
     @functools.cached_property
     def roots(self) -> dict[fx.Node, frozenset[fx.Node]]:
@@ -158,23 +202,12 @@ class Signals:
             sources, row = uses(node, self.flows), self.row(node)
             weighs = row is not None and row.effect in ("weighs", "own", "attends", "looks up")
             # Parts of one tensor, of packed gates and values, are not made of each other.
-            part = self.name(node) in _PARTS and self.name(sources[0]) not in _PAIRS
+            part = _is_part(node, self.name(node)) and self.name(sources[0]) not in _PAIRS
             if not sources or part or weighs and (node.op == "call_module" or len(sources) == 1):
                 found[node] = frozenset([node])
             else:
                 found[node] = frozenset().union(*(found[n] for n in sources))
         return found
-
-    def _is_made_of(self, node: fx.Node, of: fx.Node) -> bool:
-        seen, ways = set(), [node]
-        while ways:
-            node = ways.pop()
-            if node is of:
-                return True
-            if node not in seen:
-                seen.add(node)
-                ways += uses(node, self.flows)
-        return False
 
     def _bare(self, node: fx.Node) -> fx.Node:
         """The same numbers before changes of type."""
@@ -182,10 +215,24 @@ class Signals:
             node = uses(node, self.flows)[0]
         return node
 
+    def _is_negated(self, node: fx.Node) -> bool:
+        while node in self.flows and self.name(node) in SEEN_THROUGH:
+            if self.name(node) == "neg":
+                return True
+            node = uses(node, self.flows)[0]
+        return False
+
     def _mean_of(self, node: fx.Node) -> fx.Node | None:
         """What ``node`` is the mean of, if it is one."""
         while node in self.flows:
             name, sources = self.name(node), uses(node, self.flows)
+            if name == "div" and len(sources) == 1 and node.args[0] is sources[0]:
+                added = self._bare(sources[0])  # a sum over its length
+                if self.name(added) == "sum" and added in self.flows:
+                    return self._bare(uses(added, self.flows)[0])
+            if name in SEEN_THROUGH and name != "abs":
+                node = sources[0]
+                continue
             pair = name == "getitem" and name_of(sources[0]) in _PAIRS
             if name == "mean" or pair and node.args[1] == 1:
                 return self._bare(uses(sources[0], self.flows)[0] if pair else sources[0])
@@ -194,6 +241,14 @@ class Signals:
                 return None
             node = sources[0]
         return None
+
+
+def _is_part(node: fx.Node, name: str) -> bool:
+    """Whether some of the numbers are taken; ``x[:, None]`` takes all of them."""
+    index = node.args[1] if name == "getitem" else 0
+    index = index if isinstance(index, tuple) else (index,)
+    whole = (None, ..., slice(None))
+    return name in _PARTS and not all(any(one is w or one == w for w in whole) for one in index)
 
 
 def _is_negative(node: fx.Node) -> bool:

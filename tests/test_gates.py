@@ -782,3 +782,191 @@ def test_a_class_token_is_an_input_of_ones_and_no_source_of_paths(scale):
     path = sf.trajectory(net, "synflow")
     assert not sf.is_collapsed(net, path.keeping(path.counts[-1]), "path")
     assert not path.keeping(path.counts[-1]).empty_layers()
+
+
+# ---------------------------------------------------------------- masks, means and constants
+
+
+class Seen(nn.Module):
+    """Causal attention whose first position alone is read: it sees `a` and never `b`."""
+
+    input_shape = (TOKENS, WIDE)
+
+    def __init__(self, attend):
+        super().__init__()
+        self.a, self.b, self.q, self.k, self.w = (nn.Linear(WIDE, WIDE) for _ in range(5))
+        self.m = nn.MultiheadAttention(WIDE, 2, batch_first=True)
+        self.attend = attend
+        self.rel = nn.Parameter(torch.randn(TOKENS, TOKENS))
+        future = torch.ones(TOKENS, TOKENS).triu(1).bool()
+        self.register_buffer("future", future)
+        mask = torch.zeros(TOKENS, TOKENS).masked_fill(future, -torch.inf)
+        self.register_buffer("mask", mask)
+
+    def forward(self, x):
+        v = torch.cat([self.a(x[:, :1]), self.b(x[:, 1:])], 1)
+        return self.attend(self, x, self.q(x), self.k(x), v)[:, 0]
+
+
+def _dot(q, k, v, mask):
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+MASKED = {
+    "method": lambda s, x, q, k, v: (q @ k.mT).where(~s.future, torch.tensor(-1e9)).softmax(-1) @ v,
+    "addmm": lambda s, x, q, k, v: (
+        torch.addmm(s.mask, q.flatten(0, 1), k.flatten(0, 1).t()).softmax(-1)[None] @ v
+    ),
+    "float": lambda s, x, q, k, v: _dot(q, k, v, s.mask + s.w(x) @ x.mT),
+    "clamped": lambda s, x, q, k, v: (q @ k.mT + s.mask).clamp(-50, 50).softmax(-1) @ v,
+    "clamped below": lambda s, x, q, k, v: (q @ k.mT + s.mask).clamp_min(-1e4).softmax(-1) @ v,
+    "sigmoid": lambda s, x, q, k, v: torch.sigmoid(q @ k.mT) * (~s.future) @ v,
+    "sigmoid of floats": lambda s, x, q, k, v: (q @ k.mT).sigmoid() * (~s.future).double() @ v,
+    "sigmoid behind": lambda s, x, q, k, v: torch.sigmoid(q @ k.mT + s.mask) @ v,
+    "learned": lambda s, x, q, k, v: (q @ k.mT + (s.rel + s.mask)).softmax(-1) @ v,
+    "softmin": lambda s, x, q, k, v: F.softmin(q @ k.mT - s.mask, dim=-1) @ v,
+}
+
+
+@pytest.mark.filterwarnings("ignore:every score of", "ignore:.*only steer")
+@pytest.mark.parametrize("name", MASKED)
+def test_fixed_masks_stay_in_all_spellings(name):
+    net = seeded(lambda: Seen(MASKED[name]))
+    scores, masks = sf.score(net, "synflow"), sf.Masks.ones(net)
+    assert not scores["b.weight"].any() and scores["a.weight"].all()
+    masks["a.weight"].fill_(False)
+    assert sf.is_collapsed(net, masks, "path")
+
+
+@pytest.mark.parametrize("attend", [
+    lambda s, x, q, k, v: _dot(q, k, v, ~s.future & (x.sum(-1) > 0)[:, None]),
+    lambda s, x, q, k, v: _dot(q, k, v, torch.logical_or(~s.future, (x.sum(-1) > 0)[:, None])),
+    lambda s, x, q, k, v: s.m(x, x, v, attn_mask=s.future | (x[0].sum(-1) > 0)[None])[0],
+    lambda s, x, q, k, v: _dot(q, k, v, ~s.future * (x.sum(-1) > 0)[:, None]),
+    lambda s, x, q, k, v: _dot(q, k, v, (q @ k.mT > 0).masked_fill(s.future, False)),
+    lambda s, x, q, k, v: _dot(q, k, v, (q @ k.mT > 0).tril()),
+])  # fmt: skip
+def test_a_fixed_mask_mixed_with_one_of_the_input_is_refused(attend):
+    with pytest.raises(ValueError, match="of a fixed mask and one computed of the input"):
+        sf.score(seeded(lambda: Seen(attend)), "synflow")
+
+
+class Gated(nn.Module):
+    """Two layers ``f`` and ``g`` and what is made of them."""
+
+    input_shape = (TOKENS, WIDE)
+
+    def __init__(self, part):
+        super().__init__()
+        self.f, self.g = nn.Linear(WIDE, WIDE), nn.Linear(WIDE, WIDE)
+        self.gamma = nn.Parameter(torch.arange(1.0, WIDE + 1))
+        self.part = part
+        self.register_buffer("mk", torch.diag(torch.tensor([1.0] + [0.0] * (WIDE - 1))))
+
+    def forward(self, x):
+        return self.part(self, self.f(x), self.g(x), x)
+
+
+def _root(y):
+    return torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + 1e-6)
+
+
+# What is written -> the part that counts as a value, of h = |f|(1), x = 1 and gamma.
+VALUES = {
+    "relu6 with a bias": (lambda s, f, g, x: F.relu6(g + s.gamma) * f, lambda h, x, c: h),
+    "hard sigmoid": (lambda s, f, g, x: F.relu6(g + 3) / 6 * f, lambda h, x, c: h),
+    "detached mean": (lambda s, f, g, x: f - f.mean(-1, True).detach(), lambda h, x, c: h),
+    "cast mean": (lambda s, f, g, x: f - f.mean(-1, True).to(torch.float64), lambda h, x, c: h),
+    "added mean": (lambda s, f, g, x: f + (-f.mean(-1, True)), lambda h, x, c: h),
+    "sum": (lambda s, f, g, x: f - f.sum(-1, keepdim=True) / WIDE, lambda h, x, c: h),
+    "sum by size": (
+        lambda s, f, g, x: f - f.sum(-1, keepdim=True) / f.size(-1),
+        lambda h, x, c: h,
+    ),
+    "mean on top": (
+        lambda s, f, g, x: f - (-f.mean(-1, True)),
+        lambda h, x, c: h + h.mean(-1, keepdim=True),
+    ),
+    "norm and gate": (lambda s, f, g, x: f * _root(f) * F.silu(g), lambda h, x, c: h),
+    "excited": (
+        lambda s, f, g, x: f * (1 + torch.sigmoid(f.mean(-1, keepdim=True))) + x,
+        lambda h, x, c: h + x,
+    ),
+    "factor on a gate": (
+        lambda s, f, g, x: f * (torch.sigmoid(g) * s.gamma),
+        lambda h, x, c: h * c,
+    ),
+    "divided gate": (lambda s, f, g, x: f * (F.silu(g) / s.gamma), lambda h, x, c: h / c),
+    "hard gate with a factor": (
+        lambda s, f, g, x: F.relu6(g + 3) / 6 * s.gamma[None] * f,
+        lambda h, x, c: h * c,
+    ),
+    "masked gate": (
+        lambda s, f, g, x: f * torch.sigmoid(g).masked_fill(s.mk[0] > 0, 0.0),
+        lambda h, x, c: h * (torch.arange(WIDE) > 0),
+    ),
+    "factor on a norm": (lambda s, f, g, x: f * (_root(f) * s.gamma), lambda h, x, c: h * c),
+    "norm of a gate": (
+        lambda s, f, g, x: f * (_root(F.silu(g)) * F.silu(g)),
+        lambda h, x, c: h,
+    ),
+    "divided": (
+        lambda s, f, g, x: f / torch.sqrt((f**2).mean(-1) + 1e-6)[:, :, None],
+        lambda h, x, c: h,
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:every score of", "ignore:.*only steer")
+@pytest.mark.parametrize("name", VALUES)
+def test_what_counts_as_a_value(name):
+    part, paths = VALUES[name]
+    net = seeded(lambda: Gated(part))
+    x = torch.ones(TOKENS, WIDE, dtype=torch.float64)
+    h = (x @ net.f.weight.detach().abs().T).requires_grad_()
+    total = paths(h, x, net.gamma.detach().abs()).sum()
+    wanted = float((torch.autograd.grad(total, h)[0] * h).sum())
+    assert float(sf.score(net, "synflow")["f.weight"].sum()) == pytest.approx(wanted)
+
+
+@pytest.mark.filterwarnings("ignore:every score of", "ignore:.*only steer")
+def test_weights_of_attention_that_are_returned_are_no_path():
+    class Returned(Seen):
+        def forward(self, x):
+            h, w = self.m(x, x, x)
+            return self.a(h[:, 0]), w
+
+    net = seeded(lambda: Returned(None))
+    masks = sf.Masks.ones(net)
+    masks["a.weight"].fill_(False)
+    assert sf.is_collapsed(net, masks, "path")
+
+
+def test_a_factor_that_may_not_be_told_is_refused():
+    for part in (
+        lambda s, f, g, x: f / (f.norm(dim=-1, keepdim=True) * s.gamma),
+        lambda s, f, g, x: f * (g.sigmoid() / g.sigmoid().sum(-1, True) * s.gamma),
+    ):
+        with pytest.raises(ValueError, match="a tensor that mul has on a gate"):
+            sf.score(seeded(lambda part=part: Gated(part)), "synflow")
+
+
+@pytest.mark.filterwarnings("ignore:.*only steer")
+def test_a_fixed_mask_on_a_learned_tensor_cuts_paths():
+    net = seeded(lambda: Gated(lambda s, f, g, x: s.f(x @ (s.rel * s.mk))))
+    net.rel = nn.Parameter(torch.randn(WIDE, WIDE, dtype=torch.float64))
+    masks = sf.Masks({"f.weight": torch.ones(WIDE, WIDE, dtype=torch.bool)})
+    assert sf.effective_compression(net, masks) == WIDE
+    net.part = lambda s, f, g, x: f * (1 - s.gamma)
+    assert sf.effective_compression(net, masks) == 1
+
+
+def test_a_mask_of_numbers_that_is_an_input_is_refused():
+    class Given(Seen):
+        def forward(self, x, mask):
+            v = torch.cat([self.a(x[:, :1]), self.b(x[:, 1:])], 1)
+            return ((self.q(x) @ self.k(x).mT + mask[:, None]).softmax(-1) @ v)[:, 0]
+
+    shapes = ((TOKENS, WIDE), (TOKENS,))
+    with pytest.raises(ValueError, match="the input 'mask', a mask of numbers"):
+        sf.score(seeded(lambda: Given(None)), "synflow", input_shape=shapes)
