@@ -258,7 +258,12 @@ def looked_up(use: Use) -> Run:
     if not use.node.meta.get("looks_up"):
         raise use.refusal()
     plain = use.plain()
-    return lambda *args, **kwargs: torch.ones_like(plain(*args, **kwargs))
+
+    def run(*args, token: Tensor | float = 1.0, **kwargs) -> Tensor:
+        return torch.ones_like(plain(*args, **kwargs)) * token
+
+    run.takes_token = True
+    return run
 
 
 def _by_channel(scale: Tensor, x: Tensor) -> Tensor:

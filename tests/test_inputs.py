@@ -152,3 +152,34 @@ def test_shapes_that_are_none(shape):
 def test_a_network_that_writes_into_parts_of_a_tensor_is_refused():
     with pytest.raises(ValueError, match="nor by torch.export, .*writes into a part of a tensor"):
         sf.score(made("writesinplace"), "synflow", input_shape=(12,))
+
+
+def rooted(module, *names, **more):
+    """Linear layers without bias under ``names``, and more, drawn anew in every network."""
+    for name in names:
+        setattr(module, name, nn.Linear(4, 4, bias=False))
+    for name, value in more.items():
+        setattr(module, name, value)
+
+
+class LateTable(nn.Module):
+    """A table of tokens that is read behind a layer: both are inputs."""
+
+    def __init__(self):
+        super().__init__()
+        rooted(self, "l", "l2", "head", e=nn.Embedding(5, 4), d=nn.Embedding(5, 4))
+
+    def forward(self, t):
+        h = self.l(self.e(t))
+        return self.head(h + self.l2(self.d(t)))
+
+
+def test_a_table_that_is_looked_up_late_is_rescaled_with_the_rest():
+    net = made_of(LateTable)
+    net.l.weight.data.fill_(2.0**30)
+    right(net, torch.tensor([[1, 2, 3]]), torch.tensor([[1, 2, 3]]))
+
+
+def made_of(kind):
+    torch.manual_seed(0)
+    return kind().double().eval()
