@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
+import operator
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -97,6 +98,23 @@ def _by_position(node: fx.Node) -> None:
             node.kwargs = named
 
 
+class _Proxy(fx.Proxy):
+    """A traced value that knows of ``h += x``, which torch.fx records as ``h = h + x``."""
+
+
+def _remembering(operation: Callable) -> Callable:
+    def in_place(self: fx.Proxy, other) -> fx.Proxy:
+        made = operation(self, other)
+        made.node.meta["in_place"] = True
+        return made
+
+    return in_place
+
+
+for _operation in (operator.add, operator.sub, operator.mul, operator.truediv):
+    setattr(_Proxy, f"__i{_operation.__name__}__", _remembering(_operation))
+
+
 class _Tracer(fx.Tracer):
     """``torch.fx.Tracer``, except for how it learns of calls and of reads of parameters."""
 
@@ -122,6 +140,9 @@ class _Tracer(fx.Tracer):
             result = plain_output(forward(root, *arguments, **named))
             self.create_node("output", "output", (self.create_arg(result),), {})
         return self.graph
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         # A traced module is of a class made for the trace; its own is the next one.
