@@ -13,7 +13,7 @@ import inspect
 import operator
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torch.fx import _symbolic_trace as fx_internals
 from torch.overrides import TorchFunctionMode
 
 from .batches import Inputs
-from .graph import argument, is_shape, name_of
+from .graph import LIKE, argument, is_shape, name_of
 
 _one_trace = threading.RLock()
 LEAVES: set[type[nn.Module]] = set()  # classes with a rule of their own: not looked into
@@ -66,14 +66,32 @@ def mark_tokens(traced: fx.GraphModule, inputs: Inputs | None) -> None:
             node.meta["tokens"] = True
     for node in traced.graph.nodes:
         if (ids := looked_up(node, traced)) is not None:
-            behind, begins = [ids], set()
-            for one in behind:  # grows meanwhile
-                begins.update([one] if one.op == "placeholder" else [])
-                behind += [n for n in one.all_input_nodes if not is_shape(one) and n not in behind]
-            for one in begins:
+            for one in _inputs_behind(ids):
                 one.meta["tokens"] = True
-            if begins:
+            if _inputs_behind(ids, _NO_TOKENS):
                 node.meta["looks_up"] = True
+
+
+# What these make of tokens says where they stand, as RoBERTa's positions, and not which they are.
+_NO_TOKENS = frozenset(
+    "eq ne lt le gt ge not_equal less less_equal greater greater_equal isin logical_not logical_and"
+    " logical_or any all cumsum cumprod argmax argmin argsort nonzero".split()
+)
+
+
+def _inputs_behind(ids: fx.Node, without: Container[str] = ()) -> set[fx.Node]:
+    """The inputs that ``ids`` are computed of, by other ways than what ``without`` names."""
+    behind = [ids]
+    for one in behind:  # grows meanwhile
+        called = one.op in ("call_function", "call_method")
+        if is_shape(one) or called and name_of(one) in without:
+            continue
+        # Of the second value of `x.view_as(y)` only the shape is used.
+        sources = (
+            one.all_input_nodes[:1] if called and name_of(one) in LIKE else one.all_input_nodes
+        )
+        behind += [n for n in sources if n not in behind]
+    return {one for one in behind if one.op == "placeholder"}
 
 
 def looked_up(node: fx.Node, traced: fx.GraphModule) -> fx.Node | None:

@@ -183,3 +183,36 @@ def test_a_table_that_is_looked_up_late_is_rescaled_with_the_rest():
 def made_of(kind):
     torch.manual_seed(0)
     return kind().double().eval()
+
+
+class Positions(nn.Module):
+    """RoBERTa: positions counted from the tokens, in a table of their own."""
+
+    def __init__(self, count):
+        super().__init__()
+        rooted(self, "f", "h", e=nn.Embedding(9, 4), p=nn.Embedding(9, 4))
+        self.count = count
+
+    def forward(self, t):
+        return self.h(self.f(self.e(t)) + self.p(self.count(t)))
+
+
+def padded_positions(t):
+    mask = (t != 1).int()
+    return (torch.cumsum(mask, 1).type_as(mask) * mask).long() + 1
+
+
+@pytest.mark.parametrize("count", [padded_positions, lambda t: t.ne(1).long(), torch.zeros_like])
+def test_what_positions_look_up_is_no_input(count):
+    tokens = torch.tensor([[2, 3, 4]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of weights that are left out
+        found = sf.score(made_of(lambda: Positions(count)), "synflow", input_shape=tokens)
+    torch.testing.assert_close(found["f.weight"].sum(), found["h.weight"].sum())
+
+
+def test_tokens_behind_an_offset_are_inputs():
+    """As of tables that hold several columns one behind the other."""
+    tokens = torch.tensor([[2, 3, 4]])
+    net = made_of(lambda: Positions(lambda t: (t + 2).view(1, -1)))
+    right(net, tokens, tokens)
