@@ -958,3 +958,41 @@ def test_a_unit_that_is_spread_over_a_sum_has_no_law():
         pytest.raises(ValueError, match="no conservation law for add.*adds 1 to 4 channels"),
     ):
         sf.check_conservation(net, sf.score(net, "synflow"))
+
+
+def lerp(s, x):
+    return s.al * x + (1 - s.al) * s.f(x)
+
+
+AT_ZERO = {  # name: (the signal with a factor al that starts at zero, what counts in its place)
+    "another use is not zero": (lerp, lambda s, x: x + s.f(x)),
+    "one at zero": (lambda s, x: (1 + s.al * 3) * s.f(x) + x, lambda s, x: s.f(x) + x),
+    "exp": (lambda s, x: (s.al * 3).exp() * s.f(x) + x, lambda s, x: s.f(x) + x),
+    "sigmoid": (lambda s, x: torch.sigmoid(4 * s.al) * s.f(x) + x, lambda s, x: s.f(x) / 2 + x),
+    "tanh": (lambda s, x: s.al.tanh() * s.f(x) + x, lambda s, x: s.f(x) + x),
+    "scaled": (lambda s, x: (s.al * 0.1) * s.f(x) + x, lambda s, x: s.f(x) + x),
+    "like a signal": (lambda s, x: s.al.expand_as(x) * s.f(x) + x, lambda s, x: s.f(x) + x),
+    "by a shape": (
+        lambda s, x: s.al.tanh().expand(x.size(0), 4) * s.f(x) + x,
+        lambda s, x: s.f(x) + x,
+    ),
+    "one of several": (lambda s, x: s.two[0] * s.f(x) + s.two[1] * x, lambda s, x: s.f(x) + 2 * x),
+    "of a weight": (lambda s, x: F.linear(x, s.f.weight * s.al) + x, lambda s, x: s.f(x) + x),
+}
+
+
+@pytest.mark.parametrize("name", AT_ZERO)
+@pytest.mark.filterwarnings("ignore:every score of", "ignore:.*hold zeros only")
+def test_a_factor_is_opened_where_it_is_zero_in_the_product(name):
+    more = {"al": nn.Parameter(torch.zeros(1)), "two": nn.Parameter(torch.tensor([0.0, 2.0]))}
+    nets = [
+        seeded(lambda f=f: Five(lambda s, x: s.head(f(s, x)), **copy.deepcopy(more)))
+        for f in AT_ZERO[name]
+    ]
+    for net in nets:
+        net.al.data.zero_()
+        net.two.data.copy_(torch.tensor([0.0, 2.0]))
+    with unchanged(nets[0]):
+        found, wanted = (sf.score(net, "synflow") for net in nets)
+    for name, score in wanted.items():
+        torch.testing.assert_close(found[name], score)
