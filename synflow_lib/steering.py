@@ -215,19 +215,19 @@ def refuse_aliases(graph: fx.Graph, signals: Signals) -> None:
 
     A graph says of ``r = h; h += g(x)`` only what the sum is made of, not that ``r`` is it as well.
     """
-    place, first = {}, {}  # of a node: when it runs, and the one whose numbers it shows
+    first: dict[fx.Node, fx.Node] = {}  # of what has run the node whose numbers it shows
     for node in graph.nodes:
-        place[node] = len(place)
         name, row = signals.name(node), signals.row(node)
         source = node.all_input_nodes[0] if node.all_input_nodes else None
         raw = str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", "")
         changes = raw.endswith("_") and not raw.endswith("__") or raw in _IN_PLACE
         changes = changes or node.meta.get("in_place", False)
-        if node in signals.flows and changes and row is not None and row.effect != "passes":
+        # An activation changes no path sum, whoever reads it; it may decide which factor is a gate.
+        matters = row is not None and (row.effect != "passes" or name in GATES)
+        if node in signals.flows and changes and matters:
             names = [n for n, root in first.items() if root is first[source]]
-            readers = (user for n in names for user in n.users if not is_shape(user))
-            # What stands before in the graph has read its numbers already.
-            if any(place.get(user, len(place)) > place[node] for user in readers):
+            readers = {user for n in names for user in n.users if not is_shape(user)}
+            if readers - {node, *first}:
                 what = f"{raw}, in place on numbers that are read by another name later"
                 raise Use(node, []).refusal(what)
         same = changes or name in _VIEWS or name in SEEN_THROUGH

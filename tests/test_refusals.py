@@ -899,6 +899,12 @@ def changed_behind_a_view(s, x):
     return s.head(torch.cat([part, h[:, 2:]], 1))
 
 
+def gated_by_itself(s, x):
+    h = s.f(x)
+    gate = h.sigmoid_()
+    return s.head(h * gate)
+
+
 def added_to_a_sum(s, x):
     h = s.f(x)
     h += s.g(x)
@@ -908,7 +914,13 @@ def added_to_a_sum(s, x):
 
 
 @pytest.mark.parametrize(
-    "forward", [added_under_another_name, multiplied_under_another_name, changed_behind_a_view]
+    "forward",
+    [
+        added_under_another_name,
+        multiplied_under_another_name,
+        changed_behind_a_view,
+        gated_by_itself,
+    ],
 )
 def test_numbers_that_change_under_two_names_are_refused(forward):
     with pytest.raises(ValueError, match="in place on numbers that are read by another name"):
