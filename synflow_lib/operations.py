@@ -16,7 +16,7 @@ from . import attention, surrogate
 from .graph import argument, is_shape, name_of, uses
 from .layers import FUNCTIONS, reached
 from .network import layer_weights
-from .steering import SEEN_THROUGH, Signals
+from .steering import SEEN_THROUGH, Signals, refuse_aliases
 from .surrogate import Run, Use
 from .tracing import DRAWS
 
@@ -56,6 +56,7 @@ class Operations:
             if node.op != "call_module" and str(node.target).endswith("_") and not node.users:
                 what = f"{node.target}, whose result is read from its argument later"
                 raise Use(node, []).refusal(what)
+        refuse_aliases(graph, signals)
         ends = {node for node in graph.nodes if node.op == "output"}
         # Of every node on a path the arguments that paths run through.
         self.carriers = _walk(graph, ends, self.reached, signals.carriers)

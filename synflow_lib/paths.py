@@ -52,6 +52,7 @@ class PathSum(nn.Module):
         self.steps: list[_Step] = []
         self.graph = trace(net).graph
         self.tokens: list[fx.Node] = []  # where a learned token joins, an input of its own
+        self.tables: list[fx.Node] = []  # where tokens of the input are looked up
         self.modules_by_name = dict(net.named_modules())
         operations = Operations(
             self.graph, self.modules_by_name, sum_pools=sum_pools, biases=biases
@@ -79,7 +80,7 @@ class PathSum(nn.Module):
                     run = layer(run) or run
             self.steps.append(_Step(node, run, list(dict.fromkeys(done))))
             if getattr(run, "takes_token", False):
-                self.tokens.append(node)
+                (self.tables if is_source(node) else self.tokens).append(node)
         if names:
             used = fewest_weights(operations, names)
             for node, ways in operations.carriers.items():
@@ -109,6 +110,7 @@ class PathSum(nn.Module):
         like = next(self.net.parameters())
         token = like.new_ones(()) if tokens and not shortest else like.new_zeros(())
         live: dict[fx.Node, Tensor] = dict.fromkeys(self.tokens, token)
+        live |= dict.fromkeys(self.tables, like.new_ones(()))
         constants: dict[fx.Node, object] = {}
         for step in self.steps:
             node = step.node

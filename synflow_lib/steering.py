@@ -21,6 +21,7 @@ from torch import fx, nn
 
 from .graph import argument, is_shape, name_of, uses
 from .layers import Rule, row_of
+from .surrogate import Use
 
 GATES = {
     **dict.fromkeys("sigmoid hardsigmoid softmax softmax2d softmin gt ge lt le".split(), 4),
@@ -31,6 +32,7 @@ GATES = {
 _SATURATED, _INVERSE = 4, 5
 _CLAMPS = frozenset("relu6 hardtanh clamp clip".split())
 _PARTS = frozenset("getitem select narrow".split())
+_IN_PLACE = frozenset("iadd isub imul itruediv".split())
 _PAIRS = frozenset("var_mean std_mean".split())
 PRODUCTS = frozenset("mul matmul bmm mm einsum".split())
 # Behind an activation these leave a gate a gate.
@@ -254,3 +256,34 @@ def _is_part(node: fx.Node, name: str) -> bool:
 def _is_negative(node: fx.Node) -> bool:
     power = argument(node, "exponent", 1)
     return isinstance(power, (int, float)) and power < 0
+
+
+_VIEWS = _PARTS | frozenset(
+    "view view_as reshape reshape_as flatten unflatten ravel squeeze unsqueeze permute transpose t"
+    " swapaxes swapdims movedim moveaxis expand expand_as broadcast_to chunk split tensor_split"
+    " unbind diagonal T mT".split()
+)
+
+
+def refuse_aliases(graph: fx.Graph, signals: Signals) -> None:
+    """ValueError where numbers that are changed in place are read by another of their names.
+
+    A graph says of ``r = h; h += g(x)`` only what the sum is made of, not that ``r`` is it as well.
+    """
+    first: dict[fx.Node, fx.Node] = {}  # of what has run the node whose numbers it shows
+    for node in graph.nodes:
+        name, row = signals.name(node), signals.row(node)
+        source = node.all_input_nodes[0] if node.all_input_nodes else None
+        raw = str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", "")
+        changes = raw.endswith("_") and not raw.endswith("__") or raw in _IN_PLACE
+        changes = changes or node.meta.get("in_place", False)
+        # An activation changes no path sum, whoever reads it; it may decide which factor is a gate.
+        matters = row is not None and (row.effect != "passes" or name in GATES)
+        if node in signals.flows and changes and matters:
+            names = [n for n, root in first.items() if root is first[source]]
+            readers = {user for n in names for user in n.users if not is_shape(user)}
+            if readers - {node, *first}:
+                what = f"{raw}, in place on numbers that are read by another name later"
+                raise Use(node, []).refusal(what)
+        same = changes or name in _VIEWS or name in SEEN_THROUGH
+        first[node] = first[source] if same and source is not None else node

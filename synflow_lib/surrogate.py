@@ -142,24 +142,35 @@ def view(use: Use) -> Run:
 
 def adds(use: Use) -> Run:
     """A difference too: signs are no part of the paths."""
-    if not use.alone:
-        return lambda left, right, *, alpha=1: left + (right if alpha == 1 else abs(alpha) * right)
-    place = use.place
+    place = use.place if use.alone else None
+    scaled = 0 if "rsub" in str(use.node.target) else 1  # what alpha multiplies
 
-    def unshifted(*values, **_) -> Tensor:  # a constant lies on no path: only its shape tells
+    def run(*values, alpha=1, **_) -> Tensor:
+        values = list(values[:2])
+        if alpha != 1 and place in (None, scaled):
+            values[scaled] = abs(alpha) * values[scaled]
+        if place is None:
+            return values[0] + values[1]
         x, constant = values[place], values[1 - place]
         if not isinstance(constant, Tensor):
             return x
+        # A constant lies on no path: only its shape tells.
         return x.expand(torch.broadcast_shapes(x.shape, constant.shape))
 
-    return unshifted
+    return run
 
 
 def _no_computed_weight(use: Use) -> None:
     """A weight that is centred or scaled before it is used is no factor of its paths."""
     for source in use.node.all_input_nodes:
-        if source in use.computed:
-            raise use.refusal(f"a weight that {name_of(source)} has changed before its use")
+        if source not in use.computed:
+            continue
+        behind = [source]
+        for one in behind:  # grows meanwhile
+            if one.op == "call_module":
+                raise use.refusal(f"a factor that layer {one.target} makes of constants")
+            behind += [n for n in one.all_input_nodes if n not in behind]
+        raise use.refusal(f"a weight that {name_of(source)} has changed before its use")
 
 
 def times(use: Use) -> Run:
@@ -258,7 +269,12 @@ def looked_up(use: Use) -> Run:
     if not use.node.meta.get("looks_up"):
         raise use.refusal()
     plain = use.plain()
-    return lambda *args, **kwargs: torch.ones_like(plain(*args, **kwargs))
+
+    def run(*args, token: Tensor | float = 1.0, **kwargs) -> Tensor:
+        return torch.ones_like(plain(*args, **kwargs)) * token
+
+    run.takes_token = True
+    return run
 
 
 def _by_channel(scale: Tensor, x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ The copy that runs has no constants and no activations (`linearize_`), every nod
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +19,8 @@ from torch.utils._pytree import tree_map
 from .batches import first_input
 from .fast.compact import Take
 from .fast.shortcuts import Shortcuts
-from .graph import name_of
-from .layers import FUNCTIONS, reached, rule_of
+from .graph import LIKE, is_shape, name_of
+from .layers import FUNCTIONS, Rule, reached, rule_of
 from .network import (
     BATCH_NORM,
     PRUNABLE,
@@ -33,6 +34,7 @@ from .network import (
 )
 from .paths import PathSum
 from .scores import METHODS, Method, Scores
+from .surrogate import Use
 from .workspace import Context, Workspace, explained_errors, pruned_before
 
 
@@ -194,9 +196,7 @@ def open_zeros_(net: nn.Module) -> list[str]:
     ]
     weights = layer_weights(net)
     named = dict(net.named_parameters(remove_duplicate=False))
-    for node in nodes:
-        if node.op == "get_attr" and (str(node.target) in weights or _multiplies(node)):
-            found.append(str(node.target))
+    found += [str(n.target) for n in nodes if n.op == "get_attr" and str(n.target) in weights]
     if pruned_before(named[name] for name in weights if name in named):
         found = [name for name in found if name not in weights]
     opened = []
@@ -205,6 +205,25 @@ def open_zeros_(net: nn.Module) -> list[str]:
         if parameter is not None and parameter.numel() and not bool(parameter.any()):
             parameter.fill_(1.0)
             opened.append(name)
+    known: dict[fx.Node, Any] = {}
+    for factor, user in _factors(net) if nodes else ():
+        value = _value_of(factor, net, known)
+        if not isinstance(value, Tensor) or not value.is_floating_point() or bool(value.any()):
+            continue
+        behind = [factor]
+        for one in behind:  # grows meanwhile
+            behind += [n for n in one.all_input_nodes if n not in behind and not is_shape(one)]
+        learned = [str(n.target) for n in behind if n.op == "get_attr" and str(n.target) in named]
+        if all(map(is_bias, learned)):
+            continue
+        uses = [n for n in nodes if named.get(str(n.target)) is named[learned[0]] and n.users]
+        if factor.op == "get_attr" and len(uses) == len(factor.users) == 1:
+            named[learned[0]].fill_(1.0)  # it may have a score of its own
+        else:  # what else is made of the parameter stays as it is
+            with net.graph.inserting_after(factor):
+                one = net.graph.call_function(torch.ones_like, (factor,))
+            user.replace_input_with(factor, one)
+        opened += [name for name in learned if name not in opened]
     return opened
 
 
@@ -213,18 +232,45 @@ def _prefixes(name: str) -> list[str]:
     return [".".join(parts[: i + 1]) for i in range(len(parts))]
 
 
-def _multiplies(node: fx.Node) -> bool:
-    """Whether a parameter is a factor as it is, or moved, or by a function that is zero at zero."""
-    for user in node.users:
-        row = FUNCTIONS.get(name_of(user)) if user.op != "call_module" else None
-        if row is None or is_bias(str(node.target)):
-            continue
-        if name_of(user) in ("tanh", "neg", "abs", "to", "mul") or row.effect == "moves":
-            if name_of(user) == "mul" or _multiplies(user):
-                return True
-        elif row.effect in ("scales", "weighs"):
-            return True
-    return False
+def _factors(net: fx.GraphModule) -> list[tuple[fx.Node, fx.Node]]:
+    """The constants that multiply a signal or a weight of a layer, each with the product."""
+    flows, weights, found = reached(net.graph), layer_weights(net), []
+    for node in net.graph.nodes:
+        row = _row(node)
+        behind = [] if is_shape(node) else node.all_input_nodes
+        behind = behind[:1] if row is not None and name_of(node) in LIKE else behind
+        if node.op == "get_attr" and str(node.target) in weights or not flows.isdisjoint(behind):
+            flows.add(node)
+        if node in flows and row is not None and row.effect in ("scales", "weighs"):
+            found += [(one, node) for one in behind if one not in flows]
+    return found
+
+
+def _value_of(node: fx.Node, net: fx.GraphModule, known: dict[fx.Node, Any]) -> Any:
+    """What a constant is; None if nobody can tell without an input.
+
+    Of one that was moved into the shape of a signal it is what it was before: zeros stay zeros.
+    """
+    if node.op == "get_attr":
+        return operator.attrgetter(str(node.target))(net).clone()  # changed in place it is none
+    if node.op == "placeholder":
+        return None
+    for one in node.all_input_nodes:
+        if one not in known:
+            known[one] = _value_of(one, net, known)
+    args, kwargs = fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
+    try:
+        if node.op == "call_module":
+            return net.get_submodule(str(node.target))(*args, **kwargs)
+        return Use(node, []).plain()(*args, **kwargs)
+    except Exception:  # for want of an input's shape
+        row = _row(node)
+        moves = row is not None and row.effect == "moves" or name_of(node) in LIKE
+        return args[0] if moves and args else None
+
+
+def _row(node: fx.Node) -> Rule | None:
+    return FUNCTIONS.get(name_of(node)) if node.op in ("call_function", "call_method") else None
 
 
 def _read_as_constants(net: nn.Module) -> set[int]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
+import operator
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from torch.fx import _symbolic_trace as fx_internals
 from torch.overrides import TorchFunctionMode
 
 from .batches import Inputs
-from .graph import argument, is_shape, name_of
+from .graph import LIKE, argument, is_shape, name_of
 
 _one_trace = threading.RLock()
 LEAVES: set[type[nn.Module]] = set()  # classes with a rule of their own: not looked into
@@ -65,14 +66,32 @@ def mark_tokens(traced: fx.GraphModule, inputs: Inputs | None) -> None:
             node.meta["tokens"] = True
     for node in traced.graph.nodes:
         if (ids := looked_up(node, traced)) is not None:
-            behind, begins = [ids], set()
-            for one in behind:  # grows meanwhile
-                begins.update([one] if one.op == "placeholder" else [])
-                behind += [n for n in one.all_input_nodes if not is_shape(one) and n not in behind]
-            for one in begins:
+            for one in _inputs_behind(ids):
                 one.meta["tokens"] = True
-            if begins:
+            if _inputs_behind(ids, _NO_TOKENS):
                 node.meta["looks_up"] = True
+
+
+# What these make of tokens says where they stand, as RoBERTa's positions, and not which they are.
+_NO_TOKENS = frozenset(
+    "eq ne lt le gt ge not_equal less less_equal greater greater_equal isin logical_not logical_and"
+    " logical_or any all cumsum cumprod argmax argmin argsort nonzero".split()
+)
+
+
+def _inputs_behind(ids: fx.Node, without: Container[str] = ()) -> set[fx.Node]:
+    """The inputs that ``ids`` are computed of, by other ways than what ``without`` names."""
+    behind = [ids]
+    for one in behind:  # grows meanwhile
+        called = one.op in ("call_function", "call_method")
+        if is_shape(one) or called and name_of(one) in without:
+            continue
+        # Of the second value of `x.view_as(y)` only the shape is used.
+        sources = (
+            one.all_input_nodes[:1] if called and name_of(one) in LIKE else one.all_input_nodes
+        )
+        behind += [n for n in sources if n not in behind]
+    return {one for one in behind if one.op == "placeholder"}
 
 
 def looked_up(node: fx.Node, traced: fx.GraphModule) -> fx.Node | None:
@@ -95,6 +114,23 @@ def _by_position(node: fx.Node) -> None:
             named = dict(node.kwargs)
             node.args = (*node.args, named.pop(name))
             node.kwargs = named
+
+
+class _Proxy(fx.Proxy):
+    """A traced value that knows of ``h += x``, which torch.fx records as ``h = h + x``."""
+
+
+def _remembering(operation: Callable) -> Callable:
+    def in_place(self: fx.Proxy, other) -> fx.Proxy:
+        made = operation(self, other)
+        made.node.meta["in_place"] = True
+        return made
+
+    return in_place
+
+
+for _operation in (operator.add, operator.sub, operator.mul, operator.truediv):
+    setattr(_Proxy, f"__i{_operation.__name__}__", _remembering(_operation))
 
 
 class _Tracer(fx.Tracer):
@@ -122,6 +158,9 @@ class _Tracer(fx.Tracer):
             result = plain_output(forward(root, *arguments, **named))
             self.create_node("output", "output", (self.create_arg(result),), {})
         return self.graph
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         # A traced module is of a class made for the trace; its own is the next one.

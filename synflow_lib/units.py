@@ -230,6 +230,11 @@ class _Wirer:
             return writes
         if is_addition(node):
             if len(sources) == 2:
+                if len(source) != len(sources[1]):
+                    raise ValueError(
+                        f"no conservation law for {name_of(node)} (node {node.name!r}), which adds"
+                        f" {len(source)} to {len(sources[1])} channels: one is spread over several"
+                    )
                 self.unions.append((source, sources[1]))
             return source
         if node.target is torch.cat or node.target is torch.concat:

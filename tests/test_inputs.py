@@ -152,3 +152,67 @@ def test_shapes_that_are_none(shape):
 def test_a_network_that_writes_into_parts_of_a_tensor_is_refused():
     with pytest.raises(ValueError, match="nor by torch.export, .*writes into a part of a tensor"):
         sf.score(made("writesinplace"), "synflow", input_shape=(12,))
+
+
+def rooted(module, *names, **more):
+    """Linear layers without bias under ``names``, and more, drawn anew in every network."""
+    for name in names:
+        setattr(module, name, nn.Linear(4, 4, bias=False))
+    for name, value in more.items():
+        setattr(module, name, value)
+
+
+class LateTable(nn.Module):
+    """A table of tokens that is read behind a layer: both are inputs."""
+
+    def __init__(self):
+        super().__init__()
+        rooted(self, "l", "l2", "head", e=nn.Embedding(5, 4), d=nn.Embedding(5, 4))
+
+    def forward(self, t):
+        h = self.l(self.e(t))
+        return self.head(h + self.l2(self.d(t)))
+
+
+def test_a_table_that_is_looked_up_late_is_rescaled_with_the_rest():
+    net = made_of(LateTable)
+    net.l.weight.data.fill_(2.0**30)
+    right(net, torch.tensor([[1, 2, 3]]), torch.tensor([[1, 2, 3]]))
+
+
+def made_of(kind):
+    torch.manual_seed(0)
+    return kind().double().eval()
+
+
+class Positions(nn.Module):
+    """RoBERTa: positions counted from the tokens, in a table of their own."""
+
+    def __init__(self, count):
+        super().__init__()
+        rooted(self, "f", "h", e=nn.Embedding(9, 4), p=nn.Embedding(9, 4))
+        self.count = count
+
+    def forward(self, t):
+        return self.h(self.f(self.e(t)) + self.p(self.count(t)))
+
+
+def padded_positions(t):
+    mask = (t != 1).int()
+    return (torch.cumsum(mask, 1).type_as(mask) * mask).long() + 1
+
+
+@pytest.mark.parametrize("count", [padded_positions, lambda t: t.ne(1).long(), torch.zeros_like])
+def test_what_positions_look_up_is_no_input(count):
+    tokens = torch.tensor([[2, 3, 4]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of weights that are left out
+        found = sf.score(made_of(lambda: Positions(count)), "synflow", input_shape=tokens)
+    torch.testing.assert_close(found["f.weight"].sum(), found["h.weight"].sum())
+
+
+def test_tokens_behind_an_offset_are_inputs():
+    """As of tables that hold several columns one behind the other."""
+    tokens = torch.tensor([[2, 3, 4]])
+    net = made_of(lambda: Positions(lambda t: (t + 2).view(1, -1)))
+    right(net, tokens, tokens)

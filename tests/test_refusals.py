@@ -857,3 +857,154 @@ def test_the_check_of_operations_can_fail():
             assert fails
         else:
             assert not fails
+
+
+# ---------------------------------------------------------------- other names of the same numbers
+
+
+class Five(nn.Module):
+    """Linear layers f, g, h and head without bias, and a forward of them."""
+
+    input_shape = (4,)
+
+    def __init__(self, forward, **more):
+        super().__init__()
+        for name in ("f", "g", "h", "head"):
+            setattr(self, name, nn.Linear(4, 4, bias=False))
+        for name, value in more.items():
+            setattr(self, name, value)
+        self.operation = forward
+
+    def forward(self, x):
+        return self.operation(self, x)
+
+
+def added_under_another_name(s, x):
+    h = s.f(x)
+    r = h
+    h += s.g(x)
+    return s.head(h + r)
+
+
+def multiplied_under_another_name(s, x):
+    h = s.f(x)
+    y = h.mul_(3.0)
+    return s.head(y + h)
+
+
+def changed_behind_a_view(s, x):
+    h = s.f(x)
+    part = h[:, :2]
+    h *= 2.0
+    return s.head(torch.cat([part, h[:, 2:]], 1))
+
+
+def gated_by_itself(s, x):
+    h = s.f(x)
+    gate = h.sigmoid_()
+    return s.head(h * gate)
+
+
+def added_to_a_sum(s, x):
+    h = s.f(x)
+    h += s.g(x)
+    h = F.relu(h, inplace=True)
+    h *= 2
+    return s.head(h)
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        added_under_another_name,
+        multiplied_under_another_name,
+        changed_behind_a_view,
+        gated_by_itself,
+    ],
+)
+def test_numbers_that_change_under_two_names_are_refused(forward):
+    with pytest.raises(ValueError, match="in place on numbers that are read by another name"):
+        sf.score(Five(forward), "synflow")
+
+
+@pytest.mark.filterwarnings("ignore:every score of")
+def test_sums_in_place_are_sums():
+    net = seeded(lambda: Five(added_to_a_sum))
+    plain = seeded(lambda: Five(lambda s, x: s.head(2 * F.relu(s.f(x) + s.g(x)))))
+    found, wanted = sf.score(net, "synflow"), sf.score(plain, "synflow")
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda s, x: torch.add(s.pos, s.f(x), alpha=0.1) + x,
+        lambda s, x: torch.rsub(s.f(x), s.pos, alpha=0.1) + x,
+        lambda s, x: torch.rsub(s.f(x), x, alpha=0.1),
+        lambda s, x: torch.sub(x, s.f(x), alpha=0.1),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:every score of")
+def test_what_a_sum_is_told_to_scale(forward):
+    pos = nn.Parameter(torch.ones(4))
+    net = seeded(lambda: Five(lambda s, x: s.head(forward(s, x)), pos=pos))
+    plain = seeded(lambda: Five(lambda s, x: s.head(x + 0.1 * s.f(x)), pos=pos))
+    found, wanted = sf.score(net, "synflow"), sf.score(plain, "synflow")
+    for name in wanted:
+        torch.testing.assert_close(found[name], wanted[name])
+
+
+@pytest.mark.parametrize(
+    "forward", [lambda s, x: x * (1 + s.g(s.c)), lambda s, x: s.f(x) * s.g(s.c)]
+)
+def test_a_factor_that_a_layer_makes_of_constants_is_named(forward):
+    net = Five(lambda s, x: s.head(forward(s, x)), c=nn.Parameter(torch.ones(1, 4)))
+    with pytest.raises(ValueError, match="a factor that layer g makes of constants"):
+        sf.score(net, "synflow")
+
+
+def test_a_unit_that_is_spread_over_a_sum_has_no_law():
+    net = Five(lambda s, x: s.v(s.f(x)) + s.head(s.f(x)), v=nn.Linear(4, 1))
+    with (
+        pytest.warns(UserWarning, match="every score"),
+        pytest.raises(ValueError, match="no conservation law for add.*adds 1 to 4 channels"),
+    ):
+        sf.check_conservation(net, sf.score(net, "synflow"))
+
+
+def lerp(s, x):
+    return s.al * x + (1 - s.al) * s.f(x)
+
+
+AT_ZERO = {  # name: (the signal with a factor al that starts at zero, what counts in its place)
+    "another use is not zero": (lerp, lambda s, x: x + s.f(x)),
+    "one at zero": (lambda s, x: (1 + s.al * 3) * s.f(x) + x, lambda s, x: s.f(x) + x),
+    "exp": (lambda s, x: (s.al * 3).exp() * s.f(x) + x, lambda s, x: s.f(x) + x),
+    "sigmoid": (lambda s, x: torch.sigmoid(4 * s.al) * s.f(x) + x, lambda s, x: s.f(x) / 2 + x),
+    "tanh": (lambda s, x: s.al.tanh() * s.f(x) + x, lambda s, x: s.f(x) + x),
+    "scaled": (lambda s, x: (s.al * 0.1) * s.f(x) + x, lambda s, x: s.f(x) + x),
+    "like a signal": (lambda s, x: s.al.expand_as(x) * s.f(x) + x, lambda s, x: s.f(x) + x),
+    "by a shape": (
+        lambda s, x: s.al.tanh().expand(x.size(0), 4) * s.f(x) + x,
+        lambda s, x: s.f(x) + x,
+    ),
+    "one of several": (lambda s, x: s.two[0] * s.f(x) + s.two[1] * x, lambda s, x: s.f(x) + 2 * x),
+    "of a weight": (lambda s, x: F.linear(x, s.f.weight * s.al) + x, lambda s, x: s.f(x) + x),
+}
+
+
+@pytest.mark.parametrize("name", AT_ZERO)
+@pytest.mark.filterwarnings("ignore:every score of", "ignore:.*hold zeros only")
+def test_a_factor_is_opened_where_it_is_zero_in_the_product(name):
+    more = {"al": nn.Parameter(torch.zeros(1)), "two": nn.Parameter(torch.tensor([0.0, 2.0]))}
+    nets = [
+        seeded(lambda f=f: Five(lambda s, x: s.head(f(s, x)), **copy.deepcopy(more)))
+        for f in AT_ZERO[name]
+    ]
+    for net in nets:
+        net.al.data.zero_()
+        net.two.data.copy_(torch.tensor([0.0, 2.0]))
+    with unchanged(nets[0]):
+        found, wanted = (sf.score(net, "synflow") for net in nets)
+    for name, score in wanted.items():
+        torch.testing.assert_close(found[name], score)
