@@ -265,7 +265,9 @@ def matters(net, x) -> set[str]:
     with torch.no_grad():
         for parameter in net.parameters():
             noise = torch.randn(parameter.shape, generator=generator)
-            parameter.abs_().mul_(0.3).add_(0.01 * noise.abs())  # no unit is silent or saturated
+            parameter.abs_().mul_(0.3).add_(0.01 * noise.abs())  # no unit is silent
+            if parameter.dim() > 1:  # nor saturated, however deep: it gives a mean of its inputs
+                parameter.div_(parameter.flatten(1).sum(1).amax())
     x = tree_map(lambda t: t.double() if t.is_floating_point() else t, x)
     total = sum(out.square().sum() for out in numbers(_call(net, x)))
     slopes = torch.autograd.grad(total, list(named.values()), allow_unused=True)
