@@ -188,7 +188,6 @@ class PruningLoop:
     def local(self, densities: list[float], compression: float) -> Tensor:
         """The same within every layer, at least one weight each."""
         sizes = [shape.numel() for shape in self.layout.values()]
-        steers = self.steering.flat if self.steering else torch.zeros_like(self.start)
         goal = [kept_at(size, min(compression, size)) for size in sizes]
 
         def decide(step: int, scores: Tensor, alive: Tensor, method: Method) -> Tensor:
@@ -198,6 +197,7 @@ class PruningLoop:
                 counts = [max(a, b) for a, b in zip(shares, goal, strict=True)]
             if self.left < self.total:
                 scores = scores.masked_fill(~self.start, -torch.inf)
+            steers = self.steering.flat if self.steering else torch.zeros_like(alive)
             layers = [self.work.views(flat).values() for flat in (scores, alive, steers)]
             return torch.cat(
                 [
