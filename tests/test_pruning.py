@@ -947,3 +947,14 @@ def test_zero_scores_are_not_named_twice():
     for scope in ("global", "local"):
         said = zero_warnings(lambda s=scope: sf.prune(net, "magnitude", 1.2, scope=s))
         assert len(said) == 1 and "are to stay" in said[0]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_local_scope_goes_on_where_dead_units_are_left_out(seed):
+    torch.manual_seed(seed)
+    body = nn.Conv2d(1, 2, 1, bias=False), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    net = nn.Sequential(*body, nn.Linear(2, 2))
+    net.input_shape = (1, 4, 4)
+    for iterations in (2, 3):
+        masks = sf.prune(net, "synflow", 5, scope="local", iterations=iterations)
+        assert masks.table()["kept"].tolist() == [1, 1]
