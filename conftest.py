@@ -32,6 +32,7 @@ def pytest_configure(config):
         os.environ["TQDM_DISABLE"] = "1"  # as when the outputs were made
         os.environ.pop("MPLBACKEND", None)  # would switch the inline figures off
         if not config.getoption("retrain"):
+            os.environ["SYNFLOW_MEASURED"] = "read"
             _fill(Path(os.environ["SYNFLOW_RUNS"]))
     else:
         import matplotlib
@@ -40,16 +41,21 @@ def pytest_configure(config):
 
 
 def _fill(runs):
-    """Puts the recorded runs into the store of the notebooks, unless the code has changed since."""
+    """Puts what is recorded into the store of the notebooks, unless the code has changed since."""
     sys.path.insert(0, str(Path(__file__).parent / "notebooks/tools"))
     import recorded
 
     code, lines = recorded.records()
-    if code == recorded.code():
-        recorded.load(lines, runs)
-        print(f"{len(lines)} trainings of the notebooks are taken from {recorded.FILE.name}")
-    else:
+    measured = [line for line in lines if "measured" in line]
+    again = [line for line in measured if recorded.due(line["measured"])]
+    trained = [line for line in lines if "measured" not in line] if code == recorded.code() else []
+    recorded.load(trained + [line for line in measured if line not in again], runs)
+    if not trained:
         print(f"training code has changed since {recorded.FILE.name}: notebooks train everything")
+    print(
+        f"{recorded.FILE.name}: {len(trained)} trainings of the notebooks and {len(measured)}"
+        f" measurements, {len(again)} of which are made anew today"
+    )
 
 
 def pytest_collection_modifyitems(items):

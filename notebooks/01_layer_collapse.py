@@ -87,13 +87,8 @@ def network(seed):
     return sf.models.vgg16(num_classes=100, seed=seed).to(device)
 
 
-def trajectories(net, seed):
-    """Method -> the order in which it removes the weights of `net`."""
-    batch = data.scoring_batch(settings.scoring_per_class, seed=seed)
-    # On data float32 takes a third of the time, and the last weight of a layer has nearly the same rank.
-    types = {"snip": torch.float32, "grasp": torch.float32}
-    how = {"mode": "eval", "seed": seed}
-    return {m: sf.trajectory(net, m, batch, dtype=types.get(m), **how) for m in FIVE}
+def images(seed):
+    return data.scoring_batch(settings.scoring_per_class, seed=seed)
 
 
 net = network(0)
@@ -117,7 +112,7 @@ print(f"N = {N:,} weights, L = {len(sf.prunable(net))} layers, rho_max = N / L =
 # all weights, then $\rho_{cr} = N / r$. `layer_lifetimes` counts the ranks for every layer.
 
 # %%
-paths = trajectories(net, seed=0)
+paths = experiments.collapse.trajectories(net, images(0))
 densities = experiments.collapse.layer_densities(
     paths, [*(10 ** (step / 4) for step in range(25)), rho_max]
 )
@@ -210,11 +205,10 @@ print(f"synflow: all {len(sf.prunable(net))} layers live at 10^{np.log10(rho_max
 # %%
 tables, lives = [], []
 for seed in range(seeds):
-    if seed > 0:  # the first network is done
-        net = network(seed)
-        paths = trajectories(net, seed)
-        lifetimes = experiments.collapse.layer_lifetimes(paths)
-    found = experiments.collapse.collapse_points(net, paths, lifetimes)
+    if seed == 0:  # its weights are ranked already
+        found = experiments.collapse.collapse_points(net, paths, lifetimes)
+    else:
+        found, lifetimes = experiments.collapse.ends(network(seed), images(seed), seed=seed)
     tables.append(found.assign(seed=seed))
     lives.append(lifetimes.assign(seed=seed))
 points, lives = pd.concat(tables, ignore_index=True), pd.concat(lives, ignore_index=True)
@@ -384,10 +378,8 @@ print(f"seeds that end with one weight a layer, connected: {(ends == len(sizes))
 # NBVAL_CHECK_OUTPUT
 rows = []
 for method, seed in (("snip", 0), ("snip", 1), ("grasp", 0)):
-    batch = data.scoring_batch(settings.scoring_per_class, seed=seed)
-    way = sf.trajectory(network(seed), method, batch, mode="train", dtype=torch.float32)
-    train = {method: way}
-    alpha = np.log10(experiments.collapse.layer_lifetimes(train)["compression"].min())
+    _, train = experiments.collapse.ends(network(seed), images(seed), [method], mode="train")
+    alpha = np.log10(train["compression"].min())
     before = points.query("method == @method and criterion == 'layer' and seed == @seed")
     rows.append((method, seed, before["log10"].item(), alpha))
 modes = pd.DataFrame(rows, columns=["method", "seed", "eval", "train"])

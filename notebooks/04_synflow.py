@@ -254,9 +254,10 @@ def bound(layers, schedule, compression, iterations):
 
 
 vgg16 = sf.models.vgg16(seed=0).double().to(device)
+cut = sf.trajectory(vgg16, "synflow")  # another schedule, for later sections
 runs = {
-    (schedule, compression, iterations): experiments.schedules.cut_history(
-        vgg16, schedule, iterations, compression
+    (schedule, compression, iterations): experiments.schedules.fixed_run(
+        vgg16, schedule, iterations, compression, cut
     )
     for compression in (1e2, 1e3)
     for schedule, iterations in (
@@ -276,7 +277,7 @@ below = paper.query("schedule == 'exponential' and iterations == 100")
 print(f"VGG-19, published: ratio <= bound in {held} of {len(paper)} runs;")
 print(f"100 exponential steps: largest ratio {below['ratio'].max():.2f}\n")
 
-own = pd.DataFrame([(*run, h["ratio"].max()) for run, (h, _) in runs.items()], columns=columns)
+own = pd.DataFrame([(*run, h["ratio"].max()) for run, (h, *_) in runs.items()], columns=columns)
 own["bound"] = [bound(14, *run[:3]) for run in own.itertuples(index=False)]
 held = (own["ratio"] <= own["bound"]).sum()
 print(f"VGG-16, ours: ratio <= bound in {held} of {len(own)} runs;")
@@ -310,7 +311,7 @@ print(own.astype({"compression": int}).round(2).to_string(index=False))
 # NBVAL_CHECK_OUTPUT
 resnet20 = sf.models.resnet20(seed=0).double().to(device)
 networks = {"VGG-16": vgg16, "ResNet-20": resnet20}
-paths = {name: sf.trajectory(model, "synflow") for name, model in networks.items()}
+paths = {"VGG-16": cut, "ResNet-20": sf.trajectory(resnet20, "synflow")}
 limits = {name: sf.max_compression(model, "path") for name, model in networks.items()}
 
 rows = []
@@ -349,11 +350,11 @@ rho_max = limits["VGG-16"]
 fixed, rows = {}, []
 for seed in range(3):
     model = sf.models.vgg16(seed=seed).double().to(device)
-    fixed[seed], masks = experiments.schedules.cut_history(
+    fixed[seed], layers, _ = experiments.schedules.fixed_run(
         model, "exponential", settings.iterations, rho_max
     )
-    above = fixed[seed].query("ratio >= 1")
-    rows.append((seed, len(above), fixed[seed]["ratio"].max(), len(masks.empty_layers())))
+    above, empty = fixed[seed].query("ratio >= 1"), (layers["kept"] == 0).sum()
+    rows.append((seed, len(above), fixed[seed]["ratio"].max(), empty))
 columns = ["seed", "steps above the cut", "largest ratio", "empty layers"]
 fates = pd.DataFrame(rows, columns=columns)
 print(fates.round(2).to_string(index=False))
@@ -377,8 +378,10 @@ with subplots(1, 1, 4.0) as (figure, (ax,)):
     for seed, run in fixed.items():
         lost = bool(fates["empty layers"][seed])
         ax.plot(run["compression"], run["ratio"], label=labels.pop(lost, None), **looks[lost])
-    cut = paths["VGG-16"].history
-    ax.plot(cut["compression"], cut["ratio"], ".--", color=STYLES["magnitude"].color, label="cut")
+    steps = cut.history
+    ax.plot(
+        steps["compression"], steps["ratio"], ".--", color=STYLES["magnitude"].color, label="cut"
+    )
     ax.axhline(1, color="black", linestyle="--", linewidth=1.3)
     log_axis(ax.xaxis)
     ax.set(xlabel=COMPRESSION, ylabel="prune size / cut size", ylim=(0, None))
@@ -403,20 +406,19 @@ figure
 
 # %%
 # NBVAL_CHECK_OUTPUT
-path = paths["VGG-16"]
-pairs = {c: (runs["exponential", c, 100][1], path.at(c)) for c in (1e2, 1e3)}
+shared = {c: runs["exponential", c, 100][1:] for c in (1e2, 1e3)}
 rows = []
-for compression, (steps, cuts) in pairs.items():
-    needed = int((path.history["compression"] < compression).sum()) + 1
-    ratio = steps.table()["density"] / cuts.table()["density"]
+for compression, (layers, overlap) in shared.items():
+    needed = int((cut.history["compression"] < compression).sum()) + 1
+    ratio = layers["density"] / layers["cut"]
     rows.append(
         {
             "compression": int(compression),
-            "kept": steps.kept,
+            "kept": layers["kept"].sum(),
             "iterations, fixed": 100,
             "cut: under 60": needed < 60,
-            "overlap": experiments.schedules.overlap(steps, cuts),
-            "by chance": steps.density,
+            "overlap": overlap,
+            "by chance": layers["kept"].sum() / layers["total"].sum(),
             "densities within 10 percent": bool(ratio.between(0.9, 1.1).all()),
         }
     )
@@ -427,23 +429,23 @@ print(coarse.rename(columns={"overlap": "overlap over 0.4"}).to_string(index=Fal
 # %%
 print("overlap:", masks_shared["overlap"].round(2).tolist())
 with subplots(2, 2, 3.8, share_y=True) as (figure, axes):
-    for ax, (compression, (steps, cuts)) in zip(axes, pairs.items(), strict=True):
-        layer = range(1, len(steps) + 1)
-        for masks, style, label in (
-            (steps, {"color": "#333333", "marker": "o", "markerfacecolor": "none"}, "100 steps"),
-            (cuts, {"color": STYLES["synflow"].color, "marker": "D", "linestyle": "--"}, "cut"),
+    for ax, (compression, (layers, _)) in zip(axes, shared.items(), strict=True):
+        number = range(1, len(layers) + 1)
+        for column, style, label in (
+            (
+                "density",
+                {"color": "#333333", "marker": "o", "markerfacecolor": "none"},
+                "100 steps",
+            ),
+            ("cut", {"color": STYLES["synflow"].color, "marker": "D", "linestyle": "--"}, "cut"),
         ):
-            ax.plot(layer, masks.table()["density"], label=label, **style)
+            ax.plot(number, layers[column], label=label, **style)
         ax.axhline(1 / compression, color="#999999", linestyle=":", linewidth=1.2)
         log_axis(ax.yaxis)
         ax.set(title=f"compression {compression:,.0f}", xlabel="layer (1: input)")
     axes[0].set_ylabel("density of the layer")
     axes[0].legend()
-densities = [
-    masks.table().assign(compression=compression, schedule=name)
-    for compression, pair in pairs.items()
-    for name, masks in zip(("fixed", "cut"), pair, strict=True)
-]
+densities = [layers.assign(compression=c) for c, (layers, _) in shared.items()]
 sf.figures.save(figure, "fig7_layer_densities", pd.concat(densities))
 figure
 

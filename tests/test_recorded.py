@@ -10,9 +10,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
+import pytest
 
 import synflow_lib as sf
-from synflow_lib.reproduction.experiments import sanity, trained
+from synflow_lib.reproduction.experiments import measured, sanity, trained, widths
 from synflow_lib.sweeps.run import perform
 from synflow_lib.sweeps.store import Store
 
@@ -108,6 +110,66 @@ def test_an_export_comes_back_without_times_and_histories(tmp_path):
         assert known[columns].to_dict() == table[columns].to_dict()
     assert trained.read(again / trained.FOLDER / "0123456789abcdef.json") == 87.5
     assert recorded.export(again, file) == 5 and file.read_bytes() == first
+
+
+def families_of(seed, compressions=(2, 10)):
+    net = sf.models.fc((1, 8, 8), depth=2, width=10, seed=seed)
+    return widths.families(
+        net, sf.data.digits().scoring_batch(1), compressions, methods=("synflow",)
+    )
+
+
+def test_what_was_measured_comes_back_and_nothing_else_does(tmp_path, monkeypatch):
+    monkeypatch.setenv("SYNFLOW_RUNS", str(tmp_path / "runs"))
+    monkeypatch.delenv("SYNFLOW_MEASURED", raising=False)
+    plain = families_of(0)
+    assert not (tmp_path / "runs").exists()  # nobody but the tests and `make figures` remembers
+    monkeypatch.setenv("SYNFLOW_MEASURED", "write")
+    assert families_of(0).equals(plain)
+    file = tmp_path / "out.jsonl"
+    assert recorded.export(tmp_path / "runs", file) == 1
+    monkeypatch.setenv("SYNFLOW_RUNS", str(tmp_path / "again"))
+    monkeypatch.setenv("SYNFLOW_MEASURED", "read")
+    [line] = recorded.records(file)[1]
+    recorded.load([line], tmp_path / "again")
+    asked = []
+    monkeypatch.setattr(
+        widths, "structure", lambda *given: asked.append(given) or structure(*given)
+    )
+    assert families_of(0).equals(plain) and not asked
+    assert families_of(0).dtypes.equals(plain.dtypes)
+    for other in (families_of(1), families_of(0, (2, 20))):  # another network, other compressions
+        assert asked and not other.equals(plain)
+        asked.clear()
+
+    monkeypatch.setattr(recorded, "code", lambda *_: "other code")
+    assert recorded.records(file)[1] == []
+
+
+structure = widths.structure
+
+
+def test_every_measurement_is_made_anew_within_eight_days():
+    lines = [line for line in recorded.records()[1] if "measured" in line]
+    assert len(lines) > 20, OUTDATED
+    days = [datetime.date(2026, 1, 1) + datetime.timedelta(n) for n in range(8)]
+    due = [[recorded.due(line["measured"], day) for day in days] for line in lines]
+    assert all(sum(each) == 1 for each in due)
+
+
+def test_tables_keep_their_types_and_what_is_not_plain_is_refused():
+    table = pd.DataFrame(
+        {"n": [1, 2], "x": [0.1, float("inf")], "ok": [True, False], "name": ["a", "b"]}
+    )
+    value = (table, {("snip", 1): [float("nan"), None, 3]}, np.float64(0.5))
+    found = measured.unpacked(json.loads(json.dumps(measured.packed(value), allow_nan=False)))
+    assert found[0].equals(table) and found[0].dtypes.equals(table.dtypes) and found[2] == 0.5
+    assert str(found[1]) == "{('snip', 1): [nan, None, 3]}"
+    for odd in (table.set_index("name"), object(), {1, 2}):
+        with pytest.raises(TypeError, match="expected"):
+            measured.packed(odd)
+    with pytest.raises(TypeError, match="no measurement of this argument"):
+        measured.described(object())
 
 
 def test_a_failed_run_is_not_recorded(tmp_path):

@@ -196,6 +196,7 @@ def run(sources: list[Path], given: argparse.Namespace) -> None:
     if own:  # what an interrupted build of the same code has trained is not trained again
         runs.mkdir(parents=True, exist_ok=True)
         os.environ["SYNFLOW_RUNS"] = str(runs)
+        os.environ["SYNFLOW_MEASURED"] = "write"
     from synflow_lib import env
     from synflow_lib.reproduction import paper
 

@@ -1,13 +1,15 @@
-"""What the notebooks trained, in one small committed file, so that the tests need not train again.
+"""What the notebooks trained and measured, in one committed file, so that the tests need not again.
 
-`build.py` trains everything and writes `results/classroom.jsonl`; `make test` puts its records into
-the store of its notebooks, trains a few of them anew and compares; `make test-all` trains all.
+`build.py` computes everything and writes `results/classroom.jsonl`; `make test` puts its records
+into the store of its notebooks, trains a few of them anew and compares, and leaves out some of what
+was measured, another part each day; `make test-all` computes all.
 Times, machines and histories are left out: where nothing changed the file is the same bytes.
 """
 
 from __future__ import annotations
 
 import ast
+import datetime
 import hashlib
 import json
 import math
@@ -64,7 +66,7 @@ def _without_docstrings(tree: ast.AST) -> ast.AST:
 
 def export(runs: Path, file: Path = FILE) -> int:
     """Writes what is finished in a folder of runs; returns the number of records."""
-    from synflow_lib.reproduction.experiments import trained
+    from synflow_lib.reproduction.experiments import measured, trained
     from synflow_lib.sweeps.store import Store
 
     lines = []
@@ -73,13 +75,17 @@ def export(runs: Path, file: Path = FILE) -> int:
         if name == trained.FOLDER:
             known = {path.stem: trained.read(path) for path in folder.glob("[!.]*.json")}
             lines += [{"trained": k, "value": v} for k, v in known.items() if v is not None]
+        elif name == measured.FOLDER:
+            known = {path.stem: trained.read(path) for path in folder.glob("[!.]*.json")}
+            lines += [{"measured": k, **v} for k, v in known.items() if v is not None]
         elif name not in NOT_STORES:
             lines += [
                 {"store": name, "run": record["run"], **_lasting(record)}
                 for record in Store(folder).records().values()
                 if record["status"] == "done"
             ]
-    lines.sort(key=lambda line: _text([line.get(name) for name in ("trained", "store", "run")]))
+    names = ("measured", "trained", "store", "run")
+    lines.sort(key=lambda line: _text([line.get(name) for name in names]))
     file.parent.mkdir(exist_ok=True)
     # Many runs share a data set and a network: what these are is said once, in the first line.
     marks = sorted({_text(line["fingerprint"]) for line in lines if "fingerprint" in line})
@@ -87,6 +93,7 @@ def export(runs: Path, file: Path = FILE) -> int:
         if "fingerprint" in line:
             line["fingerprint"] = marks.index(_text(line["fingerprint"]))
     first = {"code": code(), "fingerprints": [json.loads(mark) for mark in marks]}
+    first["modules"] = {name: code(_file(name)) for name in sorted(_modules(lines))}
     write(file, "\n".join([_text(first), *map(_text, lines), ""]))
     return len(lines)
 
@@ -103,24 +110,47 @@ def _text(value: object) -> str:
     return json.dumps(value, sort_keys=True, allow_nan=False)
 
 
+def _file(module: str) -> Path:
+    return LIBRARY.parent.joinpath(*module.split(".")).with_suffix(".py")
+
+
+def _modules(lines: Iterable[dict]) -> set[str]:
+    return {line["module"] for line in lines if "measured" in line}
+
+
 def records(file: Path = FILE) -> tuple[str, list[dict]]:
-    """The `code` that trained them, and what `export` wrote; nothing where there is no file."""
+    """The `code` that trained them, and what `export` wrote; nothing where there is no file.
+
+    What was measured by code that has changed since is left out.
+    """
     if not file.exists():
         return "", []
     first, *lines = map(json.loads, file.read_text(encoding="utf-8").splitlines())
     for line in lines:
         if "fingerprint" in line:
             line["fingerprint"] = first["fingerprints"][line["fingerprint"]]
-    return first["code"], lines
+    marks = first.get("modules", {})
+    valid = {name for name in _modules(lines) if code(_file(name)) == marks.get(name)}
+    return first["code"], [line for line in lines if line.get("module") in {None, *valid}]
+
+
+def due(key: str, today: datetime.date | None = None) -> bool:
+    """Whether a measurement is made anew today: one in eight, each in its turn."""
+    day = (today or datetime.date.today()).toordinal()
+    return int(key, 16) % 8 == day % 8
 
 
 def load(lines: Iterable[dict], runs: Path) -> None:
     """Puts what `records` read into a folder of runs."""
-    from synflow_lib.reproduction.experiments import trained
+    from synflow_lib.reproduction.experiments import measured, trained
     from synflow_lib.sweeps.run import Run
     from synflow_lib.sweeps.store import Store
 
     for line in lines:
+        if "measured" in line:
+            content = {"module": line["module"], "value": line["value"]}
+            trained.write(runs / measured.FOLDER / f"{line['measured']}.json", content)
+            continue
         if "trained" in line:
             trained.write(runs / trained.FOLDER / f"{line['trained']}.json", line["value"])
             continue

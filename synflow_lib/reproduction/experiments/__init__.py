@@ -3,7 +3,7 @@
 `collapse` (00, 01, 05, 08), `conservation` (02), `dynamics` (03), `schedules` (04),
 `questions`, `scorings`, `dead_inputs`, `layer_laws` and `cost` (06), `sanity` and `widths` (07),
 `lab` (09);
-`trained` remembers what they train, `real` is a program of its own.
+`trained` remembers what they train, `measured` what they measure; `real` is a program of its own.
 """
 
 from . import (  # noqa: F401
@@ -14,6 +14,7 @@ from . import (  # noqa: F401
     dynamics,
     lab,
     layer_laws,
+    measured,
     questions,
     sanity,
     schedules,

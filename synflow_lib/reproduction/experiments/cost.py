@@ -20,6 +20,7 @@ from ...masks import Masks
 from ...pruning import prune
 from ...scores import METHODS
 from ...surgery import flops, without_dead_units
+from .measured import measured
 
 _LONG, _LONG_COUNTED = 0.5, 3.0  # seconds from which a call is not repeated
 
@@ -106,6 +107,7 @@ def training_step(net: nn.Module, dataset: Dataset, batch_size: int) -> Callable
     return step
 
 
+@measured
 def scoring_costs(
     net: nn.Module,
     dataset: Dataset,

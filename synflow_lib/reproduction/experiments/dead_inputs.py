@@ -17,6 +17,7 @@ from ...scores import Method
 from ...synflow import SynFlow
 from ...training.recipes import Recipe
 from ...workspace import Context, Workspace
+from .measured import measured
 from .questions import train_masks
 
 
@@ -114,6 +115,7 @@ def share_inside(masks: Masks, inside: Tensor) -> float:
     return float(kept[inside.flatten().to(kept.device)].sum() / kept.sum())
 
 
+@measured
 def trial(
     dataset: Dataset,
     size: int,

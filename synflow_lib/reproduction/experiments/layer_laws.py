@@ -11,9 +11,11 @@ from scipy.special import ndtr, ndtri
 from torch import Tensor, nn
 
 from ...batches import Batch
+from ...collapse import critical_compression
 from ...masks import Masks
 from ...network import BATCH_NORM, prunable
 from ...scores import score
+from .measured import measured
 from .widths import structure
 
 
@@ -82,6 +84,19 @@ def gaussian_collapse(sizes: Sequence[int], spreads: Sequence[float]) -> float:
     threshold = lasts.min()
     kept = (sizes * 2 * ndtr(-threshold / spreads)).sum()
     return float(sizes.sum() / max(kept, len(sizes)))  # no more than rho_max
+
+
+@measured
+def magnitude_collapse(net: nn.Module) -> tuple[float, float]:
+    """Critical compression of magnitude by layer: `gaussian_collapse` of its layers, and counted.
+
+    >>> predicted, counted = magnitude_collapse(nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)))
+    >>> counted <= 64 and predicted <= 64
+    True
+    """
+    spreads = layer_spreads(net)
+    predicted = gaussian_collapse(spreads["size"], spreads["rms"])
+    return predicted, critical_compression(net, "magnitude").compression
 
 
 def signs_of_scores(net: nn.Module, batch: Batch, mode: str = "eval") -> pd.DataFrame:

@@ -14,10 +14,13 @@ from ...masks import Masks
 from ...pruning import SCHEDULES, trajectory
 from ...scores import Scores, scoring
 from ...synflow import SynFlow
+from ...trajectory import Trajectory
 from ...values import kept_at
 from ...workspace import Context, Workspace
+from .measured import measured
 
 
+@measured
 def one_shot_ratios(model: nn.Module, compressions: Iterable[float]) -> pd.DataFrame:
     """Prune size / cut size of SynFlow with a single iteration, from one scoring pass.
 
@@ -91,3 +94,29 @@ def cut_history(
         model, "synflow", schedule=schedule, iterations=iterations, compression=compression
     )
     return path.history, path.at(compression)
+
+
+@measured
+def fixed_run(
+    model: nn.Module,
+    schedule: str,
+    iterations: int,
+    compression: float,
+    cut: Trajectory | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame, float]:
+    """A run of SynFlow on a fixed schedule, and what the cut schedule keeps of its weights.
+
+    Args:
+        schedule, iterations, compression: as in `cut_history`.
+        cut: the same network's run on the cut schedule.
+
+    Returns:
+        The history of the run; the density of each layer, with columns layer (its name), kept,
+        total, density and cut (its density on the cut schedule); the `overlap` of the two masks.
+        Both are NaN without a run to compare.
+    """
+    history, masks = cut_history(model, schedule, iterations, compression)
+    other = None if cut is None else cut.at(compression)
+    density = float("nan") if other is None else other.table()["density"]
+    shared = float("nan") if other is None else overlap(masks, other)
+    return history, masks.table().assign(cut=density), shared

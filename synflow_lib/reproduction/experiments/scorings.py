@@ -16,6 +16,7 @@ from ...methods import Grasp
 from ...pruning import trajectory
 from ...scores import Method, Scorer
 from .collapse import collapse_points
+from .measured import measured
 from .schedules import overlap
 
 
@@ -94,6 +95,7 @@ def compare_scorings(
     return pd.DataFrame(rows, columns=["method", "zeros", "overlap", "layer", "path"]), masks
 
 
+@measured
 def collapse_of_iterations(
     net: nn.Module, batch: Batch, methods: Iterable[str], counts: Iterable[int], seed: int = 0
 ) -> pd.DataFrame:

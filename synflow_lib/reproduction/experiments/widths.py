@@ -15,6 +15,7 @@ from ...fast.selection import count
 from ...masks import Masks
 from ...pruning import trajectory
 from ..paper import FIVE
+from .measured import measured
 
 
 def structure(model: nn.Module, masks: Masks, probe: PathProbe | None = None) -> pd.DataFrame:
@@ -45,6 +46,7 @@ def structure(model: nn.Module, masks: Masks, probe: PathProbe | None = None) ->
     return pd.DataFrame(rows, columns=["layer", "size", "kept", "on_path", "units", "live"])
 
 
+@measured
 def families(
     model: nn.Module,
     batch: Batch,
