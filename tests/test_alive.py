@@ -111,6 +111,7 @@ def assert_same_training(net, masks, recipe, **options):
         assert not small.get_parameter(name)[~mask].any()
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("name", NETWORKS)
 def test_five_methods_at_four_compressions_train_as_masked(name):
     tried = 0

@@ -139,6 +139,7 @@ NETS = {
 }
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("name", NETS)
 def test_scores_are_those_of_whole_maps(name):
     make, image = NETS[name]

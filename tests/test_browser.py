@@ -241,6 +241,7 @@ def test_the_notebooks_show_every_explorer():
     assert sorted(SHOWN) == ["collapse", "race", "steps"]
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("name", SHOWN)
 def test_an_explorer_follows_the_keyboard_in_jupyterlab(lab, watched, name):
     page = run_cells(watched, lab, name)
@@ -276,6 +277,7 @@ def test_an_error_in_an_output_is_found(lab, watched):
     assert page.locator(ERRORS).count() == 1
 
 
+@pytest.mark.in_turn
 def test_an_explorer_follows_the_keyboard_in_voila(tmp_path, watched):
     pytest.importorskip("voila", reason="needs the extra 'browser'")
     write_notebook(tmp_path / "steps.ipynb", "import synflow_lib as sf", SHOWN["steps"])

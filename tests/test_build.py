@@ -88,6 +88,7 @@ def cells_of(source):
     return nbformat.read(source.with_suffix(".ipynb"), as_version=4).cells
 
 
+@pytest.mark.in_turn
 def test_two_builds_give_the_same_clean_bytes(sample):
     target = sample.with_suffix(".ipynb")
     assert run(sample) > 0

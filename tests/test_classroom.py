@@ -141,6 +141,7 @@ def printed(code, names):
     return text.getvalue()
 
 
+@pytest.mark.in_turn
 @every_notebook
 def test_checks_tell_a_stub_from_the_solution(path):
     """The exercises, with the imports and nothing else of the notebook.

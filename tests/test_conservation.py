@@ -314,6 +314,7 @@ def test_one_layer_has_no_hidden_unit():
 # ---------------------------------------------------------------------- the paper's networks
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["vgg16", "resnet18"])
 def test_on_the_papers_networks_before_and_after_training(name):

@@ -70,6 +70,7 @@ def test_the_picture_has_its_words_as_text_alternative(box):
     assert alt == told.replace('"', "&quot;")
 
 
+@pytest.mark.in_turn
 def test_each_choice_changes_the_picture():
     box = sf.explore.collapse(method="synflow")
     for name, value in (("schedule", "cut"), ("method", "random"), ("network", "perceptron")):
@@ -218,6 +219,7 @@ def test_figures_refuse_tables_without_their_columns():
         sf.figures.race_view(pd.DataFrame({"method": ["snip"]}), 0, 2.0)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("made", [sf.explore.steps_animation, sf.explore.race_animation])
 def test_animations_are_small_and_alone(made):
     page = made().data
@@ -227,6 +229,7 @@ def test_animations_are_small_and_alone(made):
     assert re.search(r'<img alt="[^"]+"', page)
 
 
+@pytest.mark.in_turn
 def test_an_animation_made_twice_is_the_same_page():
     schedules = ("cut", "cut", "linear")
     first, again, other = (sf.explore.steps_animation(each).data for each in schedules)

@@ -302,6 +302,7 @@ def test_accuracy_panels_follow_the_table():
 # Saving.
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("name", ["layer_fractions", "conservation_scatter"])
 def test_saved_twice_or_made_anew_the_bytes_are_equal(name, folder):
     table = TABLES[name]()

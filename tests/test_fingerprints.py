@@ -139,6 +139,7 @@ def test_comments_do_not_count_in_sources():
     assert names[0]["source"] is not None and names[0] == names[1]
 
 
+@pytest.mark.in_turn
 def test_a_fingerprint_is_the_same_in_another_process():
     code = "import test_fingerprints as t; print(t.of_code(t.uses_helper), t.of_code(t.a_class(1)))"
     environment = {**os.environ, "PYTHONHASHSEED": "7"}

@@ -104,6 +104,7 @@ def test_an_error_in_a_piece_is_raised():
         pieces.in_pieces(lambda i: 1 / i, [1, 0])
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_masks_do_not_depend_on_threads_where_layers_run_in_pieces(dtype):
     net = sf.models.vgg11(seed=0).to(dtype)

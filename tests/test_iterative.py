@@ -151,6 +151,7 @@ def test_what_is_alike():
 # ------------------------------------------------------------------------- living units only
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("rewind", [0, None])
 @pytest.mark.parametrize("make", [lambda: perceptron(), lambda: network()])
@@ -366,6 +367,7 @@ def assert_same_round(a, b):
     assert a.training.reason == b.training.reason
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(
     ("make", "optimizer", "rewind", "compact"),
     [
@@ -445,6 +447,7 @@ def test_many_copies_resume(tmp_path, monkeypatch):
     assert not file.exists()
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("rewind", [0, 7, None])
 def test_copies_that_share_a_round_resume_after_any_epoch(tmp_path, rewind, monkeypatch):
     monkeypatch.setattr(iterative, "Loop", Counted)

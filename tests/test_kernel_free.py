@@ -74,6 +74,7 @@ def test_scores_are_the_library_s(arithmetic, sizes):
         assert sum(units) == pytest.approx(found["R"], rel=1e-12)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("method", ["magnitude", "once", "synflow"])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_weights_go_in_the_library_s_order(arithmetic, method, seed):

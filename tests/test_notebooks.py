@@ -268,5 +268,6 @@ def quickest():
     return min(NAMES, key=lambda name: record["notebooks"][name]["seconds"])
 
 
+@pytest.mark.in_turn
 def test_nbval_sees_a_changed_digit_in_a_committed_notebook(tmp_path):
     assert_nbval_sees_a_changed_digit(up_to_first_check(read(quickest())), tmp_path)

@@ -33,6 +33,7 @@ def assert_finite(scores):
         assert float(tensor.max()) > 0, name
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(
     ("make", "log10"),
     [
@@ -57,6 +58,7 @@ def test_deep_residual_networks_in_float32(make, log10):
     assert masks.kept == round(masks.total / 1e3)
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 def test_vgg19_at_224_in_float32():
     """N = 143,652,544; also exact counts and the memory of an iteration at that size."""
@@ -128,6 +130,7 @@ def test_scores_in_range_are_told_unscaled():
     assert sf.score(narrow_resnet(), "synflow").log2_scale == 0
 
 
+@pytest.mark.in_turn
 @pytest.mark.slow
 def test_vgg16_in_float64_is_the_plain_algorithm_to_the_last_weight():
     net = sf.models.vgg16(seed=0).double()
@@ -137,6 +140,7 @@ def test_vgg16_in_float64_is_the_plain_algorithm_to_the_last_weight():
     assert sum(int((masks[name] ^ expected[name]).sum()) for name in expected) == 0
 
 
+@pytest.mark.in_turn
 def test_resnet20_in_float64_is_the_plain_algorithm_over_a_hundred_iterations():
     net = sf.models.resnet20(seed=0).double()
     expected, certain = plain_synflow(net, 50.0, 100, net.input_shape)

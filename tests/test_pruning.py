@@ -187,6 +187,7 @@ def vgg16():
     return sf.models.vgg16(seed=0)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("method", ["magnitude", "random", "synflow"])
 @pytest.mark.parametrize("compression", [1.7, 10**2.5, 14_715_584 / 14])
 def test_exact_at_fourteen_million_weights(vgg16, method, compression):
@@ -235,6 +236,7 @@ NETS = {
 }
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_synflow_is_algorithm_1_to_the_last_weight(name, seed):

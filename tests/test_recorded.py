@@ -216,17 +216,33 @@ def test_only_what_a_run_executes_counts_as_its_code(tmp_path, monkeypatch):
         file.write_text(text, encoding="utf-8")
 
 
-def test_the_longest_notebook_starts_first():
+def own_conftest():
     spec = importlib.util.spec_from_file_location("own_conftest", recorded.ROOT / "conftest.py")
     conftest = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(conftest)
+    return conftest
+
+
+def test_what_comes_in_turn_comes_every_third_day():
+    conftest = own_conftest()
+    marked = SimpleNamespace(nodeid="tests/a.py::b", get_closest_marker=lambda name: name)
+    other = SimpleNamespace(nodeid="tests/a.py::b", get_closest_marker=lambda name: None)
+    for first in range(5):
+        days = range(first, first + 3)
+        assert sum(conftest.not_today(marked, day) for day in days) == 2
+        assert not any(conftest.not_today(other, day) for day in days)
+
+
+def test_the_longest_notebook_starts_first(monkeypatch):
+    monkeypatch.delenv("SYNFLOW_TESTS_IN_TURN", raising=False)
+    conftest = own_conftest()
     names = [path.name for path in sorted((recorded.ROOT / "notebooks").glob("[0-9]*.ipynb"))]
     cells = [SimpleNamespace(path=Path(name), cell=i) for name in names for i in range(3)]
-    conftest.pytest_collection_modifyitems(cells)
+    conftest.pytest_collection_modifyitems(None, cells)
     seconds = json.loads((recorded.ROOT / "figures" / "provenance.json").read_text("utf-8"))
     taken = [seconds["notebooks"][cell.path.stem]["seconds"] for cell in cells]
     assert taken == sorted(taken, reverse=True) and len(cells) == 3 * len(names)
     assert [cell.cell for cell in cells] == [0, 1, 2] * len(names)  # in their own order
     tests = [SimpleNamespace(path=Path(name)) for name in ("test_b.py", "a.ipynb")]
-    conftest.pytest_collection_modifyitems(tests)
+    conftest.pytest_collection_modifyitems(None, tests)
     assert tests[0].path.name == "test_b.py"

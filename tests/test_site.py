@@ -103,6 +103,7 @@ SMALL = """# Small
 """
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("link", ["docs/nowhere.md", "docs/here.md"])
 def test_a_link_that_leads_nowhere_stops_the_build(link, tmp_path):
     """A small project with this one's settings and hooks."""

@@ -136,6 +136,7 @@ def test_a_collapsed_network_is_reported_and_at_chance():
 # ------------------------------------------------------------------------------------------ sweeps
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("together", [True, False])
 @pytest.mark.parametrize("executor", [None, 2])
 def test_every_run_is_done_once_and_found_again(tmp_path, executor, together):
@@ -532,6 +533,7 @@ def finished(store):
     return len(list(Path(store).glob("[0-9a-f]*.json")))
 
 
+@pytest.mark.in_turn
 def test_a_claim_is_exclusive_and_dies_with_its_process(tmp_path):
     store, ready = Store(tmp_path), SPAWN.Queue()
     other = start(hold, tmp_path, ready)
@@ -551,6 +553,7 @@ def uninterrupted(tmp_path_factory):
     return outcome(folder)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(("executor", "kills"), [(None, 8), (2, 1)])
 def test_kills_lose_and_double_nothing(tmp_path, uninterrupted, executor, kills):
     times = {}
@@ -597,6 +600,7 @@ def test_files_may_not_grow(tmp_path):
     assert (sweep(grid(2), tmp_path, progress=False)["status"] == "done").all()
 
 
+@pytest.mark.in_turn
 def test_a_killed_worker_process_is_replaced(tmp_path):
     runs = [Run("digits", "mine", "random", 2, QUICK, seed=s, data_options=FEW) for s in range(4)]
     flag, main = tmp_path / "died", os.getpid()
@@ -614,6 +618,7 @@ def test_a_killed_worker_process_is_replaced(tmp_path):
     assert (table["status"] == "done").all() and len(table) == 4
 
 
+@pytest.mark.in_turn
 def test_workers_that_always_die_end_the_sweep_with_a_message(tmp_path):
     main = os.getpid()
 
@@ -630,6 +635,7 @@ def test_workers_that_always_die_end_the_sweep_with_a_message(tmp_path):
     assert finished(tmp_path) == 0
 
 
+@pytest.mark.in_turn
 def test_a_dask_cluster_that_loses_a_worker(tmp_path, uninterrupted, register):
     dask = pytest.importorskip("dask", reason="the extra 'cluster' is not installed")
     dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})  # faster

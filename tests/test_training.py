@@ -155,6 +155,7 @@ def test_train_and_evaluate_leave_the_mode(mode):
     assert net.training is mode
 
 
+@pytest.mark.in_turn
 def test_a_compiled_network_trains_to_the_same_weights(monkeypatch):
     """Dynamo's graph run by autograd's own kernels: no C++ compiler is needed to test the path."""
     compiled = []

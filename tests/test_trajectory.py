@@ -344,6 +344,7 @@ def test_extreme_chains(dtype):
         assert sf.trajectory(net).counts[-1] == len(widths) - 1
 
 
+@pytest.mark.in_turn
 def test_vgg11_goes_to_rho_max_without_an_empty_layer():
     net = sf.models.vgg11(seed=0).double()
     path = sf.trajectory(net)
@@ -357,6 +358,7 @@ def test_vgg11_goes_to_rho_max_without_an_empty_layer():
     assert (path.history["ratio"] < 1).all()
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_resnet20_is_never_disconnected_up_to_rho_max_by_path(dtype):
     net = sf.models.resnet20(seed=0).to(dtype)
@@ -424,6 +426,7 @@ def test_dead_branches_neither_stop_nor_disconnect_the_run(net, data):
     assert all(torch.equal(last[name], on_path[name]) for name in last)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("make", [Residual, Dense, Mobile, Shared, Tied, narrow_resnet])
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -45,6 +45,7 @@ def test_the_runs_hold_every_point_of_figure_7():
     assert {(p.schedule, p.alpha, p.iterations) for p in points} == set(map(tuple, wanted))
 
 
+@pytest.mark.in_turn
 def test_figure_7_resumes_and_its_points_are_those_of_runs_of_their_own(small, tmp_path):
     file = tmp_path / "figure7.jsonl"
     vgg19.main(["--figure", "7", "--most", "10", "--results", str(tmp_path)])
