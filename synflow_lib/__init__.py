@@ -54,6 +54,7 @@ __all__ = [
     "effective_compression",
     "env",
     "evaluate",
+    "exercises",
     "explore",
     "figures",
     "grids",
@@ -86,6 +87,6 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    if name in ("explore", "figures", "grids", "paper"):  # only notebooks need them
+    if name in ("exercises", "explore", "figures", "grids", "paper"):  # only notebooks need them
         return importlib.import_module(f".reproduction.{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
