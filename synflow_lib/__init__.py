@@ -68,6 +68,7 @@ __all__ = [
     "models",
     "paper",
     "paper_recipe",
+    "predict",
     "prunable",
     "prune",
     "quotas",
@@ -86,6 +87,6 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    if name in ("explore", "figures", "grids", "paper"):  # only notebooks need them
+    if name in ("explore", "figures", "grids", "paper", "predict"):  # only notebooks need them
         return importlib.import_module(f".reproduction.{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
