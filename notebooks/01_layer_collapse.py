@@ -215,7 +215,7 @@ first = lifetimes.loc[lifetimes.groupby("method", sort=False)["kept"].idxmax()]
 first = first[first["method"] != "synflow"].assign(log10=np.log10(first["compression"]).round(2))
 print(first[["method", "layer", "size", "log10"]].to_string(index=False))
 print(f"synflow: all {len(sf.prunable(net))} layers live at 10^{np.log10(rho_max):.2f} = rho_max")
-smallest = first.query("method == 'random'")["layer"].item() == "features.0.weight"
+smallest = first.query("method == 'random'")["layer"].item() == 1
 print(random_first.beside(random_first.options[0 if smallest else 3]))
 
 # %% [markdown]
