@@ -62,7 +62,6 @@ from torch import nn
 import synflow_lib as sf
 from synflow_lib.reproduction import experiments
 from synflow_lib.reproduction.figures import FIVE
-from synflow_lib.reproduction.figures.style import COMPRESSION, STYLES, log_axis, subplots
 
 settings, device = sf.env.settings(), sf.env.device()
 data = sf.data.by_name(settings.scoring_data, size=32, channels=3).to(device)
@@ -272,7 +271,7 @@ print(f"and are cut before a layer is empty: {bool((others['path'] < others['lay
 # Magnitude pruning of the first network. `kept` counts weights, `on a path` is the share of
 # them that lies on some path of kept weights from input to output.
 #
-# **Predict, then run.** At $10^{2.5}$ all 14 layers have weights left, 46,681 in all. What share of these
+# **Predict, then run.** At $10^{2.5}$ all 14 layers have weights left, 46,680 in all. What share of these
 # lies on a path?
 
 # %%
@@ -365,19 +364,11 @@ chance = 1 - np.prod(1 - (1 - 1 / rho[:, None]) ** sizes, axis=1)
 steps = 10 ** np.arange(2, 6.01, 0.25)
 
 limits = points.query("method == 'random' and criterion == 'layer'")["critical_compression"]
-ours = [(limits < step).mean() for step in steps]
+ours = pd.Series({step: (limits < step).mean() for step in steps})
 theirs = published.query("method == 'random' and log10_compression >= 2")
 theirs = (theirs["empty_layers"] > 0).groupby(theirs["compression"]).mean()
 
-with subplots(1, 1, 3.6) as (figure, (ax,)):
-    ax.plot(rho, chance, color="black", label="formula")
-    dots = {"color": STYLES["random"].color, "linestyle": "none"}
-    ax.plot(steps, ours, marker="o", label=f"ours, {seeds} seeds", **dots)
-    ax.plot(theirs, marker="o", markersize=10, fillstyle="none", label="paper, 3 runs", **dots)
-    ax.axvline(sizes.min(), color="black", linestyle=":", label="size of the smallest layer")
-    log_axis(ax.xaxis)
-    ax.set(xlabel=COMPRESSION, ylabel="share with an empty layer", title="Random pruning of VGG-16")
-    ax.legend(loc="upper left")
+figure = sf.figures.random_collapse(pd.Series(chance, rho), ours, theirs, sizes.min(), seeds)
 curve = pd.DataFrame({"compression": rho, "probability": chance})
 sf.figures.save(figure, "collapse_random", curve)
 odds.draw(figure.axes[0])
@@ -489,92 +480,8 @@ print(f"log10 of the first empty layer: early {alpha:.1f}, today's {now:.1f}")
 
 # %%
 # NBVAL_CHECK_OUTPUT
-broken_at = points.groupby(["criterion", "method"])["log10"].agg(list)
-empty = (
-    published[published["empty_layers"] > 0].groupby(["method", "seed"])["log10_compression"].min()
-)
-alive = published[published["accuracy"] > 1].groupby(["method", "seed"])["log10_compression"].max()
 setting = f"VGG-16, scored on {settings.scoring_data} in eval mode"
-step = {"margin": 0.25, "margin_reason": "one step of the paper's grid of compressions"}
-unclear = "the paper's GraSP was an early version, and scored ten times as many images"
-rows = [
-    sf.paper.agreement(
-        2,
-        f"log10 compression, first empty layer, {method}",
-        paper=list(empty[method] - 0.125),
-        ours=broken_at["layer", method],
-        **step,
-        conditions=setting,
-        reason=unclear if method == "grasp" else "",
-    )
-    for method in FIVE[:-1]
-]
-gone = lives[lives["compression"] < 1e5].groupby(["method", "seed"]).size()
-at_5 = published[published["log10_compression"] == 5]
-rows += [
-    sf.paper.agreement(
-        2,
-        f"empty layers of {len(sizes)} at compression 10^5, {method}",
-        paper=list(at_5.loc[at_5["method"] == method, "empty_layers"]),
-        ours=[int(gone.get((method, seed), 0)) for seed in range(seeds)],
-        margin=1,
-        margin_reason="one layer, the smallest step there is",
-        conditions=setting,
-        reason=unclear if method == "grasp" else "",
-    )
-    for method in FIVE[:-1]
-]
-rows += [
-    sf.paper.agreement(
-        1,
-        f"log10 compression, accuracy at chance (paper) or disconnected (ours), {method}",
-        paper=list(alive[method] + 0.125),
-        ours=broken_at["path", method],
-        **step,
-        conditions=setting,
-        reason="" if method == "grasp" else "a network may be connected and yet too thin to train",
-    )
-    for method in FIVE[:-1]
-]
-lost = [2.5 - log10 for log10 in broken_at["path", "magnitude"]]
-left = [log10 - 2.5 for log10 in broken_at["layer", "magnitude"]]
-rows += [
-    sf.paper.agreement(
-        1,
-        "log10 distance of 10^2.5 from the last path and from the first empty layer, magnitude",
-        paper="at chance with no layer empty",
-        ours={"beyond the last path": lost, "before the first empty layer": left},
-        side="above",
-        margin=0,
-        margin_reason="on which side it lies",
-        conditions=setting,
-    ),
-    sf.paper.identity(
-        2,
-        "SynFlow by the cut schedule reaches rho_max on every seed",
-        bool((ends == len(sizes)).all()),
-        reason="theorem 3",
-        conditions="VGG-16",
-    ),
-    sf.paper.identity(
-        2,
-        f"SynFlow by the cut schedule: no layer of {len(sizes)} is empty at compression 10^5",
-        "synflow" not in gone.index.get_level_values("method"),
-        reason="theorem 3",
-        conditions="VGG-16",
-    ),
-    *(
-        sf.paper.identity(
-            2,
-            f"fraction left in each layer of VGG-19, {method}: within 0.01 decades of the published"
-            " (median)",
-            bool(far[method, "none"] < 0.01),
-            reason="it follows from the initialization and the sizes of the layers",
-            conditions="VGG-19 (224x224)",
-        )
-        for method in ("random", "magnitude")
-    ),
-]
+rows = experiments.collapse.agreement_rows(points, lives, far, setting)
 sf.paper.record("01_layer_collapse", rows)
 table = sf.paper.agreement_table(rows)
 print(table[["figure", "quantity", "margin", "verdict"]].to_string(index=False))

@@ -63,7 +63,6 @@ from torch import nn
 
 import synflow_lib as sf
 from synflow_lib.reproduction.experiments import conservation
-from synflow_lib.reproduction.figures.style import STYLES, subplots
 
 settings, device = sf.env.settings(), sf.env.device()
 print(f"scale {settings.scale}: scoring on {settings.scoring_data}, on {device}")
@@ -142,7 +141,7 @@ print(conservation.conservation_table({k: (vgg16, s) for k, s in scores.items()}
 # the proof changes. Max and average pooling, flattening, and dropout with a fixed mask commute with
 # scaling a map, so they may stand between the two layers.
 #
-# **Why autograd obeys at the kink.** ReLU has no derivative at 0. But the law needs only
+# **The law at the kink.** ReLU has no derivative at 0. But the law needs only
 # $\varphi'(z)\,z = \varphi(z)$, which holds there for whatever value autograd takes: by the chain
 # rule both sums equal $\frac{\partial\mathcal R}{\partial h}\,h$, the unit's own *current*.
 #
@@ -351,18 +350,9 @@ print(
 # third of those sums are negative, so there scores of both signs nearly cancel.
 
 # %%
-with subplots(1, 1, 3.4) as (figure, (ax,)):
-    number = torch.arange(1, len(raw) + 1)
-    total = float(squares.sum())
-    ax.bar(number, raw / total, color=STYLES["grasp"].color, label=r"GraSP, $\theta\,(Hg)$")
-    ax.bar(number, share, bottom=raw / total, color="#555555", hatch="//", label=r"$g^2$")
-    ax.axhline(1, color="black", linewidth=1)
-    ax.set(xlabel="layer (1: input)", ylabel="score of the layer / G", ylim=(0, 1.25))
-    ax.set_xticks(number)
-    ax.legend(loc="upper center", ncols=2)
-sf.figures.save(
-    figure, "fig3_grasp_correction", pd.DataFrame({"layer": number, "raw": raw, "squares": squares})
-)
+by_layer = pd.DataFrame({"layer": range(1, len(raw) + 1), "raw": raw, "squares": squares})
+figure = sf.figures.grasp_correction(by_layer)
+sf.figures.save(figure, "fig3_grasp_correction", by_layer)
 figure
 
 # %% [markdown]
@@ -533,17 +523,7 @@ print(smallest_share.beside(round(100 * min(totals.values()))))
 # %%
 signed = sf.score(resnet20, "signed_snip", batch, mode="eval")
 cuts = sf.check_conservation(resnet20, signed, "cut").table
-with subplots(1, 1, 4.4) as (figure, (ax,)):
-    place = range(len(cuts))
-    ax.barh([p - 0.2 for p in place], cuts["size"], 0.38, label="weights across the cut")
-    ax.barh([p + 0.2 for p in place], cuts["constants"], 0.38, label="constants behind the cut")
-    ax.axvline(
-        cuts["total"].iloc[-1], color="black", linewidth=1.2, label="their sum, in every cut"
-    )
-    ax.set_yticks(place, cuts["cut"].str.replace(" + ", "\n+ "))
-    ax.invert_yaxis()
-    ax.set_xlabel("signed SNIP score")
-    ax.legend(loc="best")
+figure = sf.figures.residual_cuts(cuts)
 sf.figures.save(figure, "fig3_residual", cuts[["cut", "size", "constants", "total"]])
 figure
 

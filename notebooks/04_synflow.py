@@ -63,7 +63,6 @@ import torch
 
 import synflow_lib as sf
 from synflow_lib.reproduction import experiments
-from synflow_lib.reproduction.figures.style import COMPRESSION, STYLES, log_axis, subplots
 
 settings, device = sf.env.settings(), sf.env.device()
 print(f"scale {settings.scale}: {settings.seeds} seeds, {settings.iterations} iterations")
@@ -304,7 +303,7 @@ print(own.astype({"compression": int}).round(2).to_string(index=False))
 # %% [markdown]
 # ## The theorem as a schedule
 #
-# Why guess a number of iterations? Let each step remove as much as the theorem allows: sort the
+# The number of iterations need not be chosen. Let each step remove as much as the theorem allows: sort the
 # scores, take the longest run of smallest ones whose sum stays below the cut size, score again. That is
 # `schedule="cut"`. One run contains the masks for *every* compression, nested in each other.
 #
@@ -397,21 +396,8 @@ enough = math.floor(math.log(rho_max) / -math.log(1 - 1 / 14)) + 1  # the bound 
 print(f"iterations that are always enough: {enough}")
 
 # %%
-with subplots(1, 1, 4.0) as (figure, (ax,)):
-    looks = {
-        True: {"color": STYLES["synflow"].color, "linewidth": 2.0, "zorder": 3},
-        False: {"color": "#999999", "linewidth": 1.0},
-    }
-    labels = {True: "100 steps, loses a layer", False: "100 steps, survives"}
-    for seed, run in fixed.items():
-        lost = bool(fates["empty layers"][seed])
-        ax.plot(run["compression"], run["ratio"], label=labels.pop(lost, None), **looks[lost])
-    cut = paths["VGG-16"].history
-    ax.plot(cut["compression"], cut["ratio"], ".--", color=STYLES["magnitude"].color, label="cut")
-    ax.axhline(1, color="black", linestyle="--", linewidth=1.3)
-    log_axis(ax.xaxis)
-    ax.set(xlabel=COMPRESSION, ylabel="prune size / cut size", ylim=(0, None))
-    ax.legend(loc="upper left", bbox_to_anchor=(0.0, 0.9))
+lost = {seed: bool(empty) for seed, empty in fates["empty layers"].items()}
+figure = sf.figures.fixed_schedule(fixed, lost, paths["VGG-16"].history)
 sf.figures.save(figure, "fig7_fixed_schedule", pd.concat(fixed, names=["seed"]).reset_index(0))
 figure
 
@@ -463,25 +449,14 @@ print(coarse.rename(columns={"overlap": "overlap over 0.4"}).to_string(index=Fal
 # %%
 print("overlap:", masks_shared["overlap"].round(2).tolist())
 print(shared.beside(100 * masks_shared["overlap"].iloc[0]))
-with subplots(2, 2, 3.8, share_y=True) as (figure, axes):
-    for ax, (compression, (steps, cuts)) in zip(axes, pairs.items(), strict=True):
-        layer = range(1, len(steps) + 1)
-        for masks, style, label in (
-            (steps, {"color": "#333333", "marker": "o", "markerfacecolor": "none"}, "100 steps"),
-            (cuts, {"color": STYLES["synflow"].color, "marker": "D", "linestyle": "--"}, "cut"),
-        ):
-            ax.plot(layer, masks.table()["density"], label=label, **style)
-        ax.axhline(1 / compression, color="#999999", linestyle=":", linewidth=1.2)
-        log_axis(ax.yaxis)
-        ax.set(title=f"compression {compression:,.0f}", xlabel="layer (1: input)")
-    axes[0].set_ylabel("density of the layer")
-    axes[0].legend()
 densities = [
     masks.table().assign(compression=compression, schedule=name)
     for compression, pair in pairs.items()
     for name, masks in zip(("fixed", "cut"), pair, strict=True)
 ]
-sf.figures.save(figure, "fig7_layer_densities", pd.concat(densities))
+densities = pd.concat(densities)
+figure = sf.figures.schedule_densities(densities)
+sf.figures.save(figure, "fig7_layer_densities", densities)
 figure
 
 # %% [markdown]
@@ -734,7 +709,8 @@ print(check_flow(log2_flow))
 # - In a chain a schedule is safe if every step removes a smaller share of the survivors than $1/L$.
 #   Exponential schedules need about $L\ln\rho$ steps for that; linear ones need more than
 #   $(L-1)(\rho-1)$, or their last step is too large for the bound.
-# - The cut schedule takes the theorem literally: one run, every compression, exactly to $\rho_{max}$.
+# - The cut schedule removes in each step as much as the theorem allows. One run holds the masks of every
+#   compression, up to exactly $\rho_{max}$.
 # - Powers of two keep the sums in range and change nothing else.
 #
 # **Further questions.** The theorem's condition is sufficient, not necessary: what is the weakest condition

@@ -18,7 +18,7 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/synflow-lib/synflow-lib/blob/main/notebooks/05_accuracy_vs_compression.ipynb)
 #
-# A pruned network is worth what it can still learn. Here hundreds of networks are pruned at
+# How accurate does a pruned network become when it is trained? Here hundreds of networks are pruned at
 # initialization by five methods, trained, and tested; two of the methods also score a hundred times
 # instead of once. The question of figures 1 and 6 of the paper: at which compression does which method
 # stop working, and is it the collapse that stops it?

@@ -401,7 +401,7 @@ print(check_fair_magnitude(fair_magnitude))
 #
 # - A method is a function from a model and a batch to scores. Its name works everywhere.
 # - "No layer is empty" is not "connected". LAMP keeps every layer alive to the end and is cut early.
-# - Measure conservation, collapse, accuracy and cost; each shows what the others hide.
+# - Measure conservation, collapse, accuracy and cost: a method may be good by one and bad by another.
 # - Networks of others can be pruned too; without dead units they are smaller and the same function.
 #
 # **Further questions.** Can a layer-wise score be mended so that its weights meet, without becoming SynFlow?
