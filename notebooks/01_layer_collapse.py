@@ -19,7 +19,7 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/synflow-lib/synflow-lib/blob/main/notebooks/01_layer_collapse.ipynb)
 #
 # Prune a network with one threshold for all layers, and at some compression a whole layer is gone.
-# Nothing passes any more, and no training brings it back. The paper calls this **layer-collapse** and
+# Nothing passes through it any more, and no training brings it back. The paper calls this **layer-collapse** and
 # shows that SNIP, GraSP, magnitude and random pruning suffer from it long before it is unavoidable.
 # Here we watch it happen, measure exactly where, and compare with the paper's own runs.
 #
@@ -62,7 +62,6 @@ from torch import nn
 import synflow_lib as sf
 from synflow_lib.reproduction import experiments
 from synflow_lib.reproduction.figures import FIVE
-from synflow_lib.reproduction.figures.style import COMPRESSION, STYLES, log_axis, subplots
 
 settings, device = sf.env.settings(), sf.env.device()
 data = sf.data.by_name(settings.scoring_data, size=32, channels=3).to(device)
@@ -112,9 +111,25 @@ print(f"N = {N:,} weights, L = {len(sf.prunable(net))} layers, rho_max = N / L =
 # and a method that reaches $\rho_{cr} = \rho_{max}$ satisfies what the paper calls *Maximal Critical
 # Compression*.
 #
-# A score that is given once needs no search for it: a layer lives as long as its best weight. Take the
-# best weight of each layer, and of these $L$ the one with the lowest score. If it has rank $r$ among
-# all weights, then $\rho_{cr} = N / r$. `layer_lifetimes` counts the ranks for every layer.
+# For a score that is given once it is found without a search: a layer is not empty as long as its best
+# weight stays. Take the best weight of each layer, and of these $L$ the one with the lowest score. If it
+# has rank $r$ among all weights, then $\rho_{cr} = N / r$. `layer_lifetimes` counts the ranks for every
+# layer.
+#
+# **Predict, then run.** Random scores pay no attention to layers. Which layer is empty first?
+
+# %%
+random_first = sf.predict.Choice(
+    "Under random pruning the first layer to be empty is",
+    [
+        "the first convolution, the smallest",
+        "one of the largest",
+        "the classifier",
+        "any, by chance",
+    ],
+    mine=None,
+)
+random_first
 
 # %%
 paths = trajectories(net, seed=0)
@@ -152,8 +167,8 @@ sf.figures.save(figure, "fig2_vgg19", vgg19[columns])
 figure
 
 # %% [markdown]
-# Random and magnitude need no images, so a part of the record can be made again here: the network
-# drawn anew, pruned to $2^9 = 512$. Below, how far our fractions are from the published ones: the
+# Random and magnitude need no images, so a part of the record can be made again here: the network is
+# drawn anew and pruned to $2^9 = 512$. Below, how far our fractions are from the published ones: the
 # median over layers and compressions of $|\log_{10}(\text{ours} / \text{paper})|$, where both have
 # 100 weights or more left in the layer.
 
@@ -185,7 +200,7 @@ print(far.round(2).to_string())
 #
 # ## The first layer to go
 #
-# Back to VGG-16.
+# The rest of this notebook is about VGG-16.
 #
 # Random pruning thins all layers alike, and the smallest layer is empty first. Under magnitude, SNIP
 # and GraSP the deep, large layers fall faster than the rest. SynFlow thins the large layers first, too,
@@ -199,11 +214,13 @@ first = lifetimes.loc[lifetimes.groupby("method", sort=False)["kept"].idxmax()]
 first = first[first["method"] != "synflow"].assign(log10=np.log10(first["compression"]).round(2))
 print(first[["method", "layer", "size", "log10"]].to_string(index=False))
 print(f"synflow: all {len(sf.prunable(net))} layers live at 10^{np.log10(rho_max):.2f} = rho_max")
+smallest = first.query("method == 'random'")["layer"].item() == 1
+print(random_first.beside(random_first.options[0 if smallest else 3]))
 
 # %% [markdown]
 # ## How far does each method get?
 #
-# One network is an anecdote. Now three seeds, and both criteria: *layer* (the paper's: no layer is
+# One network shows little. Now three seeds, and both criteria: *layer* (the paper's: no layer is
 # empty) and *path* (kept weights still join input to output; exact as well, the score of the weakest
 # weight on the widest path).
 
@@ -251,8 +268,17 @@ print(f"and are cut before a layer is empty: {bool((others['path'] < others['lay
 #
 # ## Disconnected with no layer empty
 #
-# Magnitude pruning of the first network, closely. `kept` counts weights, `on a path` is the share of
+# Magnitude pruning of the first network. `kept` counts weights, `on a path` is the share of
 # them that lies on some path of kept weights from input to output.
+#
+# **Predict, then run.** At $10^{2.5}$ all 14 layers have weights left, 46,680 in all. What share of these
+# lies on a path?
+
+# %%
+on_path = sf.predict.Number(
+    "At 10^2.5 lie on a path", 0, 100, "percent of the kept weights", mine=None
+)
+on_path
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -264,12 +290,13 @@ for alpha in (1.0, 1.5, 2.0, 2.25, 2.5):
     rows.append((f"10^{alpha:g}", masks.kept, f"{share:.1%}", len(masks.empty_layers())))
 columns = ["compression", "kept", "on a path", "empty layers"]
 print(pd.DataFrame(rows, columns=columns).to_string(index=False))
+print(on_path.beside(100 * share))
 
 # %% [markdown]
 # At $10^{2.5}$ no layer is empty, and not one weight is on a path. The five layers with 512 x 512
 # kernels, one behind the other, have 50 to 72 weights left each. Such a layer writes at most 72 of its
 # 512 channels, so of the weights of the next layer only about one in ten reads a channel that is
-# written at all. Five times in a row, and nothing is left. Weights that lie on no path do nothing:
+# written at all. After five such layers in a row nothing is left. Weights that lie on no path do nothing:
 # `sf.effective_compression` counts only weights on a path.
 #
 # Does this matter for accuracy? The paper's authors trained such networks on CIFAR-100, and their
@@ -309,6 +336,17 @@ sf.explore.collapse_picture("small", "magnitude", compression=10)
 # %% [markdown]
 # ## Random pruning: the smallest layer decides
 #
+# **Predict, then run.** The smallest layer of VGG-16 has 1,728 weights. With which probability does random
+# pruning leave *some* layer empty? Sketch the curve.
+
+# %%
+odds = sf.predict.Curve(
+    "The probability that a layer is empty, against compression",
+    [100, 300, 1000, 3000, 10_000], 0, 1, mine=None,
+)  # fmt: skip
+odds
+
+# %% [markdown]
 # At compression $\rho$ random pruning keeps each weight with probability $1/\rho$. Layer $l$ loses
 # all of its $N_l$ weights with probability $(1 - 1/\rho)^{N_l}$, so
 #
@@ -326,25 +364,19 @@ chance = 1 - np.prod(1 - (1 - 1 / rho[:, None]) ** sizes, axis=1)
 steps = 10 ** np.arange(2, 6.01, 0.25)
 
 limits = points.query("method == 'random' and criterion == 'layer'")["critical_compression"]
-ours = [(limits < step).mean() for step in steps]
+ours = pd.Series({step: (limits < step).mean() for step in steps})
 theirs = published.query("method == 'random' and log10_compression >= 2")
 theirs = (theirs["empty_layers"] > 0).groupby(theirs["compression"]).mean()
 
-with subplots(1, 1, 3.6) as (figure, (ax,)):
-    ax.plot(rho, chance, color="black", label="formula")
-    dots = {"color": STYLES["random"].color, "linestyle": "none"}
-    ax.plot(steps, ours, marker="o", label=f"ours, {seeds} seeds", **dots)
-    ax.plot(theirs, marker="o", markersize=10, fillstyle="none", label="paper, 3 runs", **dots)
-    ax.axvline(sizes.min(), color="black", linestyle=":", label="size of the smallest layer")
-    log_axis(ax.xaxis)
-    ax.set(xlabel=COMPRESSION, ylabel="share with an empty layer", title="Random pruning of VGG-16")
-    ax.legend(loc="upper left")
+figure = sf.figures.random_collapse(pd.Series(chance, rho), ours, theirs, sizes.min(), seeds)
 curve = pd.DataFrame({"compression": rho, "probability": chance})
 sf.figures.save(figure, "collapse_random", curve)
+odds.draw(figure.axes[0])
 figure
 
 # %%
 # NBVAL_CHECK_OUTPUT
+print(odds.beside(np.interp(odds.x, rho, chance)))
 half = 10 ** np.interp(0.5, chance, np.log10(rho))
 print(f"smallest layer: {sizes.min():,} weights; even odds at compression {half:,.0f}")
 in_first = lives[lives["method"] == "random"].groupby("seed")["kept"].idxmax()
@@ -378,7 +410,16 @@ print(f"seeds that end with one weight a layer, connected: {(ends == len(sizes))
 #
 # SNIP and GraSP score on images, through BatchNorm. With stored statistics (`eval`) BatchNorm does next
 # to nothing at initialization (it divides by $\sqrt{1 + \epsilon}$); with the statistics of the batch
-# (`train`) it normalizes every channel. The same networks and images, both ways:
+# (`train`) it normalizes every channel.
+#
+# **Predict, then run.** In `eval` mode SNIP's first layer is empty at $10^{3.9}$. And in `train` mode, for
+# the same network and images?
+
+# %%
+in_train = sf.predict.Number(
+    "In train mode SNIP empties its first layer at 10 to the", 1, 6, mine=None
+)
+in_train
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -396,6 +437,7 @@ theirs = theirs.min().groupby("method").agg(["min", "max"])
 modes["paper"] = [f"{theirs['min'][m]:.2f} to {theirs['max'][m]:.2f}" for m in modes["method"]]
 print("log10 of the compression at which the first layer is empty (paper: in steps of 0.25)")
 print(modes.round(2).to_string(index=False))
+print(in_train.beside(modes["train"].iloc[0]))
 
 # %% [markdown]
 # SNIP collapses more than a decade earlier with batch statistics, and only `eval` lies where the
@@ -438,92 +480,8 @@ print(f"log10 of the first empty layer: early {alpha:.1f}, today's {now:.1f}")
 
 # %%
 # NBVAL_CHECK_OUTPUT
-broken_at = points.groupby(["criterion", "method"])["log10"].agg(list)
-empty = (
-    published[published["empty_layers"] > 0].groupby(["method", "seed"])["log10_compression"].min()
-)
-alive = published[published["accuracy"] > 1].groupby(["method", "seed"])["log10_compression"].max()
 setting = f"VGG-16, scored on {settings.scoring_data} in eval mode"
-step = {"margin": 0.25, "margin_reason": "one step of the paper's grid of compressions"}
-unclear = "the paper's GraSP was an early version, and scored ten times as many images"
-rows = [
-    sf.paper.agreement(
-        2,
-        f"log10 compression, first empty layer, {method}",
-        paper=list(empty[method] - 0.125),
-        ours=broken_at["layer", method],
-        **step,
-        conditions=setting,
-        reason=unclear if method == "grasp" else "",
-    )
-    for method in FIVE[:-1]
-]
-gone = lives[lives["compression"] < 1e5].groupby(["method", "seed"]).size()
-at_5 = published[published["log10_compression"] == 5]
-rows += [
-    sf.paper.agreement(
-        2,
-        f"empty layers of {len(sizes)} at compression 10^5, {method}",
-        paper=list(at_5.loc[at_5["method"] == method, "empty_layers"]),
-        ours=[int(gone.get((method, seed), 0)) for seed in range(seeds)],
-        margin=1,
-        margin_reason="one layer, the smallest step there is",
-        conditions=setting,
-        reason=unclear if method == "grasp" else "",
-    )
-    for method in FIVE[:-1]
-]
-rows += [
-    sf.paper.agreement(
-        1,
-        f"log10 compression, accuracy at chance (paper) or disconnected (ours), {method}",
-        paper=list(alive[method] + 0.125),
-        ours=broken_at["path", method],
-        **step,
-        conditions=setting,
-        reason="" if method == "grasp" else "a network may be connected and yet too thin to train",
-    )
-    for method in FIVE[:-1]
-]
-lost = [2.5 - log10 for log10 in broken_at["path", "magnitude"]]
-left = [log10 - 2.5 for log10 in broken_at["layer", "magnitude"]]
-rows += [
-    sf.paper.agreement(
-        1,
-        "log10 distance of 10^2.5 from the last path and from the first empty layer, magnitude",
-        paper="at chance with no layer empty",
-        ours={"beyond the last path": lost, "before the first empty layer": left},
-        side="above",
-        margin=0,
-        margin_reason="on which side it lies",
-        conditions=setting,
-    ),
-    sf.paper.identity(
-        2,
-        "SynFlow by the cut schedule reaches rho_max on every seed",
-        bool((ends == len(sizes)).all()),
-        reason="theorem 3",
-        conditions="VGG-16",
-    ),
-    sf.paper.identity(
-        2,
-        f"SynFlow by the cut schedule: no layer of {len(sizes)} is empty at compression 10^5",
-        "synflow" not in gone.index.get_level_values("method"),
-        reason="theorem 3",
-        conditions="VGG-16",
-    ),
-    *(
-        sf.paper.identity(
-            2,
-            f"fraction left in each layer of VGG-19, {method}: within 0.01 decades of the published"
-            " (median)",
-            bool(far[method, "none"] < 0.01),
-            reason="it follows from the initialization and the sizes of the layers",
-            conditions="VGG-19 (224x224)",
-        )
-        for method in ("random", "magnitude")
-    ),
-]
+rows = experiments.collapse.agreement_rows(points, lives, far, setting)
 sf.paper.record("01_layer_collapse", rows)
 table = sf.paper.agreement_table(rows)
 print(table[["figure", "quantity", "margin", "verdict"]].to_string(index=False))
@@ -734,6 +692,10 @@ print(check_protect(protect))
 #   guarantee it.
 # - A collapse point belongs to a score *and* to the conditions of scoring: SNIP's moves by more than a
 #   decade with BatchNorm's mode, early GraSP's by a quarter of one with the number of images.
+#
+# **Further questions.** Is there a score that is given once, needs no training, and reaches
+# $\rho_{max}$ by path? Which measurement on an untrained network tells at which compression accuracy
+# falls to chance, for SynFlow too, whose networks stay connected? Both are open.
 #
 # Next: `02_conservation_laws` explains why large layers have small scores, `04_synflow` proves that
 # the cut schedule cannot collapse.

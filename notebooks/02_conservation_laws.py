@@ -20,8 +20,8 @@
 #
 # A pruning score says what a weight is worth. For a whole family of scores the worth is
 # *conserved*: what flows into a hidden unit flows out of it again, like current through the node of
-# a circuit. This notebook shows the law, proves it in a page, and then asks where it ends: biases,
-# BatchNorm, absolute values, second derivatives, skip connections, pooling.
+# a circuit. This notebook shows the law, proves it in a page, and then asks what becomes of it with
+# biases, BatchNorm, absolute values, second derivatives, skip connections and pooling.
 #
 # ![Incoming against outgoing score of every hidden unit of VGG-16 in six panels: SynFlow and signed SNIP lie on the diagonal, GraSP close to it, SNIP, magnitude and random off it](../figures/fig3_conservation.png)
 #
@@ -63,7 +63,6 @@ from torch import nn
 
 import synflow_lib as sf
 from synflow_lib.reproduction.experiments import conservation
-from synflow_lib.reproduction.figures.style import STYLES, subplots
 
 settings, device = sf.env.settings(), sf.env.device()
 print(f"scale {settings.scale}: scoring on {settings.scoring_data}, on {device}")
@@ -142,7 +141,7 @@ print(conservation.conservation_table({k: (vgg16, s) for k, s in scores.items()}
 # the proof changes. Max and average pooling, flattening, and dropout with a fixed mask commute with
 # scaling a map, so they may stand between the two layers.
 #
-# **Why autograd obeys at the kink.** ReLU has no derivative at 0. But the law needs only
+# **The law at the kink.** ReLU has no derivative at 0. But the law needs only
 # $\varphi'(z)\,z = \varphi(z)$, which holds there for whatever value autograd takes: by the chain
 # rule both sums equal $\frac{\partial\mathcal R}{\partial h}\,h$, the unit's own *current*.
 #
@@ -176,6 +175,13 @@ print(conservation.conservation_table({k: (vgg16, s) for k, s in scores.items()}
 # scoring pass for the data-free methods, and two digits enlarged to 224x224 for SNIP and GraSP
 # (the paper used ImageNet), with dropout switched off. The authors counted biases into the size and
 # the mean of a layer; we do the same, and once more without.
+#
+# **Predict, then run.** SNIP is $|\frac{\partial\mathcal L}{\partial\theta}\,\theta|$: without its
+# absolute value it would be conserved and have slope 1. Which slope has it with the absolute value?
+
+# %%
+snip_slope = sf.predict.Number("The slope of SNIP's mean layer scores", 0, 1.2, mine=None)
+snip_slope
 
 # %%
 vgg19 = sf.models.vgg19(num_classes=1000, input_size=224, batch_norm=False, seed=0).to(device)
@@ -237,6 +243,7 @@ slopes = pd.DataFrame(
 ).loc[[*sf.figures.FIVE, "signed SNIP", "GraSP + g*g"]]
 print(f"VGG-19 at 224x224: {parameters:,} weights")
 print((slopes + 0.0).round(3).to_string(na_rep="-"))
+print(snip_slope.beside(slopes.loc["snip", "with biases"]))
 
 # %% [markdown]
 # The same scores, unit by unit, are the paper's figure 3: VGG-19, linear axes, the score that enters a
@@ -277,7 +284,7 @@ print(gaps.map(lambda gap: f"{gap:.2g}" if gap > 1e-4 else "rounding").to_string
 # drawn at the same height, too. For SNIP and GraSP only the slope can be compared: the height depends
 # on the images and on the scale of the loss.)
 #
-# Two numbers deserve a second look. SNIP was published at 0.556 (ours: 0.535), and ours has slope 1.000
+# Two of the numbers need an explanation. SNIP was published at 0.556 (ours: 0.535), and ours has slope 1.000
 # once its absolute value is removed: scores of both signs cancel in the sum that is conserved, and
 # cannot cancel once they are made positive. And GraSP was published at 1.022, not at 1.000. We get
 # 1.023, with other images and a later version of the score, and 1.000 when a term $g^2$ is added.
@@ -343,18 +350,9 @@ print(
 # third of those sums are negative, so there scores of both signs nearly cancel.
 
 # %%
-with subplots(1, 1, 3.4) as (figure, (ax,)):
-    number = torch.arange(1, len(raw) + 1)
-    total = float(squares.sum())
-    ax.bar(number, raw / total, color=STYLES["grasp"].color, label=r"GraSP, $\theta\,(Hg)$")
-    ax.bar(number, share, bottom=raw / total, color="#555555", hatch="//", label=r"$g^2$")
-    ax.axhline(1, color="black", linewidth=1)
-    ax.set(xlabel="layer (1: input)", ylabel="score of the layer / G", ylim=(0, 1.25))
-    ax.set_xticks(number)
-    ax.legend(loc="upper center", ncols=2)
-sf.figures.save(
-    figure, "fig3_grasp_correction", pd.DataFrame({"layer": number, "raw": raw, "squares": squares})
-)
+by_layer = pd.DataFrame({"layer": range(1, len(raw) + 1), "raw": raw, "squares": squares})
+figure = sf.figures.grasp_correction(by_layer)
+sf.figures.save(figure, "fig3_grasp_correction", by_layer)
 figure
 
 # %% [markdown]
@@ -387,12 +385,23 @@ print("VGG-11 without BatchNorm, 10 steps of training; largest relative error")
 print(compare(vgg11))
 
 # %% [markdown]
-# SynFlow needs no care: it drops biases when it scores, since $\mathcal R$ counts only paths from
+# SynFlow has nothing to count: it drops biases when it scores, since $\mathcal R$ counts only paths from
 # the input.
 
 # %% [markdown]
 # ## BatchNorm
 #
+# **Predict, then run.** In training BatchNorm divides what a unit computes by its standard deviation over
+# the batch. Take the signed SNIP scores of the weights that *enter* such a unit. How large is their sum,
+# relative to what leaves the unit? (Without BatchNorm: 100 percent.)
+
+# %%
+entering = sf.predict.Number(
+    "Entering score, of what leaves the unit", 0, 200, "percent", mine=None
+)
+entering
+
+# %% [markdown]
 # Another reviewer found it not straightforward to see whether the theorem applies to BatchNorm. It
 # depends on which statistics BatchNorm uses.
 #
@@ -458,6 +467,7 @@ norms = conservation.conservation_units(
 third = norms[norms["method"] == "batch: weights only"]
 ratio = (third["incoming"] / third["outgoing"]).abs().median()
 print(f"\nbatch statistics: median |incoming / outgoing| of the weights {ratio:.0e}")
+print(entering.beside(round(100 * ratio)))
 
 # %%
 fig_norm = sf.figures.conservation_scatter(norms)
@@ -484,6 +494,15 @@ fig_norm
 # homogeneous and changes nothing. (With BatchNorm between $V_t$ and the addition $\mu$ and $\beta$
 # count as writers, too; in training mode $\gamma$ and $\beta$ count in place of $V_t$.) In the same way
 # a single layer inside a block is no cut: the skip connection carries the rest.
+#
+# **Predict, then run.** SynFlow on ResNet-20: every cut carries all of the flow $\mathcal R$. How much of it
+# goes through the single layer with the smallest share?
+
+# %%
+smallest_share = sf.predict.Number(
+    "The smallest share of a layer", 0, 100, "percent of R", mine=None
+)
+smallest_share
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -499,21 +518,12 @@ totals = {name.removesuffix(".weight"): float(s.sum()) / flow for name, s in syn
 print(f"\nSynFlow: {len(totals)} layers, {len(cuts)} cuts\ntotal / R of each cut:", end=" ")
 print(*(f"{value:.6f}" for value in cuts["total"] / flow))
 print(f"total / R of single layers: {min(totals.values()):.2f} to {max(totals.values()):.2f}")
+print(smallest_share.beside(round(100 * min(totals.values()))))
 
 # %%
 signed = sf.score(resnet20, "signed_snip", batch, mode="eval")
 cuts = sf.check_conservation(resnet20, signed, "cut").table
-with subplots(1, 1, 4.4) as (figure, (ax,)):
-    place = range(len(cuts))
-    ax.barh([p - 0.2 for p in place], cuts["size"], 0.38, label="weights across the cut")
-    ax.barh([p + 0.2 for p in place], cuts["constants"], 0.38, label="constants behind the cut")
-    ax.axvline(
-        cuts["total"].iloc[-1], color="black", linewidth=1.2, label="their sum, in every cut"
-    )
-    ax.set_yticks(place, cuts["cut"].str.replace(" + ", "\n+ "))
-    ax.invert_yaxis()
-    ax.set_xlabel("signed SNIP score")
-    ax.legend(loc="best")
+figure = sf.figures.residual_cuts(cuts)
 sf.figures.save(figure, "fig3_residual", cuts[["cut", "size", "constants", "total"]])
 figure
 
@@ -525,9 +535,16 @@ figure
 # %% [markdown]
 # ## Pooling and activations
 #
-# Max pooling picks one of its inputs, average pooling sums them with fixed weights; scale the map and
-# both scale. Leaky ReLU is homogeneous. GELU is not, so the proof does not cover it; the table shows
-# that the law fails.
+# **Predict, then run.** Where does the law fail: with max pooling, with average pooling, with leaky ReLU
+# or with GELU? The proof asks only that what stands between two layers commutes with scaling a map.
+
+# %%
+breaks = sf.predict.Choice(
+    "The law fails for",
+    ["max pooling", "average pooling", "leaky ReLU", "GELU", "two of them", "none"],
+    mine=None,
+)
+breaks
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -554,8 +571,13 @@ print(
         {label: (net, sf.score(net, "signed_snip", batch)) for label, net in variants.items()}
     )
 )
+print(breaks.beside("GELU"))
 
 # %% [markdown]
+# Max pooling picks one of its inputs, average pooling sums them with fixed weights: scale the map, and
+# both scale. Leaky ReLU is homogeneous. GELU is not, so the proof does not cover it, and the table shows
+# that the law fails.
+#
 # ## All laws on one page
 #
 # | situation | law | exact? |
@@ -849,8 +871,13 @@ print(check_grasp(conserved_grasp))
 # - With batch statistics the weights in front of BatchNorm carry zero in total.
 # - SNIP's absolute value breaks the law. GraSP keeps another one, $\theta(Hg) + g^2$.
 # - Equal totals mean small scores in large layers. A score that is never negative, conserved, and
-#   computed again after each step that is small enough cannot empty a layer: that is SynFlow, notebook
-#   04.
+#   computed again after each step that is small enough cannot empty a layer. SynFlow is such a score
+#   (notebook 04).
+#
+# **Further questions.** With GELU the law holds approximately: does the size of its error predict
+# anything about pruning? What is conserved in attention, where activations multiply each other? Is there
+# a score with a conservation law of its own that looks at data *and* is never negative? (Notebook 06,
+# question 4, starts SynFlow from images.) All three are open.
 
 # %% [markdown]
 # ## References

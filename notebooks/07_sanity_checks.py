@@ -122,6 +122,16 @@ shown["synflow"].to_frame("weights of SynFlow's mask").T
 # weights and see the same batches, except the reinitialized ones. *Largest weights, same quotas* keeps
 # the largest initial weights of each layer, as many as SynFlow. Masks as found are runs of notebook
 # 05; they come out of the store if it has them.
+#
+# **Predict, then run.** Shuffle SynFlow's masks within each layer, so that every layer keeps as many weights
+# as before. What does that change in accuracy, at compression 10, 100 and 316?
+
+# %%
+shuffling = sf.predict.Curve(
+    "Accuracy of shuffled minus SynFlow's own masks, by compression",
+    [10, 100, 316], -100, 20, "percent", mine=None,
+)  # fmt: skip
+shuffling
 
 # %%
 trials = sanity.trials(checks)
@@ -156,6 +166,8 @@ text = {
     for label in changed
 }
 print(pd.DataFrame(text).T.to_string())
+found = against("synflow shuffled")["difference"]
+print(shuffling.beside(np.interp(np.log10(shuffling.x), np.log10(found.index), found)))
 
 
 # %%
@@ -219,6 +231,19 @@ print(f"of it remains less than a half at equal effective compression: {bool(lef
 #
 # The same for magnitude and SNIP, and one more check: **inverted** scores keep what a method would
 # prune first. If a score tells important weights from others, that must cost accuracy.
+#
+# **Predict, then run.** At compression 10 keep the *smallest* tenth of the initial weights instead of the
+# largest. What does that change in accuracy?
+
+# %%
+upside_down = sf.predict.Number(
+    "Accuracy of the smallest minus that of the largest weights, at 10",
+    -100,
+    20,
+    "percent",
+    mine=None,
+)
+upside_down
 
 # %%
 order = [
@@ -236,6 +261,7 @@ for method, change in order:
 changes = pd.concat(parts, ignore_index=True)
 figure = sf.figures.paired_differences(changes, "the mask as found")
 sf.figures.save(figure, "sanity_changes", changes)
+print(upside_down.beside(against("magnitude inverted", "magnitude").loc[10.0, "difference"]))
 figure
 
 # %%
@@ -310,6 +336,13 @@ print(f"up to compression 10 all below 1.2: {bool(mild < 1.2)}")
 #
 # `sf.surgery.without_dead_units` takes out every unit that lies on no path. What is left is a smaller
 # dense network with some zeros in it, and the same function.
+#
+# **Predict, then run.** One weight in a hundred stays. If zeros cost nothing, how many times fewer
+# multiplications does the network need?
+
+# %%
+cheaper = sf.predict.Number("Multiply-adds of VGG-16, times fewer", 1, 1000, log=True, mine=None)
+cheaper
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -326,6 +359,7 @@ cost = [sf.surgery.flops(n).dense.sum() for n in (vgg, small)]
 sparse = sf.surgery.flops(vgg, kept).pruned.sum()
 print(f"multiply-adds: about {cost[0] / cost[1]:.0f} times fewer with dense kernels,")
 print(f"about {cost[0] / sparse:.0f} times fewer if zeros cost nothing; weights: 100 times")
+print(cheaper.beside(round(cost[0] / sparse)))
 
 # %% [markdown]
 # Compression 100 is not a hundredth of the work: early layers keep more of their weights, and each of
@@ -335,12 +369,21 @@ print(f"about {cost[0] / sparse:.0f} times fewer if zeros cost nothing; weights:
 #
 # Patil and Dovrolis (PHEW, 2021) noticed that SynFlow concentrates its weights on few units: a path
 # through a unit with many strong weights scores high, and so do all its weights. They argue that wider
-# is better. The share of units on some path:
+# is better.
+#
+# **Predict, then run.** At compression 100, which share of VGG-16's units does SynFlow leave on some path?
+# (Random masks with the same number of weights in each layer leave all.)
+
+# %%
+units_left = sf.predict.Number("Units of VGG-16 on a path at 100", 0, 100, "percent", mine=None)
+units_left
 
 # %%
 near = layers[layers["compression"].between(99, 101)]
 figure = sf.figures.live_units(near, vgg_totals)
 sf.figures.save(figure, "sanity_units", vgg_totals)
+left = vgg_totals.query("method == 'synflow' and 99 < compression < 101")["width"].mean()
+print(units_left.beside(100 * left))
 figure
 
 # %%
@@ -669,6 +712,10 @@ print(check_cut_apart(cut_apart))
 #   matter where five seeds can tell.
 # - Compare methods at equal *effective* compression; of those tried, only SynFlow's is the direct one.
 # - Shuffle the mask of your own method before you explain why it chose those weights.
+#
+# **Further questions.** Do the units matter on large images as well, or is it there again the weights? Random
+# masks with SynFlow's units do as well: is there a rule that chooses the widths without any score? What
+# would a mask have to know to be *better* than a rewired one? These are open.
 #
 # Next: `08_your_own_pruner`.
 

@@ -105,6 +105,16 @@ sf.prune(net, "lamp", compression=100)
 #
 # At every hidden unit: the sum of the scores that come in against the sum of those that go out
 # (notebook 02).
+#
+# **Predict, then run.** Which of the three are conserved?
+
+# %%
+conserved = sf.predict.Choice(
+    "Conserved at every hidden unit",
+    ["none", "SynFlow", "LAMP and SynFlow", "magnitude, LAMP and SynFlow"],
+    mine=None,
+)
+conserved
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -112,11 +122,19 @@ plain = sf.models.fc(data.input_shape, seed=0).double()
 for method in ("magnitude", "lamp", "synflow"):
     report = sf.check_conservation(plain, sf.score(plain, method), level="unit")
     print(f"{method:10s} conserved at every unit, to 1e-10: {report.holds(1e-10)}")
+print(conserved.beside("SynFlow"))
 
 # %% [markdown]
 # ## When does it collapse?
 #
 # By both criteria: a layer is empty, or no path is left.
+#
+# **Predict, then run.** LAMP never empties a layer before $\rho_{max}$. Where is its last path cut? (Random
+# scores: at about 0.6 of the way to $\rho_{max}$ on a logarithmic axis.)
+
+# %%
+lamp_cut = sf.predict.Number("LAMP: log rho_cr / log rho_max, by path", 0, 1, mine=None)
+lamp_cut
 
 
 # %%
@@ -132,6 +150,7 @@ points["share"] = np.log(points["critical_compression"]) / np.log(rho_max)
 shares = points.pivot_table(index="method", columns="criterion", values="share")
 print("log rho_cr / log rho_max, mean over seeds")
 print(shares.loc[[*FIVE, "lamp"]].round(2).to_string())
+print(lamp_cut.beside(shares.loc["lamp", "path"]))
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -149,6 +168,14 @@ print(f"and is disconnected long before: {cut} of {len(lasts)} seeds")
 # matters is whether a path is left.
 #
 # ## How well does what it leaves learn?
+#
+# **Predict, then run.** By how much is LAMP behind SynFlow or ahead of it at 10, and at 100?
+
+# %%
+lamp_learns = sf.predict.Curve(
+    "Accuracy of LAMP minus SynFlow, by compression", [10, 100], -100, 50, "percent", mine=None
+)
+lamp_learns
 
 # %%
 alphas = (1.0, 1.5, 2.0, 2.5)
@@ -178,7 +205,8 @@ print(f"LAMP within 5 percent of SynFlow at 10^1: {abs(behind[1.0]) < 5}")
 versus = experiments.questions.against(
     table.assign(compression=table["compression"].round(1)), "magnitude"
 )
-print("LAMP minus magnitude, percent, with 95% intervals of the paired mean")
+print(lamp_learns.beside([-behind[1.0], -behind[2.0]]))
+print("\nLAMP minus magnitude, percent, with 95% intervals of the paired mean")
 print(versus.query("method == 'lamp'").round(1).to_string(index=False))
 
 # %% [markdown]
@@ -373,8 +401,12 @@ print(check_fair_magnitude(fair_magnitude))
 #
 # - A method is a function from a model and a batch to scores. Its name works everywhere.
 # - "No layer is empty" is not "connected". LAMP keeps every layer alive to the end and is cut early.
-# - Measure conservation, collapse, accuracy and cost; each shows what the others hide.
+# - Measure conservation, collapse, accuracy and cost: a method may be good by one and bad by another.
 # - Networks of others can be pruned too; without dead units they are smaller and the same function.
+#
+# **Further questions.** Can a layer-wise score be mended so that its weights meet, without becoming SynFlow?
+# Is conservation needed, or only that some path is always kept? Which of these methods is worth its cost
+# where training is short? These are open.
 
 # %% [markdown]
 # ## References
