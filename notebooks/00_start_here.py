@@ -57,7 +57,6 @@ importlib.import_module("synflow_lib.colab").greet(SCALE, KEEP_IN_DRIVE)
 
 import pandas as pd
 import torch
-from torch import nn
 
 import synflow_lib as sf
 from synflow_lib.reproduction import experiments
@@ -101,6 +100,41 @@ net = sf.models.vgg16(num_classes=100, seed=0).to(device)
 weights = sf.prunable(net)
 N, L = sum(weight.numel() for weight in weights.values()), len(weights)
 print(f"N = {N:,} weights in L = {L} layers, rho_max = N / L = {N / L:,.0f}")
+
+# %% [markdown]
+# ### Exercise 1 · The limit
+#
+# *5 minutes, difficulty 1 of 5.* Write a function that gives $\rho_{max}$ of any chain of `nn.Linear`
+# and `nn.Conv2d` layers (their weights count, their biases do not).
+#
+# <details><summary>Hint</summary>
+#
+# `net.named_parameters()` gives names and tensors; those of weights end in `weight`, and `numel()` counts.
+#
+# </details>
+
+
+# %%
+def largest_compression(net):
+    """rho_max = N / L."""
+    ...
+
+
+# %%
+print(sf.exercises.check_largest_compression(largest_compression))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def largest_compression(net):
+#     sizes = [p.numel() for name, p in net.named_parameters() if name.endswith("weight")]
+#     return sum(sizes) / len(sizes)
+# ```
+#
+# (With BatchNorm in the chain its weights would have to be left out.)
+#
+# </details>
 
 # %% [markdown]
 # ## Prune it
@@ -307,95 +341,31 @@ print(f"largest possible, rho_max: {N / L:,.0f}")
 # the same *total* score. In a layer that has lost many weights few are left to share it, so at the next
 # scoring each of them has a higher score. Notebook 04 makes a theorem of this, with a condition on the
 # size of the steps, and a schedule that keeps the condition.
-#
-# ## Exercises
-#
-# Each has a check that tries your answer on fresh random networks. Unsolved, it says so.
-#
-# **1. The limit** (5 minutes). Write a function that gives $\rho_{max}$ of any chain of `nn.Linear`
-# and `nn.Conv2d` layers (their weights count, their biases do not).
-
-# %%
-
-
-def largest_compression(net):
-    """rho_max = N / L."""
-    ...
-
-
-# %%
-
-
-def check_limit(largest_compression):
-    """Compares with the library on three random networks."""
-    for _ in range(3):
-        a, b, c = torch.randint(1, 30, (3,)).tolist()
-        chain = nn.Sequential(nn.Conv2d(a, b, 3), nn.ReLU(), nn.Flatten(), nn.Linear(b, c))
-        answer, right = largest_compression(chain), sf.max_compression(chain)
-        if not isinstance(answer, (int, float)):
-            return f"exercise 1: not yet, the function returned {answer!r}, expected a number"
-        if abs(answer - right) > 1e-6 * right:
-            return f"exercise 1: not yet, {answer:g} where {right:g} is right, for {chain}"
-    return "exercise 1: solved"
-
-
-print(check_limit(largest_compression))
 
 # %% [markdown]
-# <details><summary>Solution</summary>
+# ### Exercise 2 · A method of your own
 #
-# ```python
-# def largest_compression(net):
-#     sizes = [p.numel() for name, p in net.named_parameters() if name.endswith("weight")]
-#     return sum(sizes) / len(sizes)
-# ```
+# *10 minutes, difficulty 2 of 5.* A method is a function of the model and a batch that
+# returns a score for every prunable weight. Write one that is fair to layers: the magnitude of a
+# weight, divided by the average magnitude in its layer. Then see how far it gets:
+# `sf.critical_compression(net, fair_magnitude)`.
 #
-# (With BatchNorm in the chain its weights would have to be left out.)
+# <details><summary>Hint</summary>
+#
+# `sf.prunable(model)` gives name and weight of every prunable layer. Take magnitudes *before* the mean:
+# of the weights themselves the mean is about zero.
 #
 # </details>
-#
-# **2. A method of your own** (10 minutes). A method is a function of the model and a batch that
-# returns a score for every prunable weight. Write one that is fair to layers: the magnitude of a
-# weight, divided by the average magnitude in its layer.
+
 
 # %%
-
-
 def fair_magnitude(model, batch):
     """Parameter name -> |theta| / mean |theta| of the layer."""
     ...
 
 
 # %%
-
-
-def check_fair(fair_magnitude):
-    """Every layer averages 1, whatever its scale; inside a layer the order is that of magnitude."""
-    sizes = torch.randint(2, 40, (3,)).tolist()
-    chain = nn.Sequential(nn.Linear(*sizes[:2]), nn.ReLU(), nn.Linear(*sizes[1:])).double()
-    with torch.no_grad():
-        chain[2].weight *= 100
-    found = fair_magnitude(chain, None)
-    if not isinstance(found, dict) or set(found) != {"0.weight", "2.weight"}:
-        return "exercise 2: not yet, expected a dict with the names that sf.prunable(model) gives"
-    for name, weight in sf.prunable(chain).items():
-        score = found[name].detach()
-        if score.shape != weight.shape or (score < 0).any():
-            return f"exercise 2: not yet, the scores of {name} have another shape or sign"
-        if abs(float(score.mean()) - 1) > 1e-4:
-            return f"exercise 2: not yet, the average score of {name} is {float(score.mean()):.3g}"
-        if not torch.equal(score.flatten().argsort(), weight.detach().abs().flatten().argsort()):
-            return f"exercise 2: not yet, the order inside {name} is not that of magnitude"
-    mine, plain = (
-        sf.critical_compression(net, m).compression for m in (fair_magnitude, "magnitude")
-    )
-    return (
-        "exercise 2: solved\n"
-        f"no layer of VGG-16 is empty up to compression {mine:,.0f} (magnitude: {plain:,.0f})"
-    )
-
-
-print(check_fair(fair_magnitude))
+print(sf.exercises.check_fair_magnitude(fair_magnitude))
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -411,6 +381,16 @@ print(check_fair(fair_magnitude))
 # collapse, by path by a factor of 5.6, and it still comes far from $\rho_{max}$.
 #
 # </details>
+
+# %% [markdown]
+# ## Exercises
+#
+# They stand where their idea is read. Each has a hint, and a check that says which mistake it saw.
+#
+# | exercise | in section | minutes | difficulty |
+# |---|---|---|---|
+# | 1 · The limit | The network | 5 | 1 |
+# | 2 · A method of your own | A first look at why | 10 | 2 |
 
 # %% [markdown]
 # ## Takeaways

@@ -57,7 +57,6 @@ importlib.import_module("synflow_lib.colab").greet(SCALE, KEEP_IN_DRIVE)
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
 import synflow_lib as sf
 from synflow_lib.reproduction import experiments
@@ -265,7 +264,42 @@ print(f"and are cut before a layer is empty: {bool((others['path'] < others['lay
 # %% [markdown]
 # The two criteria disagree for every method but SynFlow, by a factor of about 1.7 (GraSP) to 9
 # (random), on average. Between the two points the network is **disconnected with no layer empty**.
+
+# %% [markdown]
+# ### Exercise 1 · Critical compression without a search
 #
+# *5 minutes, difficulty 2 of 5.* From the scores of a one-shot method,
+# compute the fewest weights that can be kept with no layer empty.
+#
+# <details><summary>Hint</summary>
+#
+# Lower the threshold from the top. A layer is alive as soon as its largest score is reached; the last
+# layer to come alive decides.
+#
+# </details>
+
+
+# %%
+def fewest_weights(scores):
+    """scores: parameter name -> tensor. Returns how many weights are kept at rho_cr."""
+    ...
+
+
+# %%
+print(sf.exercises.check_fewest_weights(fewest_weights))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def fewest_weights(scores):
+#     weakest = min(score.max() for score in scores.values())
+#     return sum(int((score >= weakest).sum()) for score in scores.values())
+# ```
+#
+# </details>
+
+# %% [markdown]
 # ## Disconnected with no layer empty
 #
 # Magnitude pruning of the first network. `kept` counts weights, `on a path` is the share of
@@ -334,6 +368,42 @@ sf.explore.collapse(network="small", method="magnitude")
 sf.explore.collapse_picture("small", "magnitude", compression=10)
 
 # %% [markdown]
+# ### Exercise 2 · Is there a path?
+#
+# *10 minutes, difficulty 2 of 5.* For a fully connected chain: given the masks of its layers,
+# in order, say whether any input still reaches any output.
+#
+# <details><summary>Hint</summary>
+#
+# Mark the units that can be reached, layer by layer. A unit is reached if one of its kept weights comes
+# from a unit that is.
+#
+# </details>
+
+
+# %%
+def is_connected(masks):
+    """masks: list of bool tensors (outputs, inputs), first layer first. Returns True or False."""
+    ...
+
+
+# %%
+print(sf.exercises.check_is_connected(is_connected))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def is_connected(masks):
+#     reached = torch.ones(masks[0].shape[1])
+#     for mask in masks:
+#         reached = (mask.float() @ reached > 0).float()
+#     return bool(reached.any())
+# ```
+#
+# </details>
+
+# %% [markdown]
 # ## Random pruning: the smallest layer decides
 #
 # **Predict, then run.** The smallest layer of VGG-16 has 1,728 weights. With which probability does random
@@ -383,6 +453,38 @@ in_first = lives[lives["method"] == "random"].groupby("seed")["kept"].idxmax()
 print(f"the layer that went first, by seed: {lives.loc[in_first, 'layer'].tolist()}")
 
 # %% [markdown]
+# ### Exercise 3 · Even odds
+#
+# *5 minutes, difficulty 2 of 5.* At which compression has random pruning emptied a layer of `size`
+# weights in one of two networks?
+#
+# <details><summary>Hint</summary>
+#
+# A weight goes with probability $1 - 1/\rho$, and the layer is empty if all of them do.
+#
+# </details>
+
+
+# %%
+def even_odds(size):
+    """The compression at which the layer is empty with probability 1/2."""
+    ...
+
+
+# %%
+print(sf.exercises.check_even_odds(even_odds))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def even_odds(size):
+#     return 1 / (1 - 0.5 ** (1 / size))  # close to size / log(2)
+# ```
+#
+# </details>
+
+# %% [markdown]
 # ## SynFlow reaches $\rho_{max}$
 #
 # SynFlow scores again after every step. If every step removes less total score than a layer carries
@@ -405,7 +507,50 @@ print(f"seeds that end with one weight a layer, connected: {(ends == len(sizes))
 # and then the theorem promises nothing: in the paper's runs one of three had lost every weight at
 # $10^6$. (The condition is sufficient, not necessary: the other two ended connected. Notebook 04 takes
 # three networks of ours to $\rho_{max}$ that way.)
+
+# %% [markdown]
+# ### Exercise 4 · Cheat the criterion
 #
+# *15 minutes, difficulty 3 of 5.* Take any scores and change them so that *no layer is empty
+# up to $\rho_{max}$*, although the scores are given only once. All other
+# weights keep their order. Then see what that is worth by path:
+# `sf.critical_compression(net, lambda *_: protect(sf.score(net, "magnitude")), "path")`.
+#
+# <details><summary>Hint</summary>
+#
+# What counts by layer is each layer's largest score. Clone before you write; `score.argmax()` is a place
+# in the flattened tensor, `score.view(-1)`.
+#
+# </details>
+
+
+# %%
+def protect(scores):
+    """scores: parameter name -> tensor, not to be changed. Returns new, finite scores."""
+    ...
+
+
+# %%
+print(sf.exercises.check_protect(protect))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def protect(scores):
+#     found = {name: score.clone() for name, score in scores.items()}
+#     top = max(score.max() for score in found.values()) + 1
+#     for score in found.values():
+#         score.view(-1)[score.argmax()] = top
+#     return found
+# ```
+#
+# By layer the cheat reaches $\rho_{max}$. By path it gains nothing: the network is cut at compression
+# 227, with the cheat and without. One weight saved in every layer, each for itself, makes no path.
+#
+# </details>
+
+# %% [markdown]
 # ## What the score of SNIP depends on
 #
 # SNIP and GraSP score on images, through BatchNorm. With stored statistics (`eval`) BatchNorm does next
@@ -489,195 +634,14 @@ print(table[["figure", "quantity", "margin", "verdict"]].to_string(index=False))
 # %% [markdown]
 # ## Exercises
 #
-# Each has a check that tries your answer on fresh random networks. Unsolved, it says so.
+# They stand where their idea is read. Each has a hint, and a check that says which mistake it saw.
 #
-# **1. Critical compression without a search** (5 minutes). From the scores of a one-shot method,
-# compute the fewest weights that can be kept with no layer empty.
-
-# %%
-
-
-def fewest_weights(scores):
-    """scores: parameter name -> tensor. Returns how many weights are kept at rho_cr."""
-    ...
-
-
-# %%
-
-
-def check_fewest(fewest_weights):
-    """Compares with the library on random chains and random scores."""
-    for _ in range(5):
-        a, b, c = torch.randint(2, 40, (3,)).tolist()
-        chain = nn.Sequential(nn.Linear(a, b), nn.ReLU(), nn.Linear(b, c))
-        scores = {name: torch.rand_like(weight) for name, weight in sf.prunable(chain).items()}
-        answer = fewest_weights(scores)
-        right = sf.critical_compression(chain, lambda *_, s=scores: s).kept
-        if answer is None:
-            return "exercise 1: not yet, expected a number of weights"
-        if int(answer) != right:
-            return f"exercise 1: not yet, {answer} where {right} is right, sizes {a}-{b}-{c}"
-    return "exercise 1: solved"
-
-
-print(check_fewest(fewest_weights))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def fewest_weights(scores):
-#     weakest = min(score.max() for score in scores.values())
-#     return sum(int((score >= weakest).sum()) for score in scores.values())
-# ```
-#
-# </details>
-#
-# **2. Is there a path?** (10 minutes). For a fully connected chain: given the masks of its layers,
-# in order, say whether any input still reaches any output.
-
-# %%
-
-
-def is_connected(masks):
-    """masks: list of bool tensors (outputs, inputs), first layer first. Returns True or False."""
-    ...
-
-
-# %%
-
-
-def check_connected(is_connected):
-    """Compares with the library on random masks, half of them connected."""
-    wanted = {True: 6, False: 6}
-    while any(wanted.values()):
-        layers = [nn.Linear(8, 8, bias=False) for _ in range(3)]
-        masks = [torch.rand(8, 8) < 0.12 for _ in layers]
-        named = sf.Masks({f"{i}.weight": mask for i, mask in enumerate(masks)})
-        right = not sf.is_collapsed(nn.Sequential(*layers), named, criterion="path")
-        if not wanted[right]:
-            continue
-        wanted[right] -= 1
-        answer = is_connected(masks)
-        if answer is None:
-            return "exercise 2: not yet, expected True or False"
-        if bool(answer) != right:
-            return (
-                f"exercise 2: not yet, {answer} for masks that are {'' if right else 'not '}joined"
-            )
-    return "exercise 2: solved"
-
-
-print(check_connected(is_connected))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def is_connected(masks):
-#     reached = torch.ones(masks[0].shape[1])
-#     for mask in masks:
-#         reached = (mask.float() @ reached > 0).float()
-#     return bool(reached.any())
-# ```
-#
-# </details>
-#
-# **3. Even odds** (5 minutes). At which compression has random pruning emptied a layer of `size`
-# weights in one of two networks?
-
-# %%
-
-
-def even_odds(size):
-    """The compression at which the layer is empty with probability 1/2."""
-    ...
-
-
-# %%
-
-
-def check_even_odds(even_odds):
-    """Draws the weights that a layer keeps, 20,000 times, at your compression."""
-    for size in torch.randint(100, 5000, (3,)).tolist():
-        rho = even_odds(size)
-        if rho is None or not rho > 1:
-            return f"exercise 3: not yet, {rho}; expected a compression, above 1"
-        kept = torch.distributions.Binomial(size, torch.tensor(1 / rho)).sample((20_000,))
-        empty = float((kept == 0).float().mean())
-        if abs(empty - 0.5) > 0.02:
-            return f"exercise 3: not yet, at {rho:,.0f} a layer of {size} is empty in {empty:.0%}"
-    return "exercise 3: solved"
-
-
-print(check_even_odds(even_odds))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def even_odds(size):
-#     return 1 / (1 - 0.5 ** (1 / size))  # close to size / log(2)
-# ```
-#
-# </details>
-#
-# **4. Cheat the criterion** (15 minutes). Take any scores and change them so that *no layer is empty
-# up to $\rho_{max}$*, although the scores are given only once. Then see what that is worth: the check
-# applies it to magnitude on VGG-16, and asks for a path.
-
-# %%
-
-
-def protect(scores):
-    """scores: parameter name -> tensor, not to be changed. Returns new, finite scores."""
-    ...
-
-
-# %%
-
-
-def check_protect(protect):
-    """rho_max by layer on random chains, the order of all other weights as before."""
-    for _ in range(3):
-        a, b, c = torch.randint(3, 40, (3,)).tolist()
-        chain = nn.Sequential(nn.Linear(a, b), nn.ReLU(), nn.Linear(b, c))
-        scores = {name: torch.rand_like(weight) for name, weight in sf.prunable(chain).items()}
-        copies = {name: score.clone() for name, score in scores.items()}
-        found = protect(scores)
-        if not isinstance(found, dict) or set(found) != set(scores):
-            return "exercise 4: not yet, expected a dict with the names it was given"
-        if any(not torch.equal(scores[name], copies[name]) for name in scores):
-            return "exercise 4: not yet, the scores given have changed"
-        if sum(int((found[name] != scores[name]).sum()) for name in scores) > len(scores):
-            return "exercise 4: not yet, more weights changed than one a layer"
-        if not sf.critical_compression(chain, lambda *_, s=found: s).is_maximal:
-            return "exercise 4: not yet, a layer is empty before rho_max"
-    paths = {"magnitude": sf.score(net, "magnitude")}
-    paths["protected"] = protect(paths["magnitude"])
-    paths = {name: sf.trajectory(net, lambda *_, s=s: s) for name, s in paths.items()}
-    found = experiments.collapse.collapse_points(net, paths).round(0)
-    return "exercise 4: solved\n" + found.drop(columns="kept").to_string(index=False)
-
-
-print(check_protect(protect))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def protect(scores):
-#     found = {name: score.clone() for name, score in scores.items()}
-#     top = max(score.max() for score in found.values()) + 1
-#     for score in found.values():
-#         score.view(-1)[score.argmax()] = top
-#     return found
-# ```
-#
-# By layer the cheat reaches $\rho_{max}$. By path it gains nothing: the network is cut at compression
-# 227, with the cheat and without. One weight saved in every layer, each for itself, makes no path.
-#
-# </details>
+# | exercise | in section | minutes | difficulty |
+# |---|---|---|---|
+# | 1 · Critical compression without a search | How far does each method get? | 5 | 2 |
+# | 2 · Is there a path? | Disconnected with no layer empty | 10 | 2 |
+# | 3 · Even odds | Random pruning: the smallest layer decides | 5 | 2 |
+# | 4 · Cheat the criterion | SynFlow reaches $\rho_{max}$ | 15 | 3 |
 
 # %% [markdown]
 # ## Takeaways

@@ -163,6 +163,70 @@ print(conservation.conservation_table({k: (vgg16, s) for k, s in scores.items()}
 # total score. $\blacksquare$
 
 # %% [markdown]
+# ### Exercise 1 · Predict, then measure
+#
+# *3 minutes, difficulty 1 of 5.* For which activations does the law hold? Replace each
+# `None` by `True` or `False`.
+#
+# <details><summary>Hint</summary>
+#
+# The proof needs $\varphi(z) = z\,\varphi'(z)$. Try it for each of the four.
+#
+# </details>
+
+# %%
+prediction = {"LeakyReLU": None, "Tanh": None, "Identity": None, "Softplus": None}
+
+# %%
+print(sf.exercises.check_prediction(prediction))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# prediction = {"LeakyReLU": True, "Tanh": False, "Identity": True, "Softplus": False}
+# ```
+#
+# </details>
+
+# %% [markdown]
+# ### Exercise 2 · The symmetry
+#
+# *10 minutes, difficulty 2 of 5.* Write the step that the proof rests on: scale one hidden unit of
+# `nn.Sequential(nn.Linear, nn.ReLU, nn.Linear)` by `factor` without changing the output.
+#
+# <details><summary>Hint</summary>
+#
+# What enters the unit is a row of `net[0].weight` and a number of `net[0].bias`; what reads it is a
+# column of `net[2].weight`.
+#
+# </details>
+
+
+# %%
+@torch.no_grad()
+def rescale(net, unit, factor):
+    """Scales hidden unit number `unit` by `factor` > 0, in place; the output stays the same."""
+    ...
+
+
+# %%
+print(sf.exercises.check_rescale(rescale))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# @torch.no_grad()
+# def rescale(net, unit, factor):
+#     net[0].weight[unit] *= factor
+#     net[0].bias[unit] *= factor
+#     net[2].weight[:, unit] /= factor
+# ```
+#
+# </details>
+
+# %% [markdown]
 # ## Equal totals, unequal means
 #
 # If every layer has the same total, a weight in a layer of $N_l$ weights has on average a score
@@ -290,6 +354,38 @@ print(gaps.map(lambda gap: f"{gap:.2g}" if gap > 1e-4 else "rounding").to_string
 # 1.023, with other images and a later version of the score, and 1.000 when a term $g^2$ is added.
 
 # %% [markdown]
+# ### Exercise 3 · A conserved score of your own
+#
+# *10 minutes, difficulty 2 of 5.* The law holds for *any* $\mathcal R$. Invent one
+# that is neither the cross-entropy nor the plain sum of the outputs.
+#
+# <details><summary>Hint</summary>
+#
+# Anything that is one number and follows the outputs smoothly: a power, a norm, one output alone.
+#
+# </details>
+
+
+# %%
+def objective(output, y):
+    """Your R: from outputs (n, classes) and labels (n,) to one number, a tensor of shape ()."""
+    ...
+
+
+# %%
+print(sf.exercises.check_objective(objective))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def objective(output, y):
+#     return output.square().sum()
+# ```
+#
+# </details>
+
+# %% [markdown]
 # ## GraSP: the law of a second derivative
 #
 # GraSP scores $\theta\,(Hg)$, with $g$ the gradient of the loss and $H$ its Hessian. That is not
@@ -354,6 +450,47 @@ by_layer = pd.DataFrame({"layer": range(1, len(raw) + 1), "raw": raw, "squares":
 figure = sf.figures.grasp_correction(by_layer)
 sf.figures.save(figure, "fig3_grasp_correction", by_layer)
 figure
+
+# %% [markdown]
+# ### Exercise 4 · A GraSP that is conserved
+#
+# *20 minutes, difficulty 4 of 5.* Compute $\theta\,(Hg) + g^2$ with autograd, for the
+# weights of a network without biases and the plain cross-entropy. `torch.autograd.grad` with
+# `create_graph=True` gives a gradient that can be differentiated again.
+#
+# <details><summary>Hint</summary>
+#
+# $Hg$ is the gradient of $g \cdot \mathrm{fixed}$, where $\mathrm{fixed}$ is $g$ detached: if both factors could be
+# differentiated, the result would be $2Hg$.
+#
+# </details>
+
+
+# %%
+def conserved_grasp(net, batch):
+    """Parameter name -> theta * (H g) + g * g."""
+    ...
+
+
+# %%
+print(sf.exercises.check_conserved_grasp(conserved_grasp))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def conserved_grasp(net, batch):
+#     x, y = batch
+#     weights = dict(net.named_parameters())
+#     loss = nn.functional.cross_entropy(net(x), y)
+#     gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
+#     fixed = [g.detach() for g in gradients]
+#     product = sum((g * f).sum() for g, f in zip(gradients, fixed))
+#     second = torch.autograd.grad(product, list(weights.values()))
+#     return {n: (w * h + f * f).detach() for (n, w), h, f in zip(weights.items(), second, fixed)}
+# ```
+#
+# </details>
 
 # %% [markdown]
 # ## Biases
@@ -681,186 +818,14 @@ print(table[["figure", "quantity", "margin", "verdict"]].to_string(index=False))
 # %% [markdown]
 # ## Exercises
 #
-# Each has a check that tries your answer on fresh random numbers. Unsolved, it says so.
+# They stand where their idea is read. Each has a hint, and a check that says which mistake it saw.
 #
-# **1. Predict, then measure** (3 minutes). For which activations does the law hold? Replace each
-# `None` by `True` or `False`.
-
-# %%
-prediction = {"LeakyReLU": None, "Tanh": None, "Identity": None, "Softplus": None}
-
-# %%
-
-
-def check_prediction(prediction):
-    """Measures each activation between two random layers."""
-    if None in prediction.values():
-        return "exercise 1: not yet, a None is left"
-    for name, answer in prediction.items():
-        net = nn.Sequential(nn.Linear(6, 8), getattr(nn, name)(), nn.Linear(8, 3)).double()
-        random = torch.randn(5, 6), torch.randint(0, 3, (5,))
-        holds = sf.check_conservation(net, sf.score(net, "signed_snip", random)).holds()
-        if holds != answer:
-            return f"exercise 1: not yet, {name} {'keeps' if holds else 'breaks'} the law; why?"
-    return "exercise 1: solved"
-
-
-print(check_prediction(prediction))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# prediction = {"LeakyReLU": True, "Tanh": False, "Identity": True, "Softplus": False}
-# ```
-#
-# </details>
-#
-# **2. The symmetry** (10 minutes). Write the step that the proof rests on: scale one hidden unit of
-# `nn.Sequential(nn.Linear, nn.ReLU, nn.Linear)` by `factor` without changing the output.
-
-# %%
-
-
-@torch.no_grad()
-def rescale(net, unit, factor):
-    """Scales hidden unit number `unit` by `factor` > 0, in place; the output stays the same."""
-    ...
-
-
-# %%
-
-
-def check_symmetry(rescale):
-    """The output must stay, the hidden unit must grow, and so must nothing else."""
-    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).double()
-    x = torch.randn(20, 6).double()
-    hidden, output = net[:2](x), net(x)
-    unit = int(hidden.sum(0).argmax())  # one that is active: of a dead one nothing could be seen
-    rescale(net, unit, 3.0)
-    wanted = hidden.clone()
-    wanted[:, unit] *= 3
-    if torch.equal(net[:2](x), hidden):
-        return "exercise 2: not yet, the hidden unit has not changed"
-    if not torch.allclose(net[:2](x), wanted):
-        return "exercise 2: not yet, the hidden units are not what they should be (the bias?)"
-    if not torch.allclose(net(x), output):
-        return "exercise 2: not yet, the output has changed (the weights that read the unit?)"
-    return "exercise 2: solved"
-
-
-print(check_symmetry(rescale))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# @torch.no_grad()
-# def rescale(net, unit, factor):
-#     net[0].weight[unit] *= factor
-#     net[0].bias[unit] *= factor
-#     net[2].weight[:, unit] /= factor
-# ```
-#
-# </details>
-#
-# **3. A conserved score of your own** (10 minutes). The law holds for *any* $\mathcal R$. Invent one
-# that is neither the cross-entropy nor the plain sum of the outputs.
-
-# %%
-
-
-def objective(output, y):
-    """Your R: from outputs (n, classes) and labels (n,) to one number, a tensor of shape ()."""
-    ...
-
-
-# %%
-
-
-def check_objective(objective):
-    """Scores a random network with it, and compares with the two known ones."""
-    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4)).double()
-    batch = torch.randn(9, 6).double(), torch.randint(0, 4, (9,))
-    if not isinstance(objective(net(batch[0]), batch[1]), torch.Tensor):
-        return "exercise 3: not yet, R is no tensor"
-
-    def flat(function):
-        found = sf.score(net, sf.synaptic_saliency(function), batch)
-        return torch.cat([score.flatten() for score in found.values()]), found
-
-    mine, found = flat(objective)
-    if not mine.any():
-        return "exercise 3: not yet, all scores are zero"
-    for known in (nn.functional.cross_entropy, lambda output, y: output.sum()):
-        if abs(torch.corrcoef(torch.stack([mine, flat(known)[0]]))[0, 1]) > 1 - 1e-9:
-            return "exercise 3: not yet, this R is a known one (or a multiple of it)"
-    error = sf.check_conservation(net, found).max_relative_error
-    return "exercise 3: solved" if error < 1e-10 else f"exercise 3: not yet, error {error:.1e}"
-
-
-print(check_objective(objective))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def objective(output, y):
-#     return output.square().sum()
-# ```
-#
-# </details>
-#
-# **4. A GraSP that is conserved** (20 minutes). Compute $\theta\,(Hg) + g^2$ with autograd, for the
-# weights of a network without biases and the plain cross-entropy. `torch.autograd.grad` with
-# `create_graph=True` gives a gradient that can be differentiated again.
-
-# %%
-
-
-def conserved_grasp(net, batch):
-    """Parameter name -> theta * (H g) + g * g."""
-    ...
-
-
-# %%
-
-
-def check_grasp(conserved_grasp):
-    """Compares with the library on a random network, and asks for the law."""
-    layers = [nn.Linear(6, 8, bias=False), nn.ReLU(), nn.Linear(8, 4, bias=False)]
-    net = nn.Sequential(*layers).double()
-    batch = torch.randn(9, 6).double(), torch.randint(0, 4, (9,))
-    mine = conserved_grasp(net, batch)
-    if not isinstance(mine, dict) or set(mine) != {"0.weight", "2.weight"}:
-        return "exercise 4: not yet, expected a dict with '0.weight' and '2.weight'"
-    right = sf.score(net, "grasp", batch, loss=nn.functional.cross_entropy)
-    if all(torch.allclose(mine[name], right[name]) for name in right):
-        return "exercise 4: not yet, this is GraSP itself; what is missing?"
-    if not all(torch.allclose(mine[name], right[name] + right.correction[name]) for name in right):
-        return "exercise 4: not yet, the numbers differ from theta * (H g) + g * g"
-    error = sf.check_conservation(net, mine).max_relative_error
-    return "exercise 4: solved" if error < 1e-10 else f"exercise 4: not yet, error {error:.1e}"
-
-
-print(check_grasp(conserved_grasp))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def conserved_grasp(net, batch):
-#     x, y = batch
-#     weights = dict(net.named_parameters())
-#     loss = nn.functional.cross_entropy(net(x), y)
-#     gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
-#     fixed = [g.detach() for g in gradients]
-#     product = sum((g * f).sum() for g, f in zip(gradients, fixed))
-#     second = torch.autograd.grad(product, list(weights.values()))
-#     return {n: (w * h + f * f).detach() for (n, w), h, f in zip(weights.items(), second, fixed)}
-# ```
-#
-# </details>
+# | exercise | in section | minutes | difficulty |
+# |---|---|---|---|
+# | 1 · Predict, then measure | The proof in a page | 3 | 1 |
+# | 2 · The symmetry | The proof in a page | 10 | 2 |
+# | 3 · A conserved score of your own | Equal totals, unequal means | 10 | 2 |
+# | 4 · A GraSP that is conserved | GraSP: the law of a second derivative | 20 | 4 |
 
 # %% [markdown]
 # ## Takeaways

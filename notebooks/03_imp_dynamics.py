@@ -175,6 +175,81 @@ print(f"gains differ by less than 25 percent of their mean: {bool((unequal < 0.2
 print(f"test accuracy above 90 percent: {bool((watched['accuracy'] > 90).all())}")
 
 # %% [markdown]
+# ### Exercise 1 · What enters, what leaves
+#
+# *5 minutes, difficulty 2 of 5.* For a network `Linear - ReLU - Linear` whose gradients
+# have been computed: the synaptic saliency $\frac{\partial\mathcal L}{\partial\theta}\theta$ that enters each
+# hidden unit (its bias counts), minus the saliency that leaves it.
+#
+# <details><summary>Hint</summary>
+#
+# `nn.Linear` keeps its weight as (outputs, inputs). A hidden unit is a row of `net[0].weight` and a column
+# of `net[2].weight`.
+#
+# </details>
+
+
+# %%
+def imbalance(net):
+    """net[0], net[2]: Linear layers with .grad. Returns a tensor, one number a hidden unit."""
+    ...
+
+
+# %%
+print(sf.exercises.check_imbalance(imbalance))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def imbalance(net):
+#     first, second = net[0], net[2]
+#     entering = (first.weight * first.weight.grad).sum(1) + first.bias * first.bias.grad
+#     return entering - (second.weight * second.weight.grad).sum(0)
+# ```
+#
+# With the true gradients the two are equal. The check also tries random ones, where they are not.
+#
+# </details>
+
+# %% [markdown]
+# ### Exercise 2 · Weight decay
+#
+# *10 minutes, difficulty 3 of 5.* Gradient descent with rate $\eta$ and weight decay $\lambda$ (the
+# gradient is $\partial\mathcal L/\partial\theta + \lambda\theta$) runs for a number of small steps. By
+# which factor does it multiply the differences $\|W_l\|^2 - \|W_{l+1}\|^2$?
+#
+# <details><summary>Hint</summary>
+#
+# What does one step of decay alone do to $\|W_l\|^2$? The loss changes the norms of all layers alike and
+# drops out of the difference.
+#
+# </details>
+
+
+# %%
+def shrinking(rate, decay, steps):
+    """Returns the difference of squared norms at the end, divided by that at the start."""
+    ...
+
+
+# %%
+print(sf.exercises.check_shrinking(shrinking))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def shrinking(rate, decay, steps):
+#     return float(np.exp(-2 * decay * rate * steps))
+# ```
+#
+# The loss adds the same to all layers, decay takes $2\lambda\|W_l\|^2$ from each: differences decay
+# exponentially.
+#
+# </details>
+
+# %% [markdown]
 # ## Figure 5b: toward the conservation line
 #
 # Mean squared weight against inverse layer size, before and after training. Slope 1 is conservation.
@@ -261,7 +336,43 @@ print(
 # shrinking of differences. (At learning rate 0.001, momentum 0.9 and weight decay $10^{-4}$, 100 epochs
 # of 391 steps give $e^{-2\lambda t} = 0.92$, closer to 1 than the line's slope. We do not know what
 # makes up the rest.)
+
+# %% [markdown]
+# ### Exercise 3 · Predict the slope
 #
+# *10 minutes, difficulty 2 of 5.* You know the sizes of the layers, their squared norms at
+# initialization, and how much *one* of them will gain. Predict the slope of figure 5b after training.
+#
+# <details><summary>Hint</summary>
+#
+# Every layer gains the same. The figure shows *means* of squared weights; `sf.paper.loglog_slope` fits
+# the line.
+#
+# </details>
+
+
+# %%
+def predicted_slope(sizes, norms, gain):
+    """Arrays of sizes and initial squared norms, and a number. Returns the log-log slope."""
+    ...
+
+
+# %%
+print(sf.exercises.check_predicted_slope(predicted_slope))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def predicted_slope(sizes, norms, gain):
+#     return sf.paper.loglog_slope(sizes, (norms + gain) / sizes)
+# ```
+#
+# All layers gain the same, so one of them tells about all.
+#
+# </details>
+
+# %% [markdown]
 # ## Figure 5a: more iterations
 #
 # IMP with $n$ iterations trains, prunes to $\rho^{1/n}$, trains, prunes to $\rho^{2/n}$, and so on, and
@@ -568,162 +679,13 @@ print(shown[["figure", "quantity", "interval", "margin", "verdict"]].to_string(i
 # %% [markdown]
 # ## Exercises
 #
-# Each has a check that tries your answer on fresh random input. Unsolved, it says so.
+# They stand where their idea is read. Each has a hint, and a check that says which mistake it saw.
 #
-# **1. What enters, what leaves** (5 minutes). For a network `Linear - ReLU - Linear` whose gradients
-# have been computed: the synaptic saliency $\frac{\partial\mathcal L}{\partial\theta}\theta$ that enters each
-# hidden unit (its bias counts), minus the saliency that leaves it.
-
-# %%
-
-
-def imbalance(net):
-    """net[0], net[2]: Linear layers with .grad. Returns a tensor, one number a hidden unit."""
-    ...
-
-
-# %%
-
-
-def check_imbalance(imbalance):
-    """Random networks; with true gradients the answer is zero, with random ones it is not."""
-    for true in (False, True, False):
-        a, b, c = torch.randint(2, 12, (3,)).tolist()
-        net = nn.Sequential(nn.Linear(a, b), nn.ReLU(), nn.Linear(b, c)).double()
-        nn.functional.cross_entropy(net(torch.randn(9, a).double()), torch.arange(9) % c).backward()
-        if not true:
-            for parameter in net.parameters():
-                parameter.grad = torch.randn_like(parameter)
-        answer = imbalance(net)
-        if not isinstance(answer, torch.Tensor) or answer.shape != (b,):
-            return "exercise 1: not yet, expected a tensor with one number for each hidden unit"
-        first, second = net[0], net[2]
-        entering = (first.weight * first.weight.grad).sum(1) + first.bias * first.bias.grad
-        right = entering - (second.weight * second.weight.grad).sum(0)
-        if not torch.allclose(answer, right):
-            return "exercise 1: not yet, wrong" + (" for true gradients" if true else "")
-    return "exercise 1: solved; with the true gradients the two sums are equal"
-
-
-print(check_imbalance(imbalance))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def imbalance(net):
-#     first, second = net[0], net[2]
-#     entering = (first.weight * first.weight.grad).sum(1) + first.bias * first.bias.grad
-#     return entering - (second.weight * second.weight.grad).sum(0)
-# ```
-#
-# </details>
-#
-# **2. Predict the slope** (10 minutes). You know the sizes of the layers, their squared norms at
-# initialization, and how much *one* of them will gain. Predict the slope of figure 5b after training.
-
-# %%
-
-
-def predicted_slope(sizes, norms, gain):
-    """Arrays of sizes and initial squared norms, and a number. Returns the log-log slope."""
-    ...
-
-
-# %%
-
-
-def check_slope(predicted_slope):
-    """Trains small networks for a moment and compares."""
-    batch = sf.data.digits().scoring_batch(2)
-    for _ in range(2):
-        widths = torch.randint(20, 120, (3,)).tolist()
-        net = dynamics.xavier_(dynamics.tapered(widths=widths), 0.7, int(torch.randint(99, ())))
-        before = dynamics.layer_norms(net)
-        for _ in range(200):
-            loss = nn.functional.cross_entropy(net(batch[0]), batch[1])
-            for p, g in zip(
-                net.parameters(), torch.autograd.grad(loss, net.parameters()), strict=True
-            ):
-                p.data -= 0.02 * g
-        after = dynamics.layer_norms(net)
-        gain = float((after["squared_norm"] - before["squared_norm"]).mean())
-        sizes, norms = before["layer_size"].to_numpy(), before["squared_norm"].to_numpy()
-        answer = predicted_slope(sizes, norms, gain)
-        right = sf.paper.loglog_slope(sizes, after["mean_squared_weight"])
-        if not isinstance(answer, float):
-            return "exercise 2: not yet, expected a number"
-        if abs(answer - right) > 0.01:
-            return f"exercise 2: not yet, {answer:.3f} where training gives {right:.3f}"
-    return f"exercise 2: solved, {answer:.3f} where training gives {right:.3f}"
-
-
-print(check_slope(predicted_slope))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def predicted_slope(sizes, norms, gain):
-#     return sf.paper.loglog_slope(sizes, (norms + gain) / sizes)
-# ```
-#
-# All layers gain the same, so one of them tells about all.
-#
-# </details>
-#
-# **3. Weight decay** (10 minutes). Gradient descent with rate $\eta$ and weight decay $\lambda$ (the
-# gradient is $\partial\mathcal L/\partial\theta + \lambda\theta$) runs for a number of small steps. By
-# which factor does it multiply the differences $\|W_l\|^2 - \|W_{l+1}\|^2$?
-
-# %%
-
-
-def shrinking(rate, decay, steps):
-    """Returns the difference of squared norms at the end, divided by that at the start."""
-    ...
-
-
-# %%
-
-
-def check_shrinking(shrinking):
-    """Gradient descent with random rates and decays, in float64."""
-    x, y = sf.data.digits().scoring_batch(2)
-    for _ in range(2):
-        rate, decay = float(0.001 + 0.002 * torch.rand(())), float(0.2 + torch.rand(()))
-        steps = int(torch.randint(150, 300, ()))
-        net = dynamics.xavier_(dynamics.tapered(widths=(80, 20)), 1.0, 0).double()
-        before = dynamics.layer_norms(net)["difference"]
-        for _ in range(steps):
-            loss = nn.functional.cross_entropy(net(x.double()), y)
-            for p, g in zip(
-                net.parameters(), torch.autograd.grad(loss, net.parameters()), strict=True
-            ):
-                p.data -= rate * (g + decay * p.data)
-        after = dynamics.layer_norms(net)["difference"]
-        answer, right = shrinking(rate, decay, steps), float((after / before).iloc[1])
-        if not isinstance(answer, float):
-            return "exercise 3: not yet, expected a number"
-        if abs(answer - right) > 0.02 * right:
-            return f"exercise 3: not yet, {answer:.3f} where training gives {right:.3f}"
-    return f"exercise 3: solved, {answer:.3f} where training gives {right:.3f}"
-
-
-print(check_shrinking(shrinking))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def shrinking(rate, decay, steps):
-#     return float(np.exp(-2 * decay * rate * steps))
-# ```
-#
-# The loss adds the same to all layers, decay takes $2\lambda\|W_l\|^2$ from each: differences decay
-# exponentially.
-#
-# </details>
+# | exercise | in section | minutes | difficulty |
+# |---|---|---|---|
+# | 1 · What enters, what leaves | Why training conserves | 5 | 2 |
+# | 2 · Weight decay | Why training conserves | 10 | 3 |
+# | 3 · Predict the slope | Figure 5b: toward the conservation line | 10 | 2 |
 
 # %% [markdown]
 # ## Takeaways

@@ -301,6 +301,39 @@ print(own.astype({"compression": int}).round(2).to_string(index=False))
 # exponential schedule: $L\,(1-\rho^{-1/n}) < 1$, which is about $n > L\ln\rho$ (exercise 1).
 
 # %% [markdown]
+# ### Exercise 1 · How many iterations are always enough?
+#
+# *10 minutes, difficulty 2 of 5.* The smallest whole $n$ for which the
+# exponential schedule has $L\,(1-\rho^{-1/n}) < 1$.
+#
+# <details><summary>Hint</summary>
+#
+# Solve the condition for $n$ as an equation first. Then mind that it is strict: what if the solution is
+# a whole number?
+#
+# </details>
+
+
+# %%
+def safe_iterations(layers, compression):
+    """The smallest n with layers * (1 - compression ** (-1 / n)) < 1; layers >= 2."""
+    ...
+
+
+# %%
+print(sf.exercises.check_safe_iterations(safe_iterations))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def safe_iterations(layers, compression):
+#     return math.floor(math.log(compression) / -math.log(1 - 1 / layers)) + 1
+# ```
+#
+# </details>
+
+# %% [markdown]
 # ## The theorem as a schedule
 #
 # The number of iterations need not be chosen. Let each step remove as much as the theorem allows: sort the
@@ -367,7 +400,44 @@ fig_cut
 # one fourteenth of all score. Near the end of VGG-16 the weights that are left carry a good part of
 # $\mathcal R$ each, and a step removes two or three of them. A fixed schedule does not look at the
 # scores to choose the size of a step.
+
+# %% [markdown]
+# ### Exercise 2 · One step of the cut schedule
 #
+# *15 minutes, difficulty 3 of 5.* Mark the weights that may go: the longest run of
+# smallest scores whose sum is still below the cut size.
+#
+# <details><summary>Hint</summary>
+#
+# Sort, `cumsum`, compare. The comparison says which places *in sorted order* go; `order` of
+# `scores.sort()` tells where these stand.
+#
+# </details>
+
+
+# %%
+def may_go(scores, cut_size):
+    """scores: (N,), not negative. Returns bool (N,), True for the weights to remove."""
+    ...
+
+
+# %%
+print(sf.exercises.check_may_go(may_go))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def may_go(scores, cut_size):
+#     ordered, order = scores.sort()
+#     gone = torch.zeros_like(scores, dtype=torch.bool)
+#     gone[order[ordered.cumsum(0) < cut_size]] = True
+#     return gone
+# ```
+#
+# </details>
+
+# %% [markdown]
 # ## The fixed schedule at its limit
 #
 # Now the paper's schedule, 100 exponential steps, all the way to $\rho_{max}$ of VGG-16.
@@ -511,6 +581,46 @@ print(pd.DataFrame(rows).to_string(index=False))
 # they are the true ones.
 
 # %% [markdown]
+# ### Exercise 3 · Beyond the range of float64
+#
+# *25 minutes, difficulty 4 of 5.* Compute $\log_2\mathcal R$ of a chain of linear
+# layers so deep that $\mathcal R$ itself is infinite. `torch.frexp` takes a number apart into
+# mantissa and power of two.
+#
+# <details><summary>Hint</summary>
+#
+# Carry a vector and a whole number: the flow is the vector times $2^{\text{number}}$. After each layer move the
+# power of two of the largest entry from the one to the other.
+#
+# </details>
+
+
+# %%
+def log2_flow(layers):
+    """layers: matrices (outputs, inputs) from input to output. log2 of the sum of |W_L| ... |W_1| 1."""
+    ...
+
+
+# %%
+print(sf.exercises.check_log2_flow(log2_flow))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def log2_flow(layers):
+#     x, exponent = torch.ones(layers[0].shape[1], dtype=torch.float64), 0
+#     for layer in layers:
+#         x = layer.abs() @ x
+#         _, shift = torch.frexp(x.max())
+#         x = torch.ldexp(x, -shift)
+#         exponent += int(shift)
+#     return math.log2(float(x.sum())) + exponent
+# ```
+#
+# </details>
+
+# %% [markdown]
 # ## What the paper shows, what we measured
 
 # %%
@@ -557,147 +667,13 @@ print(shown[["figure", "quantity", "margin", "verdict"]].to_string(index=False))
 # %% [markdown]
 # ## Exercises
 #
-# Each has a check that tries your answer on fresh random numbers. Unsolved, it says so.
+# They stand where their idea is read. Each has a hint, and a check that says which mistake it saw.
 #
-# **1. How many iterations are always enough?** (10 minutes) The smallest whole $n$ for which the
-# exponential schedule has $L\,(1-\rho^{-1/n}) < 1$.
-
-# %%
-
-
-def safe_iterations(layers, compression):
-    """The smallest n with layers * (1 - compression ** (-1 / n)) < 1; layers >= 2."""
-    ...
-
-
-# %%
-
-
-def check_iterations(safe_iterations):
-    """Tries ten random networks; n has to be enough, and one less not."""
-    for _ in range(10):
-        layers = int(torch.randint(2, 100, ()))
-        rho = float(10 ** (6 * torch.rand(()) + 0.5))
-        n = safe_iterations(layers, rho)
-        if not isinstance(n, int):
-            return "exercise 1: not yet, expected a whole number"
-        if n < 1 or layers * (1 - rho ** (-1 / n)) >= 1:
-            return f"exercise 1: not yet, {n} iterations are too few for L={layers}, rho={rho:.0f}"
-        if n > 1 and layers * (1 - rho ** (-1 / (n - 1))) < 1:
-            return f"exercise 1: not yet, fewer than {n} are enough for L={layers}, rho={rho:.0f}"
-    return "exercise 1: solved"
-
-
-print(check_iterations(safe_iterations))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def safe_iterations(layers, compression):
-#     return math.floor(math.log(compression) / -math.log(1 - 1 / layers)) + 1
-# ```
-#
-# </details>
-#
-# **2. One step of the cut schedule** (15 minutes). Mark the weights that may go: the longest run of
-# smallest scores whose sum is still below the cut size.
-
-# %%
-
-
-def may_go(scores, cut_size):
-    """scores: (N,), not negative. Returns bool (N,), True for the weights to remove."""
-    ...
-
-
-# %%
-
-
-def check_step(may_go):
-    """Random scores, many of them equal."""
-    for _ in range(20):
-        scores = torch.randint(0, 9, (30,)).double() / 8
-        cut = float(scores.sum() * torch.rand(()) + 0.01)
-        gone = may_go(scores, cut)
-        if not isinstance(gone, torch.Tensor) or gone.dtype != torch.bool or gone.shape != (30,):
-            return "exercise 2: not yet, expected a bool tensor of shape (N,)"
-        if scores[gone].sum() >= cut:
-            return "exercise 2: not yet, the prune size is not below the cut size"
-        if gone.any() and not gone.all() and scores[gone].max() > scores[~gone].min():
-            return "exercise 2: not yet, a smaller score stays while a larger one goes"
-        if not gone.all() and scores[gone].sum() + scores[~gone].min() < cut:
-            return "exercise 2: not yet, one more could go"
-    return "exercise 2: solved"
-
-
-print(check_step(may_go))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def may_go(scores, cut_size):
-#     ordered, order = scores.sort()
-#     gone = torch.zeros_like(scores, dtype=torch.bool)
-#     gone[order[ordered.cumsum(0) < cut_size]] = True
-#     return gone
-# ```
-#
-# </details>
-#
-# **3. Beyond the range of float64** (25 minutes). Compute $\log_2\mathcal R$ of a chain of linear
-# layers so deep that $\mathcal R$ itself is infinite. `torch.frexp` takes a number apart into
-# mantissa and power of two.
-
-# %%
-
-
-def log2_flow(layers):
-    """layers: matrices (outputs, inputs) from input to output. log2 of the sum of |W_L| ... |W_1| 1."""
-    ...
-
-
-# %%
-
-
-def check_flow(log2_flow):
-    """Small whole numbers as weights, so that Python's integers know the answer exactly."""
-    depth = int(torch.randint(400, 600, ()))
-    layers = [torch.randint(-3, 4, (8, 8)).double() for _ in range(depth)]
-    found = log2_flow(layers)
-    if found is None:
-        return "exercise 3: not yet, nothing returned"
-    flow = [1] * 8
-    for layer in layers:
-        flow = [
-            sum(abs(int(w)) * x for w, x in zip(row, flow, strict=True)) for row in layer.tolist()
-        ]
-    if not math.isfinite(found):
-        return f"exercise 3: not yet, {float(found)}: the numbers left the range of float64"
-    right = math.log2(sum(flow))
-    if abs(float(found) - right) > 1e-6:
-        return f"exercise 3: not yet, {float(found):.3f}, the right answer is {right:.3f}"
-    return "exercise 3: solved"
-
-
-print(check_flow(log2_flow))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def log2_flow(layers):
-#     x, exponent = torch.ones(layers[0].shape[1], dtype=torch.float64), 0
-#     for layer in layers:
-#         x = layer.abs() @ x
-#         _, shift = torch.frexp(x.max())
-#         x = torch.ldexp(x, -shift)
-#         exponent += int(shift)
-#     return math.log2(float(x.sum())) + exponent
-# ```
-#
-# </details>
+# | exercise | in section | minutes | difficulty |
+# |---|---|---|---|
+# | 1 · How many iterations are always enough? | Figure 7: which schedules keep the condition? | 10 | 2 |
+# | 2 · One step of the cut schedule | The theorem as a schedule | 15 | 3 |
+# | 3 · Beyond the range of float64 | Precision: sums over more paths than a number can hold | 25 | 4 |
 
 # %% [markdown]
 # ## Takeaways

@@ -129,6 +129,38 @@ table = grid1.table(results)
 print(f"{len(results)} runs, {(results['status'] == 'failed').sum()} failed")
 
 # %% [markdown]
+# ### Exercise 1 · How many networks?
+#
+# *5 minutes, difficulty 1 of 5.* A grid has some methods, compressions (the first of them 1) and
+# seeds. At compression 1 all methods share one network per seed. How many trainings is it?
+#
+# <details><summary>Hint</summary>
+#
+# Count for one seed first: how many networks at compression 1, how many at all others?
+#
+# </details>
+
+
+# %%
+def trainings(methods, compressions, seeds):
+    """Three whole numbers. Returns the number of networks to train."""
+    ...
+
+
+# %%
+print(sf.exercises.check_trainings(trainings))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def trainings(methods, compressions, seeds):
+#     return seeds * (1 + methods * (compressions - 1))
+# ```
+#
+# </details>
+
+# %% [markdown]
 # ## Figure 1: one network, to $\rho_{max}$ and beyond
 #
 # For the one-shot methods the compression at which the last path is cut is known exactly from their
@@ -249,7 +281,45 @@ for other, found in pairs.items():
 # and 14 percent behind on average; at 100, where some networks are cut, all four are far behind. (On
 # the convolutional network of figure 6 magnitude collapses earlier: at 30 all its networks are cut,
 # and whether it is behind at 10 five seeds leave undecided.)
+
+# %% [markdown]
+# ### Exercise 2 · Pair the seeds
 #
+# *10 minutes, difficulty 2 of 5.* Accuracies of two methods on the same seeds, as two lists. Return
+# the 95% interval of the mean difference.
+#
+# <details><summary>Hint</summary>
+#
+# Subtract seed by seed, and forget that there were two lists. `scipy.stats.t.ppf(0.975, degrees)` is the
+# quantile; `std` needs `ddof=1`.
+#
+# </details>
+
+
+# %%
+def paired_interval(a, b):
+    """Lists of equal length, one number a seed. Returns (low, high) of mean(a - b)."""
+    ...
+
+
+# %%
+print(sf.exercises.check_paired_interval(paired_interval))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def paired_interval(a, b):
+#     from scipy.stats import t
+#
+#     difference = np.array(a) - np.array(b)
+#     half = t.ppf(0.975, len(a) - 1) * difference.std(ddof=1) / np.sqrt(len(a))
+#     return difference.mean() - half, difference.mean() + half
+# ```
+#
+# </details>
+
+# %% [markdown]
 # ## Is it the score, or scoring a hundred times?
 #
 # Iterated SNIP scores its survivors a hundred times too. It goes much further than SNIP: at 100 it
@@ -306,6 +376,42 @@ for model, each in best.groupby("model", sort=True):
     print(
         f"{model}, compression 100: best {order.index[0]}, ahead by more than 10 percent: {ahead > 10}"
     )
+
+# %% [markdown]
+# ### Exercise 3 · A cheaper oracle
+#
+# *10 minutes, difficulty 2 of 5.* Predict, without training, whether a pruned network can learn
+# anything: given a network and its masks, return whether its output depends on its input at all.
+#
+# <details><summary>Hint</summary>
+#
+# The output depends on the input exactly if a path of kept weights joins them. The library has a function
+# with two criteria.
+#
+# </details>
+
+
+# %%
+def can_learn(net, masks):
+    """A ReLU network and its masks. Returns True or False."""
+    ...
+
+
+# %%
+print(sf.exercises.check_can_learn(can_learn))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def can_learn(net, masks):
+#     return not sf.is_collapsed(net, masks, criterion="path")
+# ```
+#
+# Running the network on random inputs is not enough: a ReLU that happens to be off hides a path that
+# training could switch on.
+#
+# </details>
 
 # %% [markdown]
 # ## What the paper shows, what we measured
@@ -474,144 +580,13 @@ print(f"top-1: recorded {small['accuracy']:.2f} percent, again {anew['top1']:.2f
 # %% [markdown]
 # ## Exercises
 #
-# Each has a check that tries your answer on fresh random input. Unsolved, it says so.
+# They stand where their idea is read. Each has a hint, and a check that says which mistake it saw.
 #
-# **1. How many networks?** (5 minutes) A grid has some methods, compressions (the first of them 1) and
-# seeds. At compression 1 all methods share one network per seed. How many trainings is it?
-
-# %%
-
-
-def trainings(methods, compressions, seeds):
-    """Three whole numbers. Returns the number of networks to train."""
-    ...
-
-
-# %%
-
-
-def check_trainings(trainings):
-    """Counts the runs of random grids."""
-    for _ in range(5):
-        m, c, s = (int(torch.randint(1, top, ())) for top in (6, 9, 9))
-        panel = grids.Panel("digits", "fc", sf.Recipe(1, 0.1), tuple(range(c)), FIVE[:m])
-        answer, right = trainings(m, c, s), len(grids.Grid((panel,), s).runs())
-        if not isinstance(answer, int):
-            return "exercise 1: not yet, expected a whole number"
-        if answer != right:
-            return f"exercise 1: not yet, {answer} for {m} methods, {c} compressions, {s} seeds"
-    return "exercise 1: solved"
-
-
-print(check_trainings(trainings))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def trainings(methods, compressions, seeds):
-#     return seeds * (1 + methods * (compressions - 1))
-# ```
-#
-# </details>
-#
-# **2. Pair the seeds** (10 minutes). Accuracies of two methods on the same seeds, as two lists. Return
-# the 95% interval of the mean difference.
-
-# %%
-
-
-def paired_interval(a, b):
-    """Lists of equal length, one number a seed. Returns (low, high) of mean(a - b)."""
-    ...
-
-
-# %%
-
-
-def check_paired(paired_interval):
-    """Random accuracies with a large effect of the seed, common to both."""
-    for _ in range(3):
-        n = int(torch.randint(3, 12, ()))
-        seed_effect = 20 * torch.randn(n)
-        a, b = (seed_effect + 70 + torch.randn(n) for _ in range(2))
-        rows = [("a", 1.0, s, float(v)) for s, v in enumerate(a)]
-        rows += [("b", 1.0, s, float(v)) for s, v in enumerate(b)]
-        frame = pd.DataFrame(rows, columns=["method", "compression", "seed", "accuracy"])
-        right = intervals.paired_difference(frame, "a", "b").iloc[0]
-        answer = paired_interval(a.tolist(), b.tolist())
-        if not isinstance(answer, tuple) or len(answer) != 2:
-            return "exercise 2: not yet, expected (low, high)"
-        low, high = map(float, answer)
-        if high - low > 3 * (right["high"] - right["low"]):
-            return "exercise 2: not yet, this interval is too wide: did you subtract seed by seed?"
-        if abs(low - right["low"]) + abs(high - right["high"]) > 1e-3:
-            return "exercise 2: not yet, close; Student's t with n - 1 degrees of freedom?"
-    return "exercise 2: solved"
-
-
-print(check_paired(paired_interval))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def paired_interval(a, b):
-#     from scipy.stats import t
-#
-#     difference = np.array(a) - np.array(b)
-#     half = t.ppf(0.975, len(a) - 1) * difference.std(ddof=1) / np.sqrt(len(a))
-#     return difference.mean() - half, difference.mean() + half
-# ```
-#
-# </details>
-#
-# **3. A cheaper oracle** (10 minutes). Predict, without training, whether a pruned network can learn
-# anything: given a network and its masks, return whether its output depends on its input at all.
-
-# %%
-
-
-def can_learn(net, masks):
-    """A ReLU network and its masks. Returns True or False."""
-    ...
-
-
-# %%
-
-
-def check_can_learn(can_learn):
-    """Random networks and masks, half of them disconnected."""
-    wanted = {True: 4, False: 4}
-    while any(wanted.values()):
-        net = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3))
-        masks = sf.prune(net, "random", 8, seed=int(torch.randint(10**6, ())))
-        right = not sf.is_collapsed(net, masks, criterion="path")
-        if not wanted[right]:
-            continue
-        wanted[right] -= 1
-        answer = can_learn(net, masks)
-        if not isinstance(answer, bool):
-            return "exercise 3: not yet, expected True or False"
-        if answer != right:
-            return f"exercise 3: not yet, {answer} where {right} is right"
-    return "exercise 3: solved"
-
-
-print(check_can_learn(can_learn))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def can_learn(net, masks):
-#     return not sf.is_collapsed(net, masks, criterion="path")
-# ```
-#
-# Running the network on random inputs is not enough: a ReLU that happens to be off hides a path that
-# training could switch on.
-#
-# </details>
+# | exercise | in section | minutes | difficulty |
+# |---|---|---|---|
+# | 1 · How many networks? | Many runs, and a store | 5 | 1 |
+# | 2 · Pair the seeds | Is SynFlow better, and where? | 10 | 2 |
+# | 3 · A cheaper oracle | Figure 6: does it hold for another network? | 10 | 2 |
 
 # %% [markdown]
 # ## Takeaways

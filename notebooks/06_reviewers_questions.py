@@ -390,7 +390,44 @@ print(f"SynFlow ahead of SNIP at 10^2.5, 100 scorings each, by 5 percent: {rows[
 # 900 on three. SNIP stops short of $\rho_{max}$ and trains worse than SynFlow at $10^{2.5}$. The only
 # one of the five that reaches the end is SynFlow, whose score is positive and conserved; theorem 3
 # (notebook 04) says when that is enough.
+
+# %% [markdown]
+# ### Exercise 1 · Clear or not
 #
+# *5 minutes, difficulty 2 of 5.* Two methods, the same seeds, many compressions: count the compressions
+# at which the 95% interval of the paired difference excludes zero.
+#
+# <details><summary>Hint</summary>
+#
+# The interval excludes zero if the magnitude of the mean is larger than half the interval's width.
+#
+# </details>
+
+
+# %%
+def clear_differences(a, b):
+    """Arrays [compressions, seeds] of accuracies. Returns a whole number."""
+    ...
+
+
+# %%
+print(sf.exercises.check_clear_differences(clear_differences))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def clear_differences(a, b):
+#     from scipy.stats import t
+#
+#     d, n = a - b, a.shape[1]
+#     half = t.ppf(0.975, n - 1) * d.std(axis=1, ddof=1) / np.sqrt(n)
+#     return int((np.abs(d.mean(axis=1)) > half).sum())
+# ```
+#
+# </details>
+
+# %% [markdown]
 # ## 3 · Biases and BatchNorm: does theorem 1 still hold?
 #
 # One reviewer doubted it for biases, another for BatchNorm. Notebook 02 derives the corrected laws;
@@ -527,7 +564,45 @@ for fill, method, claim in (
 # not found out.
 #
 # **Here the first sitting ends.**
+
+# %% [markdown]
+# ### Exercise 2 · A SynFlow that looks
 #
+# *10 minutes, difficulty 3 of 5.* For a chain `Linear - ReLU - Linear` without biases: the
+# SynFlow scores of both layers when $\mathcal R$ starts from given inputs $a \ge 0$ instead of ones.
+#
+# <details><summary>Hint</summary>
+#
+# $\mathcal R = \sum_k\sum_j |v_{kj}| \sum_i |w_{ji}|\,a_i$. The score of a weight is the part of this sum in which it
+# appears.
+#
+# </details>
+
+
+# %%
+def synflow_from(first, second, a):
+    """Weights [hidden, inputs] and [outputs, hidden], inputs [inputs]. Returns two score tensors."""
+    ...
+
+
+# %%
+print(sf.exercises.check_synflow_from(synflow_from))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def synflow_from(first, second, a):
+#     first, second = first.abs(), second.abs()
+#     into, out = first @ a, second.sum(0)  # what reaches each hidden unit, what leaves it
+#     return first * a * out[:, None], second * into
+# ```
+#
+# A dead input has no score to lose.
+#
+# </details>
+
+# %% [markdown]
 # ## Second sitting
 #
 # Questions 5 to 10. If you start here, run the cells of *Setup* first; nothing else is needed. So far: the
@@ -788,7 +863,45 @@ print(once.groupby("state", sort=False)[["layer_cr", "path_cr"]].agg(["mean", "s
 # about $10^{2.2}$: the weights of the classifier, the layer of smallest weights, grow by 70 percent,
 # those of the others by 20 or less. (In the perceptrons of notebook 03 the cut moves by less than 0.4
 # decades.)
+
+# %% [markdown]
+# ### Exercise 3 · Predict the collapse
 #
+# *15 minutes, difficulty 4 of 5.* Two layers of $n_1$ and $n_2$ weights from
+# $\mathcal N(0, s_1^2)$ and $\mathcal N(0, s_2^2)$ with $s_1 < s_2$, pruned together by magnitude. About how
+# many weights are left in the second layer when the first is empty?
+#
+# <details><summary>Hint</summary>
+#
+# The first layer is empty when its largest magnitude goes. The median $m$ of the largest of $n$ magnitudes
+# has $P(|z| < m)^n = 1/2$. Then count the second layer's magnitudes above.
+#
+# </details>
+
+
+# %%
+def left_in_second(n1, s1, n2, s2):
+    """Sizes and standard deviations, s1 < s2. Returns a number of weights."""
+    ...
+
+
+# %%
+print(sf.exercises.check_left_in_second(left_in_second))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def left_in_second(n1, s1, n2, s2):
+#     from scipy.stats import norm
+#
+#     last = s1 * norm.ppf((1 + 0.5 ** (1 / n1)) / 2)  # median of the first layer's largest weight
+#     return float(n2 * 2 * norm.sf(last / s2))
+# ```
+#
+# </details>
+
+# %% [markdown]
 # ## 8 · Who needs a compression of 100?
 #
 # A reviewer expects most users to want a factor below 10. Are there differences at all? The four other
@@ -1004,156 +1117,13 @@ print(answers[["figure", "quantity", "interval", "margin", "verdict"]].to_string
 # %% [markdown]
 # ## Exercises
 #
-# Each has a check that tries your answer on fresh random input. Unsolved, it says so.
+# They stand where their idea is read. Each has a hint, and a check that says which mistake it saw.
 #
-# **1. Clear or not** (5 minutes). Two methods, the same seeds, many compressions: count the compressions
-# at which the 95% interval of the paired difference excludes zero.
-
-# %%
-
-
-def clear_differences(a, b):
-    """Arrays [compressions, seeds] of accuracies. Returns a whole number."""
-    ...
-
-
-# %%
-
-
-def check_clear(clear_differences):
-    """Random accuracies; a few compressions have a true difference."""
-    generator = np.random.default_rng()
-    for _ in range(3):
-        shape = tuple(generator.integers((8, 4), (20, 9)))
-        seed_effect = 10 * generator.normal(size=(1, shape[1]))
-        a, b = (50 + seed_effect + generator.normal(size=shape) for _ in range(2))
-        a[: shape[0] // 2] += 3
-        found = clear_differences(a, b)
-        if isinstance(found, bool) or not isinstance(found, int):
-            return "exercise 1: not yet, expected a whole number"
-        frame = [
-            (name, float(c), s, v)
-            for name, table in (("a", a), ("b", b))
-            for (c, s), v in np.ndenumerate(table)
-        ]
-        frame = pd.DataFrame(frame, columns=["method", "compression", "seed", "accuracy"])
-        right = int(questions.against(frame, "b")["clear"].sum())
-        if found != right:
-            return f"exercise 1: not yet, {found} where {right} is right"
-    return "exercise 1: solved"
-
-
-print(check_clear(clear_differences))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def clear_differences(a, b):
-#     from scipy.stats import t
-#
-#     d, n = a - b, a.shape[1]
-#     half = t.ppf(0.975, n - 1) * d.std(axis=1, ddof=1) / np.sqrt(n)
-#     return int((np.abs(d.mean(axis=1)) > half).sum())
-# ```
-#
-# </details>
-#
-# **2. A SynFlow that looks** (10 minutes). For a chain `Linear - ReLU - Linear` without biases: the
-# SynFlow scores of both layers when $\mathcal R$ starts from given inputs $a \ge 0$ instead of ones.
-
-# %%
-
-
-def synflow_from(first, second, a):
-    """Weights [hidden, inputs] and [outputs, hidden], inputs [inputs]. Returns two score tensors."""
-    ...
-
-
-# %%
-
-
-def check_synflow_from(synflow_from):
-    """Random chains, with some dead inputs."""
-    for _ in range(3):
-        n, h, k = torch.randint(2, 9, (3,)).tolist()
-        first, second = torch.randn(h, n), torch.randn(k, h)
-        a = torch.rand(n) * (torch.rand(n) < 0.7)
-        found = synflow_from(first, second, a)
-        if not isinstance(found, tuple) or len(found) != 2:
-            return "exercise 2: not yet, expected two tensors of scores"
-        net = nn.Sequential(nn.Linear(n, h, bias=False), nn.ReLU(), nn.Linear(h, k, bias=False))
-        net[0].weight.data, net[2].weight.data = first, second
-        batch = a[None].repeat(4, 1), torch.zeros(4, dtype=torch.long)
-        right = sf.score(net, dead_inputs.RealInputSynFlow, batch)
-        for mine, own in zip(found, right.values(), strict=True):
-            close = {"rtol": 1e-4, "atol": 1e-6}
-            if mine.shape != own.shape or not torch.allclose(mine.double(), own, **close):
-                return "exercise 2: not yet, the scores are others"
-    return "exercise 2: solved; a dead input has no score to lose"
-
-
-print(check_synflow_from(synflow_from))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def synflow_from(first, second, a):
-#     first, second = first.abs(), second.abs()
-#     into, out = first @ a, second.sum(0)  # what reaches each hidden unit, what leaves it
-#     return first * a * out[:, None], second * into
-# ```
-#
-# </details>
-#
-# **3. Predict the collapse** (15 minutes). Two layers of $n_1$ and $n_2$ weights from
-# $\mathcal N(0, s_1^2)$ and $\mathcal N(0, s_2^2)$ with $s_1 < s_2$, pruned together by magnitude. About how
-# many weights are left in the second layer when the first is empty?
-
-# %%
-
-
-def left_in_second(n1, s1, n2, s2):
-    """Sizes and standard deviations, s1 < s2. Returns a number of weights."""
-    ...
-
-
-# %%
-
-
-def check_left(left_in_second):
-    """Medians of many random draws; within 15 percent is right."""
-    for _ in range(2):
-        n1, n2 = (int(v) for v in torch.randint(2_000, 9_000, (2,)))
-        s1, s2 = 1.0, float(1.5 + 2 * torch.rand(()))
-        found = left_in_second(n1, s1, n2, s2)
-        if not isinstance(found, float):
-            return "exercise 3: not yet, expected a number"
-        draws = [
-            int((s2 * torch.randn(n2).abs() > (s1 * torch.randn(n1)).abs().max()).sum())
-            for _ in range(301)
-        ]
-        right = float(np.median(draws))
-        if abs(found - right) > 0.15 * right:
-            return f"exercise 3: not yet, {found:.0f} where the median of 301 draws is {right:.0f}"
-    return "exercise 3: solved"
-
-
-print(check_left(left_in_second))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def left_in_second(n1, s1, n2, s2):
-#     from scipy.stats import norm
-#
-#     last = s1 * norm.ppf((1 + 0.5 ** (1 / n1)) / 2)  # median of the first layer's largest weight
-#     return float(n2 * 2 * norm.sf(last / s2))
-# ```
-#
-# </details>
+# | exercise | in section | minutes | difficulty |
+# |---|---|---|---|
+# | 1 · Clear or not | 2 · Is it the iterations and not SynFlow? | 5 | 2 |
+# | 2 · A SynFlow that looks | 4 · Is it a virtue not to look at the data? | 10 | 3 |
+# | 3 · Predict the collapse | 7 · Magnitude of what? | 15 | 4 |
 
 # %% [markdown]
 # ## Takeaways

@@ -58,7 +58,6 @@ importlib.import_module("synflow_lib.colab").greet(SCALE, KEEP_IN_DRIVE)
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
 import synflow_lib as sf
 from synflow_lib.reproduction import intervals
@@ -114,6 +113,39 @@ print(shown[["erk", "uniform"]].to_string())
 
 # %%
 shown["synflow"].to_frame("weights of SynFlow's mask").T
+
+# %% [markdown]
+# ### Exercise 1 · Shuffle
+#
+# *5 minutes, difficulty 1 of 5.* Write the check that "shuffled" masks of some published code did not pass:
+# same layer sizes, other places.
+#
+# <details><summary>Hint</summary>
+#
+# Flatten, permute the places, restore the shape.
+#
+# </details>
+
+
+# %%
+def shuffle(mask):
+    """A bool tensor of any shape. Returns one of that shape, as many True, at random places."""
+    ...
+
+
+# %%
+print(sf.exercises.check_shuffle(shuffle))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def shuffle(mask):
+#     order = torch.randperm(mask.numel())
+#     return mask.flatten()[order].view(mask.shape)
+# ```
+#
+# </details>
 
 # %% [markdown]
 # ## Train them all
@@ -226,7 +258,48 @@ print(f"of it remains less than a half at equal effective compression: {bool(lef
 # left the seeds do not tell: so near chance the interval is some 20 percent wide. At 30 most of a small
 # loss is left (1.9 of 2.3 percent, an interval that just excludes zero, one of four): places may matter
 # a little too. SynFlow's own masks at 100 have nearly *every* weight on a path.
+
+# %% [markdown]
+# ### Exercise 2 · Disprove a claim
 #
+# *10 minutes, difficulty 3 of 5.* "A mask whose layers keep enough weights cannot be disconnected:
+# quotas decide." Given a perceptron with one hidden layer of $h$ units and two quotas, neither above
+# $\lfloor h/2 \rfloor$ times the layer's inputs or outputs, find masks that keep exactly so many weights
+# and join nothing.
+#
+# <details><summary>Hint</summary>
+#
+# Let the first layer write to some hidden units only, and the last one read others. Why is half of them
+# enough?
+#
+# </details>
+
+
+# %%
+def cut_apart(inputs, hidden, outputs, first, last):
+    """Five whole numbers. Returns bool tensors (hidden, inputs) and (outputs, hidden)."""
+    ...
+
+
+# %%
+print(sf.exercises.check_cut_apart(cut_apart))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def cut_apart(inputs, hidden, outputs, first, last):
+#     a = torch.arange(hidden * inputs).view(hidden, inputs) < first  # the first units
+#     b = torch.arange(hidden * outputs).view(hidden, outputs) < last
+#     return a, b.flip(0).T  # the last units
+# ```
+#
+# The first layer writes to the first half of the units, the last reads the second half. No quota is
+# low, no layer is empty, nothing is connected.
+#
+# </details>
+
+# %% [markdown]
 # ## The other methods
 #
 # The same for magnitude and SNIP, and one more check: **inverted** scores keep what a method would
@@ -364,7 +437,47 @@ print(cheaper.beside(round(cost[0] / sparse)))
 # %% [markdown]
 # Compression 100 is not a hundredth of the work: early layers keep more of their weights, and each of
 # them works at many positions of the image.
+
+# %% [markdown]
+# ### Exercise 3 · Effective compression by hand
 #
+# *10 minutes, difficulty 3 of 5.* A perceptron is a chain of masks, each of shape
+# (outputs, inputs). Which of the kept weights lie on a path from an input to an output?
+#
+# <details><summary>Hint</summary>
+#
+# Two sweeps: which units does an input reach, and which lead to an output? A kept weight is on a path if
+# the one holds where it starts and the other where it ends.
+#
+# </details>
+
+
+# %%
+def on_paths(masks):
+    """A list of bool tensors, (outputs, inputs) each. Returns such a list: kept and on a path."""
+    ...
+
+
+# %%
+print(sf.exercises.check_on_paths(on_paths))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def on_paths(masks):
+#     reached = [torch.ones(masks[0].shape[1], dtype=torch.bool)]  # from the input, forwards
+#     for mask in masks:
+#         reached.append((mask & reached[-1]).any(1))
+#     leads = [torch.ones(masks[-1].shape[0], dtype=torch.bool)]  # to the output, backwards
+#     for mask in reversed(masks):
+#         leads.insert(0, (mask & leads[0][:, None]).any(0))
+#     return [m & reached[i] & leads[i + 1][:, None] for i, m in enumerate(masks)]
+# ```
+#
+# </details>
+
+# %% [markdown]
 # ## SynFlow narrows layers
 #
 # Patil and Dovrolis (PHEW, 2021) noticed that SynFlow concentrates its weights on few units: a path
@@ -550,157 +663,13 @@ print(shown[["quantity", "interval", "margin", "verdict"]].to_string(index=False
 # %% [markdown]
 # ## Exercises
 #
-# Each has a check that tries your answer on fresh random input. Unsolved, it says so.
+# They stand where their idea is read. Each has a hint, and a check that says which mistake it saw.
 #
-# **1. Shuffle** (5 minutes). Write the check that "shuffled" masks of some published code did not pass:
-# same layer sizes, other places.
-
-# %%
-
-
-def shuffle(mask):
-    """A bool tensor of any shape. Returns one of that shape, as many True, at random places."""
-    ...
-
-
-# %%
-
-
-def check_shuffle(shuffle):
-    """Counts, shapes, the argument, and every place over many draws."""
-    for _ in range(3):
-        shape = tuple(int(n) for n in torch.randint(2, 6, (int(torch.randint(1, 4, ())),)))
-        mask = torch.zeros(shape, dtype=torch.bool)
-        mask.view(-1)[: max(1, mask.numel() // 3)] = True
-        before = mask.clone()
-        draws = [shuffle(mask) for _ in range(300)]
-        if not all(isinstance(d, torch.Tensor) and d.dtype == torch.bool for d in draws):
-            return "exercise 1: not yet, expected a bool tensor"
-        if not all(d.shape == mask.shape and d.sum() == before.sum() for d in draws):
-            return "exercise 1: not yet, another shape or another number of weights"
-        if not torch.equal(mask, before):
-            return "exercise 1: not yet, the argument was changed"
-        seen = torch.stack(draws).double().mean(0)
-        share = float(before.sum()) / mask.numel()
-        if (seen - share).abs().max() > 6 * (share * (1 - share) / 300) ** 0.5 + 1e-9:
-            return "exercise 1: not yet, some places are drawn more often than others"
-    return "exercise 1: solved"
-
-
-print(check_shuffle(shuffle))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def shuffle(mask):
-#     order = torch.randperm(mask.numel())
-#     return mask.flatten()[order].view(mask.shape)
-# ```
-#
-# </details>
-#
-# **2. Effective compression by hand** (10 minutes). A perceptron is a chain of masks, each of shape
-# (outputs, inputs). Which of the kept weights lie on a path from an input to an output?
-
-# %%
-
-
-def on_paths(masks):
-    """A list of bool tensors, (outputs, inputs) each. Returns such a list: kept and on a path."""
-    ...
-
-
-# %%
-
-
-def check_on_paths(on_paths):
-    """Random sparse perceptrons, also disconnected ones."""
-    for _ in range(8):
-        sizes = [int(n) for n in torch.randint(2, 7, (4,))]
-        chain = nn.Sequential(*[nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False)])
-        kept = {n: torch.rand(w.shape) < 0.4 for n, w in sf.prunable(chain).items()}
-        right = sf.PathProbe(chain, (sizes[0],)).on_path(sf.Masks(kept))
-        answer = on_paths([mask.clone() for mask in kept.values()])
-        if not isinstance(answer, list) or len(answer) != len(kept):
-            return "exercise 2: not yet, expected a list with a mask for each layer"
-        for mask, found in zip(right.values(), answer, strict=True):
-            if (found & ~mask).any():
-                return "exercise 2: not yet, a weight is marked that lies on no path"
-            if (mask & ~found).any():
-                return "exercise 2: not yet, a weight on a path is missing"
-    return "exercise 2: solved"
-
-
-print(check_on_paths(on_paths))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def on_paths(masks):
-#     reached = [torch.ones(masks[0].shape[1], dtype=torch.bool)]  # from the input, forwards
-#     for mask in masks:
-#         reached.append((mask & reached[-1]).any(1))
-#     leads = [torch.ones(masks[-1].shape[0], dtype=torch.bool)]  # to the output, backwards
-#     for mask in reversed(masks):
-#         leads.insert(0, (mask & leads[0][:, None]).any(0))
-#     return [m & reached[i] & leads[i + 1][:, None] for i, m in enumerate(masks)]
-# ```
-#
-# </details>
-#
-# **3. Disprove a claim** (10 minutes). "A mask whose layers keep enough weights cannot be disconnected:
-# quotas decide." Given a perceptron with one hidden layer of $h$ units and two quotas, neither above
-# $\lfloor h/2 \rfloor$ times the layer's inputs or outputs, find masks that keep exactly so many weights
-# and join nothing.
-
-# %%
-
-
-def cut_apart(inputs, hidden, outputs, first, last):
-    """Five whole numbers. Returns bool tensors (hidden, inputs) and (outputs, hidden)."""
-    ...
-
-
-# %%
-
-
-def check_cut_apart(cut_apart):
-    """Random sizes and quotas up to half of each layer."""
-    for _ in range(5):
-        i, h, o = (int(n) for n in torch.randint(2, 8, (3,)))
-        first, last = (int(torch.randint(1, n * (h // 2) + 1, ())) for n in (i, o))
-        answer = cut_apart(i, h, o, first, last)
-        if not isinstance(answer, tuple) or len(answer) != 2:
-            return "exercise 3: not yet, expected two masks"
-        a, b = (torch.as_tensor(mask).bool() for mask in answer)
-        if a.shape != (h, i) or b.shape != (o, h):
-            return "exercise 3: not yet, the masks have other shapes than the layers"
-        if int(a.sum()) != first or int(b.sum()) != last:
-            return "exercise 3: not yet, a layer keeps another number of weights than its quota"
-        chain = nn.Sequential(nn.Linear(i, h), nn.ReLU(), nn.Linear(h, o))
-        if not sf.is_collapsed(chain, sf.Masks({"0.weight": a, "2.weight": b}), "path"):
-            return "exercise 3: not yet, a path is left"
-    return "exercise 3: solved"
-
-
-print(check_cut_apart(cut_apart))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def cut_apart(inputs, hidden, outputs, first, last):
-#     a = torch.arange(hidden * inputs).view(hidden, inputs) < first  # the first units
-#     b = torch.arange(hidden * outputs).view(hidden, outputs) < last
-#     return a, b.flip(0).T  # the last units
-# ```
-#
-# The first layer writes to the first half of the units, the last reads the second half. No quota is
-# low, no layer is empty, nothing is connected.
-#
-# </details>
+# | exercise | in section | minutes | difficulty |
+# |---|---|---|---|
+# | 1 · Shuffle | Five things a mask can know | 5 | 1 |
+# | 2 · Disprove a claim | Two causes, told apart | 10 | 3 |
+# | 3 · Effective compression by hand | Direct and effective compression | 10 | 3 |
 
 # %% [markdown]
 # ## Takeaways

@@ -125,6 +125,41 @@ for method in ("magnitude", "lamp", "synflow"):
 print(conserved.beside("SynFlow"))
 
 # %% [markdown]
+# ### Exercise 1 · Squared flow
+#
+# *5 minutes, difficulty 1 of 5.* Write a scorer that returns the squares of SynFlow's scores. What
+# does a one-shot run with it keep, compared with SynFlow's?
+#
+# <details><summary>Hint</summary>
+#
+# `sf.score(model, "synflow")` returns a dict of tensors.
+#
+# </details>
+
+
+# %%
+def squared_flow(model, batch):
+    """A scorer: the square of each of SynFlow's scores, by name."""
+    ...
+
+
+# %%
+print(sf.exercises.check_squared_flow(squared_flow))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def squared_flow(model, batch):
+#     return {name: score.square() for name, score in sf.score(model, "synflow").items()}
+# ```
+#
+# A one-shot run keeps exactly the same weights: only the order of scores matters, and squaring keeps it.
+# Conservation, which is a statement about sums, is lost.
+#
+# </details>
+
+# %% [markdown]
 # ## When does it collapse?
 #
 # By both criteria: a layer is empty, or no path is left.
@@ -166,7 +201,48 @@ print(f"and is disconnected long before: {cut} of {len(lasts)} seeds")
 # scores cut it. Every layer keeps weights, but they do not meet: a score that looks at one layer at a
 # time cannot know which units the next layer reads. An empty layer is a *sign* of collapse; what
 # matters is whether a path is left.
+
+# %% [markdown]
+# ### Exercise 2 · A score that cannot empty a layer
 #
+# *10 minutes, difficulty 3 of 5.* Write a scorer such that, pruned once, every layer
+# keeps the same *fraction* of its weights, up to one weight, at every compression, the largest magnitudes
+# of each.
+#
+# <details><summary>Hint</summary>
+#
+# The rank of a weight inside its layer does not depend on the layer's scale: `argsort()` twice. What has
+# to be done for layers of different sizes?
+#
+# </details>
+
+
+# %%
+def fair_magnitude(model, batch):
+    """A scorer that prunes all layers alike, smallest magnitudes first."""
+    ...
+
+
+# %%
+print(sf.exercises.check_equal_fractions(fair_magnitude))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def fair_magnitude(model, batch):
+#     scores = {}
+#     for name, weight in sf.prunable(model).items():
+#         rank = weight.detach().abs().flatten().argsort().argsort()
+#         scores[name] = ((rank + 0.5) / weight.numel()).view_as(weight)
+#     return scores
+# ```
+#
+# Each layer's ranks are spread evenly over 0 to 1, so one threshold cuts all layers alike.
+#
+# </details>
+
+# %% [markdown]
 # ## How well does what it leaves learn?
 #
 # **Predict, then run.** By how much is LAMP behind SynFlow or ahead of it at 10, and at 100?
@@ -299,102 +375,12 @@ print(sf.paper.agreement_table(rows)[["quantity", "interval", "verdict"]].to_str
 # %% [markdown]
 # ## Exercises
 #
-# Each has a check that tries your answer on fresh random input. Unsolved, it says so.
+# They stand where their idea is read. Each has a hint, and a check that says which mistake it saw.
 #
-# **1. Squared flow.** (5 minutes) Write a scorer that returns the squares of SynFlow's scores. What
-# does a one-shot run with it keep, compared with SynFlow's?
-
-
-# %%
-def squared_flow(model, batch):
-    """A scorer: the square of each of SynFlow's scores, by name."""
-    ...
-
-
-# %%
-
-
-def check_squared_flow(squared_flow):
-    """On random perceptrons, against the scores themselves."""
-    for _ in range(4):
-        width = int(torch.randint(3, 9, ()))
-        net = nn.Sequential(nn.Linear(5, width), nn.ReLU(), nn.Linear(width, 4)).double()
-        found = squared_flow(net, None)
-        if not isinstance(found, dict):
-            return "exercise 1: not yet, expected a dict of parameter name -> scores"
-        right = {name: score.square() for name, score in sf.score(net, "synflow").items()}
-        if set(found) != set(right):
-            return (
-                "exercise 1: not yet, expected a score for every prunable weight and nothing else"
-            )
-        if any(not torch.allclose(found[name], right[name]) for name in right):
-            return "exercise 1: not yet, other numbers than the squared scores"
-    return "exercise 1: solved"
-
-
-print(check_squared_flow(squared_flow))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def squared_flow(model, batch):
-#     return {name: score.square() for name, score in sf.score(model, "synflow").items()}
-# ```
-#
-# A one-shot run keeps exactly the same weights: only the order of scores matters, and squaring keeps it.
-# Conservation, which is a statement about sums, is lost.
-#
-# </details>
-#
-# **2. A score that cannot empty a layer.** (10 minutes) Write a scorer such that, pruned once, every layer
-# keeps the same *fraction* of its weights, up to one weight, at every compression, the largest magnitudes
-# of each.
-
-
-# %%
-def fair_magnitude(model, batch):
-    """A scorer that prunes all layers alike, smallest magnitudes first."""
-    ...
-
-
-# %%
-
-
-def check_fair_magnitude(fair_magnitude):
-    """Counts by layer, and the weights chosen, on random networks and compressions."""
-    for _ in range(4):
-        width = int(torch.randint(8, 20, ()))
-        net = nn.Sequential(nn.Linear(10, width), nn.ReLU(), nn.Linear(width, 6))
-        if not isinstance(fair_magnitude(net, None), dict):
-            return "exercise 2: not yet, expected a dict of parameter name -> scores"
-        masks = sf.prune(net, fair_magnitude, 2 + 6 * float(torch.rand(())))
-        for name, mask in masks.items():
-            weight = sf.prunable(net)[name].detach().abs()
-            if abs(int(mask.sum()) - mask.numel() * masks.density) > 1:
-                return "exercise 2: not yet, a layer keeps another fraction than the network"
-            if weight[mask].min() < weight[~mask].max():
-                return "exercise 2: not yet, a larger weight went before a smaller one"
-    return "exercise 2: solved"
-
-
-print(check_fair_magnitude(fair_magnitude))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def fair_magnitude(model, batch):
-#     scores = {}
-#     for name, weight in sf.prunable(model).items():
-#         rank = weight.detach().abs().flatten().argsort().argsort()
-#         scores[name] = ((rank + 0.5) / weight.numel()).view_as(weight)
-#     return scores
-# ```
-#
-# Each layer's ranks are spread evenly over 0 to 1, so one threshold cuts all layers alike.
-#
-# </details>
+# | exercise | in section | minutes | difficulty |
+# |---|---|---|---|
+# | 1 · Squared flow | Is it conserved? | 5 | 1 |
+# | 2 · A score that cannot empty a layer | When does it collapse? | 10 | 3 |
 
 # %% [markdown]
 # ## Takeaways

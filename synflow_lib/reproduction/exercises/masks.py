@@ -119,7 +119,7 @@ def _among_neighbours(masks: list[Tensor]) -> list[Tensor]:
 
 
 check_on_paths = Check(
-    number=2,
+    number=3,
     kind="a list of bool tensors, one for each layer, in the layers' shapes",
     cases=_sparse_chains,
     observe=returns(several(switches)),
@@ -180,7 +180,7 @@ def _apart(inputs: int, hidden: int, outputs: int, first: int, last: int):
 
 
 check_cut_apart = Check(
-    number=3,
+    number=2,
     kind="two masks, (hidden, inputs) and (outputs, hidden), that keep what the quotas say",
     cases=_quotas,
     observe=_cut,

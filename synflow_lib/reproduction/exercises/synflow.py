@@ -75,7 +75,7 @@ def _tapered_layers() -> Iterator[tuple]:
 
 
 check_predicted_slope = Check(
-    number=2,
+    number=3,
     kind="one number, the slope",
     cases=_tapered_layers,
     observe=returns(number),
@@ -114,7 +114,7 @@ check_predicted_slope = Check(
 )
 
 check_shrinking = Check(
-    number=3,
+    number=2,
     kind="a number from 0 to 1",
     cases=lambda: [(0.0012, 0.4, 200), (0.0025, 0.9, 280)],
     observe=returns(number),
