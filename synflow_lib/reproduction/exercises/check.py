@@ -131,7 +131,7 @@ def _difference(found: object, wanted: object, same: Callable) -> str:
         return f"{len(found)} values where {len(wanted)} are right"
     if isinstance(wanted, (dict, tuple)):
         place = next(i for i in _places(wanted) if not same(found[i], wanted[i]))
-        return f"at {place!r} {_difference(found[place], wanted[place], same)}"
+        return f"{place}: {_difference(found[place], wanted[place], same)}"
     if found.shape != wanted.shape:
         return f"the shape {found.shape} where {wanted.shape} is right"
     if found.ndim:
@@ -148,7 +148,7 @@ def _shown(value: object) -> str:
     if isinstance(value, (Tensor, np.ndarray)):
         return f"{type(value).__name__} of shape {tuple(value.shape)}"
     if isinstance(value, nn.Module):
-        return " ".join(str(value).split())
+        return " ".join(str(value).split())[:200]
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{k!r}: {_shown(v)}" for k, v in value.items()) + "}"
     if isinstance(value, (list, tuple)):
@@ -201,11 +201,11 @@ def whole(value: object) -> np.ndarray:
 
 
 def truth(value: object) -> np.ndarray:
-    """True or False, of Python, numpy or torch."""
-    found = _array(value, "b")
-    if found.size != 1:
+    """True or False, of Python, numpy or torch; 1 and 0 are as good."""
+    found = _array(value, "biuf")
+    if found.size != 1 or found.item() not in (0, 1):
         raise NotOfTheKind(f"it returns {_named(value)}")
-    return found.reshape(())
+    return found.reshape(()) == 1
 
 
 def numbers(value: object) -> np.ndarray:
@@ -254,10 +254,11 @@ def _array(value: object, kinds: str) -> np.ndarray:
         if len({part.shape for part in parts}) > 1:
             raise NotOfTheKind(f"it returns {_named(value)} of parts of different shapes")
         return np.array(parts)
+    plain = value
     if isinstance(value, Tensor):
-        value = value.detach().cpu()
-        value = (value.double() if value.is_floating_point() else value).numpy()
-    found = np.asarray(value)
+        plain = value.detach().cpu()
+        plain = (plain.double() if plain.is_floating_point() else plain).numpy()
+    found = np.asarray(plain)
     if found.dtype.kind not in kinds:
         raise NotOfTheKind(f"it returns {_named(value)}")
     return found if found.dtype == bool else found.astype(float)
@@ -266,4 +267,5 @@ def _array(value: object, kinds: str) -> np.ndarray:
 def _named(value: object) -> str:
     if isinstance(value, (Tensor, np.ndarray)):
         return f"a {type(value).__name__} of {value.dtype} and shape {tuple(value.shape)}"
-    return f"a {type(value).__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

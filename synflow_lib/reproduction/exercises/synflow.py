@@ -200,7 +200,7 @@ def _steps() -> Iterator[tuple]:
         yield scores, float(sums[4 + 3 * seed]) + (seed % 2) * 1 / 16
 
 
-def _gone(answer: object, scores: Tensor, cut_size: float) -> np.ndarray | None:
+def _gone(answer: object, scores: Tensor, cut_size: float) -> dict | None:
     """The scores that go: of equal ones any may."""
     before = scores.clone()
     mask = returns(switches)(answer, scores, cut_size)
@@ -208,7 +208,8 @@ def _gone(answer: object, scores: Tensor, cut_size: float) -> np.ndarray | None:
         return None
     if mask.shape != (len(before),):
         raise NotOfTheKind(f"the mask has shape {mask.shape}")
-    return np.sort(before.numpy()[mask])
+    gone = np.sort(before.numpy()[mask])
+    return {"weights that go": np.array(len(gone)), "their scores": gone}
 
 
 def _going(order: Callable, below: Callable = torch.lt, add: Callable = torch.cumsum):
@@ -258,6 +259,9 @@ check_may_go = Check(
         ),
         "the mask is in sorted order; write it back to where the scores stood": lambda s, cut: (
             s.sort().values.cumsum(0) < cut
+        ),
+        "of scores equal to the largest that goes, all go; only as many as fit may": (
+            lambda s, cut: s <= s[_going(torch.argsort)(s, cut)].max()
         ),
         "means where sums belong: cumsum alone": _going(
             torch.argsort, add=lambda s, _: s.cumsum(0) / len(s)
