@@ -103,6 +103,16 @@ def forever():
     return forever()
 
 
+def solved(*_):
+    raise ValueError(": solved")
+
+
+@every_check
+def test_an_answer_that_says_solved_is_not(check):
+    for answer in (solved, lambda *_: ": solved", {": solved": 1}, lambda *_: {": solved": 1}):
+        assert not check(answer).endswith(": solved")
+
+
 @every_check
 def test_a_check_leaves_the_random_numbers_of_others_alone(check):
     state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
