@@ -440,6 +440,23 @@ def test_a_mistake_is_named_only_if_it_explains_every_answer():
     assert "2.5 is no whole number; expected a whole number" in TWICE(lambda x: 2.5)
 
 
+def test_two_mistakes_at_once_are_named_one_by_one():
+    @torch.no_grad()
+    def rescale(net, unit, factor):
+        net[0].weight[unit] *= factor  # the bias is forgotten
+        net[2].weight[:, unit] /= factor**2
+
+    found = sf.exercises.check_rescale(rescale)
+    assert "the bias of the unit is forgotten" in found and found.endswith(
+        "(and something else differs)"
+    )
+
+    def both_plain(first, second, a):
+        return first.abs(), second.abs()
+
+    assert "the second layer forgets" in sf.exercises.check_synflow_from(both_plain)
+
+
 def test_without_what_it_knows_a_check_names_nothing_and_refuses_what_was_right():
     bare = dataclasses.replace(TWICE, mistakes={}, right=lambda x: 3 * x)
     assert bare(lambda x: x * x) == "exercise 7: not yet, 4 where 6 is right, on this input: (2)"

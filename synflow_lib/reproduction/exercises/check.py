@@ -69,9 +69,22 @@ class Check:
         for words, seen in self._mistaken.items():
             if self._same(found, seen):
                 return f"not yet, {words}"
+        for words, seen in self._mistaken.items():
+            if self._partly(found, seen):
+                return f"not yet, {words} (and something else differs)"
         first = next(i for i, each in enumerate(found) if not self._same(each, wanted[i]))
         what = _difference(found[first], wanted[first], self._same)
         return f"not yet, {what}, on this input: {_shown(self._cases()[first])}"
+
+    def _partly(self, found: list, seen: list) -> bool:
+        """Whether all that a mistake changes in arrays by name or place is found, beside more."""
+        changed = []
+        for mine, wrong, right in zip(found, seen, self._wanted, strict=True):
+            if not isinstance(right, (dict, tuple)) or not _alike(mine, wrong, right):
+                return False
+            parts = ((mine[place], wrong[place], right[place]) for place in _places(right))
+            changed += [self._same(m, w) for m, w, r in parts if not self._same(w, r)]
+        return bool(changed) and all(changed)
 
     def _cases(self) -> list[tuple]:
         """New copies of the inputs, since an answer may change them."""
@@ -137,6 +150,13 @@ def _difference(found: object, wanted: object, same: Callable) -> str:
     if found.ndim:
         return "other values than expected"
     return f"{_shown(found.item())} where {_shown(wanted.item())} is right"
+
+
+def _alike(*values: object) -> bool:
+    """Whether dicts or tuples have the same places."""
+    return len({type(each) for each in values}) == 1 and all(
+        list(_places(each)) == list(_places(values[0])) for each in values
+    )
 
 
 def _places(values: dict | tuple) -> Iterable:
