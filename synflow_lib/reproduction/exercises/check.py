@@ -62,7 +62,7 @@ class Check:
                 problem = f"{type(error).__name__}: {error}"
                 return f"not yet, your answer raises {problem} on this input: {_shown(case)}"
         if all(each is None for each in found):
-            return f"not answered yet; expected {self.kind} (is a `return` missing?)"
+            return f"not answered yet, nothing is returned or changed; expected {self.kind}"
         wanted = self._wanted
         if self._same(found, wanted):
             return "solved"
