@@ -33,8 +33,8 @@ def _text(value: float | str) -> str:
 class Guess:
     """A question and its answer so far, ``value``; None until one is given.
 
-    Each kind says how an answer is ``checked`` and ``told``, how far it lies ``apart`` from a measured
-    one, and how controls are made (``build``) and ``read``.
+    Each kind says how an answer is ``checked`` and ``told``, how far it lies ``apart`` from a
+    measured one, and how controls are made (``build``) and ``read``.
     """
 
     def __init__(self, question: str, span: str, mine: object) -> None:
