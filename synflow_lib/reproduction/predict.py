@@ -215,7 +215,9 @@ class Curve(Guess):
 
     def told(self, value):
         pairs = zip(self.x, value, strict=True)
-        return ", ".join(f"{_text(each)} (at {_text(x)})" for x, each in pairs)
+        return ", ".join(
+            f"{_text(each)} ({x if isinstance(x, str) else f'at {_text(x)}'})" for x, each in pairs
+        )
 
     def apart(self, measured):
         pairs = zip(measured, self.value, strict=True)
