@@ -19,7 +19,7 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/synflow-lib/synflow-lib/blob/main/notebooks/00_start_here.ipynb)
 #
 # Pruning sets most weights of a network to zero and keeps the few that matter. *At initialization*
-# nothing has been learned yet, so a score has to guess which ones those are. Here five scores prune
+# nothing has been learned yet, so a score has to say which ones those are. Here five scores prune
 # the same untrained network, harder and harder, and four of them cut it in two.
 #
 # ![Five rows, one a pruning method, and a cell for each of the 14 layers of VGG-16 with the number of weights left in it: only the SynFlow row is connected from input to output](../figures/start_layers_left.png)
@@ -34,7 +34,9 @@
 # - Write a pruning method of your own.
 #
 # You need PyTorch, and nothing about pruning. Ten minutes to read; about a minute to run on two CPU
-# cores.
+# cores. Terms are explained where they first appear, and all of them in the
+# [glossary](../docs/glossary.md); [one page](../docs/card.md) holds the laws, the algorithm and the
+# paper's numbers.
 
 # %% [markdown]
 # ## Setup
@@ -55,7 +57,6 @@ importlib.import_module("synflow_lib.colab").greet(SCALE, KEEP_IN_DRIVE)
 
 import pandas as pd
 import torch
-from torch import nn
 
 import synflow_lib as sf
 from synflow_lib.reproduction import experiments
@@ -67,6 +68,20 @@ print(
 )
 
 # %% [markdown]
+# ## Why prune before training?
+#
+# A trained network can often lose nine of ten weights and stay as accurate as it was. But to get
+# there all of them had to be trained, in memory and time that were paid for weights which are then
+# thrown away. Could the small network be trained from the start? In 2019 Frankle and Carbin found
+# small networks inside large untrained ones that train as well as the whole; but they found them by
+# training the large one first. Methods that prune *at initialization* look for them without that.
+#
+# (What is saved today is counted in notebook 06: a mask of zeros alone makes no network faster on an
+# ordinary processor.)
+#
+# At strong compression these methods share one difficulty, and it is the subject of this course: they
+# remove so much of one layer that no signal gets through.
+#
 # ## The network
 #
 # VGG-16 for images of 32x32 pixels and 100 classes, as in figure 1 of the paper: 13 convolutions and
@@ -87,21 +102,80 @@ N, L = sum(weight.numel() for weight in weights.values()), len(weights)
 print(f"N = {N:,} weights in L = {L} layers, rho_max = N / L = {N / L:,.0f}")
 
 # %% [markdown]
+# ### Exercise 1 · The limit
+#
+# *5 minutes, difficulty 1 of 5.* Write a function that gives $\rho_{max}$ of any chain of `nn.Linear`
+# and `nn.Conv2d` layers (their weights count, their biases do not).
+#
+# <details><summary>Hint</summary>
+#
+# `net.named_parameters()` gives names and tensors; those of weights end in `weight`, and `numel()` counts.
+#
+# </details>
+
+
+# %%
+def largest_compression(net):
+    """rho_max = N / L."""
+    ...
+
+
+# %%
+print(sf.exercises.check_largest_compression(largest_compression))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def largest_compression(net):
+#     sizes = [p.numel() for name, p in net.named_parameters() if name.endswith("weight")]
+#     return sum(sizes) / len(sizes)
+# ```
+#
+# (With BatchNorm in the chain its weights would have to be left out.)
+#
+# </details>
+
+# %% [markdown]
 # ## Prune it
 #
 # A method gives every weight a score; the lowest scores go, whatever layer they are in. Magnitude
-# pruning scores with $|\theta|$:
+# pruning scores with $|\theta|$. To keep one weight in a hundred is five lines of torch: put all
+# scores into one list, find the threshold that $N / 100$ of them reach, and compare.
 
 # %%
 # NBVAL_CHECK_OUTPUT
+magnitudes = {name: weight.detach().abs() for name, weight in weights.items()}
+together = torch.cat([magnitude.flatten() for magnitude in magnitudes.values()])
+threshold = together.topk(round(N / 100)).values[-1]  # one threshold for all layers
+mine = {name: magnitude >= threshold for name, magnitude in magnitudes.items()}
+
 masks = sf.prune(net, "magnitude", compression=100)
+sf.predict.compare("masks of magnitude", mine, masks)
+
+# %% [markdown]
+# That is all that happens inside of `sf.prune` for a score that is given once. (Besides, it breaks ties
+# such that the number of weights is always exact.) Masks hold True where a weight stays.
+#
+# **Predict, then run.** One weight in a hundred stays in the whole network. How many stay in the first
+# layer, which has 1,728 weights? Where a kernel runs, a slider asks you; anywhere else write your
+# answer in the place of `None`. Cells that show the measurement put your guess beside it.
+
+# %%
+first_layer = sf.predict.Number("How much of the first layer stays?", 0, 100, "percent", mine=None)
+first_layer
+
+# %%
+# NBVAL_CHECK_OUTPUT
 print(masks)
 print(masks.table().round(5).to_string(index=False))
+print(first_layer.beside(100 * masks.table()["density"].iloc[0]))
 
 # %% [markdown]
 # Exactly $N / 100$ weights are left, but not a hundredth of each layer: the first layer keeps four
-# weights of five, the largest layers one of a thousand. `net` itself has not changed;
-# `masks.apply_(net)` would write the zeros.
+# weights of five, the largest layers one of a thousand. The reason is how the weights were drawn: with
+# a standard deviation that falls with the number of inputs of a unit, so small in large layers. `net`
+# itself has not changed; `masks.apply_(net)` would write the zeros.
 #
 # ## Five methods
 #
@@ -114,9 +188,9 @@ print(masks.table().round(5).to_string(index=False))
 # | SynFlow | $\partial\mathcal R/\partial\theta \cdot \theta$, $\mathcal R$ the sum over all paths of the product of their $\lvert\theta\rvert$ | all weights, no data |
 #
 # The first four score once, and that order of the weights holds for every compression. SynFlow
-# removes some weights, scores the rest again, and goes on. Either way no weight that is gone returns,
-# so a single run holds the masks for every compression. The library calls such a run a `trajectory`:
-# `path.at(100)` gives the masks at compression 100.
+# removes some weights, scores the rest again, and goes on. In both cases no weight that is gone
+# returns, so a single run holds the masks for every compression. The library calls such a run a
+# `trajectory`: `path.at(100)` gives the masks at compression 100.
 # (`mode="eval"`: BatchNorm uses its stored statistics while SNIP and GraSP score. That matters;
 # notebook 01 shows how much.)
 
@@ -127,8 +201,14 @@ batch = data.scoring_batch(settings.scoring_per_class)
 types = {"snip": torch.float32, "grasp": torch.float32}
 scores = {m: sf.score(net, m, batch, mode="eval", dtype=types.get(m)) for m in sf.figures.FIVE}
 
+
+def given_once(found):
+    """A method that always returns these scores."""
+    return lambda model, batch: found
+
+
 one_shot = ["random", "magnitude", "snip", "grasp"]
-paths = {m: sf.trajectory(net, lambda *_, m=m: scores[m]) for m in one_shot}
+paths = {m: sf.trajectory(net, given_once(scores[m])) for m in one_shot}
 paths["synflow"] = sf.trajectory(net, "synflow")
 {method: path.at(10_000) for method, path in paths.items()}
 
@@ -150,18 +230,29 @@ figure
 # **Layer-collapse** has two signs. The paper's is an *empty layer*. The stricter one is that *no
 # path* of kept weights leads from input to output: then the output no longer depends on the image,
 # and training cannot repair that. An empty layer cuts every path of a chain like VGG; the reverse is
-# not true. Each entry says `ok`, or `no path` and how many of the 14 layers are empty.
+# not true.
+#
+# **Predict, then run.** At which of these compressions has magnitude pruning cut the network?
+
+# %%
+compressions = [10**2, 10**2.5, 10**3, 10**3.5, 10**4, 10**5, N / L]
+names = [f"{c:,.0f}" for c in compressions]
+first_cut = sf.predict.Choice("From where on has magnitude no path left?", names, mine=None)
+first_cut
+
+# %% [markdown]
+# Each entry says `ok`, or `no path` and how many of the 14 layers are empty.
 
 # %%
 # NBVAL_CHECK_OUTPUT
-compressions = [10**2, 10**2.5, 10**3, 10**3.5, 10**4, 10**5, N / L]
 verdicts = experiments.collapse.collapse_verdicts(net, paths, compressions)
 verdicts["sign"] = [
     "ok" if row.connected else f"no path, {row.empty_layers} empty" for row in verdicts.itertuples()
 ]
 table = verdicts.pivot_table(index="compression", columns="method", values="sign", aggfunc="first")
-table.index = [f"{c:,.0f}" for c in table.index]
+table.index = names
 print(table[list(paths)].to_string())
+print(first_cut.beside(table.index[table["magnitude"] != "ok"][0]))
 
 # %% [markdown]
 # Read the entries `no path, 0 empty`: every layer has weights left, and still the network is in two
@@ -196,8 +287,8 @@ sf.explore.race_animation()
 # %% [markdown]
 # ## A first look at why
 #
-# All layers face one threshold. So ask what the *average* score of a layer is, and how it depends on
-# the size of the layer.
+# All layers are compared with one threshold. So ask what the *average* score of a layer is, and how it
+# depends on the size of the layer.
 
 # %%
 means = pd.concat(
@@ -226,13 +317,23 @@ for method, rows in means.groupby("method", sort=False):
 # and SNIP two. With random scores it is the smallest layer that has the fewest chances to keep a
 # weight.
 #
-# But then SynFlow should collapse before all others. It does, if it scores only once:
+# But then SynFlow should collapse before all others. What if it scores only once, like the others?
+#
+# **Predict, then run.** Up to which compression is no layer empty then? (Magnitude: 742.)
+
+# %%
+once = sf.predict.Number(
+    "SynFlow, scored once: no layer is empty up to which compression?", 1, 1e6, log=True, mine=None
+)
+once
 
 # %%
 # NBVAL_CHECK_OUTPUT
 for how, options in {"scored once": {"iterations": 1}, "scored again and again": {}}.items():
     found = sf.critical_compression(net, "synflow", criterion="layer", **options)
     print(f"SynFlow, {how}: no layer is empty up to compression {found.compression:,.0f}")
+    if options:
+        print(once.beside(found.compression))
 print(f"largest possible, rho_max: {N / L:,.0f}")
 
 # %% [markdown]
@@ -240,95 +341,31 @@ print(f"largest possible, rho_max: {N / L:,.0f}")
 # the same *total* score. In a layer that has lost many weights few are left to share it, so at the next
 # scoring each of them has a higher score. Notebook 04 makes a theorem of this, with a condition on the
 # size of the steps, and a schedule that keeps the condition.
-#
-# ## Exercises
-#
-# Each has a check that tries your answer on fresh random networks. Unsolved, it says so.
-#
-# **1. The limit** (5 minutes). Write a function that gives $\rho_{max}$ of any chain of `nn.Linear`
-# and `nn.Conv2d` layers (their weights count, their biases do not).
-
-# %%
-
-
-def largest_compression(net):
-    """rho_max = N / L."""
-    ...
-
-
-# %%
-
-
-def check_limit(largest_compression):
-    """Compares with the library on three random networks."""
-    for _ in range(3):
-        a, b, c = torch.randint(1, 30, (3,)).tolist()
-        chain = nn.Sequential(nn.Conv2d(a, b, 3), nn.ReLU(), nn.Flatten(), nn.Linear(b, c))
-        answer, right = largest_compression(chain), sf.max_compression(chain)
-        if not isinstance(answer, (int, float)):
-            return f"exercise 1: not yet, the function returned {answer!r}, expected a number"
-        if abs(answer - right) > 1e-6 * right:
-            return f"exercise 1: not yet, {answer:g} where {right:g} is right, for {chain}"
-    return "exercise 1: solved"
-
-
-print(check_limit(largest_compression))
 
 # %% [markdown]
-# <details><summary>Solution</summary>
+# ### Exercise 2 · A method of your own
 #
-# ```python
-# def largest_compression(net):
-#     sizes = [p.numel() for name, p in net.named_parameters() if name.endswith("weight")]
-#     return sum(sizes) / len(sizes)
-# ```
+# *10 minutes, difficulty 2 of 5.* A method is a function of the model and a batch that
+# returns a score for every prunable weight. Write one that is fair to layers: the magnitude of a
+# weight, divided by the average magnitude in its layer. Then see how far it gets:
+# `sf.critical_compression(net, fair_magnitude)`.
 #
-# (With BatchNorm in the chain its weights would have to be left out.)
+# <details><summary>Hint</summary>
+#
+# `sf.prunable(model)` gives name and weight of every prunable layer. Take magnitudes *before* the mean:
+# of the weights themselves the mean is about zero.
 #
 # </details>
-#
-# **2. A method of your own** (10 minutes). A method is a function of the model and a batch that
-# returns a score for every prunable weight. Write one that is fair to layers: the magnitude of a
-# weight, divided by the average magnitude in its layer.
+
 
 # %%
-
-
 def fair_magnitude(model, batch):
     """Parameter name -> |theta| / mean |theta| of the layer."""
     ...
 
 
 # %%
-
-
-def check_fair(fair_magnitude):
-    """Every layer averages 1, whatever its scale; inside a layer the order is that of magnitude."""
-    sizes = torch.randint(2, 40, (3,)).tolist()
-    chain = nn.Sequential(nn.Linear(*sizes[:2]), nn.ReLU(), nn.Linear(*sizes[1:])).double()
-    with torch.no_grad():
-        chain[2].weight *= 100
-    found = fair_magnitude(chain, None)
-    if not isinstance(found, dict) or set(found) != {"0.weight", "2.weight"}:
-        return "exercise 2: not yet, expected a dict with the names that sf.prunable(model) gives"
-    for name, weight in sf.prunable(chain).items():
-        score = found[name].detach()
-        if score.shape != weight.shape or (score < 0).any():
-            return f"exercise 2: not yet, the scores of {name} have another shape or sign"
-        if abs(float(score.mean()) - 1) > 1e-4:
-            return f"exercise 2: not yet, the average score of {name} is {float(score.mean()):.3g}"
-        if not torch.equal(score.flatten().argsort(), weight.detach().abs().flatten().argsort()):
-            return f"exercise 2: not yet, the order inside {name} is not that of magnitude"
-    mine, plain = (
-        sf.critical_compression(net, m).compression for m in (fair_magnitude, "magnitude")
-    )
-    return (
-        "exercise 2: solved\n"
-        f"no layer of VGG-16 is empty up to compression {mine:,.0f} (magnitude: {plain:,.0f})"
-    )
-
-
-print(check_fair(fair_magnitude))
+print(sf.exercises.check_fair_magnitude(fair_magnitude))
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -346,6 +383,16 @@ print(check_fair(fair_magnitude))
 # </details>
 
 # %% [markdown]
+# ## Exercises
+#
+# They stand where their idea is read. Each has a hint, and a check that says which mistake it saw.
+#
+# | exercise | in section | minutes | difficulty |
+# |---|---|---|---|
+# | 1 · The limit | The network | 5 | 1 |
+# | 2 · A method of your own | A first look at why | 10 | 2 |
+
+# %% [markdown]
 # ## Takeaways
 #
 # - A pruning method is a score; one threshold over all layers decides what stays.
@@ -356,8 +403,13 @@ print(check_fair(fair_magnitude))
 # - Large layers have small average scores. SynFlow's are the smallest, and scored once it collapses
 #   first; scored again after every step it reaches the limit.
 #
+# **Further questions.** How much of the time that training costs could a mask save on hardware that
+# knows zeros? Is there a cheap measurement at initialization that tells how accurate a pruned network
+# will be, and not only whether it is connected? Both are open.
+#
 # Next: `01_layer_collapse` measures all this exactly and compares it with the paper.
-# `02_conservation_laws` explains the averages, `04_synflow` the cure.
+# `02_conservation_laws` explains the averages, and `04_synflow` proves that scoring again prevents
+# collapse.
 
 # %% [markdown]
 # ## References

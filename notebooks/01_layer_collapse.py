@@ -19,7 +19,7 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/synflow-lib/synflow-lib/blob/main/notebooks/01_layer_collapse.ipynb)
 #
 # Prune a network with one threshold for all layers, and at some compression a whole layer is gone.
-# Nothing passes any more, and no training brings it back. The paper calls this **layer-collapse** and
+# Nothing passes through it any more, and no training brings it back. The paper calls this **layer-collapse** and
 # shows that SNIP, GraSP, magnitude and random pruning suffer from it long before it is unavoidable.
 # Here we watch it happen, measure exactly where, and compare with the paper's own runs.
 #
@@ -57,12 +57,10 @@ importlib.import_module("synflow_lib.colab").greet(SCALE, KEEP_IN_DRIVE)
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
 import synflow_lib as sf
 from synflow_lib.reproduction import experiments
 from synflow_lib.reproduction.figures import FIVE
-from synflow_lib.reproduction.figures.style import COMPRESSION, STYLES, log_axis, subplots
 
 settings, device = sf.env.settings(), sf.env.device()
 data = sf.data.by_name(settings.scoring_data, size=32, channels=3).to(device)
@@ -112,9 +110,25 @@ print(f"N = {N:,} weights, L = {len(sf.prunable(net))} layers, rho_max = N / L =
 # and a method that reaches $\rho_{cr} = \rho_{max}$ satisfies what the paper calls *Maximal Critical
 # Compression*.
 #
-# A score that is given once needs no search for it: a layer lives as long as its best weight. Take the
-# best weight of each layer, and of these $L$ the one with the lowest score. If it has rank $r$ among
-# all weights, then $\rho_{cr} = N / r$. `layer_lifetimes` counts the ranks for every layer.
+# For a score that is given once it is found without a search: a layer is not empty as long as its best
+# weight stays. Take the best weight of each layer, and of these $L$ the one with the lowest score. If it
+# has rank $r$ among all weights, then $\rho_{cr} = N / r$. `layer_lifetimes` counts the ranks for every
+# layer.
+#
+# **Predict, then run.** Random scores pay no attention to layers. Which layer is empty first?
+
+# %%
+random_first = sf.predict.Choice(
+    "Under random pruning the first layer to be empty is",
+    [
+        "the first convolution, the smallest",
+        "one of the largest",
+        "the classifier",
+        "any, by chance",
+    ],
+    mine=None,
+)
+random_first
 
 # %%
 paths = trajectories(net, seed=0)
@@ -152,8 +166,8 @@ sf.figures.save(figure, "fig2_vgg19", vgg19[columns])
 figure
 
 # %% [markdown]
-# Random and magnitude need no images, so a part of the record can be made again here: the network
-# drawn anew, pruned to $2^9 = 512$. Below, how far our fractions are from the published ones: the
+# Random and magnitude need no images, so a part of the record can be made again here: the network is
+# drawn anew and pruned to $2^9 = 512$. Below, how far our fractions are from the published ones: the
 # median over layers and compressions of $|\log_{10}(\text{ours} / \text{paper})|$, where both have
 # 100 weights or more left in the layer.
 
@@ -185,7 +199,7 @@ print(far.round(2).to_string())
 #
 # ## The first layer to go
 #
-# Back to VGG-16.
+# The rest of this notebook is about VGG-16.
 #
 # Random pruning thins all layers alike, and the smallest layer is empty first. Under magnitude, SNIP
 # and GraSP the deep, large layers fall faster than the rest. SynFlow thins the large layers first, too,
@@ -199,11 +213,13 @@ first = lifetimes.loc[lifetimes.groupby("method", sort=False)["kept"].idxmax()]
 first = first[first["method"] != "synflow"].assign(log10=np.log10(first["compression"]).round(2))
 print(first[["method", "layer", "size", "log10"]].to_string(index=False))
 print(f"synflow: all {len(sf.prunable(net))} layers live at 10^{np.log10(rho_max):.2f} = rho_max")
+smallest = first.query("method == 'random'")["layer"].item() == 1
+print(random_first.beside(random_first.options[0 if smallest else 3]))
 
 # %% [markdown]
 # ## How far does each method get?
 #
-# One network is an anecdote. Now three seeds, and both criteria: *layer* (the paper's: no layer is
+# One network shows little. Now three seeds, and both criteria: *layer* (the paper's: no layer is
 # empty) and *path* (kept weights still join input to output; exact as well, the score of the weakest
 # weight on the widest path).
 
@@ -248,11 +264,55 @@ print(f"and are cut before a layer is empty: {bool((others['path'] < others['lay
 # %% [markdown]
 # The two criteria disagree for every method but SynFlow, by a factor of about 1.7 (GraSP) to 9
 # (random), on average. Between the two points the network is **disconnected with no layer empty**.
+
+# %% [markdown]
+# ### Exercise 1 · Critical compression without a search
 #
+# *5 minutes, difficulty 2 of 5.* From the scores of a one-shot method,
+# compute the fewest weights that can be kept with no layer empty.
+#
+# <details><summary>Hint</summary>
+#
+# Lower the threshold from the top. A layer is alive as soon as its largest score is reached; the last
+# layer to come alive decides.
+#
+# </details>
+
+
+# %%
+def fewest_weights(scores):
+    """scores: parameter name -> tensor. Returns how many weights are kept at rho_cr."""
+    ...
+
+
+# %%
+print(sf.exercises.check_fewest_weights(fewest_weights))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def fewest_weights(scores):
+#     weakest = min(score.max() for score in scores.values())
+#     return sum(int((score >= weakest).sum()) for score in scores.values())
+# ```
+#
+# </details>
+
+# %% [markdown]
 # ## Disconnected with no layer empty
 #
-# Magnitude pruning of the first network, closely. `kept` counts weights, `on a path` is the share of
+# Magnitude pruning of the first network. `kept` counts weights, `on a path` is the share of
 # them that lies on some path of kept weights from input to output.
+#
+# **Predict, then run.** At $10^{2.5}$ all 14 layers have weights left, 46,680 in all. What share of these
+# lies on a path?
+
+# %%
+on_path = sf.predict.Number(
+    "At 10^2.5 lie on a path", 0, 100, "percent of the kept weights", mine=None
+)
+on_path
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -264,12 +324,13 @@ for alpha in (1.0, 1.5, 2.0, 2.25, 2.5):
     rows.append((f"10^{alpha:g}", masks.kept, f"{share:.1%}", len(masks.empty_layers())))
 columns = ["compression", "kept", "on a path", "empty layers"]
 print(pd.DataFrame(rows, columns=columns).to_string(index=False))
+print(on_path.beside(100 * share))
 
 # %% [markdown]
 # At $10^{2.5}$ no layer is empty, and not one weight is on a path. The five layers with 512 x 512
 # kernels, one behind the other, have 50 to 72 weights left each. Such a layer writes at most 72 of its
 # 512 channels, so of the weights of the next layer only about one in ten reads a channel that is
-# written at all. Five times in a row, and nothing is left. Weights that lie on no path do nothing:
+# written at all. After five such layers in a row nothing is left. Weights that lie on no path do nothing:
 # `sf.effective_compression` counts only weights on a path.
 #
 # Does this matter for accuracy? The paper's authors trained such networks on CIFAR-100, and their
@@ -307,8 +368,55 @@ sf.explore.collapse(network="small", method="magnitude")
 sf.explore.collapse_picture("small", "magnitude", compression=10)
 
 # %% [markdown]
+# ### Exercise 2 · Is there a path?
+#
+# *10 minutes, difficulty 2 of 5.* For a fully connected chain: given the masks of its layers,
+# in order, say whether any input still reaches any output.
+#
+# <details><summary>Hint</summary>
+#
+# Mark the units that can be reached, layer by layer. A unit is reached if one of its kept weights comes
+# from a unit that is.
+#
+# </details>
+
+
+# %%
+def is_connected(masks):
+    """masks: list of bool tensors (outputs, inputs), first layer first. Returns True or False."""
+    ...
+
+
+# %%
+print(sf.exercises.check_is_connected(is_connected))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def is_connected(masks):
+#     reached = torch.ones(masks[0].shape[1])
+#     for mask in masks:
+#         reached = (mask.float() @ reached > 0).float()
+#     return bool(reached.any())
+# ```
+#
+# </details>
+
+# %% [markdown]
 # ## Random pruning: the smallest layer decides
 #
+# **Predict, then run.** The smallest layer of VGG-16 has 1,728 weights. With which probability does random
+# pruning leave *some* layer empty? Sketch the curve.
+
+# %%
+odds = sf.predict.Curve(
+    "The probability that a layer is empty, against compression",
+    [100, 300, 1000, 3000, 10_000], 0, 1, mine=None,
+)  # fmt: skip
+odds
+
+# %% [markdown]
 # At compression $\rho$ random pruning keeps each weight with probability $1/\rho$. Layer $l$ loses
 # all of its $N_l$ weights with probability $(1 - 1/\rho)^{N_l}$, so
 #
@@ -326,29 +434,55 @@ chance = 1 - np.prod(1 - (1 - 1 / rho[:, None]) ** sizes, axis=1)
 steps = 10 ** np.arange(2, 6.01, 0.25)
 
 limits = points.query("method == 'random' and criterion == 'layer'")["critical_compression"]
-ours = [(limits < step).mean() for step in steps]
+ours = pd.Series({step: (limits < step).mean() for step in steps})
 theirs = published.query("method == 'random' and log10_compression >= 2")
 theirs = (theirs["empty_layers"] > 0).groupby(theirs["compression"]).mean()
 
-with subplots(1, 1, 3.6) as (figure, (ax,)):
-    ax.plot(rho, chance, color="black", label="formula")
-    dots = {"color": STYLES["random"].color, "linestyle": "none"}
-    ax.plot(steps, ours, marker="o", label=f"ours, {seeds} seeds", **dots)
-    ax.plot(theirs, marker="o", markersize=10, fillstyle="none", label="paper, 3 runs", **dots)
-    ax.axvline(sizes.min(), color="black", linestyle=":", label="size of the smallest layer")
-    log_axis(ax.xaxis)
-    ax.set(xlabel=COMPRESSION, ylabel="share with an empty layer", title="Random pruning of VGG-16")
-    ax.legend(loc="upper left")
+figure = sf.figures.random_collapse(pd.Series(chance, rho), ours, theirs, sizes.min(), seeds)
 curve = pd.DataFrame({"compression": rho, "probability": chance})
 sf.figures.save(figure, "collapse_random", curve)
+odds.draw(figure.axes[0])
 figure
 
 # %%
 # NBVAL_CHECK_OUTPUT
+print(odds.beside(np.interp(odds.x, rho, chance)))
 half = 10 ** np.interp(0.5, chance, np.log10(rho))
 print(f"smallest layer: {sizes.min():,} weights; even odds at compression {half:,.0f}")
 in_first = lives[lives["method"] == "random"].groupby("seed")["kept"].idxmax()
 print(f"the layer that went first, by seed: {lives.loc[in_first, 'layer'].tolist()}")
+
+# %% [markdown]
+# ### Exercise 3 · Even odds
+#
+# *5 minutes, difficulty 2 of 5.* At which compression has random pruning emptied a layer of `size`
+# weights in one of two networks?
+#
+# <details><summary>Hint</summary>
+#
+# A weight goes with probability $1 - 1/\rho$, and the layer is empty if all of them do.
+#
+# </details>
+
+
+# %%
+def even_odds(size):
+    """The compression at which the layer is empty with probability 1/2."""
+    ...
+
+
+# %%
+print(sf.exercises.check_even_odds(even_odds))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def even_odds(size):
+#     return 1 / (1 - 0.5 ** (1 / size))  # close to size / log(2)
+# ```
+#
+# </details>
 
 # %% [markdown]
 # ## SynFlow reaches $\rho_{max}$
@@ -373,12 +507,64 @@ print(f"seeds that end with one weight a layer, connected: {(ends == len(sizes))
 # and then the theorem promises nothing: in the paper's runs one of three had lost every weight at
 # $10^6$. (The condition is sufficient, not necessary: the other two ended connected. Notebook 04 takes
 # three networks of ours to $\rho_{max}$ that way.)
+
+# %% [markdown]
+# ### Exercise 4 · Cheat the criterion
 #
+# *15 minutes, difficulty 3 of 5.* Take any scores and change them so that *no layer is empty
+# up to $\rho_{max}$*, although the scores are given only once. All other
+# weights keep their order. Then see what that is worth by path:
+# `sf.critical_compression(net, lambda *_: protect(sf.score(net, "magnitude")), "path")`.
+#
+# <details><summary>Hint</summary>
+#
+# What counts by layer is each layer's largest score. Clone before you write; `score.argmax()` is a place
+# in the flattened tensor, `score.view(-1)`.
+#
+# </details>
+
+
+# %%
+def protect(scores):
+    """scores: parameter name -> tensor, not to be changed. Returns new, finite scores."""
+    ...
+
+
+# %%
+print(sf.exercises.check_protect(protect))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def protect(scores):
+#     found = {name: score.clone() for name, score in scores.items()}
+#     top = max(score.max() for score in found.values()) + 1
+#     for score in found.values():
+#         score.view(-1)[score.argmax()] = top
+#     return found
+# ```
+#
+# By layer the cheat reaches $\rho_{max}$. By path it gains nothing: the network is cut at compression
+# 227, with the cheat and without. One weight saved in every layer, each for itself, makes no path.
+#
+# </details>
+
+# %% [markdown]
 # ## What the score of SNIP depends on
 #
 # SNIP and GraSP score on images, through BatchNorm. With stored statistics (`eval`) BatchNorm does next
 # to nothing at initialization (it divides by $\sqrt{1 + \epsilon}$); with the statistics of the batch
-# (`train`) it normalizes every channel. The same networks and images, both ways:
+# (`train`) it normalizes every channel.
+#
+# **Predict, then run.** In `eval` mode SNIP's first layer is empty at $10^{3.9}$. And in `train` mode, for
+# the same network and images?
+
+# %%
+in_train = sf.predict.Number(
+    "In train mode SNIP empties its first layer at 10 to the", 1, 6, mine=None
+)
+in_train
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -396,6 +582,7 @@ theirs = theirs.min().groupby("method").agg(["min", "max"])
 modes["paper"] = [f"{theirs['min'][m]:.2f} to {theirs['max'][m]:.2f}" for m in modes["method"]]
 print("log10 of the compression at which the first layer is empty (paper: in steps of 0.25)")
 print(modes.round(2).to_string(index=False))
+print(in_train.beside(modes["train"].iloc[0]))
 
 # %% [markdown]
 # SNIP collapses more than a decade earlier with batch statistics, and only `eval` lies where the
@@ -438,92 +625,8 @@ print(f"log10 of the first empty layer: early {alpha:.1f}, today's {now:.1f}")
 
 # %%
 # NBVAL_CHECK_OUTPUT
-broken_at = points.groupby(["criterion", "method"])["log10"].agg(list)
-empty = (
-    published[published["empty_layers"] > 0].groupby(["method", "seed"])["log10_compression"].min()
-)
-alive = published[published["accuracy"] > 1].groupby(["method", "seed"])["log10_compression"].max()
 setting = f"VGG-16, scored on {settings.scoring_data} in eval mode"
-step = {"margin": 0.25, "margin_reason": "one step of the paper's grid of compressions"}
-unclear = "the paper's GraSP was an early version, and scored ten times as many images"
-rows = [
-    sf.paper.agreement(
-        2,
-        f"log10 compression, first empty layer, {method}",
-        paper=list(empty[method] - 0.125),
-        ours=broken_at["layer", method],
-        **step,
-        conditions=setting,
-        reason=unclear if method == "grasp" else "",
-    )
-    for method in FIVE[:-1]
-]
-gone = lives[lives["compression"] < 1e5].groupby(["method", "seed"]).size()
-at_5 = published[published["log10_compression"] == 5]
-rows += [
-    sf.paper.agreement(
-        2,
-        f"empty layers of {len(sizes)} at compression 10^5, {method}",
-        paper=list(at_5.loc[at_5["method"] == method, "empty_layers"]),
-        ours=[int(gone.get((method, seed), 0)) for seed in range(seeds)],
-        margin=1,
-        margin_reason="one layer, the smallest step there is",
-        conditions=setting,
-        reason=unclear if method == "grasp" else "",
-    )
-    for method in FIVE[:-1]
-]
-rows += [
-    sf.paper.agreement(
-        1,
-        f"log10 compression, accuracy at chance (paper) or disconnected (ours), {method}",
-        paper=list(alive[method] + 0.125),
-        ours=broken_at["path", method],
-        **step,
-        conditions=setting,
-        reason="" if method == "grasp" else "a network may be connected and yet too thin to train",
-    )
-    for method in FIVE[:-1]
-]
-lost = [2.5 - log10 for log10 in broken_at["path", "magnitude"]]
-left = [log10 - 2.5 for log10 in broken_at["layer", "magnitude"]]
-rows += [
-    sf.paper.agreement(
-        1,
-        "log10 distance of 10^2.5 from the last path and from the first empty layer, magnitude",
-        paper="at chance with no layer empty",
-        ours={"beyond the last path": lost, "before the first empty layer": left},
-        side="above",
-        margin=0,
-        margin_reason="on which side it lies",
-        conditions=setting,
-    ),
-    sf.paper.identity(
-        2,
-        "SynFlow by the cut schedule reaches rho_max on every seed",
-        bool((ends == len(sizes)).all()),
-        reason="theorem 3",
-        conditions="VGG-16",
-    ),
-    sf.paper.identity(
-        2,
-        f"SynFlow by the cut schedule: no layer of {len(sizes)} is empty at compression 10^5",
-        "synflow" not in gone.index.get_level_values("method"),
-        reason="theorem 3",
-        conditions="VGG-16",
-    ),
-    *(
-        sf.paper.identity(
-            2,
-            f"fraction left in each layer of VGG-19, {method}: within 0.01 decades of the published"
-            " (median)",
-            bool(far[method, "none"] < 0.01),
-            reason="it follows from the initialization and the sizes of the layers",
-            conditions="VGG-19 (224x224)",
-        )
-        for method in ("random", "magnitude")
-    ),
-]
+rows = experiments.collapse.agreement_rows(points, lives, far, setting)
 sf.paper.record("01_layer_collapse", rows)
 table = sf.paper.agreement_table(rows)
 print(table[["figure", "quantity", "margin", "verdict"]].to_string(index=False))
@@ -531,195 +634,14 @@ print(table[["figure", "quantity", "margin", "verdict"]].to_string(index=False))
 # %% [markdown]
 # ## Exercises
 #
-# Each has a check that tries your answer on fresh random networks. Unsolved, it says so.
+# They stand where their idea is read. Each has a hint, and a check that says which mistake it saw.
 #
-# **1. Critical compression without a search** (5 minutes). From the scores of a one-shot method,
-# compute the fewest weights that can be kept with no layer empty.
-
-# %%
-
-
-def fewest_weights(scores):
-    """scores: parameter name -> tensor. Returns how many weights are kept at rho_cr."""
-    ...
-
-
-# %%
-
-
-def check_fewest(fewest_weights):
-    """Compares with the library on random chains and random scores."""
-    for _ in range(5):
-        a, b, c = torch.randint(2, 40, (3,)).tolist()
-        chain = nn.Sequential(nn.Linear(a, b), nn.ReLU(), nn.Linear(b, c))
-        scores = {name: torch.rand_like(weight) for name, weight in sf.prunable(chain).items()}
-        answer = fewest_weights(scores)
-        right = sf.critical_compression(chain, lambda *_, s=scores: s).kept
-        if answer is None:
-            return "exercise 1: not yet, expected a number of weights"
-        if int(answer) != right:
-            return f"exercise 1: not yet, {answer} where {right} is right, sizes {a}-{b}-{c}"
-    return "exercise 1: solved"
-
-
-print(check_fewest(fewest_weights))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def fewest_weights(scores):
-#     weakest = min(score.max() for score in scores.values())
-#     return sum(int((score >= weakest).sum()) for score in scores.values())
-# ```
-#
-# </details>
-#
-# **2. Is there a path?** (10 minutes). For a fully connected chain: given the masks of its layers,
-# in order, say whether any input still reaches any output.
-
-# %%
-
-
-def is_connected(masks):
-    """masks: list of bool tensors (outputs, inputs), first layer first. Returns True or False."""
-    ...
-
-
-# %%
-
-
-def check_connected(is_connected):
-    """Compares with the library on random masks, half of them connected."""
-    wanted = {True: 6, False: 6}
-    while any(wanted.values()):
-        layers = [nn.Linear(8, 8, bias=False) for _ in range(3)]
-        masks = [torch.rand(8, 8) < 0.12 for _ in layers]
-        named = sf.Masks({f"{i}.weight": mask for i, mask in enumerate(masks)})
-        right = not sf.is_collapsed(nn.Sequential(*layers), named, criterion="path")
-        if not wanted[right]:
-            continue
-        wanted[right] -= 1
-        answer = is_connected(masks)
-        if answer is None:
-            return "exercise 2: not yet, expected True or False"
-        if bool(answer) != right:
-            return (
-                f"exercise 2: not yet, {answer} for masks that are {'' if right else 'not '}joined"
-            )
-    return "exercise 2: solved"
-
-
-print(check_connected(is_connected))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def is_connected(masks):
-#     reached = torch.ones(masks[0].shape[1])
-#     for mask in masks:
-#         reached = (mask.float() @ reached > 0).float()
-#     return bool(reached.any())
-# ```
-#
-# </details>
-#
-# **3. Even odds** (5 minutes). At which compression has random pruning emptied a layer of `size`
-# weights in one of two networks?
-
-# %%
-
-
-def even_odds(size):
-    """The compression at which the layer is empty with probability 1/2."""
-    ...
-
-
-# %%
-
-
-def check_even_odds(even_odds):
-    """Draws the weights that a layer keeps, 20,000 times, at your compression."""
-    for size in torch.randint(100, 5000, (3,)).tolist():
-        rho = even_odds(size)
-        if rho is None or not rho > 1:
-            return f"exercise 3: not yet, {rho}; expected a compression, above 1"
-        kept = torch.distributions.Binomial(size, torch.tensor(1 / rho)).sample((20_000,))
-        empty = float((kept == 0).float().mean())
-        if abs(empty - 0.5) > 0.02:
-            return f"exercise 3: not yet, at {rho:,.0f} a layer of {size} is empty in {empty:.0%}"
-    return "exercise 3: solved"
-
-
-print(check_even_odds(even_odds))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def even_odds(size):
-#     return 1 / (1 - 0.5 ** (1 / size))  # close to size / log(2)
-# ```
-#
-# </details>
-#
-# **4. Cheat the criterion** (15 minutes). Take any scores and change them so that *no layer is empty
-# up to $\rho_{max}$*, although the scores are given only once. Then see what that is worth: the check
-# applies it to magnitude on VGG-16, and asks for a path.
-
-# %%
-
-
-def protect(scores):
-    """scores: parameter name -> tensor, not to be changed. Returns new, finite scores."""
-    ...
-
-
-# %%
-
-
-def check_protect(protect):
-    """rho_max by layer on random chains, the order of all other weights as before."""
-    for _ in range(3):
-        a, b, c = torch.randint(3, 40, (3,)).tolist()
-        chain = nn.Sequential(nn.Linear(a, b), nn.ReLU(), nn.Linear(b, c))
-        scores = {name: torch.rand_like(weight) for name, weight in sf.prunable(chain).items()}
-        copies = {name: score.clone() for name, score in scores.items()}
-        found = protect(scores)
-        if not isinstance(found, dict) or set(found) != set(scores):
-            return "exercise 4: not yet, expected a dict with the names it was given"
-        if any(not torch.equal(scores[name], copies[name]) for name in scores):
-            return "exercise 4: not yet, the scores given have changed"
-        if sum(int((found[name] != scores[name]).sum()) for name in scores) > len(scores):
-            return "exercise 4: not yet, more weights changed than one a layer"
-        if not sf.critical_compression(chain, lambda *_, s=found: s).is_maximal:
-            return "exercise 4: not yet, a layer is empty before rho_max"
-    paths = {"magnitude": sf.score(net, "magnitude")}
-    paths["protected"] = protect(paths["magnitude"])
-    paths = {name: sf.trajectory(net, lambda *_, s=s: s) for name, s in paths.items()}
-    found = experiments.collapse.collapse_points(net, paths).round(0)
-    return "exercise 4: solved\n" + found.drop(columns="kept").to_string(index=False)
-
-
-print(check_protect(protect))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def protect(scores):
-#     found = {name: score.clone() for name, score in scores.items()}
-#     top = max(score.max() for score in found.values()) + 1
-#     for score in found.values():
-#         score.view(-1)[score.argmax()] = top
-#     return found
-# ```
-#
-# By layer the cheat reaches $\rho_{max}$. By path it gains nothing: the network is cut at compression
-# 227, with the cheat and without. One weight saved in every layer, each for itself, makes no path.
-#
-# </details>
+# | exercise | in section | minutes | difficulty |
+# |---|---|---|---|
+# | 1 · Critical compression without a search | How far does each method get? | 5 | 2 |
+# | 2 · Is there a path? | Disconnected with no layer empty | 10 | 2 |
+# | 3 · Even odds | Random pruning: the smallest layer decides | 5 | 2 |
+# | 4 · Cheat the criterion | SynFlow reaches $\rho_{max}$ | 15 | 3 |
 
 # %% [markdown]
 # ## Takeaways
@@ -734,6 +656,10 @@ print(check_protect(protect))
 #   guarantee it.
 # - A collapse point belongs to a score *and* to the conditions of scoring: SNIP's moves by more than a
 #   decade with BatchNorm's mode, early GraSP's by a quarter of one with the number of images.
+#
+# **Further questions.** Is there a score that is given once, needs no training, and reaches
+# $\rho_{max}$ by path? Which measurement on an untrained network tells at which compression accuracy
+# falls to chance, for SynFlow too, whose networks stay connected? Both are open.
 #
 # Next: `02_conservation_laws` explains why large layers have small scores, `04_synflow` proves that
 # the cut schedule cannot collapse.

@@ -19,7 +19,7 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/synflow-lib/synflow-lib/blob/main/notebooks/03_imp_dynamics.ipynb)
 #
 # Iterative magnitude pruning (IMP) trains a network, removes its smallest weights, and repeats. It
-# looks at nothing but $|\theta|$, the score that collapses so early in notebook 01. Yet with a few
+# looks at nothing but $|\theta|$, the score that collapses early in notebook 01. But with a few
 # repetitions it goes much further. The paper's explanation: *training itself* pulls the layers toward
 # conservation. Here we test both halves of that sentence, the training and the repetitions.
 #
@@ -54,6 +54,8 @@ if importlib.util.find_spec("synflow_lib") is None:
     if importlib.util.find_spec("synflow_lib") is None:
         raise ModuleNotFoundError("synflow_lib: is the network there? Connect, run this cell again")
 importlib.import_module("synflow_lib.colab").greet(SCALE, KEEP_IN_DRIVE)
+
+import copy
 
 import numpy as np
 import pandas as pd
@@ -127,6 +129,15 @@ print(law[columns].round(2).assign(learning_rate=law["learning_rate"]).to_string
 #
 # Now a real training: minibatches, momentum, small learning rate. The network has five layers of 500
 # to 80,000 weights, no BatchNorm and (at classroom scale) no biases.
+#
+# **Predict, then run.** Training adds something to the squared norm of each layer. How many times as much
+# to the largest layer as to the smallest, which has 160 times fewer weights?
+
+# %%
+gain_ratio = sf.predict.Number(
+    "Gain of the largest layer over that of the smallest", 0.01, 1000, log=True, mine=None
+)
+gain_ratio
 
 # %%
 data = sf.data.by_name(drift.dataset)
@@ -142,6 +153,9 @@ watched = pd.concat(watched, ignore_index=True)
 first = watched.query("gain == 1 and seed == 0")
 figure = sf.figures.norm_growth(first)
 sf.figures.save(figure, "fig5_norm_growth", first)
+by_size = first.pivot_table(index="layer_size", columns="epoch", values="squared_norm")
+grown = by_size.iloc[:, -1] - by_size.iloc[:, 0]
+print(gain_ratio.beside(grown.iloc[-1] / grown.iloc[0]))
 figure
 
 # %% [markdown]
@@ -161,11 +175,95 @@ print(f"gains differ by less than 25 percent of their mean: {bool((unequal < 0.2
 print(f"test accuracy above 90 percent: {bool((watched['accuracy'] > 90).all())}")
 
 # %% [markdown]
+# ### Exercise 1 · What enters, what leaves
+#
+# *5 minutes, difficulty 2 of 5.* For a network `Linear - ReLU - Linear` whose gradients
+# have been computed: the synaptic saliency $\frac{\partial\mathcal L}{\partial\theta}\theta$ that enters each
+# hidden unit (its bias counts), minus the saliency that leaves it.
+#
+# <details><summary>Hint</summary>
+#
+# `nn.Linear` keeps its weight as (outputs, inputs). A hidden unit is a row of `net[0].weight` and a column
+# of `net[2].weight`.
+#
+# </details>
+
+
+# %%
+def imbalance(net):
+    """net[0], net[2]: Linear layers with .grad. Returns a tensor, one number a hidden unit."""
+    ...
+
+
+# %%
+print(sf.exercises.check_imbalance(imbalance))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def imbalance(net):
+#     first, second = net[0], net[2]
+#     entering = (first.weight * first.weight.grad).sum(1) + first.bias * first.bias.grad
+#     return entering - (second.weight * second.weight.grad).sum(0)
+# ```
+#
+# With the true gradients the two are equal. The check also tries random ones, where they are not.
+#
+# </details>
+
+# %% [markdown]
+# ### Exercise 2 · Weight decay
+#
+# *10 minutes, difficulty 3 of 5.* Gradient descent with rate $\eta$ and weight decay $\lambda$ (the
+# gradient is $\partial\mathcal L/\partial\theta + \lambda\theta$) runs for a number of small steps. By
+# which factor does it multiply the differences $\|W_l\|^2 - \|W_{l+1}\|^2$?
+#
+# <details><summary>Hint</summary>
+#
+# What does one step of decay alone do to $\|W_l\|^2$? The loss changes the norms of all layers alike and
+# drops out of the difference.
+#
+# </details>
+
+
+# %%
+def shrinking(rate, decay, steps):
+    """Returns the difference of squared norms at the end, divided by that at the start."""
+    ...
+
+
+# %%
+print(sf.exercises.check_shrinking(shrinking))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def shrinking(rate, decay, steps):
+#     return float(np.exp(-2 * decay * rate * steps))
+# ```
+#
+# The loss adds the same to all layers, decay takes $2\lambda\|W_l\|^2$ from each: differences decay
+# exponentially.
+#
+# </details>
+
+# %% [markdown]
 # ## Figure 5b: toward the conservation line
 #
 # Mean squared weight against inverse layer size, before and after training. Slope 1 is conservation.
 # Ours beside the numbers that the authors published for VGG-19 on CIFAR-10; and ours once more from
 # half of Xavier's standard deviation, where what training adds counts for more.
+#
+# **Predict, then run.** All layers gain nearly the same. Which slope have they after training, from Xavier's
+# initialization?
+
+# %%
+slope_after = sf.predict.Number(
+    "Slope after training from Xavier's initialization", 0, 1, mine=None
+)
+slope_after
 
 # %%
 published = sf.paper.figure5b()
@@ -182,6 +280,7 @@ theirs = sf.paper.slope_by_epoch(published).set_index("epoch")["slope"]
 shown = [epoch for epoch in (0, 5, 10, 20, 40, 60, 99) if epoch in wide.index]
 print(wide.loc[shown].round(3).to_string())
 print("\npaper:", ", ".join(f"{theirs[e]:.3f} (epoch {e})" for e in (0, 10, 20, 30, 99)))
+print(slope_after.beside(wide[1.0].iloc[-1].mean()))
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -237,13 +336,92 @@ print(
 # shrinking of differences. (At learning rate 0.001, momentum 0.9 and weight decay $10^{-4}$, 100 epochs
 # of 391 steps give $e^{-2\lambda t} = 0.92$, closer to 1 than the line's slope. We do not know what
 # makes up the rest.)
+
+# %% [markdown]
+# ### Exercise 3 · Predict the slope
 #
+# *10 minutes, difficulty 2 of 5.* You know the sizes of the layers, their squared norms at
+# initialization, and how much *one* of them will gain. Predict the slope of figure 5b after training.
+#
+# <details><summary>Hint</summary>
+#
+# Every layer gains the same. The figure shows *means* of squared weights; `sf.paper.loglog_slope` fits
+# the line.
+#
+# </details>
+
+
+# %%
+def predicted_slope(sizes, norms, gain):
+    """Arrays of sizes and initial squared norms, and a number. Returns the log-log slope."""
+    ...
+
+
+# %%
+print(sf.exercises.check_predicted_slope(predicted_slope))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def predicted_slope(sizes, norms, gain):
+#     return sf.paper.loglog_slope(sizes, (norms + gain) / sizes)
+# ```
+#
+# All layers gain the same, so one of them tells about all.
+#
+# </details>
+
+# %% [markdown]
 # ## Figure 5a: more iterations
 #
 # IMP with $n$ iterations trains, prunes to $\rho^{1/n}$, trains, prunes to $\rho^{2/n}$, and so on, and
 # trains once more at $\rho$. **Rewound**: before each training the surviving weights return to their
 # initial values (Frankle and Carbin 2019). **Not rewound**: training goes on from where it was; the
-# paper's figure was made so. Beside it the same magnitude score *before* any training. Ours is the
+# paper's figure was made so. IMP with rewinding is a dozen lines:
+
+
+# %%
+def iterate(net, data, recipe, compression, rounds):
+    """Train, prune the smallest weights, rewind; `rounds` times. Returns the last masks."""
+    start, masks = copy.deepcopy(net.state_dict()), None
+    total = sum(weight.numel() for weight in sf.prunable(net).values())
+    for n in range(1, rounds + 1):
+        sf.train(net, masks, data, recipe)
+        sizes = {name: weight.detach().abs() for name, weight in sf.prunable(net).items()}
+        kept = round(total / compression ** (n / rounds))
+        threshold = torch.cat([size.flatten() for size in sizes.values()]).topk(kept).values[-1]
+        masks = sf.Masks({name: size >= threshold for name, size in sizes.items()})
+        net.load_state_dict(start)  # rewind: the next training writes the zeros of the masks
+    sf.train(net, masks, data, recipe)
+    return masks
+
+
+# %% [markdown]
+# (A pruned weight stays zero in training, so it is the smallest there is and never comes back.) The
+# library's `sf.imp` must give the same masks and, trained in the same order of images, the same weights:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+by_hand, by_library = (sf.models.fc((1, 8, 8), depth=3, width=50, seed=0) for _ in range(2))
+mine = iterate(by_hand, digits, sf.Recipe(2, 0.1), compression=20, rounds=3)
+library = sf.imp(by_library, digits, sf.Recipe(2, 0.1), compression=20, rounds=3)
+sf.predict.compare(f"masks of 3 rounds, {mine.kept} weights", mine, library[-1].masks)
+sf.predict.compare("trained weights", by_hand.state_dict(), by_library.state_dict())
+
+# %% [markdown]
+# **Predict, then run.** Magnitude that prunes once after training leaves a network which reaches 50 percent
+# up to some compression. Up to which does it with 1, 3 and 5 iterations (not rewound, no BatchNorm)?
+
+# %%
+further = sf.predict.Curve(
+    "log10 of the last compression above 50 percent, by the number of iterations",
+    [1, 3, 5], 1, 3, mine=None,
+)  # fmt: skip
+further
+
+# %% [markdown]
+# In the figure beside it is the same magnitude score *before* any training. Ours is the
 # accuracy after the last epoch. The paper's files hold that of the last epoch and of the best one on
 # the test set, which its figure draws; both are shown, for all of its 50 compressions and 1 to 5
 # iterations.
@@ -291,6 +469,8 @@ reached = pd.DataFrame(
 )
 flat = reached.round(2).reset_index()
 print(flat.assign(panel=flat["panel"].str.replace("\n", ", ")).to_string(index=False))
+plain = reached.loc[f"{grid.panel.title}\nnot rewound", "above 50 percent"]
+print(further.beside(plain.reindex(further.x).tolist()))
 paper_half = last(paper5a, paper5a["accuracy"] > 50).droplevel(["panel", "seed"])
 print("\npaper, above 50 percent:", {int(n): round(float(v), 1) for n, v in paper_half.items()})
 
@@ -357,6 +537,17 @@ print((pd.DataFrame(sums, index=range(1, 7)).round(3) + 0.0).to_string())
 #
 # Is it the training or the repetition? Prune *once* by magnitude, before and after training, and
 # compute the exact critical compression by both criteria.
+#
+# **Predict, then run.** Where is the trained network cut in two, compared with the same network before
+# training?
+
+# %%
+moved = sf.predict.Choice(
+    "Training alone moves the cut of one-shot magnitude",
+    ["earlier by 0.4 decades or more", "by less than 0.4 decades", "later by 0.4 decades or more"],
+    mine=None,
+)
+moved
 
 # %%
 pairs = {
@@ -390,6 +581,7 @@ by_path = critical.query("criterion == 'path'").pivot_table(
 )
 change = by_path["trained"] - by_path["untrained"]
 print(f"training moves the cut by less than 0.4 decades: {bool((change.abs() < 0.4).all())}")
+print(moved.beside(moved.options[int((change.mean() > -0.4) + (change.mean() > 0.4))]))
 print(f"three iterations instead of one, {label}, rewound or not,")
 print(f"move it by more than 0.6: {bool((longer['connected'] > 0.6).all())}")
 
@@ -487,162 +679,13 @@ print(shown[["figure", "quantity", "interval", "margin", "verdict"]].to_string(i
 # %% [markdown]
 # ## Exercises
 #
-# Each has a check that tries your answer on fresh random input. Unsolved, it says so.
+# They stand where their idea is read. Each has a hint, and a check that says which mistake it saw.
 #
-# **1. What enters, what leaves** (5 minutes). For a network `Linear - ReLU - Linear` whose gradients
-# have been computed: the synaptic saliency $\frac{\partial\mathcal L}{\partial\theta}\theta$ that enters each
-# hidden unit (its bias counts), minus the saliency that leaves it.
-
-# %%
-
-
-def imbalance(net):
-    """net[0], net[2]: Linear layers with .grad. Returns a tensor, one number a hidden unit."""
-    ...
-
-
-# %%
-
-
-def check_imbalance(imbalance):
-    """Random networks; with true gradients the answer is zero, with random ones it is not."""
-    for true in (False, True, False):
-        a, b, c = torch.randint(2, 12, (3,)).tolist()
-        net = nn.Sequential(nn.Linear(a, b), nn.ReLU(), nn.Linear(b, c)).double()
-        nn.functional.cross_entropy(net(torch.randn(9, a).double()), torch.arange(9) % c).backward()
-        if not true:
-            for parameter in net.parameters():
-                parameter.grad = torch.randn_like(parameter)
-        answer = imbalance(net)
-        if not isinstance(answer, torch.Tensor) or answer.shape != (b,):
-            return "exercise 1: not yet, expected a tensor with one number for each hidden unit"
-        first, second = net[0], net[2]
-        entering = (first.weight * first.weight.grad).sum(1) + first.bias * first.bias.grad
-        right = entering - (second.weight * second.weight.grad).sum(0)
-        if not torch.allclose(answer, right):
-            return "exercise 1: not yet, wrong" + (" for true gradients" if true else "")
-    return "exercise 1: solved; with the true gradients the two sums are equal"
-
-
-print(check_imbalance(imbalance))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def imbalance(net):
-#     first, second = net[0], net[2]
-#     entering = (first.weight * first.weight.grad).sum(1) + first.bias * first.bias.grad
-#     return entering - (second.weight * second.weight.grad).sum(0)
-# ```
-#
-# </details>
-#
-# **2. Predict the slope** (10 minutes). You know the sizes of the layers, their squared norms at
-# initialization, and how much *one* of them will gain. Predict the slope of figure 5b after training.
-
-# %%
-
-
-def predicted_slope(sizes, norms, gain):
-    """Arrays of sizes and initial squared norms, and a number. Returns the log-log slope."""
-    ...
-
-
-# %%
-
-
-def check_slope(predicted_slope):
-    """Trains small networks for a moment and compares."""
-    batch = sf.data.digits().scoring_batch(2)
-    for _ in range(2):
-        widths = torch.randint(20, 120, (3,)).tolist()
-        net = dynamics.xavier_(dynamics.tapered(widths=widths), 0.7, int(torch.randint(99, ())))
-        before = dynamics.layer_norms(net)
-        for _ in range(200):
-            loss = nn.functional.cross_entropy(net(batch[0]), batch[1])
-            for p, g in zip(
-                net.parameters(), torch.autograd.grad(loss, net.parameters()), strict=True
-            ):
-                p.data -= 0.02 * g
-        after = dynamics.layer_norms(net)
-        gain = float((after["squared_norm"] - before["squared_norm"]).mean())
-        sizes, norms = before["layer_size"].to_numpy(), before["squared_norm"].to_numpy()
-        answer = predicted_slope(sizes, norms, gain)
-        right = sf.paper.loglog_slope(sizes, after["mean_squared_weight"])
-        if not isinstance(answer, float):
-            return "exercise 2: not yet, expected a number"
-        if abs(answer - right) > 0.01:
-            return f"exercise 2: not yet, {answer:.3f} where training gives {right:.3f}"
-    return f"exercise 2: solved, {answer:.3f} where training gives {right:.3f}"
-
-
-print(check_slope(predicted_slope))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def predicted_slope(sizes, norms, gain):
-#     return sf.paper.loglog_slope(sizes, (norms + gain) / sizes)
-# ```
-#
-# All layers gain the same, so one of them tells about all.
-#
-# </details>
-#
-# **3. Weight decay** (10 minutes). Gradient descent with rate $\eta$ and weight decay $\lambda$ (the
-# gradient is $\partial\mathcal L/\partial\theta + \lambda\theta$) runs for a number of small steps. By
-# which factor does it multiply the differences $\|W_l\|^2 - \|W_{l+1}\|^2$?
-
-# %%
-
-
-def shrinking(rate, decay, steps):
-    """Returns the difference of squared norms at the end, divided by that at the start."""
-    ...
-
-
-# %%
-
-
-def check_shrinking(shrinking):
-    """Gradient descent with random rates and decays, in float64."""
-    x, y = sf.data.digits().scoring_batch(2)
-    for _ in range(2):
-        rate, decay = float(0.001 + 0.002 * torch.rand(())), float(0.2 + torch.rand(()))
-        steps = int(torch.randint(150, 300, ()))
-        net = dynamics.xavier_(dynamics.tapered(widths=(80, 20)), 1.0, 0).double()
-        before = dynamics.layer_norms(net)["difference"]
-        for _ in range(steps):
-            loss = nn.functional.cross_entropy(net(x.double()), y)
-            for p, g in zip(
-                net.parameters(), torch.autograd.grad(loss, net.parameters()), strict=True
-            ):
-                p.data -= rate * (g + decay * p.data)
-        after = dynamics.layer_norms(net)["difference"]
-        answer, right = shrinking(rate, decay, steps), float((after / before).iloc[1])
-        if not isinstance(answer, float):
-            return "exercise 3: not yet, expected a number"
-        if abs(answer - right) > 0.02 * right:
-            return f"exercise 3: not yet, {answer:.3f} where training gives {right:.3f}"
-    return f"exercise 3: solved, {answer:.3f} where training gives {right:.3f}"
-
-
-print(check_shrinking(shrinking))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def shrinking(rate, decay, steps):
-#     return float(np.exp(-2 * decay * rate * steps))
-# ```
-#
-# The loss adds the same to all layers, decay takes $2\lambda\|W_l\|^2$ from each: differences decay
-# exponentially.
-#
-# </details>
+# | exercise | in section | minutes | difficulty |
+# |---|---|---|---|
+# | 1 · What enters, what leaves | Why training conserves | 5 | 2 |
+# | 2 · Weight decay | Why training conserves | 10 | 3 |
+# | 3 · Predict the slope | Figure 5b: toward the conservation line | 10 | 2 |
 
 # %% [markdown]
 # ## Takeaways
@@ -659,6 +702,11 @@ print(check_shrinking(shrinking))
 #   decades (by path). Pruning and training in turn moves it by more; SynFlow scores again without
 #   training.
 # - BatchNorm changes the law: each layer's norm is conserved by itself.
+#
+# **Further questions.** Why does iteration help the paper's VGG-11, whose BatchNorm takes the law of equal
+# gains away? Is there an initialization from which training brings all layers to the line, and does
+# magnitude then collapse as late as SynFlow? How much of IMP's advantage is left if each round trains
+# for a few steps only? Nobody has published an answer to these that we know of.
 #
 # Next: `04_synflow` repeats the scoring without the training.
 

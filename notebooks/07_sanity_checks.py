@@ -58,7 +58,6 @@ importlib.import_module("synflow_lib.colab").greet(SCALE, KEEP_IN_DRIVE)
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
 import synflow_lib as sf
 from synflow_lib.reproduction import intervals
@@ -116,12 +115,55 @@ print(shown[["erk", "uniform"]].to_string())
 shown["synflow"].to_frame("weights of SynFlow's mask").T
 
 # %% [markdown]
+# ### Exercise 1 · Shuffle
+#
+# *5 minutes, difficulty 1 of 5.* Write the check that "shuffled" masks of some published code did not pass:
+# same layer sizes, other places.
+#
+# <details><summary>Hint</summary>
+#
+# Flatten, permute the places, restore the shape.
+#
+# </details>
+
+
+# %%
+def shuffle(mask):
+    """A bool tensor of any shape. Returns one of that shape, as many True, at random places."""
+    ...
+
+
+# %%
+print(sf.exercises.check_shuffle(shuffle))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def shuffle(mask):
+#     order = torch.randperm(mask.numel())
+#     return mask.flatten()[order].view(mask.shape)
+# ```
+#
+# </details>
+
+# %% [markdown]
 # ## Train them all
 #
 # SynFlow's masks come from the paper's schedule (100 steps). All networks of a seed start from the same
 # weights and see the same batches, except the reinitialized ones. *Largest weights, same quotas* keeps
 # the largest initial weights of each layer, as many as SynFlow. Masks as found are runs of notebook
 # 05; they come out of the store if it has them.
+#
+# **Predict, then run.** Shuffle SynFlow's masks within each layer, so that every layer keeps as many weights
+# as before. What does that change in accuracy, at compression 10, 100 and 316?
+
+# %%
+shuffling = sf.predict.Curve(
+    "Accuracy of shuffled minus SynFlow's own masks, by compression",
+    [10, 100, 316], -100, 20, "percent", mine=None,
+)  # fmt: skip
+shuffling
 
 # %%
 trials = sanity.trials(checks)
@@ -156,6 +198,8 @@ text = {
     for label in changed
 }
 print(pd.DataFrame(text).T.to_string())
+found = against("synflow shuffled")["difference"]
+print(shuffling.beside(np.interp(np.log10(shuffling.x), np.log10(found.index), found)))
 
 
 # %%
@@ -214,11 +258,65 @@ print(f"of it remains less than a half at equal effective compression: {bool(lef
 # left the seeds do not tell: so near chance the interval is some 20 percent wide. At 30 most of a small
 # loss is left (1.9 of 2.3 percent, an interval that just excludes zero, one of four): places may matter
 # a little too. SynFlow's own masks at 100 have nearly *every* weight on a path.
+
+# %% [markdown]
+# ### Exercise 2 · Disprove a claim
 #
+# *10 minutes, difficulty 3 of 5.* "A mask whose layers keep enough weights cannot be disconnected:
+# quotas decide." Given a perceptron with one hidden layer of $h$ units and two quotas, neither above
+# $\lfloor h/2 \rfloor$ times the layer's inputs or outputs, find masks that keep exactly so many weights
+# and join nothing.
+#
+# <details><summary>Hint</summary>
+#
+# Let the first layer write to some hidden units only, and the last one read others. Why is half of them
+# enough?
+#
+# </details>
+
+
+# %%
+def cut_apart(inputs, hidden, outputs, first, last):
+    """Five whole numbers. Returns bool tensors (hidden, inputs) and (outputs, hidden)."""
+    ...
+
+
+# %%
+print(sf.exercises.check_cut_apart(cut_apart))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def cut_apart(inputs, hidden, outputs, first, last):
+#     a = torch.arange(hidden * inputs).view(hidden, inputs) < first  # the first units
+#     b = torch.arange(hidden * outputs).view(hidden, outputs) < last
+#     return a, b.flip(0).T  # the last units
+# ```
+#
+# The first layer writes to the first half of the units, the last reads the second half. No quota is
+# low, no layer is empty, nothing is connected.
+#
+# </details>
+
+# %% [markdown]
 # ## The other methods
 #
 # The same for magnitude and SNIP, and one more check: **inverted** scores keep what a method would
 # prune first. If a score tells important weights from others, that must cost accuracy.
+#
+# **Predict, then run.** At compression 10 keep the *smallest* tenth of the initial weights instead of the
+# largest. What does that change in accuracy?
+
+# %%
+upside_down = sf.predict.Number(
+    "Accuracy of the smallest minus that of the largest weights, at 10",
+    -100,
+    20,
+    "percent",
+    mine=None,
+)
+upside_down
 
 # %%
 order = [
@@ -236,6 +334,7 @@ for method, change in order:
 changes = pd.concat(parts, ignore_index=True)
 figure = sf.figures.paired_differences(changes, "the mask as found")
 sf.figures.save(figure, "sanity_changes", changes)
+print(upside_down.beside(against("magnitude inverted", "magnitude").loc[10.0, "difference"]))
 figure
 
 # %%
@@ -310,6 +409,13 @@ print(f"up to compression 10 all below 1.2: {bool(mild < 1.2)}")
 #
 # `sf.surgery.without_dead_units` takes out every unit that lies on no path. What is left is a smaller
 # dense network with some zeros in it, and the same function.
+#
+# **Predict, then run.** One weight in a hundred stays. If zeros cost nothing, how many times fewer
+# multiplications does the network need?
+
+# %%
+cheaper = sf.predict.Number("Multiply-adds of VGG-16, times fewer", 1, 1000, log=True, mine=None)
+cheaper
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -326,21 +432,71 @@ cost = [sf.surgery.flops(n).dense.sum() for n in (vgg, small)]
 sparse = sf.surgery.flops(vgg, kept).pruned.sum()
 print(f"multiply-adds: about {cost[0] / cost[1]:.0f} times fewer with dense kernels,")
 print(f"about {cost[0] / sparse:.0f} times fewer if zeros cost nothing; weights: 100 times")
+print(cheaper.beside(round(cost[0] / sparse)))
 
 # %% [markdown]
 # Compression 100 is not a hundredth of the work: early layers keep more of their weights, and each of
 # them works at many positions of the image.
+
+# %% [markdown]
+# ### Exercise 3 · Effective compression by hand
 #
+# *10 minutes, difficulty 3 of 5.* A perceptron is a chain of masks, each of shape
+# (outputs, inputs). Which of the kept weights lie on a path from an input to an output?
+#
+# <details><summary>Hint</summary>
+#
+# Two sweeps: which units does an input reach, and which lead to an output? A kept weight is on a path if
+# the one holds where it starts and the other where it ends.
+#
+# </details>
+
+
+# %%
+def on_paths(masks):
+    """A list of bool tensors, (outputs, inputs) each. Returns such a list: kept and on a path."""
+    ...
+
+
+# %%
+print(sf.exercises.check_on_paths(on_paths))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def on_paths(masks):
+#     reached = [torch.ones(masks[0].shape[1], dtype=torch.bool)]  # from the input, forwards
+#     for mask in masks:
+#         reached.append((mask & reached[-1]).any(1))
+#     leads = [torch.ones(masks[-1].shape[0], dtype=torch.bool)]  # to the output, backwards
+#     for mask in reversed(masks):
+#         leads.insert(0, (mask & leads[0][:, None]).any(0))
+#     return [m & reached[i] & leads[i + 1][:, None] for i, m in enumerate(masks)]
+# ```
+#
+# </details>
+
+# %% [markdown]
 # ## SynFlow narrows layers
 #
 # Patil and Dovrolis (PHEW, 2021) noticed that SynFlow concentrates its weights on few units: a path
 # through a unit with many strong weights scores high, and so do all its weights. They argue that wider
-# is better. The share of units on some path:
+# is better.
+#
+# **Predict, then run.** At compression 100, which share of VGG-16's units does SynFlow leave on some path?
+# (Random masks with the same number of weights in each layer leave all.)
+
+# %%
+units_left = sf.predict.Number("Units of VGG-16 on a path at 100", 0, 100, "percent", mine=None)
+units_left
 
 # %%
 near = layers[layers["compression"].between(99, 101)]
 figure = sf.figures.live_units(near, vgg_totals)
 sf.figures.save(figure, "sanity_units", vgg_totals)
+left = vgg_totals.query("method == 'synflow' and 99 < compression < 101")["width"].mean()
+print(units_left.beside(100 * left))
 figure
 
 # %%
@@ -507,157 +663,13 @@ print(shown[["quantity", "interval", "margin", "verdict"]].to_string(index=False
 # %% [markdown]
 # ## Exercises
 #
-# Each has a check that tries your answer on fresh random input. Unsolved, it says so.
+# They stand where their idea is read. Each has a hint, and a check that says which mistake it saw.
 #
-# **1. Shuffle** (5 minutes). Write the check that "shuffled" masks of some published code did not pass:
-# same layer sizes, other places.
-
-# %%
-
-
-def shuffle(mask):
-    """A bool tensor of any shape. Returns one of that shape, as many True, at random places."""
-    ...
-
-
-# %%
-
-
-def check_shuffle(shuffle):
-    """Counts, shapes, the argument, and every place over many draws."""
-    for _ in range(3):
-        shape = tuple(int(n) for n in torch.randint(2, 6, (int(torch.randint(1, 4, ())),)))
-        mask = torch.zeros(shape, dtype=torch.bool)
-        mask.view(-1)[: max(1, mask.numel() // 3)] = True
-        before = mask.clone()
-        draws = [shuffle(mask) for _ in range(300)]
-        if not all(isinstance(d, torch.Tensor) and d.dtype == torch.bool for d in draws):
-            return "exercise 1: not yet, expected a bool tensor"
-        if not all(d.shape == mask.shape and d.sum() == before.sum() for d in draws):
-            return "exercise 1: not yet, another shape or another number of weights"
-        if not torch.equal(mask, before):
-            return "exercise 1: not yet, the argument was changed"
-        seen = torch.stack(draws).double().mean(0)
-        share = float(before.sum()) / mask.numel()
-        if (seen - share).abs().max() > 6 * (share * (1 - share) / 300) ** 0.5 + 1e-9:
-            return "exercise 1: not yet, some places are drawn more often than others"
-    return "exercise 1: solved"
-
-
-print(check_shuffle(shuffle))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def shuffle(mask):
-#     order = torch.randperm(mask.numel())
-#     return mask.flatten()[order].view(mask.shape)
-# ```
-#
-# </details>
-#
-# **2. Effective compression by hand** (10 minutes). A perceptron is a chain of masks, each of shape
-# (outputs, inputs). Which of the kept weights lie on a path from an input to an output?
-
-# %%
-
-
-def on_paths(masks):
-    """A list of bool tensors, (outputs, inputs) each. Returns such a list: kept and on a path."""
-    ...
-
-
-# %%
-
-
-def check_on_paths(on_paths):
-    """Random sparse perceptrons, also disconnected ones."""
-    for _ in range(8):
-        sizes = [int(n) for n in torch.randint(2, 7, (4,))]
-        chain = nn.Sequential(*[nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False)])
-        kept = {n: torch.rand(w.shape) < 0.4 for n, w in sf.prunable(chain).items()}
-        right = sf.PathProbe(chain, (sizes[0],)).on_path(sf.Masks(kept))
-        answer = on_paths([mask.clone() for mask in kept.values()])
-        if not isinstance(answer, list) or len(answer) != len(kept):
-            return "exercise 2: not yet, expected a list with a mask for each layer"
-        for mask, found in zip(right.values(), answer, strict=True):
-            if (found & ~mask).any():
-                return "exercise 2: not yet, a weight is marked that lies on no path"
-            if (mask & ~found).any():
-                return "exercise 2: not yet, a weight on a path is missing"
-    return "exercise 2: solved"
-
-
-print(check_on_paths(on_paths))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def on_paths(masks):
-#     reached = [torch.ones(masks[0].shape[1], dtype=torch.bool)]  # from the input, forwards
-#     for mask in masks:
-#         reached.append((mask & reached[-1]).any(1))
-#     leads = [torch.ones(masks[-1].shape[0], dtype=torch.bool)]  # to the output, backwards
-#     for mask in reversed(masks):
-#         leads.insert(0, (mask & leads[0][:, None]).any(0))
-#     return [m & reached[i] & leads[i + 1][:, None] for i, m in enumerate(masks)]
-# ```
-#
-# </details>
-#
-# **3. Disprove a claim** (10 minutes). "A mask whose layers keep enough weights cannot be disconnected:
-# quotas decide." Given a perceptron with one hidden layer of $h$ units and two quotas, neither above
-# $\lfloor h/2 \rfloor$ times the layer's inputs or outputs, find masks that keep exactly so many weights
-# and join nothing.
-
-# %%
-
-
-def cut_apart(inputs, hidden, outputs, first, last):
-    """Five whole numbers. Returns bool tensors (hidden, inputs) and (outputs, hidden)."""
-    ...
-
-
-# %%
-
-
-def check_cut_apart(cut_apart):
-    """Random sizes and quotas up to half of each layer."""
-    for _ in range(5):
-        i, h, o = (int(n) for n in torch.randint(2, 8, (3,)))
-        first, last = (int(torch.randint(1, n * (h // 2) + 1, ())) for n in (i, o))
-        answer = cut_apart(i, h, o, first, last)
-        if not isinstance(answer, tuple) or len(answer) != 2:
-            return "exercise 3: not yet, expected two masks"
-        a, b = (torch.as_tensor(mask).bool() for mask in answer)
-        if a.shape != (h, i) or b.shape != (o, h):
-            return "exercise 3: not yet, the masks have other shapes than the layers"
-        if int(a.sum()) != first or int(b.sum()) != last:
-            return "exercise 3: not yet, a layer keeps another number of weights than its quota"
-        chain = nn.Sequential(nn.Linear(i, h), nn.ReLU(), nn.Linear(h, o))
-        if not sf.is_collapsed(chain, sf.Masks({"0.weight": a, "2.weight": b}), "path"):
-            return "exercise 3: not yet, a path is left"
-    return "exercise 3: solved"
-
-
-print(check_cut_apart(cut_apart))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def cut_apart(inputs, hidden, outputs, first, last):
-#     a = torch.arange(hidden * inputs).view(hidden, inputs) < first  # the first units
-#     b = torch.arange(hidden * outputs).view(hidden, outputs) < last
-#     return a, b.flip(0).T  # the last units
-# ```
-#
-# The first layer writes to the first half of the units, the last reads the second half. No quota is
-# low, no layer is empty, nothing is connected.
-#
-# </details>
+# | exercise | in section | minutes | difficulty |
+# |---|---|---|---|
+# | 1 · Shuffle | Five things a mask can know | 5 | 1 |
+# | 2 · Disprove a claim | Two causes, told apart | 10 | 3 |
+# | 3 · Effective compression by hand | Direct and effective compression | 10 | 3 |
 
 # %% [markdown]
 # ## Takeaways
@@ -669,6 +681,10 @@ print(check_cut_apart(cut_apart))
 #   matter where five seeds can tell.
 # - Compare methods at equal *effective* compression; of those tried, only SynFlow's is the direct one.
 # - Shuffle the mask of your own method before you explain why it chose those weights.
+#
+# **Further questions.** Do the units matter on large images as well, or is it there again the weights? Random
+# masks with SynFlow's units do as well: is there a rule that chooses the widths without any score? What
+# would a mask have to know to be *better* than a rewired one? These are open.
 #
 # Next: `08_your_own_pruner`.
 

@@ -105,6 +105,16 @@ sf.prune(net, "lamp", compression=100)
 #
 # At every hidden unit: the sum of the scores that come in against the sum of those that go out
 # (notebook 02).
+#
+# **Predict, then run.** Which of the three are conserved?
+
+# %%
+conserved = sf.predict.Choice(
+    "Conserved at every hidden unit",
+    ["none", "SynFlow", "LAMP and SynFlow", "magnitude, LAMP and SynFlow"],
+    mine=None,
+)
+conserved
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -112,11 +122,54 @@ plain = sf.models.fc(data.input_shape, seed=0).double()
 for method in ("magnitude", "lamp", "synflow"):
     report = sf.check_conservation(plain, sf.score(plain, method), level="unit")
     print(f"{method:10s} conserved at every unit, to 1e-10: {report.holds(1e-10)}")
+print(conserved.beside("SynFlow"))
+
+# %% [markdown]
+# ### Exercise 1 · Squared flow
+#
+# *5 minutes, difficulty 1 of 5.* Write a scorer that returns the squares of SynFlow's scores. What
+# does a one-shot run with it keep, compared with SynFlow's?
+#
+# <details><summary>Hint</summary>
+#
+# `sf.score(model, "synflow")` returns a dict of tensors.
+#
+# </details>
+
+
+# %%
+def squared_flow(model, batch):
+    """A scorer: the square of each of SynFlow's scores, by name."""
+    ...
+
+
+# %%
+print(sf.exercises.check_squared_flow(squared_flow))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def squared_flow(model, batch):
+#     return {name: score.square() for name, score in sf.score(model, "synflow").items()}
+# ```
+#
+# A one-shot run keeps exactly the same weights: only the order of scores matters, and squaring keeps it.
+# Conservation, which is a statement about sums, is lost.
+#
+# </details>
 
 # %% [markdown]
 # ## When does it collapse?
 #
 # By both criteria: a layer is empty, or no path is left.
+#
+# **Predict, then run.** LAMP never empties a layer before $\rho_{max}$. Where is its last path cut? (Random
+# scores: at about 0.6 of the way to $\rho_{max}$ on a logarithmic axis.)
+
+# %%
+lamp_cut = sf.predict.Number("LAMP: log rho_cr / log rho_max, by path", 0, 1, mine=None)
+lamp_cut
 
 
 # %%
@@ -132,6 +185,7 @@ points["share"] = np.log(points["critical_compression"]) / np.log(rho_max)
 shares = points.pivot_table(index="method", columns="criterion", values="share")
 print("log rho_cr / log rho_max, mean over seeds")
 print(shares.loc[[*FIVE, "lamp"]].round(2).to_string())
+print(lamp_cut.beside(shares.loc["lamp", "path"]))
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -147,8 +201,57 @@ print(f"and is disconnected long before: {cut} of {len(lasts)} seeds")
 # scores cut it. Every layer keeps weights, but they do not meet: a score that looks at one layer at a
 # time cannot know which units the next layer reads. An empty layer is a *sign* of collapse; what
 # matters is whether a path is left.
+
+# %% [markdown]
+# ### Exercise 2 · A score that cannot empty a layer
 #
+# *10 minutes, difficulty 3 of 5.* Write a scorer such that, pruned once, every layer
+# keeps the same *fraction* of its weights, up to one weight, at every compression, the largest magnitudes
+# of each.
+#
+# <details><summary>Hint</summary>
+#
+# The rank of a weight inside its layer does not depend on the layer's scale: `argsort()` twice. What has
+# to be done for layers of different sizes?
+#
+# </details>
+
+
+# %%
+def fair_magnitude(model, batch):
+    """A scorer that prunes all layers alike, smallest magnitudes first."""
+    ...
+
+
+# %%
+print(sf.exercises.check_equal_fractions(fair_magnitude))
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def fair_magnitude(model, batch):
+#     scores = {}
+#     for name, weight in sf.prunable(model).items():
+#         rank = weight.detach().abs().flatten().argsort().argsort()
+#         scores[name] = ((rank + 0.5) / weight.numel()).view_as(weight)
+#     return scores
+# ```
+#
+# Each layer's ranks are spread evenly over 0 to 1, so one threshold cuts all layers alike.
+#
+# </details>
+
+# %% [markdown]
 # ## How well does what it leaves learn?
+#
+# **Predict, then run.** By how much is LAMP behind SynFlow or ahead of it at 10, and at 100?
+
+# %%
+lamp_learns = sf.predict.Curve(
+    "Accuracy of LAMP minus SynFlow, by compression", [10, 100], -100, 50, "percent", mine=None
+)
+lamp_learns
 
 # %%
 alphas = (1.0, 1.5, 2.0, 2.5)
@@ -178,7 +281,8 @@ print(f"LAMP within 5 percent of SynFlow at 10^1: {abs(behind[1.0]) < 5}")
 versus = experiments.questions.against(
     table.assign(compression=table["compression"].round(1)), "magnitude"
 )
-print("LAMP minus magnitude, percent, with 95% intervals of the paired mean")
+print(lamp_learns.beside([-behind[1.0], -behind[2.0]]))
+print("\nLAMP minus magnitude, percent, with 95% intervals of the paired mean")
 print(versus.query("method == 'lamp'").round(1).to_string(index=False))
 
 # %% [markdown]
@@ -271,110 +375,24 @@ print(sf.paper.agreement_table(rows)[["quantity", "interval", "verdict"]].to_str
 # %% [markdown]
 # ## Exercises
 #
-# Each has a check that tries your answer on fresh random input. Unsolved, it says so.
+# They stand where their idea is read. Each has a hint, and a check that says which mistake it saw.
 #
-# **1. Squared flow.** (5 minutes) Write a scorer that returns the squares of SynFlow's scores. What
-# does a one-shot run with it keep, compared with SynFlow's?
-
-
-# %%
-def squared_flow(model, batch):
-    """A scorer: the square of each of SynFlow's scores, by name."""
-    ...
-
-
-# %%
-
-
-def check_squared_flow(squared_flow):
-    """On random perceptrons, against the scores themselves."""
-    for _ in range(4):
-        width = int(torch.randint(3, 9, ()))
-        net = nn.Sequential(nn.Linear(5, width), nn.ReLU(), nn.Linear(width, 4)).double()
-        found = squared_flow(net, None)
-        if not isinstance(found, dict):
-            return "exercise 1: not yet, expected a dict of parameter name -> scores"
-        right = {name: score.square() for name, score in sf.score(net, "synflow").items()}
-        if set(found) != set(right):
-            return (
-                "exercise 1: not yet, expected a score for every prunable weight and nothing else"
-            )
-        if any(not torch.allclose(found[name], right[name]) for name in right):
-            return "exercise 1: not yet, other numbers than the squared scores"
-    return "exercise 1: solved"
-
-
-print(check_squared_flow(squared_flow))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def squared_flow(model, batch):
-#     return {name: score.square() for name, score in sf.score(model, "synflow").items()}
-# ```
-#
-# A one-shot run keeps exactly the same weights: only the order of scores matters, and squaring keeps it.
-# Conservation, which is a statement about sums, is lost.
-#
-# </details>
-#
-# **2. A score that cannot empty a layer.** (10 minutes) Write a scorer such that, pruned once, every layer
-# keeps the same *fraction* of its weights, up to one weight, at every compression, the largest magnitudes
-# of each.
-
-
-# %%
-def fair_magnitude(model, batch):
-    """A scorer that prunes all layers alike, smallest magnitudes first."""
-    ...
-
-
-# %%
-
-
-def check_fair_magnitude(fair_magnitude):
-    """Counts by layer, and the weights chosen, on random networks and compressions."""
-    for _ in range(4):
-        width = int(torch.randint(8, 20, ()))
-        net = nn.Sequential(nn.Linear(10, width), nn.ReLU(), nn.Linear(width, 6))
-        if not isinstance(fair_magnitude(net, None), dict):
-            return "exercise 2: not yet, expected a dict of parameter name -> scores"
-        masks = sf.prune(net, fair_magnitude, 2 + 6 * float(torch.rand(())))
-        for name, mask in masks.items():
-            weight = sf.prunable(net)[name].detach().abs()
-            if abs(int(mask.sum()) - mask.numel() * masks.density) > 1:
-                return "exercise 2: not yet, a layer keeps another fraction than the network"
-            if weight[mask].min() < weight[~mask].max():
-                return "exercise 2: not yet, a larger weight went before a smaller one"
-    return "exercise 2: solved"
-
-
-print(check_fair_magnitude(fair_magnitude))
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def fair_magnitude(model, batch):
-#     scores = {}
-#     for name, weight in sf.prunable(model).items():
-#         rank = weight.detach().abs().flatten().argsort().argsort()
-#         scores[name] = ((rank + 0.5) / weight.numel()).view_as(weight)
-#     return scores
-# ```
-#
-# Each layer's ranks are spread evenly over 0 to 1, so one threshold cuts all layers alike.
-#
-# </details>
+# | exercise | in section | minutes | difficulty |
+# |---|---|---|---|
+# | 1 · Squared flow | Is it conserved? | 5 | 1 |
+# | 2 · A score that cannot empty a layer | When does it collapse? | 10 | 3 |
 
 # %% [markdown]
 # ## Takeaways
 #
 # - A method is a function from a model and a batch to scores. Its name works everywhere.
 # - "No layer is empty" is not "connected". LAMP keeps every layer alive to the end and is cut early.
-# - Measure conservation, collapse, accuracy and cost; each shows what the others hide.
+# - Measure conservation, collapse, accuracy and cost: a method may be good by one and bad by another.
 # - Networks of others can be pruned too; without dead units they are smaller and the same function.
+#
+# **Further questions.** Can a layer-wise score be mended so that its weights meet, without becoming SynFlow?
+# Is conservation needed, or only that some path is always kept? Which of these methods is worth its cost
+# where training is short? These are open.
 
 # %% [markdown]
 # ## References

@@ -54,6 +54,7 @@ __all__ = [
     "effective_compression",
     "env",
     "evaluate",
+    "exercises",
     "explore",
     "figures",
     "grids",
@@ -68,6 +69,7 @@ __all__ = [
     "models",
     "paper",
     "paper_recipe",
+    "predict",
     "prunable",
     "prune",
     "quotas",
@@ -86,6 +88,6 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    if name in ("explore", "figures", "grids", "paper"):  # only notebooks need them
+    if name in ("exercises", "explore", "figures", "grids", "paper", "predict"):  # for notebooks
         return importlib.import_module(f".reproduction.{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,7 +20,7 @@ sys.path.insert(0, str(FOLDER / "tools"))
 
 import classroom  # noqa: E402
 import slides  # noqa: E402
-from pairs import BuildError  # noqa: E402
+from pairs import HINT, BuildError  # noqa: E402
 
 PATHS = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
 every_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
@@ -30,6 +30,7 @@ needs_scripts = pytest.mark.skipif(
 )
 
 FOLDED = "<details><summary>Solution</summary>\n\n```python\n{}\n```\n{}\n</details>"
+HINTED = "<details><summary>Hint</summary>\n\nAdd.\n\n</details>"
 STUB = "def double(x):\n    ..."
 CHECK = "print('solved' if double(3) == 6 else 'not yet')"
 
@@ -42,7 +43,7 @@ def sample(solution="def double(x):\n    return x + x", remarks="", check=CHECK)
                 "# 09 · Sample\n\n[![Open in Colab](https://x/y.svg)](https://x/z)\n\nText."
             ),
             new_code_cell("1 + 1", execution_count=1, outputs=[new_output("stream", text="2\n")]),
-            new_markdown_cell("## Exercises\n\n**1.** Double it."),
+            new_markdown_cell(f"### Exercise 1 · Double it\n\nTwice.\n\n{HINTED}"),
             new_code_cell(STUB),
             new_code_cell(check, outputs=[new_output("stream", text="not yet\n")]),
             new_markdown_cell(FOLDED.format(solution, remarks)),
@@ -77,7 +78,11 @@ def test_copies_differ_only_in_the_solutions_and_none_is_left(path):
     assert classroom.leaks(pupil, original) == []
     assert classroom.leaks(teacher, original), "the same search finds them where they are"
     text = "\n".join(classroom.strings(pupil))
-    assert "<details>" not in text and "../figures" not in text and "colab-badge" not in text
+    assert (
+        "<details>" not in HINT.sub("", text)
+        and "../figures" not in text
+        and "colab-badge" not in text
+    )
     assert not any(cell.get("outputs") for cell in pupil.cells)
     for notebook in (pupil, teacher):
         nbformat.validate(notebook)
@@ -125,14 +130,14 @@ def test_a_student_copy_runs_and_says_not_yet_an_instructor_copy_is_solved(tmp_p
 
 
 def test_a_real_student_copy_runs(tmp_path, monkeypatch):
-    """Its setup and its exercises; what lies between, the same cells, runs with the notebook."""
+    """Its setup and its exercises; the other cells run with the notebook."""
     monkeypatch.delenv("MPLBACKEND", raising=False)
     pupil, _, solutions = copies(nbformat.read(FOLDER / "00_start_here.ipynb", as_version=4))
     cells = pupil.cells
     setup = next(i for i, cell in enumerate(cells) if "import synflow_lib as sf" in cell.source)
-    start = next(i for i, cell in enumerate(cells) if "## Exercises" in cell.source)
-    pupil.cells = cells[: setup + 1] + cells[start:]
-    assert run(pupil, tmp_path).count("not yet") == len(solutions)
+    exercises = [cells[i] for place in solutions for i in (place - 1, place)]
+    pupil.cells = [*cells[: setup + 1], *exercises]
+    assert run(pupil, tmp_path).count("not answered yet") == len(solutions)
 
 
 def printed(code, names):
@@ -147,24 +152,49 @@ def test_checks_tell_a_stub_from_the_solution(path):
 
     The cells of both copies are those of the notebook (above); so each is run once, here.
     """
-    cells = copies(nbformat.read(path, as_version=4))[1].cells
-    names = {"net": sf.models.vgg11(seed=0)}  # what a check may use of the text above it
+    common, solutions = classroom.prepared(nbformat.read(path, as_version=4))
+    cells, names = common.cells, {}
     printed(next(cell.source for cell in cells if "import synflow_lib" in cell.source), names)
-    start = next(i for i, cell in enumerate(cells) if "## Exercises" in cell.source)
-    exercises = [cell for cell in cells[start:] if cell.cell_type == "code"]
-    solved, solution = 0, None
-    for cell in exercises:
-        if "solution" in cell.metadata.get("tags", []):
-            solution = cell.source
-        elif text := printed(cell.source, names):
-            assert "not yet" in text and "solved" not in text, text
-            again = {printed(cell.source, names) for _ in range(3)}
-            assert again == {text}, "a stub's message must not vary from run to run"
-            assert solution is not None, "a check without a solution"
-            printed(solution, names)
-            assert "solved" in printed(cell.source, names)
-            solved, solution = solved + 1, None
+    solved = 0
+    for place, (solution, _) in solutions.items():
+        if not solution:  # answered in words
+            continue
+        stub, check = cells[place - 1].source, cells[place].source
+        text = printed(f"{stub}\n\n{check}", names)
+        assert "not answered yet" in text and "solved" not in text, text
+        printed(solution, names)
+        assert printed(check, names).endswith(": solved\n")
+        solved += 1
     assert solved >= 2, f"{path.stem}: {solved} exercises with a solution"
+
+
+@every_notebook
+def test_an_exercise_has_minutes_difficulty_hint_and_the_check_of_its_number(path):
+    if path.stem == "09_course_lab":
+        pytest.skip("the lab has points instead, and no hints")
+    common, solutions = classroom.prepared(nbformat.read(path, as_version=4))
+    cells, listed = common.cells, []
+    for number, place in enumerate(solutions, 1):
+        told = cells[place - 2].source
+        title = re.match(rf"### Exercise ({number} · .+)\n", told)
+        assert title and HINT.search(told), told
+        minutes, difficulty = re.search(
+            r"\*(\d+) minutes, difficulty ([1-5]) of 5\.\*", told
+        ).groups()
+        name = re.fullmatch(r"print\(sf\.exercises\.(check_\w+)\(\w+\)\)", cells[place].source)[1]
+        assert getattr(sf.exercises, name).number == number
+        above = "\n".join(c.source for c in cells[:place] if c.cell_type == "markdown")
+        section = re.findall(r"(?m)^## (.+)$", above)[-1]
+        listed.append(f"| {title[1]} | {section} | {minutes} | {difficulty} |")
+    table = next(cell.source for cell in cells if cell.source.startswith("## Exercises"))
+    assert table.splitlines()[-len(listed) :] == listed
+
+
+def test_outputs_of_exercises_alone_are_cleared_for_an_instructor():
+    teacher = copies(sample())[1]
+    assert [bool(c.outputs) for c in teacher.cells if c.cell_type == "code"] == [
+        True, False, False, False
+    ]  # fmt: skip
 
 
 def test_a_solution_that_the_check_would_overwrite_is_refused():
@@ -182,7 +212,7 @@ def test_a_solution_without_a_check_is_refused():
 def test_a_folded_part_in_another_form_is_refused():
     notebook = sample()
     notebook.cells[5].source = "<details><summary>Answer</summary>x + x</details>"
-    with pytest.raises(BuildError, match="no solution as expected"):
+    with pytest.raises(BuildError, match="no hint or solution"):
         copies(notebook)
 
 
@@ -245,6 +275,18 @@ def test_the_setup_is_no_slide_and_exercises_show_their_text():
     shown = slides.as_slides(new_notebook(cells=cells)).cells
     kinds = [cell.metadata["slideshow"]["slide_type"] for cell in shown]
     assert kinds == ["slide", "skip", "skip", "slide", "-", "slide", "skip"]
+
+
+def test_an_exercise_amid_the_text_shows_its_text_without_the_hint():
+    cells = [
+        new_markdown_cell("## Law"),
+        new_markdown_cell(f"### Exercise 1 · A\n\nB.\n\n{HINTED}"),
+    ]
+    cells += [new_code_cell(STUB), new_markdown_cell("## Next"), new_code_cell("x = 1")]
+    shown = slides.as_slides(new_notebook(cells=cells)).cells
+    kinds = [cell.metadata["slideshow"]["slide_type"] for cell in shown]
+    assert kinds == ["slide", "-", "skip", "slide", "-"]
+    assert shown[1].source == "### Exercise 1 · A\n\nB."
 
 
 def test_a_paragraph_is_counted_as_it_is_filled():

@@ -9,7 +9,7 @@ import pytest
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
-@pytest.mark.parametrize("name", ["extending", "thirty_lines"])
+@pytest.mark.parametrize("name", ["card", "extending", "thirty_lines"])
 def test_the_code_of_a_guide(name, put_back, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     failed, tried = doctest.testfile(

@@ -4,8 +4,8 @@
     python notebooks/tools/classroom.py --only 02     some of them
 
 Into build/classroom/. `student/`: no solutions, no outputs; stubs and checks stay. `instructor/`:
-the same cells, and before each check a cell with the solution; outputs above the exercises are
-kept, to project without running. `nbgrader/`: a course folder for nbgrader, of which `nbgrader
+the same cells, and before each check a cell with the solution; outputs are kept, to project without
+running, but for those of exercises. `nbgrader/`: a course folder for nbgrader, of which `nbgrader
 generate_assignment NAME` releases a notebook; checks are graded tests, answers in words are graded
 by a reader, with the points that the text names (else 1). `slides/`: reveal.js without solutions,
 everything that a page loads in `slides/assets/`; every `##` starts a slide, what does not fit goes
@@ -23,7 +23,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
-from pairs import ROOT, BuildError, chosen, command_line, run_command, serialized, write
+from pairs import HINT, ROOT, BuildError, chosen, command_line, run_command, serialized, write
 
 SOLUTION = re.compile(
     r"\n*<details>\s*<summary>Solution</summary>\s*(?:```python\n(.*?)```)?(.*?)</details>\n*",
@@ -67,8 +67,8 @@ def prepared(notebook: NotebookNode) -> tuple[NotebookNode, dict[int, tuple[str,
                     raise BuildError(f"the check defines {sorted(shared)} again, as its solution")
                 solutions[place] = ((code or "").strip("\n"), found[2].strip())
             cell.source = BADGE.sub("", SOLUTION.sub("\n\n", cell.source)).strip("\n")
-            if re.search(r"<details>|<summary>", cell.source):
-                raise BuildError(f"a folded part that is no solution as expected:\n{cell.source}")
+            if re.search(r"<details>|<summary>", HINT.sub("", cell.source)):
+                raise BuildError(f"a folded part that is no hint or solution:\n{cell.source}")
             for found in PICTURE.finditer(cell.source):
                 data = base64.b64encode((ROOT / found[2]).read_bytes()).decode()
                 cell.setdefault("attachments", {})[found[3]] = {"image/png": data}
@@ -105,10 +105,9 @@ def student(common: NotebookNode) -> NotebookNode:
 
 def instructor(common: NotebookNode, solutions: dict[int, tuple[str, str]]) -> NotebookNode:
     """Before each check, after each answer a cell tagged `solution`; no outputs of exercises."""
-    start = next((i for i, c in enumerate(common.cells) if "## Exercises" in c.source), 0)
     cells = []
     for place, cell in enumerate(common.cells):
-        shown = cell if place < start else without_outputs(cell)
+        shown = without_outputs(cell) if place in solutions else cell
         code, remarks = solutions.get(place, ("", ""))
         tagged = {"metadata": {"tags": ["solution"]}}
         told = [new_code_cell(code, id=f"solution-{place}", **tagged)] if code else []

@@ -43,6 +43,7 @@ ABSOLUTE_PATH = re.compile(
     "|".join([*OWN_FOLDERS, r"(?<![\w./:<)\]}\\])/[A-Za-z_][\w.+-]*/[\w.+-]+"])
 )
 ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]{6,}")
+HINT = re.compile(r"\n*<details>\s*<summary>Hint</summary>.*?</details>\n*", re.DOTALL)
 CHECKED = re.compile(r"^# NBVAL_\w+\n", flags=re.MULTILINE)  # speaks to the tests, not to readers
 
 

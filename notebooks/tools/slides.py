@@ -18,7 +18,7 @@ import nbformat
 from nbconvert import SlidesExporter
 from nbformat import NotebookNode
 from pages import absent, described, keep_formulas, put_back
-from pairs import CHECKED, BuildError
+from pairs import CHECKED, HINT, BuildError
 
 PACKAGES = ("rise", "nbclassic", "math_core", "ziamath")
 PICTURE = re.compile(r"!\[[^\]]*\]\([^)]*\)")
@@ -89,15 +89,17 @@ def copy_assets(folder: Path) -> None:
 def as_slides(notebook: NotebookNode) -> NotebookNode:
     """The notebook with slide types: `##` starts a slide, what does not fit goes below it.
 
-    The set-up is no slide, and of exercises only the text is.
+    The set-up is no slide, and of exercises only the text is, without hints.
     """
-    cells, used, section = in_parts(described(notebook.cells, "these slides")), 0, ""
+    told = [without_hint(cell) for cell in described(notebook.cells, "these slides")]
+    cells, used, section = in_parts(told), 0, ""
     for cell in cells:
         code, size = cell.cell_type == "code", height(cell)
         heading = None if code else re.match(r"##? (.+)", cell.source)
-        section = heading[1] if heading else section
+        exercise = not code and re.match(r"### (Exercise)", cell.source)
+        section = (heading or exercise)[1] if heading or exercise else section
         long = code and len(cell.source.splitlines()) > LONG
-        unseen = code and (section == "Exercises" or (long and not cell.outputs))
+        unseen = code and (section.startswith("Exercise") or (long and not cell.outputs))
         if section == "Setup" or unseen:
             kind = "skip"
         elif heading or used + size > ROOM:
@@ -110,6 +112,11 @@ def as_slides(notebook: NotebookNode) -> NotebookNode:
         if long:  # the output is what the audience looks at
             cell.metadata["transient"] = {"remove_source": True}
     return nbformat.from_dict({**notebook, "cells": cells})
+
+
+def without_hint(cell: NotebookNode) -> NotebookNode:
+    """The cell without a folded hint: on a slide it would be open."""
+    return nbformat.from_dict({**cell, "source": HINT.sub("\n\n", cell.source).strip("\n")})
 
 
 def in_parts(cells: list[NotebookNode]) -> list[NotebookNode]:

@@ -67,7 +67,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     start, heading, rest = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## ")
     texts = {"index.md": start + MOVING + heading + rest}
     for path in [*(ROOT / "docs").glob("*.md"), *(ROOT / "figures").glob("*.md")]:
-        texts[_page(path)] = path.read_text(encoding="utf-8")
+        texts[_page(path)] = keep_formulas(path.read_text(encoding="utf-8"), kept)
     for path in _notebooks():
         texts[_page(path)], pictures = notebook_page(path, kept)
         for name, data in pictures.items():

@@ -15,6 +15,7 @@ from torch import nn
 from ...collapse import PathProbe, fewest_connected
 from ...trajectory import Trajectory
 from ...values import kept_at
+from .. import paper
 
 
 def layer_densities(paths: Mapping[str, Trajectory], compressions: Iterable[float]) -> pd.DataFrame:
@@ -114,3 +115,82 @@ def collapse_verdicts(
             rows.append((method, compression, masks.kept, empty, connected))
     columns = ["method", "compression", "kept", "empty_layers", "connected"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def agreement_rows(
+    points: pd.DataFrame, lives: pd.DataFrame, far: pd.Series, conditions: str
+) -> list[paper.Agreement]:
+    """Notebook 01's comparison of the points of collapse with figures 1 and 2 of the paper.
+
+    Args:
+        points: `collapse_points` of every seed, with the columns seed and log10 (of the critical
+            compression).
+        lives: `layer_lifetimes` of every seed, with the column seed.
+        far: (method, images) -> median distance from the published fractions of VGG-19, in decades.
+        conditions: of our runs.
+    """
+    broken_at = points.groupby(["criterion", "method"])["log10"].agg(list)
+    layers, seeds = lives["layer"].nunique(), sorted(lives["seed"].unique())
+    published, keys = paper.figure1(), ["method", "seed"]
+    empty = published[published["empty_layers"] > 0].groupby(keys)["log10_compression"].min()
+    alive = published[published["accuracy"] > 1].groupby(keys)["log10_compression"].max()
+    gone = lives[lives["compression"] < 1e5].groupby(keys).size()
+    at_5 = (
+        published[published["log10_compression"] == 5].groupby("method")["empty_layers"].agg(list)
+    )
+
+    step = {"margin": 0.25, "margin_reason": "one step of the paper's grid of compressions"}
+    one = {"margin": 1, "margin_reason": "one layer, the smallest step there is"}
+    early = "the paper's GraSP was an early version, and scored ten times as many images"
+    thin = "a network may be connected and yet too thin to train"
+    rows = []
+
+    def compare(figure, quantity, theirs, ours, reason="", **margin):
+        rows.append(
+            paper.agreement(
+                figure, quantity, paper=theirs, ours=ours, conditions=conditions, reason=reason,
+                **margin,
+            )
+        )  # fmt: skip
+
+    def holds(statement, seen, reason="theorem 3", where="VGG-16"):
+        rows.append(paper.identity(2, statement, bool(seen), reason=reason, conditions=where))
+
+    others = [method for method in paper.FIVE if method != "synflow"]
+    for method in others:
+        reason = early if method == "grasp" else ""
+        quantity = f"log10 compression, first empty layer, {method}"
+        compare(
+            2, quantity, list(empty[method] - 0.125), broken_at["layer", method], reason, **step
+        )
+    for method in others:
+        reason = early if method == "grasp" else ""
+        counts = [int(gone.get((method, seed), 0)) for seed in seeds]
+        quantity = f"empty layers of {layers} at compression 10^5, {method}"
+        compare(2, quantity, at_5[method], counts, reason, **one)
+    for method in others:
+        reason = "" if method == "grasp" else thin
+        quantity = f"log10 compression, accuracy at chance (paper) or disconnected (ours), {method}"
+        compare(1, quantity, list(alive[method] + 0.125), broken_at["path", method], reason, **step)
+    lost, left = ([log10 - 2.5 for log10 in broken_at[by, "magnitude"]] for by in ("path", "layer"))
+    compare(
+        1, "log10 distance of 10^2.5 from the last path and from the first empty layer, magnitude",
+        "at chance with no layer empty",
+        {"beyond the last path": [-log10 for log10 in lost], "before the first empty layer": left},
+        side="above", margin=0, margin_reason="on which side it lies",
+    )  # fmt: skip
+    ends = points.query("method == 'synflow' and criterion == 'path'")["kept"]
+    holds("SynFlow by the cut schedule reaches rho_max on every seed", (ends == layers).all())
+    holds(
+        f"SynFlow by the cut schedule: no layer of {layers} is empty at compression 10^5",
+        "synflow" not in gone.index.get_level_values("method"),
+    )
+    for method in ("random", "magnitude"):
+        holds(
+            f"fraction left in each layer of VGG-19, {method}: within 0.01 decades of the published"
+            " (median)",
+            far[method, "none"] < 0.01,
+            "it follows from the initialization and the sizes of the layers",
+            "VGG-19 (224x224)",
+        )
+    return rows

@@ -7,6 +7,13 @@ TypeError where a table is no DataFrame, and a ValueError that names the columns
 
 from ..paper import FIVE
 from .conservation import conservation_scatter, layer_scores, norm_paths, unit_scores
+from .course import (
+    fixed_schedule,
+    grasp_correction,
+    random_collapse,
+    residual_cuts,
+    schedule_densities,
+)
 from .curves import (
     accuracy_curves,
     changed_masks,
@@ -48,6 +55,8 @@ __all__ = [
     "cut_trajectory",
     "dead_inputs",
     "effective_compressions",
+    "fixed_schedule",
+    "grasp_correction",
     "imp_curves",
     "inference_times",
     "iteration_collapse",
@@ -63,8 +72,11 @@ __all__ = [
     "prune_ratio",
     "pruning_costs",
     "race_view",
+    "random_collapse",
+    "residual_cuts",
     "save",
     "savings",
+    "schedule_densities",
     "step_view",
     "training_view",
     "styles",

@@ -1,0 +1,269 @@
+"""What an exercise asks, as a check that tries an answer and says which mistake it saw.
+
+A check holds a right answer and answers with known mistakes. All of them, and the student's, are
+tried on the same few inputs; what they give is compared as plain numbers. Nothing is random: the
+same answer is told the same sentence every time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+class NotOfTheKind(Exception):
+    """What an answer gives is not of the kind that was asked for; the message says what it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """A check of one exercise; calling it with an answer says what it saw and never raises.
+
+    Attributes:
+        number: of the exercise.
+        kind: what is expected, in words.
+        cases: makes the inputs, tuples of arguments; torch's random numbers are the same each time.
+        right: a right answer.
+        mistakes: what to say -> an answer with that mistake.
+        observe: (answer, *case) -> what the answer does there, as numbers in arrays, tuples and
+            dicts; None for an answer that is still empty. `returns` makes those that look at what
+            a function returns.
+        rtol: how near numbers must come, relative to the right ones.
+        points: what a right answer earns.
+    """
+
+    number: int
+    kind: str
+    cases: Callable[[], Iterable[tuple]]
+    right: object
+    mistakes: Mapping[str, object]
+    observe: Callable
+    rtol: float = 1e-5
+    points: int = 1
+
+    def __call__(self, answer: object) -> str:
+        """`exercise N: solved`, `... not answered yet`, or `... not yet,` and the mistake."""
+        return f"exercise {self.number}: {self._verdict(answer)}"
+
+    def _verdict(self, answer: object) -> str:
+        found = []
+        for case in self._cases():
+            try:
+                found.append(self._observed(answer, case))
+            except NotOfTheKind as unlike:
+                return f"not yet, {unlike}; expected {self.kind}"
+            except Exception as error:  # whatever a student's code raises
+                problem = f"{type(error).__name__}: {error}"
+                return f"not yet, your answer raises {problem} on this input: {_shown(case)}"
+        if all(each is None for each in found):
+            return f"not answered yet; expected {self.kind} (is a `return` missing?)"
+        wanted = self._wanted
+        if self._same(found, wanted):
+            return "solved"
+        for words, seen in self._mistaken.items():
+            if self._same(found, seen):
+                return f"not yet, {words}"
+        first = next(i for i, each in enumerate(found) if not self._same(each, wanted[i]))
+        what = _difference(found[first], wanted[first], self._same)
+        return f"not yet, {what}, on this input: {_shown(self._cases()[first])}"
+
+    def _cases(self) -> list[tuple]:
+        """New copies of the inputs, since an answer may change them."""
+        with _same_chances():
+            return list(self.cases())
+
+    def _observed(self, answer: object, case: tuple) -> object:
+        with _same_chances():
+            return self.observe(answer, *case)
+
+    @cached_property
+    def _wanted(self) -> list:
+        return self._all_observed(self.right)
+
+    @cached_property
+    def _mistaken(self) -> dict[str, list]:
+        return {words: self._all_observed(wrong) for words, wrong in self.mistakes.items()}
+
+    def _all_observed(self, answer: object) -> list:
+        with np.errstate(all="ignore"):
+            return [self._observed(answer, case) for case in self._cases()]
+
+    def _same(self, found: object, wanted: object) -> bool:
+        if isinstance(wanted, dict):
+            alike = isinstance(found, dict) and found.keys() == wanted.keys()
+            return alike and all(self._same(found[name], wanted[name]) for name in wanted)
+        if isinstance(wanted, (list, tuple)):
+            alike = isinstance(found, (list, tuple)) and len(found) == len(wanted)
+            return alike and all(map(self._same, found, wanted))
+        if found is None or wanted is None or isinstance(found, (dict, list, tuple)):
+            return found is wanted
+        found, wanted = np.asarray(found, float), np.asarray(wanted, float)
+        near = 1e-9 + self.rtol * 1e-2 * np.abs(wanted[np.isfinite(wanted)]).max(initial=0)
+        return found.shape == wanted.shape and np.allclose(found, wanted, self.rtol, near, True)
+
+
+@contextmanager
+def _same_chances() -> Iterator[None]:
+    """The same random numbers for every answer, and nobody else's generators moved."""
+    before = np.random.get_state()  # noqa: NPY002 -- a student may use it
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        np.random.seed(0)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            np.random.set_state(before)  # noqa: NPY002
+
+
+def _difference(found: object, wanted: object, same: Callable) -> str:
+    """What differs first, in words."""
+    if found is None:
+        return "nothing is returned"
+    if isinstance(wanted, dict) and found.keys() != wanted.keys():
+        return f"the names are {list(found)} where {list(wanted)} are right"
+    if isinstance(wanted, tuple) and len(found) != len(wanted):
+        return f"{len(found)} values where {len(wanted)} are right"
+    if isinstance(wanted, (dict, tuple)):
+        place = next(i for i in _places(wanted) if not same(found[i], wanted[i]))
+        return f"at {place!r} {_difference(found[place], wanted[place], same)}"
+    if found.shape != wanted.shape:
+        return f"the shape {found.shape} where {wanted.shape} is right"
+    if found.ndim:
+        return "other values than expected"
+    return f"{_shown(found.item())} where {_shown(wanted.item())} is right"
+
+
+def _places(values: dict | tuple) -> Iterable:
+    return values if isinstance(values, dict) else range(len(values))
+
+
+def _shown(value: object) -> str:
+    """A short description of an input."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        return f"{type(value).__name__} of shape {tuple(value.shape)}"
+    if isinstance(value, nn.Module):
+        return " ".join(str(value).split())
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{k!r}: {_shown(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        inside = ", ".join(map(_shown, value[:6])) + (", ..." if len(value) > 6 else "")
+        return f"[{inside}]" if isinstance(value, list) else f"({inside})"
+    return f"{value:.6g}" if isinstance(value, float) else repr(value)
+
+
+# --------------------------------------------------------------------- reading what is returned
+
+
+def returns(read: Callable[[object], object]) -> Callable:
+    """An `observe` that reads what a function returns.
+
+    Args:
+        read: a value -> plain numbers; raises NotOfTheKind for a value of another kind.
+
+    >>> returns(number)(lambda x: x + 1, np.float32(2))
+    array(3.)
+    """
+
+    def observe(answer: object, *case: object) -> object:
+        value = called(answer, *case)
+        return None if value is None else read(value)
+
+    return observe
+
+
+def called(answer: object, *case: object) -> object:
+    """What a function returns; None where there is none yet."""
+    if answer is not None and not callable(answer):
+        raise NotOfTheKind(f"this is {_named(answer)}, no function")
+    return None if answer is None else answer(*case)
+
+
+def number(value: object) -> np.ndarray:
+    """One number, of Python, numpy or torch."""
+    found = _array(value, "iuf")
+    if found.size != 1:
+        raise NotOfTheKind(f"it returns {_named(value)}")
+    return found.reshape(())
+
+
+def whole(value: object) -> np.ndarray:
+    """One whole number; 5.0 is one."""
+    found = number(value)
+    if found != np.round(found) or not np.isfinite(found):
+        raise NotOfTheKind(f"{float(found):.6g} is no whole number")
+    return found
+
+
+def truth(value: object) -> np.ndarray:
+    """True or False, of Python, numpy or torch."""
+    found = _array(value, "b")
+    if found.size != 1:
+        raise NotOfTheKind(f"it returns {_named(value)}")
+    return found.reshape(())
+
+
+def numbers(value: object) -> np.ndarray:
+    """Numbers in a list, tuple, array, Series or tensor, in their shape."""
+    found = _array(value, "iuf")
+    if not found.ndim:
+        raise NotOfTheKind("it returns one number")
+    return found
+
+
+def switches(value: object) -> np.ndarray:
+    """A mask: booleans in a list, array or tensor, in their shape."""
+    found = _array(value, "b")
+    if not found.ndim:
+        raise NotOfTheKind("it returns one truth value")
+    return found
+
+
+def several(read: Callable, count: int | None = None) -> Callable[[object], tuple]:
+    """A tuple or list (an array: its rows), of `count` values that `read` reads."""
+
+    def read_all(value: object) -> tuple:
+        if not isinstance(value, (list, tuple)) and not getattr(value, "ndim", 0):
+            raise NotOfTheKind(f"it returns {_named(value)}")
+        if count is not None and len(value) != count:
+            raise NotOfTheKind(f"it returns {len(value)} values")
+        return tuple(map(read, value))
+
+    return read_all
+
+
+def by_name(read: Callable) -> Callable[[object], dict]:
+    """A dict, Series or scores, of values that `read` reads."""
+
+    def read_all(value: object) -> dict:
+        if not hasattr(value, "items"):
+            raise NotOfTheKind(f"it returns {_named(value)}")
+        return {name: read(each) for name, each in value.items()}
+
+    return read_all
+
+
+def _array(value: object, kinds: str) -> np.ndarray:
+    if isinstance(value, (list, tuple)):
+        parts = [_array(each, kinds) for each in value]
+        if len({part.shape for part in parts}) > 1:
+            raise NotOfTheKind(f"it returns {_named(value)} of parts of different shapes")
+        return np.array(parts)
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+        value = (value.double() if value.is_floating_point() else value).numpy()
+    found = np.asarray(value)
+    if found.dtype.kind not in kinds:
+        raise NotOfTheKind(f"it returns {_named(value)}")
+    return found if found.dtype == bool else found.astype(float)
+
+
+def _named(value: object) -> str:
+    if isinstance(value, (Tensor, np.ndarray)):
+        return f"a {type(value).__name__} of {value.dtype} and shape {tuple(value.shape)}"
+    return f"a {type(value).__name__}"

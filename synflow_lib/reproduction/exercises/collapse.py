@@ -1,0 +1,313 @@
+"""Notebooks 00 and 01: scores, the largest compression, empty layers and paths."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...network import prunable
+from .check import Check, NotOfTheKind, by_name, number, numbers, returns, truth, whole
+
+Scores = dict[str, Tensor]
+
+# ---------------------------------------------------------------------------------------------- 00
+
+
+def _chains() -> Iterator[tuple]:
+    for a, b, c in ((3, 8, 5), (1, 4, 7), (6, 11, 3)):
+        last = nn.Linear(b, c), nn.ReLU(), nn.Linear(c, 2)
+        yield (nn.Sequential(nn.Conv2d(a, b, 3), nn.Flatten(), *last),)
+
+
+def _sizes(net: nn.Module, every: bool = False) -> list[int]:
+    return [p.numel() for name, p in net.named_parameters() if every or name.endswith("weight")]
+
+
+check_largest_compression = Check(
+    number=1,
+    kind="a number, N / L",
+    cases=_chains,
+    observe=returns(number),
+    right=lambda net: sum(_sizes(net)) / len(_sizes(net)),
+    mistakes={
+        "biases are counted among the N weights; look at the name of each parameter": lambda net: (
+            sum(_sizes(net, every=True)) / len(_sizes(net))
+        ),
+        "biases are counted as layers: L is the number of weight tensors": lambda net: (
+            sum(_sizes(net)) / len(_sizes(net, every=True))
+        ),
+        "biases are counted twice over, as weights and as layers": lambda net: (
+            sum(_sizes(net, every=True)) / len(_sizes(net, every=True))
+        ),
+        "this is N; at rho_max one weight is left in each of the L layers": lambda net: sum(
+            _sizes(net)
+        ),
+        "upside down: L / N is the smallest density": lambda net: (
+            len(_sizes(net)) / sum(_sizes(net))
+        ),
+        "modules without weights (ReLU, Flatten) are counted as layers": lambda net: (
+            sum(_sizes(net)) / len(net)
+        ),
+        "rounded down; a compression need not be whole": lambda net: (
+            sum(_sizes(net)) // len(_sizes(net))
+        ),
+        "this is the size of the smallest layer": lambda net: min(_sizes(net)),
+    },
+)
+
+
+def _uneven() -> Iterator[tuple]:
+    for a, b, c in ((5, 8, 3), (12, 4, 9)):
+        net = nn.Sequential(nn.Linear(a, b), nn.ReLU(), nn.Linear(b, c)).double()
+        net[2].weight.data *= 100
+        yield net, None
+
+
+def _magnitudes(net: nn.Module, score: Callable[[Tensor], Tensor]) -> Scores:
+    return {name: score(weight.detach()) for name, weight in prunable(net).items()}
+
+
+def _by_all(net: nn.Module) -> Scores:
+    mean = torch.cat([w.detach().flatten() for w in prunable(net).values()]).abs().mean()
+    return _magnitudes(net, lambda w: w.abs() / mean)
+
+
+check_fair_magnitude = Check(
+    number=2,
+    kind="a dict: parameter name -> scores, with the names that sf.prunable(model) gives",
+    cases=_uneven,
+    observe=returns(by_name(numbers)),
+    right=lambda net, _: _magnitudes(net, lambda w: w.abs() / w.abs().mean()),
+    mistakes={
+        "signs are left in: a large negative weight would go first": lambda net, _: _magnitudes(
+            net, lambda w: w / w.abs().mean()
+        ),
+        "this divides by the mean of the weights, whose signs cancel; take magnitudes first": (
+            lambda net, _: _magnitudes(net, lambda w: w.abs() / w.mean())
+        ),
+        "this divides by the magnitude of the mean; take the mean of the magnitudes": (
+            lambda net, _: _magnitudes(net, lambda w: w.abs() / w.mean().abs())
+        ),
+        "one average for the whole network leaves the order as it was: take each layer's": (
+            lambda net, _: _by_all(net)
+        ),
+        "divided by the sum instead of the mean: large layers get small scores": lambda net, _: (
+            _magnitudes(net, lambda w: w.abs() / w.abs().sum())
+        ),
+        "divided by the largest magnitude instead of the mean": lambda net, _: _magnitudes(
+            net, lambda w: w.abs() / w.abs().max()
+        ),
+        "divided by the standard deviation instead of the mean magnitude": lambda net, _: (
+            _magnitudes(net, lambda w: w.abs() / w.std())
+        ),
+        "this is plain magnitude: divide by the average of the layer": lambda net, _: _magnitudes(
+            net, Tensor.abs
+        ),
+        "multiplied by the average instead of divided": lambda net, _: _magnitudes(
+            net, lambda w: w.abs() * w.abs().mean()
+        ),
+        "squares instead of magnitudes": lambda net, _: _magnitudes(
+            net, lambda w: w.square() / w.square().mean()
+        ),
+        "biases have scores too; only what sf.prunable(model) gives is pruned": lambda net, _: {
+            name: p.detach().abs() / p.detach().abs().mean() for name, p in net.named_parameters()
+        },
+    },
+)
+
+# ---------------------------------------------------------------------------------------------- 01
+
+
+def _random_scores() -> Iterator[tuple]:
+    for scale, (a, b, c) in ((0.8, (7, 20, 3)), (1.3, (30, 9, 12)), (0.9, (4, 6, 25))):
+        yield ({"0.weight": torch.rand(b, a), "2.weight": torch.rand(c, b) * scale},)
+
+
+def _at_least(scores: Scores, threshold: Tensor) -> int:
+    return sum(int((score >= threshold).sum()) for score in scores.values())
+
+
+def _weakest(scores: Scores) -> Tensor:
+    return min(score.max() for score in scores.values())
+
+
+def _fewest(scores: Scores) -> int:
+    return _at_least(scores, _weakest(scores))
+
+
+def _total(scores: Scores) -> int:
+    return sum(score.numel() for score in scores.values())
+
+
+check_fewest_weights = Check(
+    number=1,
+    kind="a whole number of weights",
+    cases=_random_scores,
+    observe=returns(whole),
+    right=_fewest,
+    mistakes={
+        "one too few: the weight at the threshold itself is kept, `>=` and not `>`": lambda s: (
+            _fewest(s) - 1
+        ),
+        "one too many: with that weight kept no layer is empty yet": lambda s: _fewest(s) + 1,
+        "these are the weights that go; asked are those that stay": lambda s: (
+            _total(s) - _fewest(s)
+        ),
+        "1 weight: the threshold is the *smallest* of the layers' largest scores, and all layers "
+        "are counted": lambda s: 1,
+        "this is the number of layers, what the best method would need; ask these scores": len,
+        "these are all weights: of each layer the largest score matters, not the smallest": _total,
+        "counted with the *first* layer's largest score; which layer is emptied first?": (
+            lambda s: _at_least(s, next(iter(s.values())).max())
+        ),
+        "counted with the *last* layer's largest score; which layer is emptied first?": (
+            lambda s: _at_least(s, list(s.values())[-1].max())
+        ),
+    },
+)
+
+
+def _mask_chains() -> Iterator[tuple]:
+    for _ in range(24):
+        yield ([torch.rand(5, 5) < 0.22 for _ in range(3)],)
+    apart = [torch.zeros(5, 5, dtype=torch.bool) for _ in range(3)]
+    apart[0][0, 0] = apart[1][0, 0] = apart[1][1, 1] = apart[2][0, 1] = True
+    yield (apart,)  # each two neighbours share a unit
+
+
+def _reached(masks: list[Tensor], start: Tensor | None = None) -> Tensor:
+    units = torch.ones(masks[0].shape[1], dtype=torch.bool) if start is None else start
+    for mask in masks:
+        units = (mask & units).any(1)
+    return units
+
+
+check_is_connected = Check(
+    number=2,
+    kind="True or False",
+    cases=_mask_chains,
+    observe=returns(truth),
+    right=lambda masks: bool(_reached(masks).any()),
+    mistakes={
+        "this asks whether a layer is empty; a network can be cut with none empty": lambda masks: (
+            all(bool(mask.any()) for mask in masks)
+        ),
+        "this asks for a path to *every* output; one is enough": lambda masks: bool(
+            _reached(masks).all()
+        ),
+        "this follows paths from the first input only; any input will do": lambda masks: bool(
+            _reached(masks, torch.arange(5) == 0).any()
+        ),
+        "rows and columns are swapped: a mask is (outputs, inputs), as nn.Linear's weight": (
+            lambda masks: bool(_reached([mask.T for mask in masks]).any())
+        ),
+        "each two neighbouring layers share a unit, but one path has to run through all": (
+            lambda masks: all(
+                bool((b.any(0) & a.any(1)).any()) for a, b in zip(masks, masks[1:], strict=False)
+            )
+        ),
+        "the other way round: True where the network is cut": lambda masks: (
+            not bool(_reached(masks).any())
+        ),
+    },
+)
+
+check_even_odds = Check(
+    number=3,
+    kind="a compression, a number above 1",
+    cases=lambda: [(150,), (1_000,), (4_321,)],
+    observe=returns(number),
+    right=lambda size: 1 / (1 - 0.5 ** (1 / size)),
+    rtol=5e-3,  # size / log(2) is near enough
+    mistakes={
+        "at this compression one weight is left on average, and the layer is empty in 37%": (
+            lambda size: size
+        ),
+        "half a weight is left on average there, and the layer is empty in 61%": lambda size: (
+            2 * size
+        ),
+        "this is the density; a compression is its inverse": lambda size: 1 - 0.5 ** (1 / size),
+        "multiplied by log(2) instead of divided": lambda size: size * math.log(2),
+        "log10 where the natural logarithm belongs": lambda size: size / math.log10(2),
+        "this is the compression at which the weights that go would be kept": lambda size: (
+            1 / 0.5 ** (1 / size)
+        ),
+        "half of the weights kept; asked is half of the *networks* with an empty layer": (
+            lambda size: 2
+        ),
+    },
+)
+
+
+def _protected(answer: object, scores: Scores) -> object:
+    """How the new scores order the weights: changed places, those above all others, and where."""
+    before = {name: score.clone() for name, score in scores.items()}
+    found = returns(by_name(numbers))(answer, scores)
+    if found is None:
+        return None
+    if found.keys() != before.keys():
+        raise NotOfTheKind(f"the names are {list(found)}")
+    if any(found[name].shape != tuple(score.shape) for name, score in before.items()):
+        raise NotOfTheKind("scores have another shape than those given")
+    if not all(np.isfinite(each).all() for each in found.values()):
+        raise NotOfTheKind("some scores are not finite")
+    changed = {name: found[name] != score.double().numpy() for name, score in before.items()}
+    weakest = min(each.max() for each in found.values())
+    kept = sum(int((each >= weakest).sum()) for each in found.values())
+    return {
+        "arguments kept": np.array(all(torch.equal(scores[n], before[n]) for n in before)),
+        "most changed in a layer": np.array(max(int(each.sum()) for each in changed.values())) > 1,
+        "some lowered": np.array(any((found[n] < before[n].numpy()).any() for n in before)),
+        "kept when a layer is empty": np.array(max(kept, len(found))),
+    }
+
+
+def _raised(scores: Scores, to: Callable[[Scores], object], which=Tensor.argmax) -> Scores:
+    found = {name: score.clone() for name, score in scores.items()}
+    top = to(found)
+    for score in found.values():
+        score.view(-1)[which(score)] = top
+    return found
+
+
+def _top(scores: Scores) -> Tensor:
+    return max(score.max() for score in scores.values()) + 1
+
+
+def _raised_in_place(scores: Scores) -> Scores:
+    top = _top(scores)
+    for score in scores.values():
+        score.view(-1)[score.argmax()] = top
+    return scores
+
+
+check_protect = Check(
+    number=4,
+    kind="new, finite scores by name, one weight changed in each layer and above all others",
+    cases=_random_scores,
+    observe=_protected,
+    right=lambda scores: _raised(scores, _top),
+    mistakes={
+        "the scores given have changed; clone them first": _raised_in_place,
+        "these are the old scores; in every layer one weight has to come before all others": (
+            lambda scores: {name: score.clone() for name, score in scores.items()}
+        ),
+        "each layer's largest score is raised by the same amount, and a weak layer stays weak: "
+        "raise all to one value": lambda scores: {
+            name: score + 0.05 * (score == score.max()) for name, score in scores.items()
+        },
+        "more weights changed than one a layer: the order of the others must stay": lambda scores: {
+            name: score / score.max() for name, score in scores.items()
+        },
+        "the value is too small: it has to exceed every score of every layer, not the mean": (
+            lambda scores: _raised(scores, lambda s: next(iter(s.values())).mean())
+        ),
+        "the smallest scores are lowered; raise the largest, those are kept": lambda scores: (
+            _raised(scores, lambda s: -1, Tensor.argmin)
+        ),
+    },
+)

@@ -1,0 +1,240 @@
+"""Notebook 09, the course lab: its checks and its rubric."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ...masks import Masks
+from ..paper import FIVE
+from .check import Check, by_name, number, numbers, returns, several
+
+
+def _any_order(value: object) -> np.ndarray:
+    return np.sort(numbers(value).ravel())
+
+
+def _layers() -> Iterator[tuple]:
+    random = np.random.default_rng(0)
+    for _ in range(3):
+        rows, columns = random.integers(4, 9, 2)
+        weight = torch.from_numpy(random.normal(size=(rows, columns)))
+        mask = torch.from_numpy(random.random((rows, columns)) < 0.4)
+        mask[0, :3] = True
+        mask[1, :2] = False
+        weight[0, 0] = 0.0  # a kept weight may be zero
+        yield weight, mask
+
+
+def _mask_sets() -> Iterator[tuple]:
+    random = np.random.default_rng(0)
+    for _ in range(3):
+        sizes = {"conv.weight": (4, 3, 3, 3), "fc.weight": (5, int(random.integers(6, 12)))}
+        masks = {
+            name: torch.from_numpy(random.random(size) < share)
+            for (name, size), share in zip(sizes.items(), (0.6, 0.2), strict=True)
+        }
+        masks["fc.weight"][0, :2] = True
+        yield (Masks(masks),)
+
+
+def _kernels() -> Iterator[tuple]:
+    random = np.random.default_rng(0)
+    for _ in range(3):
+        mask = torch.from_numpy(random.random((5, 4, 3, 3)) < 0.3)
+        mask[0, 0, 0, 0] = True
+        yield mask, int(random.integers(5, 9)), int(random.integers(10, 15))
+
+
+def _clocks() -> Iterator[tuple]:
+    random = np.random.default_rng(0)
+    for _ in range(3):
+        later = random.lognormal(1, 0.6, int(random.integers(8, 15)))
+        yield ([float(later.max() * 5), *later.tolist()],)
+
+
+def _tables() -> Iterator[tuple]:
+    random = np.random.default_rng(0)
+    points = [
+        (m, d, c, s) for m in ("conv", "fc") for d in FIVE for c in (1.0, 10.0) for s in (0, 1)
+    ]
+    for _ in range(2):
+        table = pd.DataFrame(points, columns=["model", "method", "compression", "seed"])
+        table["accuracy"] = random.uniform(10, 90, len(table))
+        yield (table.assign(best=table["accuracy"] + random.uniform(1, 9, len(table))),)
+
+
+def _pivot(table: pd.DataFrame, values: str = "accuracy", how: str = "mean") -> pd.DataFrame:
+    return table.pivot_table(index="method", columns="model", values=values, aggfunc=how)
+
+
+def _pruned(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["compression"] == 10]
+
+
+def _quartiles(times: Iterable[float]) -> tuple[float, ...]:
+    return tuple(np.quantile(times, (0.5, 0.25, 0.75)))
+
+
+def _share(masks: Masks, of: Callable[[Tensor], float]) -> dict[str, float]:
+    return {name: float(of(mask.double())) for name, mask in masks.items()}
+
+
+check_kept_weights = Check(
+    number=1,
+    kind="a tensor of the kept weights",
+    cases=_layers,
+    observe=returns(_any_order),
+    right=lambda w, m: w[m],
+    mistakes={
+        "the pruned weights are among them, as zeros": lambda w, m: w * m,
+        "these are the weights that were pruned": lambda w, m: w[~m],
+        "signs are lost: these are absolute values": lambda w, m: w[m].abs(),
+        "a kept weight that happens to be zero is missing: ask the mask": lambda w, m: w[
+            w * m != 0
+        ],
+        "these are all weights, pruned ones included": lambda w, m: w,
+        "this is the mask, not the weights under it": lambda w, m: m.double(),
+    },
+    points=8,
+)
+check_layer_densities = Check(
+    number=2,
+    kind="a dict of layer name -> density",
+    cases=_mask_sets,
+    observe=returns(by_name(number)),
+    right=lambda m: _share(m, Tensor.mean),
+    mistakes={
+        "this is the sparsity, 1 - density": lambda m: _share(m, lambda x: 1 - x.mean()),
+        "these are counts; divide by the layer's size": lambda m: _share(m, Tensor.sum),
+        "this is the compression, 1 / density": lambda m: _share(m, lambda x: 1 / x.mean()),
+        "these are percent; a density lies from 0 to 1": lambda m: _share(
+            m, lambda x: 100 * x.mean()
+        ),
+        "every layer has the density of the network": lambda m: dict.fromkeys(m, m.density),
+        "this is a layer's share of all kept weights": lambda m: _share(
+            m, lambda x: x.sum() / m.kept
+        ),
+        "divided by the size of the network instead of the layer's": lambda m: _share(
+            m, lambda x: x.sum() / m.total
+        ),
+    },
+    points=8,
+)
+check_conv_multiply_adds = Check(
+    number=3,
+    kind="a number",
+    cases=_kernels,
+    observe=returns(number),
+    right=lambda m, h, w: m.sum() * h * w,
+    mistakes={
+        "every kept weight is used once at every place of the output map; "
+        "this counts one place": lambda m, h, w: m.sum(),
+        "this is the dense layer's count: only kept weights are multiplied": lambda m, h, w: (
+            m.numel() * h * w
+        ),
+        "twice too much: a multiply-add is one here": lambda m, h, w: 2 * m.sum() * h * w,
+        "the map is taken as square; it is height x width": lambda m, h, w: m.sum() * h * h,
+        "output channels are counted twice: the mask holds them already": lambda m, h, w: (
+            m.sum() * h * w * len(m)
+        ),
+        "biases are counted; additions of biases are no multiply-adds": lambda m, h, w: (
+            (m.sum() + len(m)) * h * w
+        ),
+    },
+    points=8,
+)
+check_middle_half = Check(
+    number=4,
+    kind="three numbers: median, lower and upper quartile",
+    cases=_clocks,
+    observe=returns(several(number, 3)),
+    right=lambda t: _quartiles(t[1:]),
+    mistakes={
+        "the first call is in it; it warms up and does not count": _quartiles,
+        "a mean and standard deviations: one slow call moves both": lambda t: (
+            float(np.mean(t[1:])),
+            float(np.mean(t[1:]) - statistics.stdev(t[1:])),
+            float(np.mean(t[1:]) + statistics.stdev(t[1:])),
+        ),
+        "the mean instead of the median: one slow call moves it": lambda t: (
+            float(np.mean(t[1:])),
+            *_quartiles(t[1:])[1:],
+        ),
+        "smallest and largest instead of the quartiles": lambda t: (
+            statistics.median(t[1:]),
+            min(t[1:]),
+            max(t[1:]),
+        ),
+        "the order is median, lower quartile, upper quartile": lambda t: tuple(
+            sorted(_quartiles(t[1:]))
+        ),
+        "quartiles swapped: the lower comes first": lambda t: (
+            *_quartiles(t[1:])[:1],
+            *_quartiles(t[1:])[:0:-1],
+        ),
+    },
+    points=8,
+)
+check_ten_percent = Check(
+    number=5,
+    kind="a DataFrame of numbers, a row a method, a column a model",
+    cases=_tables,
+    observe=returns(by_name(by_name(number))),
+    right=lambda t: _pivot(_pruned(t)),
+    mistakes={
+        "the dense networks are averaged in: choose compression 10": _pivot,
+        "these are the dense networks, compression 1": lambda t: _pivot(t[t["compression"] == 1]),
+        "the best seed instead of the mean over seeds": lambda t: _pivot(_pruned(t), how="max"),
+        "one seed instead of the mean over seeds": lambda t: _pivot(_pruned(t), how="first"),
+        "the best epoch on the test set: that chooses with the test set": lambda t: _pivot(
+            _pruned(t), "best"
+        ),
+        "methods are the rows and networks the columns": lambda t: _pivot(_pruned(t)).T,
+        "a fraction; accuracy is in percent": lambda t: _pivot(_pruned(t)) / 100,
+    },
+    points=8,
+)
+CHECKS = (
+    check_kept_weights,
+    check_layer_densities,
+    check_conv_multiply_adds,
+    check_middle_half,
+    check_ten_percent,
+)
+REPORT = {  # part -> points
+    "a tenth of the weights": 12,
+    "from nearly dense to one percent": 12,
+    "multiply-adds and milliseconds": 12,
+    "where the weights go": 12,
+    "advice": 12,
+}
+
+
+def rubric(answers: Iterable[object]) -> pd.DataFrame:
+    """The points of the lab: exercises as their checks find them, the report for a reader.
+
+    Args:
+        answers: the functions of the exercises, in order.
+
+    Returns:
+        One row a part: part, graded ("check" or "reader"), points (NaN until a reader gives
+        them), of; the last row is the total so far.
+
+    >>> print(rubric([None] * 5).tail(1).to_string(index=False, header=False))
+    together 0.0 100
+    """
+    rows = [
+        (f"exercise {check.number}", "check", check.points * check(each).endswith(": solved"))
+        for check, each in zip(CHECKS, answers, strict=True)
+    ]
+    rows += [(f"report: {part}", "reader", np.nan) for part in REPORT]
+    table = pd.DataFrame(rows, columns=["part", "graded", "points"])
+    table["of"] = [*(check.points for check in CHECKS), *REPORT.values()]
+    table.loc[len(table)] = ["together", "", float(table["points"].sum()), int(table["of"].sum())]
+    return table

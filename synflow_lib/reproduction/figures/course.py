@@ -1,0 +1,132 @@
+"""Figures of one notebook each: 01's odds, 02's residual cuts and GraSP, 04's two schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from .style import COMPRESSION, STYLES, log_axis, require, subplots
+
+
+def random_collapse(
+    odds: pd.Series, ours: pd.Series, theirs: pd.Series, smallest: int, seeds: int
+) -> Figure:
+    """How often random pruning leaves a layer of VGG-16 empty.
+
+    Args:
+        odds: compression (index) -> probability by the formula, a line.
+        ours, theirs: compression -> share of runs with an empty layer, dots.
+        smallest: weights of the smallest layer, a vertical line.
+        seeds: how many runs are ours.
+    """
+    with subplots(1, 1, 3.6) as (figure, (ax,)):
+        ax.plot(odds, color="black", label="formula")
+        dots = {"color": STYLES["random"].color, "linestyle": "none", "marker": "o"}
+        ax.plot(ours, label=f"ours, {seeds} seeds", **dots)
+        ax.plot(theirs, markersize=10, fillstyle="none", label="paper, 3 runs", **dots)
+        ax.axvline(smallest, color="black", linestyle=":", label="size of the smallest layer")
+        log_axis(ax.xaxis)
+        ax.set(xlabel=COMPRESSION, ylabel="share with an empty layer")
+        ax.set_title("Random pruning of VGG-16")
+        ax.legend(loc="upper left")
+    return figure
+
+
+def grasp_correction(layers: pd.DataFrame) -> Figure:
+    """What each layer's GraSP score and its g*g carry, relative to the sum of all g*g.
+
+    Args:
+        layers: one row a layer: layer, raw, squares.
+
+    >>> table = pd.DataFrame({"layer": [1, 2], "raw": [3.0, 1.0], "squares": [1.0, 3.0]})
+    >>> grasp_correction(table).axes[0].get_ylabel()
+    'score of the layer / G'
+    """
+    require(layers, ["layer", "raw", "squares"], "grasp_correction")
+    number = layers["layer"]
+    raw, squares = (layers[name] / layers["squares"].sum() for name in ("raw", "squares"))
+    with subplots(1, 1, 3.4) as (figure, (ax,)):
+        ax.bar(number, raw, color=STYLES["grasp"].color, label=r"GraSP, $\theta\,(Hg)$")
+        ax.bar(number, squares, bottom=raw, color="#555555", hatch="//", label=r"$g^2$")
+        ax.axhline(1, color="black", linewidth=1)
+        ax.set(xlabel="layer (1: input)", ylabel="score of the layer / G", ylim=(0, 1.25))
+        ax.set_xticks(number)
+        ax.legend(loc="upper center", ncols=2)
+    return figure
+
+
+def residual_cuts(cuts: pd.DataFrame) -> Figure:
+    """What weights across a cut and constants behind it carry, and their sum.
+
+    Args:
+        cuts: one row a cut, from input to output: cut, size, constants, total.
+    """
+    require(cuts, ["cut", "size", "constants", "total"], "residual_cuts")
+    place = np.arange(len(cuts))
+    with subplots(1, 1, 4.4) as (figure, (ax,)):
+        ax.barh(place - 0.2, cuts["size"], 0.38, label="weights across the cut")
+        ax.barh(place + 0.2, cuts["constants"], 0.38, label="constants behind the cut")
+        total = {"color": "black", "linewidth": 1.2, "label": "their sum, in every cut"}
+        ax.axvline(cuts["total"].iloc[-1], **total)
+        ax.set_yticks(place, cuts["cut"].str.replace(" + ", "\n+ "))
+        ax.invert_yaxis()
+        ax.set_xlabel("signed SNIP score")
+        ax.legend(loc="best")
+    return figure
+
+
+def fixed_schedule(
+    fixed: Mapping[int, pd.DataFrame], lost: Mapping[int, bool], cut: pd.DataFrame
+) -> Figure:
+    """Prune size over cut size along runs to rho_max: a hundred exponential steps, and the cut's.
+
+    Args:
+        fixed: seed -> history of its run: compression, ratio.
+        lost: seed -> whether that run has lost a layer.
+        cut: history of the cut schedule.
+    """
+    with subplots(1, 1, 4.0) as (figure, (ax,)):
+        looks = {
+            True: {"color": STYLES["synflow"].color, "linewidth": 2.0, "zorder": 3},
+            False: {"color": "#999999", "linewidth": 1.0},
+        }
+        labels = {True: "100 steps, loses a layer", False: "100 steps, survives"}
+        for seed, run in fixed.items():
+            label = labels.pop(lost[seed], None)
+            ax.plot(run["compression"], run["ratio"], label=label, **looks[lost[seed]])
+        dashed = {"color": STYLES["magnitude"].color, "label": "cut"}
+        ax.plot(cut["compression"], cut["ratio"], ".--", **dashed)
+        ax.axhline(1, color="black", linestyle="--", linewidth=1.3)
+        log_axis(ax.xaxis)
+        ax.set(xlabel=COMPRESSION, ylabel="prune size / cut size", ylim=(0, None))
+        ax.legend(loc="upper left", bbox_to_anchor=(0.0, 0.9))
+    return figure
+
+
+def schedule_densities(densities: pd.DataFrame) -> Figure:
+    """The density of each layer under the fixed and the cut schedule, a panel a compression.
+
+    Args:
+        densities: one row a compression, schedule ("fixed", "cut") and layer, in the order of the
+            network: compression, schedule, density.
+    """
+    require(densities, ["compression", "schedule", "density"], "schedule_densities")
+    looks = {
+        "fixed": ("100 steps", {"color": "#333333", "marker": "o", "markerfacecolor": "none"}),
+        "cut": ("cut", {"color": STYLES["synflow"].color, "marker": "D", "linestyle": "--"}),
+    }
+    panels = list(densities.groupby("compression"))
+    with subplots(len(panels), 2, 3.8, share_y=True) as (figure, axes):
+        for ax, (compression, own) in zip(axes, panels, strict=True):
+            for schedule, (label, look) in looks.items():
+                density = own.loc[own["schedule"] == schedule, "density"].to_numpy()
+                ax.plot(range(1, len(density) + 1), density, label=label, **look)
+            ax.axhline(1 / compression, color="#999999", linestyle=":", linewidth=1.2)
+            log_axis(ax.yaxis)
+            ax.set(title=f"compression {compression:,.0f}", xlabel="layer (1: input)")
+        axes[0].set_ylabel("density of the layer")
+        axes[0].legend()
+    return figure

@@ -1,0 +1,258 @@
+"""Predict, then run: what a student expects, kept beside what a later cell measures.
+
+`Number`, `Choice` and `Curve` ask. In a notebook with a kernel they show a slider, a list or
+several sliders; anywhere else the answer is written as ``mine=...``. No answer, None, is always
+allowed, so that notebooks run unattended. `compare` sets what was written by hand beside what the
+library gives.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from ..values import is_bool, real
+
+_HOW = "No guess yet: move the control that a running kernel shows here, or write mine=... above."
+
+
+def _real(value: object, name: str) -> float:
+    """A number of Python, numpy or torch, also one in an array of one element."""
+    if not is_bool(value) and hasattr(value, "item") and torch.as_tensor(value).numel() == 1:
+        value = value.item()
+    return real(value, name)
+
+
+def _text(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:{',.0f' if abs(value) >= 100 else '.3g'}}"
+
+
+class Guess:
+    """A question and its answer so far, ``value``; None until one is given."""
+
+    def __init__(self, question: str, span: str, mine: object) -> None:
+        self.question, self.span, self.value = question, span, mine
+
+    @property
+    def value(self) -> object:
+        """The answer; setting it refuses what is none."""
+        return self._value
+
+    @value.setter
+    def value(self, value: object) -> None:
+        self._value = None if value is None else self.checked(value)
+
+    def beside(self, measured: object) -> str:
+        """The guess, the measured value and how far they are apart, as text to print."""
+        measured = self.checked(measured, "measured")
+        if self.value is None:
+            return f"{self.question}\n  measured: {self.told(measured)} (no guess was made)"
+        return (
+            f"{self.question}\n  your guess: {self.told(self.value)}\n"
+            f"  measured:   {self.told(measured)}\n  apart:      {self.apart(measured)}"
+        )
+
+    def widget(self):
+        """The controls and a line of text, a ``VBox`` with the attribute ``controls``."""
+        import ipywidgets
+
+        controls, status = self.build(ipywidgets), ipywidgets.HTML()
+
+        def say() -> None:
+            told = "no guess yet" if self.value is None else f"your guess: {self.told(self.value)}"
+            status.value = f'<p role="status" aria-live="polite">{html.escape(told)}</p>'
+
+        def changed(_) -> None:
+            self.value = self.read(controls)
+            say()
+
+        for control in controls:
+            control.observe(changed, "value")
+        say()
+        row = ipywidgets.HBox(controls, layout=ipywidgets.Layout(flex_flow="row wrap"))
+        box = ipywidgets.VBox([row, status])
+        box.controls = controls
+        return box
+
+    def __repr__(self) -> str:
+        state = _HOW if self.value is None else f"Your guess: {self.told(self.value)}"
+        return f"Predict: {self.question} ({self.span})\n{state}"
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        print(self)  # this is kept where there is no kernel
+        try:
+            controls = self.widget()
+        except ImportError:  # without ipywidgets there is mine=...
+            return
+        display(controls)
+
+
+class Number(Guess):
+    """Asks for a number from ``low`` to ``high``, on a logarithmic slider if ``log``.
+
+    Raises:
+        ValueError: ``mine`` is no such number.
+
+    >>> guess = Number("How much of the first layer stays?", 0, 100, "percent", mine=50)
+    >>> print(guess.beside(80.5))
+    How much of the first layer stays?
+      your guess: 50 percent
+      measured:   80.5 percent
+      apart:      30.5 percent
+    """
+
+    def __init__(self, question, low, high, unit="", *, log=False, mine=None):
+        self.low, self.high, self.unit, self.log = low, high, unit, log
+        super().__init__(question, self.told(low).split()[0] + f" to {self.told(high)}", mine)
+
+    def checked(self, value, name="mine"):
+        value = _real(value, name)
+        if name == "mine" and not self.low <= value <= self.high:
+            raise ValueError(f"mine={value:g}; expected a number, {self.span}, or None")
+        return value
+
+    def told(self, value):
+        return f"{_text(value)} {self.unit}".strip()
+
+    def apart(self, measured, value=None):
+        value = self.value if value is None else value
+        if self.log and measured > 0:
+            return f"a factor of {max(value / measured, measured / value):.3g}"
+        return self.told(abs(value - measured))
+
+    def build(self, w, **look):
+        kind, low, high = w.FloatSlider, self.low, self.high
+        look = {"description": "guess", "layout": w.Layout(width="95%"), "value": low} | look
+        if self.value is not None:
+            look["value"] = self.value
+        if self.log:
+            kind, low, high = w.FloatLogSlider, *torch.tensor([low, high]).double().log10().tolist()
+        look |= {"style": {"description_width": "initial"}, "readout_format": ".3g"}
+        return [kind(min=low, max=high, step=(high - low) / 100, continuous_update=False, **look)]
+
+    def read(self, controls):
+        return min(max(controls[0].value, self.low), self.high)  # 10 ** log10 is off by an ulp
+
+    def draw(self, ax, axis: str = "x") -> None:
+        """A line across ``ax`` at the guess, if there is one, which lies on this ``axis``."""
+        if self.value is not None:
+            line = ax.axvline if axis == "x" else ax.axhline
+            line(self.value, color="black", linestyle=":", linewidth=2)
+            at = (self.value, 0.5) if axis == "x" else (0.5, self.value)
+            where = ax.get_xaxis_transform() if axis == "x" else ax.get_yaxis_transform()
+            ax.text(*at, " your guess", transform=where, rotation=90 if axis == "x" else 0)
+
+
+class Choice(Guess):
+    """Asks for one of ``options``.
+
+    >>> print(Choice("Which layer is empty first?", ["first", "last"]).beside("first"))
+    Which layer is empty first?
+      measured: first (no guess was made)
+    """
+
+    def __init__(self, question, options: Sequence, *, mine=None):
+        self.options = tuple(map(str, options))
+        super().__init__(question, "; ".join(self.options), mine)
+
+    def checked(self, value, name="mine"):
+        if str(value) not in self.options:
+            raise ValueError(f"{name}={value!r}; expected one of: {self.span}")
+        return str(value)
+
+    def told(self, value):
+        return value
+
+    def apart(self, measured):
+        return "not at all" if self.value == measured else "you chose another one"
+
+    def build(self, w):
+        options = [("choose", None), *((option, option) for option in self.options)]
+        style, layout = {"description_width": "initial"}, w.Layout(width="95%")
+        return [
+            w.Dropdown(options=options, value=self.value, description="guess", style=style,
+                       layout=layout)
+        ]  # fmt: skip
+
+    def read(self, controls):
+        return controls[0].value
+
+
+class Curve(Guess):
+    """Asks for a number at each place ``x``, the sketch of a curve; the rest is as in `Number`.
+
+    >>> Curve("How accurate?", [10, 100], 0, 100, "percent", mine=[90, 20])
+    Predict: How accurate? (0 to 100 percent each, at 10, 100)
+    Your guess: 90 (at 10), 20 (at 100)
+    """
+
+    def __init__(self, question, x: Sequence, low, high, unit="", *, log=False, mine=None):
+        self.x, self.one = tuple(x), Number(question, low, high, unit, log=log)
+        span = f"{self.one.span} each, at {', '.join(map(_text, self.x))}"
+        super().__init__(question, span, mine)
+
+    def checked(self, value, name="mine"):
+        values = [*value] if hasattr(value, "__len__") and not isinstance(value, str) else []
+        if len(values) != len(self.x):
+            raise ValueError(f"{name}={value!r}; expected {len(self.x)} numbers, {self.span}")
+        return [self.one.checked(each, name) for each in values]
+
+    def told(self, value):
+        pairs = zip(self.x, value, strict=True)
+        return ", ".join(f"{_text(each)} (at {_text(x)})" for x, each in pairs)
+
+    def apart(self, measured):
+        pairs = zip(measured, self.value, strict=True)
+        return "; ".join(self.one.apart(each, value) for each, value in pairs)
+
+    def build(self, w):
+        low, high, controls = self.one.low, self.one.high, []
+        middle = (low * high) ** 0.5 if self.one.log else (low + high) / 2
+        for place, x in enumerate(self.x):
+            self.one.value = middle if self.value is None else self.value[place]
+            look = {"orientation": "vertical", "layout": w.Layout(height="180px")}
+            controls += self.one.build(w, description=_text(x), **look)
+        return controls
+
+    def read(self, controls):
+        return [self.one.read([control]) for control in controls]
+
+    def draw(self, ax) -> None:
+        """The curve that was guessed, if one was, over numbers ``x``."""
+        if self.value is not None:
+            ax.plot(self.x, self.value, ":o", color="black", linewidth=2)
+            ax.annotate("your guess", (self.x[0], self.value[0]))
+
+
+def _tensor(value: object) -> torch.Tensor:
+    return value if isinstance(value, torch.Tensor) else torch.as_tensor(np.asarray(value))
+
+
+def compare(name: str, mine: object, library: object) -> None:
+    """Prints whether both are equal to the last bit, nearly equal, and their largest difference.
+
+    Args:
+        name: what is compared.
+        mine, library: numbers, tensors, or mappings of names to tensors, as masks and scores are.
+
+    >>> compare("scores", torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.5]))
+    scores: exact False, approximate False, largest difference 0.5
+    """
+    both = []
+    for each in (mine, library):
+        each = each if isinstance(each, Mapping) else {"": each}
+        both.append({key: _tensor(value).detach().cpu() for key, value in each.items()})
+    here, there = ({key: tuple(t.shape) for key, t in each.items()} for each in both)
+    if here != there:
+        print(f"{name}: cannot be compared, shapes {here} here and {there} in the library")
+        return
+    pairs = [(both[0][key].double(), both[1][key].double()) for key in there]
+    exact = all(torch.equal(a, b) for a, b in pairs)
+    close = all(torch.allclose(a, b, rtol=1e-5) for a, b in pairs)
+    largest = max((float((a - b).abs().max()) for a, b in pairs if a.numel()), default=0.0)
+    print(f"{name}: exact {exact}, approximate {close}, largest difference {largest:.3g}")
