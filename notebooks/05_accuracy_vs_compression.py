@@ -110,6 +110,16 @@ sf.predict.compare("weights after one epoch", mine, library)
 # %% [markdown]
 # (Equal up to rounding: the library takes the same step in one fused kernel.)
 #
+# Now watch it. Choose a method, a compression and a schedule: a perceptron is pruned, trained for three
+# epochs, and drawn beside the last five choices. The list beside the picture asks for three things.
+
+# %%
+sf.explore.training()
+
+# %%
+sf.explore.training_picture()
+
+# %% [markdown]
 # ## Many runs, and a store
 #
 # A **run** says everything about one network: data, architecture, method, compression, seed, recipe.

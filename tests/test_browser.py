@@ -48,7 +48,9 @@ SHOWN = {
     name: call
     for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py"))
     for call, name in re.findall(
-        r"^(sf\.explore\.(race|collapse|steps)\(.*\))$", path.read_text("utf-8"), re.MULTILINE
+        r"^(sf\.explore\.(race|collapse|steps|training)\(.*\))$",
+        path.read_text("utf-8"),
+        re.MULTILINE,
     )
 }
 STATUS, HANDLE = "p.synflow-status", ".noUi-handle"
@@ -175,6 +177,7 @@ def lab(tmp_path_factory):
         write_notebook(folder / f"{name}.ipynb", "import synflow_lib as sf", call)
     # With a kernel of its own, that no other test has used.
     write_notebook(folder / "choice.ipynb", "import synflow_lib as sf", SHOWN["collapse"])
+    write_notebook(folder / "found.ipynb", "import synflow_lib as sf", SHOWN["training"])
     write_notebook(folder / "dead.ipynb", "import synflow_lib as sf", DEAD_SLIDER)
     write_notebook(folder / "broken.ipynb", "import synflow_lib as sf", "1 / 0")
     told = "print(number.beside(2), choice.beside('last'), curve.beside([50, 20]), sep='\\n')"
@@ -218,7 +221,8 @@ def moves(page, patience=PATIENCE):
     source = page.locator(PICTURE).first.get_attribute("src")
     words = page.locator(STATUS).first.inner_text()
     page.locator(HANDLE).first.focus()
-    page.keyboard.press("ArrowRight")
+    at_the_end = page.locator(HANDLE).first.evaluate("h => h.ariaValueNow === h.ariaValueMax")
+    page.keyboard.press("ArrowLeft" if at_the_end else "ArrowRight")
     changed = """([selector, picture, words, source]) =>
         document.querySelector(selector).innerText !== words
         && document.querySelector(picture).src !== source"""
@@ -245,7 +249,7 @@ def reached_by_tab(page):
 
 
 def test_the_notebooks_show_every_explorer():
-    assert sorted(SHOWN) == ["collapse", "race", "steps"]
+    assert sorted(SHOWN) == ["collapse", "race", "steps", "training"]
 
 
 @pytest.mark.in_turn
@@ -271,6 +275,21 @@ def test_a_drop_down_changes_the_picture_in_jupyterlab(lab, watched):
     page.locator(".jupyter-widgets select").nth(1).select_option("synflow")
     page.locator(STATUS, has_text="SynFlow keeps").first.wait_for()
     assert page.locator(ERRORS).all_inner_texts() == []
+
+
+def test_a_new_choice_is_trained_and_what_was_found_is_ticked_in_jupyterlab(lab, watched):
+    page = run_cells(watched, lab, "found")
+    page.locator(STATUS, has_text="after epoch 3 of 3").first.wait_for()
+    tasks = page.locator("ul.synflow-tasks li")
+    assert tasks.count() == 3
+    page.locator(".jupyter-widgets select").nth(1).focus()
+    page.keyboard.press("End")  # the largest compression, by keyboard
+    page.locator(STATUS, has_text="SynFlow, 1,000").first.wait_for()
+    page.locator(STATUS, has_text="after epoch 3 of 3").first.wait_for()
+    page.locator(".jupyter-widgets select").nth(0).select_option("random")
+    tasks.filter(has_text="Found: a network without a path").wait_for()
+    assert page.locator(ERRORS).all_inner_texts() == []
+    watched.shoot("lab_training_found")
 
 
 def test_a_slider_that_moves_nothing_is_found(lab, watched):
@@ -409,6 +428,27 @@ def test_a_picture_that_does_not_show_is_found(tmp_path, watched):
     (tmp_path / "page.html").write_text('<img src="data:image/png;base64,AA==" alt="x">')
     with http_server(tmp_path) as address:
         assert unseen(watched.open(f"{address}/page.html"))
+
+
+def test_the_speaker_s_notes_follow_the_slides(tmp_path, watched):
+    sys.path.insert(0, str(ROOT / "notebooks" / "tools"))
+    import classroom
+    import slides
+
+    if any(importlib.util.find_spec(name) is None for name in slides.PACKAGES):
+        pytest.skip("slides need the extra 'classroom': pip install '.[classroom]'")
+    classroom.build(ROOT / "notebooks" / "10_lecture.ipynb", tmp_path)
+    with http_server(tmp_path) as address:
+        page = watched.open(f"{address}/slides/10_lecture.slides.html")
+        page.locator(".reveal .slides section.present").first.wait_for()
+        with page.expect_popup() as opened:
+            page.keyboard.press("t")
+        told = opened.value.locator(".speaker-controls-notes .value")
+        told.filter(has_text="until 3.").wait_for()
+        page.keyboard.press("ArrowRight")
+        told.filter(has_text="until 9.").wait_for()
+        assert not watched.foreign
+        opened.value.close()
 
 
 def test_slides_turn_by_keyboard_and_need_no_network(tmp_path, watched):

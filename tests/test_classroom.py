@@ -290,6 +290,25 @@ def test_an_exercise_amid_the_text_shows_its_text_without_the_hint():
     assert shown[1].source == "### Exercise 1 · A\n\nB."
 
 
+def test_notes_of_a_speaker_stay_notes_in_one_piece():
+    long = "\n\n".join(["A paragraph of notes."] * 2 * slides.ROOM)
+    notes = new_markdown_cell(long, metadata={"slideshow": {"slide_type": "notes"}})
+    cells = [new_markdown_cell("## A"), new_code_cell("x = 1"), notes, new_markdown_cell("## B")]
+    shown = slides.as_slides(new_notebook(cells=cells)).cells
+    kinds = [cell.metadata["slideshow"]["slide_type"] for cell in shown]
+    assert kinds == ["slide", "notes", "-", "slide"]
+
+
+def test_notes_are_shown_again_on_what_is_below_their_slide():
+    notes = new_markdown_cell("Say.", metadata={"slideshow": {"slide_type": "notes"}})
+    below = new_markdown_cell("\n\n".join(["A paragraph."] * (slides.ROOM + 1)))
+    shown = slides.as_slides(new_notebook(cells=[new_markdown_cell("## A"), below, notes])).cells
+    kinds = [cell.metadata["slideshow"]["slide_type"] for cell in shown]
+    assert kinds[:2] == ["slide", "notes"]
+    assert kinds[kinds.index("subslide") + 1] == "notes" and kinds.count("notes") == 2
+    assert len({cell.id for cell in shown}) == len(shown)
+
+
 def test_a_paragraph_is_counted_as_it_is_filled():
     short = "\n".join(["three words here"] * 5)  # 84 characters in one line
     assert slides.lines(short) == 1

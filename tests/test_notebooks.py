@@ -59,6 +59,7 @@ def environment():
         "07_sanity_checks",
         "08_your_own_pruner",
         "09_course_lab",
+        "10_lecture",
     ],
 )
 def test_the_course_is_complete(name):

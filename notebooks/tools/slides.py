@@ -73,6 +73,8 @@ def copy_assets(folder: Path) -> None:
         (rise / "css" / "reveal.css", "reveal/dist/reveal.css"),
         (rise / "css" / "theme" / "white.css", "reveal/dist/theme/white.css"),
         (rise / "LICENSE", "reveal/LICENSE"),
+        (rise / "plugin" / "notes" / "notes.html", "reveal/plugin/notes/notes.html"),
+        (rise / "plugin" / "markdown" / "marked.js", "reveal/plugin/markdown/marked.js"),
         (parts / "jquery" / "jquery.min.js", "jquery.min.js"),
         (parts / "requirejs" / "require.js", "require.js"),
         (places["ziamath"] / "fonts" / FONT, FONT),
@@ -81,19 +83,27 @@ def copy_assets(folder: Path) -> None:
         shutil.copyfile(source, folder / target)
     # The theme looks for its fonts at ../../lib, that is beside dist/.
     shutil.copytree(rise / "lib" / "font", folder / "reveal/lib/font", dirs_exist_ok=True)
-    notes = folder / "reveal/plugin/notes/notes.js"
-    notes.parent.mkdir(parents=True, exist_ok=True)
-    notes.write_text("define([], function () {}); // reveal.js 3 has no such plugin object\n")
+    # The window of the speaker's notes looks for a global Reveal, which RequireJS does not make.
+    script = (rise / "plugin" / "notes" / "notes.js").read_text(encoding="utf-8")
+    (folder / "reveal/plugin/notes/notes.js").write_text(
+        f'define(["{folder.name}/reveal/dist/reveal.js"], function (Reveal) {{\n'
+        f"window.Reveal = Reveal;\n{script}\n}});\n",
+        encoding="utf-8",
+    )
 
 
 def as_slides(notebook: NotebookNode) -> NotebookNode:
     """The notebook with slide types: `##` starts a slide, what does not fit goes below it.
 
-    The set-up is no slide, and of exercises only the text is, without hints.
+    The set-up is no slide, and of exercises only the text is, without hints. Cells that have the
+    slide type "notes" are the speaker's: key T opens a window with them, also on what is below a
+    slide.
     """
     told = [without_hint(cell) for cell in described(notebook.cells, "these slides")]
     cells, used, section = in_parts(told), 0, ""
     for cell in cells:
+        if is_notes(cell):
+            continue
         code, size = cell.cell_type == "code", height(cell)
         heading = None if code else re.match(r"##? (.+)", cell.source)
         exercise = not code and re.match(r"### (Exercise)", cell.source)
@@ -111,7 +121,26 @@ def as_slides(notebook: NotebookNode) -> NotebookNode:
             cell.source = CHECKED.sub("", cell.source)
         if long:  # the output is what the audience looks at
             cell.metadata["transient"] = {"remove_source": True}
-    return nbformat.from_dict({**notebook, "cells": cells})
+    return nbformat.from_dict({**notebook, "cells": with_notes(cells)})
+
+
+def with_notes(cells: list[NotebookNode]) -> list[NotebookNode]:
+    """The cells, the notes of each slide at its beginning and again on those below it."""
+    placed: list[NotebookNode] = []
+    for place, cell in enumerate(cells):
+        if is_notes(cell):
+            continue
+        kind = cell.metadata["slideshow"]["slide_type"]
+        placed.append(cell)
+        if kind == "slide":
+            rest = cells[place + 1 :]
+            kinds = [each.metadata["slideshow"]["slide_type"] for each in rest]
+            own = rest[: kinds.index("slide") if "slide" in kinds else None]
+            notes = [each for each in own if is_notes(each)]
+        if kind in ("slide", "subslide"):
+            copies = [nbformat.from_dict({**n, "id": f"{n.id}-{cell.id}"}) for n in notes]
+            placed += copies
+    return placed
 
 
 def without_hint(cell: NotebookNode) -> NotebookNode:
@@ -119,11 +148,17 @@ def without_hint(cell: NotebookNode) -> NotebookNode:
     return nbformat.from_dict({**cell, "source": HINT.sub("\n\n", cell.source).strip("\n")})
 
 
+def is_notes(cell: NotebookNode) -> bool:
+    """Whether a cell holds the speaker's notes, which RISE and nbconvert know as such."""
+    return cell.metadata.get("slideshow", {}).get("slide_type") == "notes"
+
+
 def in_parts(cells: list[NotebookNode]) -> list[NotebookNode]:
     """The cells, those of text cut at blank lines into parts that fit on a slide."""
     parts = []
     for cell in cells:
-        texts = [cell.source] if cell.cell_type == "code" else fitting(cell.source)
+        whole = cell.cell_type == "code" or is_notes(cell)
+        texts = [cell.source] if whole else fitting(cell.source)
         parts += [nbformat.from_dict({**cell, "source": text}) for text in texts]
     for number, part in enumerate(parts):
         part["id"] = f"slide-{number}"

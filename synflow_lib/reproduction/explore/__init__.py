@@ -3,14 +3,18 @@
 | in a live notebook | the same as a figure | as an animation, no kernel |
 |---|---|---|
 | ``collapse()`` | ``collapse_picture()`` | |
-| ``steps()`` | ``steps_picture()`` | ``steps_animation()`` |
 | ``race()`` | ``race_picture()`` | ``race_animation()`` |
+| ``steps()`` | ``steps_picture()`` | ``steps_animation()`` |
+| ``training()`` | ``training_picture()`` | |
 
-All pictures of one choice are drawn when it is made, so that the slider only picks one. ipywidgets
-(7.7 or newer) is needed by the first column only, and imported there.
+A picture is drawn when it is first looked at; a kernel at rest draws the others ahead, so that the
+slider only picks one. Each explorer names three things to look for, and ticks what has been found.
+ipywidgets (7.7 or newer) is needed by the first column only, and imported there.
 """
 
-from .pruned import collapse, collapse_picture, race, race_animation, race_picture
+from .learning import training, training_picture
+from .pruned import collapse, collapse_picture
+from .racing import race, race_animation, race_picture
 from .stepping import steps, steps_animation, steps_picture
 
 __all__ = [
@@ -22,4 +26,6 @@ __all__ = [
     "steps",
     "steps_animation",
     "steps_picture",
+    "training",
+    "training_picture",
 ]

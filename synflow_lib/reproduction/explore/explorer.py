@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import functools
 import hashlib
 import html
@@ -44,6 +46,20 @@ class Frame:
     words: str
 
 
+@dataclass(frozen=True)
+class Task:
+    """Something to look for in an explorer.
+
+    Attributes:
+        text: what to look for.
+        found: given a stop and a value for each choice, as ``show`` is, whether that state shows
+            it.
+    """
+
+    text: str
+    found: Callable[..., bool]
+
+
 def choose(what: str, value: object, choices: Sequence) -> None:
     """Raises a ValueError that lists the choices, unless ``value`` is one of them.
 
@@ -65,7 +81,11 @@ class Explorer:
         labels: given a value for each choice, the slider's labels, one a stop.
         show: given a stop (a number, from 0) and a value for each choice, the picture of the stop
             and its words.
+        tasks: what to look for; each is ticked once a state that was looked at shows it.
         start: where the slider begins, as a share of its way.
+        plays: whether the slider runs through all its stops when a choice is made.
+        memory: how many former choices ``show``, ``labels`` and tasks are given as well, as
+            ``past``: a tuple with a value for each drop-down of every one, the latest last.
     """
 
     def __init__(
@@ -74,28 +94,28 @@ class Explorer:
         choices: Mapping[str, Sequence],
         labels: Callable[..., Sequence[str]],
         show: Callable[..., tuple[Figure, str]],
+        tasks: Sequence[Task] = (),
         start: float = 0.0,
+        plays: bool = False,
+        memory: int = 0,
     ):
-        self.slider, self.choices, self.start = slider, choices, start
-        self.labels, self.show = labels, show
-        # All pictures of a choice are drawn at once, so that the slider only picks one.
-        self.frames = functools.lru_cache(maxsize=32)(self._frames)
+        self.slider, self.choices, self.start, self.tasks = slider, choices, start, tasks
+        self.labels, self.show, self.plays, self.memory = labels, show, plays, memory
+        # A picture is drawn when it is first looked at, or before that in a kernel at rest.
+        self.frame = functools.lru_cache(maxsize=512)(self._frame)
 
-    def _frames(self, **chosen) -> list[Frame]:
-        frames = []
-        for stop, label in enumerate(self.labels(**chosen)):
-            figure, words = self.show(stop, **chosen)
-            frames.append(Frame(png(figure), label, words))
-        return frames
+    def _frame(self, stop: int, **state) -> Frame:
+        figure, words = self.show(stop, **state)
+        return Frame(png(figure), self.labels(**state)[stop], words)
 
     def widget(self, **chosen):
-        """A drop-down for each choice, the slider, the picture and a line of words.
+        """A drop-down for each choice, the slider, the picture, a line of words and the tasks.
 
         ``chosen`` are the values to begin with.
 
         Returns:
             A ``VBox`` with the attributes ``controls`` (name -> widget, the slider as "stop"),
-            ``picture`` and ``status``.
+            ``picture``, ``status`` and ``tasks``.
 
         Raises:
             ImportError: ipywidgets is not installed.
@@ -119,53 +139,95 @@ class Explorer:
             )
             for name, values in self.choices.items()
         }
-        first = self.frames(**chosen)
+        past: list[tuple] = []
+        found: set[int] = set()
+        timers: list[asyncio.TimerHandle] = []  # the next picture to be drawn ahead
+
+        def state() -> dict:
+            now = {name: control.value for name, control in controls.items()}
+            return now | {"past": tuple(past)} if self.memory else now
+
+        first = _options(self.labels(**state()))
         slider = ipywidgets.SelectionSlider(
-            options=_options(first),
-            value=int(self.start * len(first)),
+            options=first,
+            value=min(int(self.start * len(first)), len(first) - 1),
             description=self.slider,
             continuous_update=False,
             style=wide,
             layout=ipywidgets.Layout(width="95%"),
         )
-        picture, status = ipywidgets.HTML(), ipywidgets.HTML()
+        picture, status, tasks = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
         errors = ipywidgets.Output()  # a traceback in a callback would otherwise only reach a log
 
         def say(words: str) -> None:
             attributes = 'class="synflow-status" role="status" aria-live="polite"'
             status.value = f"<p {attributes}>{html.escape(words)}</p>"
 
-        def frames() -> list[Frame]:
-            return self.frames(**{name: controls[name].value for name in self.choices})
-
-        def choice_changed(_) -> None:
-            say("Computing and drawing all stops of this choice ...")
+        def choice_changed(change) -> None:
+            say("Computing and drawing this choice ...")
             with errors:
-                options = _options(frames())
+                was = tuple(
+                    change["old"] if control is change["owner"] else control.value
+                    for control in controls.values()
+                )
+                now = tuple(control.value for control in controls.values())
+                past[:] = [one for one in past if one not in (was, now)] + [was]
+                del past[: -self.memory or None]
+                options = _options(self.labels(**state()))
                 if options != list(slider.options):
                     # Another network has other stops: stay at the same part of the way.
                     share = slider.index / max(1, len(slider.options) - 1)
+                    slider.unobserve(update, "index")  # or the first stop would be drawn as well
                     slider.options = options
                     slider.index = round(share * (len(options) - 1))
+                    slider.observe(update, "index")
+                if self.plays:
+                    for index in range(len(options)):
+                        slider.index = index
+                update()
+                draw_ahead()
 
         def update(_=None) -> None:
             errors.outputs = ()
             with errors:
-                drawn = frames()
-                frame = drawn[min(slider.value, len(drawn) - 1)]
+                now = state()
+                frame = self.frame(slider.index, **now)
                 picture.value = image(frame)
                 say(frame.words)
+                found.update(
+                    number
+                    for number, task in enumerate(self.tasks)
+                    if number not in found and task.found(slider.index, **now)
+                )
+                tasks.value = _list(self.tasks, found)
+
+        def draw_ahead() -> None:
+            """Draws the other stops one by one, whenever the kernel has nothing else to do."""
+            while timers:
+                timers.pop().cancel()
+            with contextlib.suppress(RuntimeError):  # outside of a kernel there is no loop
+                loop, now = asyncio.get_running_loop(), state()
+                stops = iter(range(len(slider.options)))
+
+                def draw_next() -> None:
+                    stop = next(stops, None)
+                    if stop is not None:
+                        self.frame(stop, **now)
+                        timers[:] = [loop.call_later(0.05, draw_next)]
+
+                timers[:] = [loop.call_later(0.5, draw_next)]
 
         for control in controls.values():
             control.observe(choice_changed, "value")
-            control.observe(update, "value")
-        slider.observe(update, "value")
+        slider.observe(update, "index")
         update()
-        row = ipywidgets.HBox(
-            list(controls.values()), layout=ipywidgets.Layout(flex_flow="row wrap")
-        )
-        box = ipywidgets.VBox([row, slider, status, picture, errors])
+        draw_ahead()
+        wrap = ipywidgets.Layout(flex_flow="row wrap")
+        row = ipywidgets.HBox(list(controls.values()), layout=wrap)
+        side = ipywidgets.HBox([picture, tasks], layout=wrap)
+        box = ipywidgets.VBox([row, slider, status, side, errors])
         box.controls, box.picture, box.status = controls | {"stop": slider}, picture, status
+        box.tasks = tasks
         return box
 
     def animation(self, stops: Iterable[int], per_second: int, alt: str, **chosen) -> HTML:
@@ -228,5 +290,18 @@ def _small(figure: Figure) -> str:
     return _address(buffer.getvalue())
 
 
-def _options(frames: Sequence[Frame]) -> list[tuple[str, int]]:
-    return [(frame.label, number) for number, frame in enumerate(frames)]
+def _options(labels: Sequence[str]) -> list[tuple[str, int]]:
+    return [(label, number) for number, label in enumerate(labels)]
+
+
+def _list(tasks: Sequence[Task], found: set[int]) -> str:
+    """HTML of what to look for, with a tick before what has been found."""
+    if not tasks:
+        return ""
+    signs = ("☐ To find:", "☑ <b>Found:</b>")
+    items = "".join(
+        f"<li>{signs[number in found]} {html.escape(task.text)}</li>"
+        for number, task in enumerate(tasks)
+    )
+    style = 'style="list-style: none; padding-left: 1em; max-width: 17em; line-height: 1.3"'
+    return f'<ul class="synflow-tasks" role="list" aria-live="polite" {style}>{items}</ul>'

@@ -1,13 +1,14 @@
-"""Explorers 1 and 3: what pruning leaves of a network, by one method, and by five in a race."""
+"""Explorer 1: what pruning leaves of a network, and the runs that other explorers show too."""
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,14 +25,11 @@ from ...network import prunable
 from ...pruning import trajectory
 from ...scores import score
 from ...trajectory import Trajectory
-from ..experiments.collapse import collapse_verdicts, layer_densities
-from ..figures.explore import collapse_view, race_view
+from ..experiments.collapse import layer_densities
+from ..figures.explore import collapse_view
 from ..figures.style import STYLES
 from ..paper import FIVE
-from .explorer import Explorer, choose
-
-if TYPE_CHECKING:
-    from IPython.display import HTML
+from .explorer import Explorer, Task, choose
 
 SCHEDULES = ("exponential", "linear", "cut")
 
@@ -45,6 +43,7 @@ class Subject:
     channels: int  # of these images
     steps: int  # slider stops a decade of compression
     iterations: tuple[int, ...]  # how often one may score, as choices
+    images: int = 10  # a class, that SNIP and GraSP score on
     drawn: bool = False  # whether it is small enough to draw every weight
 
     @functools.cached_property
@@ -54,8 +53,8 @@ class Subject:
 
     @functools.cached_property
     def batch(self) -> Batch:
-        """Ten digits a class, in the size of the network."""
-        return data.digits(size=self.size, channels=self.channels).scoring_batch(10)
+        """Digits in the size of the network."""
+        return data.digits(size=self.size, channels=self.channels).scoring_batch(self.images)
 
     @functools.cached_property
     def probe(self) -> PathProbe:
@@ -87,7 +86,7 @@ SUBJECTS = {
     ),
     "vgg16": Subject(  # VGG-16 with BatchNorm, 100 classes
         lambda: models.vgg16(num_classes=100, seed=0),
-        size=32, channels=3, steps=2, iterations=(1, 10),
+        size=32, channels=3, steps=2, iterations=(1, 10), images=2,
     ),
 }  # fmt: skip
 
@@ -98,6 +97,40 @@ def subject(name: str) -> Subject:
     return SUBJECTS[name]
 
 
+class Verdict(NamedTuple):
+    """What became of a network: weights kept, layers without one, whether a path is left."""
+
+    kept: int
+    empty: int
+    connected: bool
+
+    @property
+    def words(self) -> str:
+        """Both signs of collapse.
+
+        >>> Verdict(9, 1, False).words
+        'collapsed, 1 layer is empty, disconnected'
+        """
+        return f"{self.layers}, {self.path}"
+
+    @property
+    def layers(self) -> str:
+        """The sign by layer, in words."""
+        if not self.empty:
+            return "no layer is empty"
+        return f"collapsed, {self.empty} layer{'s are' if self.empty > 1 else ' is'} empty"
+
+    @property
+    def path(self) -> str:
+        """The sign by path, in words."""
+        return "connected" if self.connected else "disconnected"
+
+
+def verdict_of(masks: Masks, probe: PathProbe) -> Verdict:
+    """What masks leave of the network that the probe knows."""
+    return Verdict(masks.kept, len(masks.empty_layers()), probe.connected(masks))
+
+
 @dataclass(frozen=True)
 class Family:
     """One run of one method on one network, looked at from every stop of a slider.
@@ -106,8 +139,8 @@ class Family:
     it needs, whatever ``iterations`` says.
 
     >>> made = Family("small", "synflow", "cut")
-    >>> int(made.verdicts["empty_layers"].max()), bool(made.verdicts["connected"].all())
-    (0, True)
+    >>> made.verdict(len(made.stops) - 1)
+    Verdict(kept=4, empty=0, connected=True)
     """
 
     name: str
@@ -144,10 +177,9 @@ class Family:
         """One row a compression and layer, from `experiments.collapse.layer_densities`."""
         return layer_densities({self.method: self.path}, self.stops)
 
-    @functools.cached_property
-    def verdicts(self) -> pd.DataFrame:
-        """One row a compression: kept, empty_layers, connected."""
-        return collapse_verdicts(SUBJECTS[self.name].network, {self.method: self.path}, self.stops)
+    def verdict(self, stop: int) -> Verdict:
+        """Both signs of collapse at a stop."""
+        return verdict_of(self.masks(stop), SUBJECTS[self.name].probe)
 
     def masks(self, stop: int) -> Masks:
         """What is kept at a stop."""
@@ -160,8 +192,7 @@ class Family:
             ``layer, unit, incoming, outgoing``, and ``max_relative_error``.
         """
         one, masks = SUBJECTS[self.name], self.masks(stop)
-        net = one.build()
-        masks.apply_(net)
+        net = masks.apply_(copy.deepcopy(one.network))
         with warnings.catch_warnings():  # of a network that is cut all scores are zero: it is seen
             warnings.simplefilter("ignore", UserWarning)
             scores = score(net, self.method, one.batch, mode=_mode(self.method))
@@ -185,7 +216,8 @@ def _mode(method: str) -> str | None:
     return "eval" if method in ("snip", "grasp") else None
 
 
-def _compressions(network: str, **_) -> list[str]:
+def compressions(network: str, **_) -> list[str]:
+    """The stops of a slider along compressions, as text."""
     return [f"{compression:.3g}" for compression in subject(network).stops]
 
 
@@ -202,8 +234,9 @@ def collapse(
 
     Left the weights left in each layer; in the middle the paths that are left (or, where a network
     is too large to draw, all layers along all compressions); right what enters each hidden unit
-    against what leaves it. A choice is computed and drawn when it is made first: moments, for
-    "vgg16" half a minute on two cores; then the slider answers at once.
+    against what leaves it. A choice is computed when it is made first: a moment, for "vgg16"
+    seconds; its other stops are drawn while the kernel is at rest. Three things to look for stand
+    beside the picture, each ticked once it has been found.
 
     Args:
         network: "small", "perceptron" or "vgg16", to begin with.
@@ -256,43 +289,73 @@ def collapse_picture(
     return _show_family(away.index(min(away)), made)[0]
 
 
-def _show_choice(
-    stop: int, network: str, method: str, schedule: str, iterations: int
-) -> tuple[Figure, str]:
-    """A picture for whatever the drop-downs say, with a note where they say the impossible."""
-    note = ""
+def possible(schedule: str, method: str) -> tuple[str, str]:
+    """The schedule that a method can take, and a note where it is another one.
+
+    >>> possible("cut", "snip")[0]
+    'exponential'
+    """
     if schedule == "cut" and method != "synflow":
-        note = f"The cut schedule is SynFlow's; {STYLES[method].label} runs exponentially. "
-        schedule = "exponential"
+        label = STYLES[method].label
+        return "exponential", f"The cut schedule is SynFlow's; {label} runs exponentially. "
+    return schedule, ""
+
+
+def _chosen(network: str, method: str, schedule: str, iterations: int) -> tuple[Family, str]:
+    """What the drop-downs say, with a note where they say the impossible."""
+    schedule, note = possible(schedule, method)
     most = SUBJECTS[network].iterations[-1]
     if iterations > most:
         note += f"This network offers at most {most} iterations. "
-        iterations = most
-    figure, told = _show_family(stop, family(network, method, schedule, iterations))
+    return family(network, method, schedule, min(iterations, most)), note
+
+
+def _show_choice(stop: int, **chosen) -> tuple[Figure, str]:
+    made, note = _chosen(**chosen)
+    figure, told = _show_family(stop, made)
     return figure, note + told
 
 
 def _show_family(stop: int, made: Family) -> tuple[Figure, str]:
     """The picture of a stop, and in words how many weights are kept and what became of paths."""
-    row, units = made.verdicts.iloc[stop], made.units(stop)
+    verdict, units = made.verdict(stop), made.units(stop)
     label, compression = STYLES[made.method].label, f"compression {made.stops[stop]:.3g}"
-    empty = int(row["empty_layers"])
-    connected = "connected" if row["connected"] else "disconnected"
-    layers = "no layer is empty"
-    if empty:
-        layers = f"collapsed, {empty} layer{'s are' if empty > 1 else ' is'} empty"
     conserved = "No score is left to conserve."
     if (units[["incoming", "outgoing"]] != 0).any(axis=None):
         error = float(units["max_relative_error"].iloc[0])
         verb = "holds" if error < 1e-4 else "does not hold"
         conserved = f"Conservation {verb}: largest relative error {error:.1g}."
     told = (
-        f"{label} keeps {int(row['kept']):,} of {made.path.total:,} weights ({compression})."
-        f" By layer: {layers}. By path: input and output are {connected}. {conserved}"
+        f"{label} keeps {verdict.kept:,} of {made.path.total:,} weights ({compression})."
+        f" By layer: {verdict.layers}. By path: input and output are {verdict.path}. {conserved}"
     )
     drawing = made.drawing(stop) if SUBJECTS[made.name].drawn else None
-    verdict = f"{label}, {compression}: {layers}, {connected}"
-    return collapse_view(made.layers, stop, units, drawing, verdict), told
+    title = f"{label}, {compression}: {verdict.words}"
+    return collapse_view(made.layers, stop, units, drawing, title), told
+
+
+def _missed(stop: int, **chosen) -> bool:
+    verdict = _chosen(**chosen)[0].verdict(stop)
+    return not verdict.empty and not verdict.connected
+
+
+def _snip_alone(stop: int, **chosen) -> bool:
+    made = _chosen(**chosen)[0]
+    return (
+        made.method == "snip"
+        and made.verdict(stop).empty > 0
+        and not family(made.name, "synflow", "cut").verdict(stop).empty
+    )
+
+
+def _rescued(stop: int, **chosen) -> bool:
+    made = _chosen(**chosen)[0]
+    return (
+        made.iterations > 1
+        and made.schedule != "cut"
+        and made.verdict(stop).connected
+        and not replace(made, iterations=1).verdict(stop).connected
+    )
 
 
 COLLAPSE = Explorer(
@@ -303,102 +366,12 @@ COLLAPSE = Explorer(
         "schedule": SCHEDULES,
         "iterations": SUBJECTS["small"].iterations,
     },
-    _compressions,
+    compressions,
     _show_choice,
+    (
+        Task("a network that is disconnected though no layer is empty", _missed),
+        Task("a compression at which SNIP has an empty layer and SynFlow has none", _snip_alone),
+        Task("a network that one iteration disconnects, and more iterations do not", _rescued),
+    ),
     start=0.5,
 )
-
-
-# Five methods in a race.
-
-
-def race(network: str = "perceptron"):
-    """Five methods lose weights together; a cross marks where a layer of one is empty.
-
-    Random, magnitude, SNIP and GraSP score once, as in the paper's figure 2; SynFlow runs on the
-    cut schedule. "vgg16" takes half a minute before it starts, on two cores.
-
-    Args:
-        network: "small", "perceptron" or "vgg16", to begin with.
-
-    Returns:
-        A widget to display; see `Explorer.widget` for its parts.
-
-    Raises:
-        ValueError: no such network; ImportError: no ipywidgets.
-
-    Paper: section 3, figure 2.
-
-    >>> race("small").controls["stop"].description
-    'compression'
-    """
-    subject(network)
-    return RACE.widget(network=network)
-
-
-def race_picture(network: str = "perceptron", stop: int | None = None) -> Figure:
-    """What `race` shows at a slider stop, the last one by default; needs no widgets.
-
-    Args:
-        network: "small", "perceptron" or "vgg16".
-        stop: from 0, compression 1, to the last, rho_max.
-
-    Raises:
-        ValueError: no such network or stop.
-
-    >>> race_picture("small").axes[0].get_ylabel()
-    'weights in the emptiest layer'
-    """
-    last = len(subject(network).stops) - 1
-    return _show_race(last if stop is None else stop, network)[0]
-
-
-def race_animation(network: str = "perceptron") -> HTML:
-    """The race as an animation with buttons, in HTML that needs no kernel (below 300 kB).
-
-    Args and errors: as in `race_picture`.
-
-    >>> len(race_animation("small").data) < 300_000
-    True
-    """
-    stops = range(len(subject(network).stops))
-    alt = "Five methods lose weights together: " + race_words(network, stops[-1])
-    return RACE.animation(stops, 2, alt, network=network)
-
-
-@functools.cache
-def runners(network: str) -> pd.DataFrame:
-    """The layers of all runners at all stops: the table behind `race`.
-
-    >>> runners("small")["method"].unique().tolist()
-    ['random', 'magnitude', 'snip', 'grasp', 'synflow']
-    """
-    schedules = dict.fromkeys(FIVE, "exponential") | {"synflow": "cut"}
-    runs = [family(network, method, schedule, 1) for method, schedule in schedules.items()]
-    return pd.concat([run.layers for run in runs], ignore_index=True)
-
-
-def race_words(network: str, stop: int) -> str:
-    """The picture of a stop in words: who has an empty layer, and since when.
-
-    >>> race_words("small", 0)
-    'Compression 1: all five methods have weights in every layer.'
-    """
-    now, table = SUBJECTS[network].stops[stop], runners(network)
-    empty = table[(table["kept"] == 0) & (table["compression"] <= now)]
-    since = empty.groupby("method")["compression"].min().reindex(FIVE)
-    broken = since.dropna().sort_values(kind="stable")
-    if broken.empty:
-        return f"Compression {now:.3g}: all five methods have weights in every layer."
-    told = ", ".join(f"{STYLES[m].label} (at {when:.3g})" for m, when in broken.items())
-    whole = ", ".join(STYLES[m].label for m in since.index[since.isna()])
-    alive = f" Still whole: {whole}." if whole else ""
-    return f"Compression {now:.3g}: a layer is empty under {told}.{alive}"
-
-
-def _show_race(stop: int, network: str) -> tuple[Figure, str]:
-    figure = race_view(runners(network), stop, SUBJECTS[network].stops[-1])
-    return figure, race_words(network, stop)
-
-
-RACE = Explorer("compression", {"network": tuple(SUBJECTS)}, _compressions, _show_race)

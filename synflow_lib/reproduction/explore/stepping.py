@@ -1,4 +1,4 @@
-"""Explorer 2: SynFlow one phase at a time, on a network small enough to see."""
+"""Explorer 3: SynFlow one phase at a time, on a network small enough to see."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ...masks import Masks
 from ...pruning import trajectory
 from ...scores import score
 from ..figures.explore import PHASES, step_view
-from .explorer import Explorer, choose
+from .explorer import Explorer, Task, choose
 from .pruned import SCHEDULES
 
 if TYPE_CHECKING:
@@ -105,6 +105,16 @@ class Step:
         pairs = zip(self.scores, self.going, strict=True)
         return sum(float(s[g].sum()) for s, g in pairs)
 
+    @property
+    def left(self) -> list[np.ndarray]:
+        """The weights that stay."""
+        return [w & ~g for w, g in zip(self.weights, self.going, strict=True)]
+
+    @property
+    def joined(self) -> bool:
+        """Whether some path is left."""
+        return bool(functools.reduce(lambda first, then: then @ first, self.left).any())
+
 
 @functools.cache
 def walk(schedule: str = "cut", iterations: int = 3) -> list[Step]:
@@ -167,8 +177,7 @@ def _share(step: Step) -> str:
 
 
 def _show(stop: int, schedule: str, iterations: int) -> tuple[Figure, str]:
-    number, phase = stop // len(PHASES) + 1, PHASES[stop % len(PHASES)]
-    step = walk(schedule, iterations)[number - 1]
+    number, (step, phase) = stop // len(PHASES) + 1, _at(stop, schedule, iterations)
     told = words(step, number, phase)
     title = told.partition(";")[0]
     if phase == "cut":
@@ -181,4 +190,34 @@ def _labels(schedule: str, iterations: int) -> list[str]:
     return [f"iteration {number}: {phase}" for number in numbers for phase in PHASES]
 
 
-STEPS = Explorer("step", {"schedule": SCHEDULES, "iterations": ITERATIONS}, _labels, _show)
+def _at(stop: int, schedule: str, iterations: int) -> tuple[Step, str]:
+    number, phase = divmod(stop, len(PHASES))
+    return walk(schedule, iterations)[number], PHASES[phase]
+
+
+def _unsafe(stop: int, **chosen) -> bool:
+    step, phase = _at(stop, **chosen)
+    return phase == "cut" and step.removed >= step.cut
+
+
+def _lucky(stop: int, **chosen) -> bool:
+    step, phase = _at(stop, **chosen)
+    return phase == "prune" and step.removed >= step.cut and step.joined
+
+
+def _bare(stop: int, **chosen) -> bool:
+    step, phase = _at(stop, **chosen)
+    return phase == "prune" and all(layer.sum() == 1 for layer in step.left)
+
+
+STEPS = Explorer(
+    "step",
+    {"schedule": SCHEDULES, "iterations": ITERATIONS},
+    _labels,
+    _show,
+    (
+        Task("a cut at which the prune size is not below the cut size", _unsafe),
+        Task("a step that Theorem 3 says nothing of, and yet some path is left", _lucky),
+        Task("one weight left in every layer", _bare),
+    ),
+)

@@ -22,7 +22,7 @@ from .curves import (
     imp_curves,
     live_units,
 )
-from .explore import collapse_view, race_view, step_view
+from .explore import collapse_view, race_view, step_view, training_view
 from .lab import inference_times, weight_histograms
 from .layers import (
     critical_compressions,
@@ -78,6 +78,7 @@ __all__ = [
     "savings",
     "schedule_densities",
     "step_view",
+    "training_view",
     "styles",
     "theme",
     "two_schedules",

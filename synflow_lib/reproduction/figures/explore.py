@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
+from .drawn import draw_units, draw_weights
 from .style import MAX_COMPRESSION, key, require, sequence, styles, theme
 
 ON_PATH = {"color": "#0173b2", "linestyle": "-"}
@@ -170,6 +170,64 @@ def step_view(
     return figure
 
 
+def training_view(
+    curves: pd.DataFrame, epoch: int, layers: pd.DataFrame, verdict: str = ""
+) -> Figure:
+    """Accuracy by epoch beside what pruning left, and beside former choices.
+
+    Args:
+        curves: method, choice (its name), connected, epoch, test_top1 (percent); the last choice is
+            the present one.
+        epoch: up to which the curve of the present choice is drawn.
+        layers: of the present choice: layer (number, 1 at the input), total, density.
+        verdict: what is left of the network, in words.
+
+    Raises:
+        ValueError: no such epoch.
+
+    >>> curves = pd.DataFrame({"method": "snip", "choice": "SNIP, 2", "connected": True,
+    ...                        "epoch": [0, 1], "test_top1": [10.0, 60.0]})
+    >>> layers = pd.DataFrame({"layer": [1, 2], "total": 8, "density": [0.5, 0.5]})
+    >>> training_view(curves, 1, layers).axes[2].get_xlabel()
+    'accuracy (percent)'
+    """
+    require(curves, ["method", "choice", "connected", "epoch", "test_top1"], "training_view")
+    require(layers, ["layer", "total", "density"], "training_view")
+    epochs = sorted(curves["epoch"].unique())
+    if epoch not in epochs:
+        raise ValueError(f"epoch={epoch!r}; expected one of {epochs}")
+    names = list(dict.fromkeys(curves["choice"]))
+    with theme():
+        figure, (left, middle, right) = _row([1.0, 0.88, 0.9], wspace=0.32)
+        for place, name in enumerate(names):
+            own = curves[curves["choice"] == name]
+            style, now = styles(own["method"])[own["method"].iloc[0]], name == names[-1]
+            drawn = own[own["epoch"] <= epoch] if now else own
+            faint = {"alpha": 1.0 if now else 0.45, "linewidth": 2.6 if now else 1.2}
+            left.plot(drawn["epoch"], drawn["test_top1"], **style.kwargs() | faint)
+            # A hollow marker: there is no path, and nothing can be learned.
+            face = style.color if own["connected"].iloc[0] else "white"
+            right.plot(drawn["test_top1"].iloc[-1], -place, style.marker, color=style.color,
+                       markerfacecolor=face, markersize=10 if now else 7)  # fmt: skip
+        left.set_xlim(-0.15, max(epochs) + 0.15)
+        left.set_ylim(0, 102)
+        left.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        left.set_xlabel("epoch")
+        left.set_ylabel("accuracy (percent)")
+        shown = styles(curves["method"])[curves["method"].iloc[-1]]
+        _fractions(middle, layers, shown.color, shown.marker)
+        right.set_xlim(0, 102)
+        right.set_ylim(0.6 - max(len(names), 3), 0.6)
+        right.set_yticks([])
+        for place, name in enumerate(names):
+            bold = "bold" if name == names[-1] else "normal"
+            right.text(1, 0.28 - place, name, fontsize=8.5, weight=bold)
+        right.set_xlabel("accuracy (percent)")
+        right.set_title("last choices (hollow: no path)", fontsize=10.5, pad=3)
+        figure.text(0.36, 0.955, f"{names[-1]}: {verdict}", ha="center", va="center", fontsize=11.5)
+    return figure
+
+
 def _row(ratios: Sequence[float], wspace: float = 0.3) -> tuple[Figure, np.ndarray]:
     figure = Figure(figsize=(10, 3.5), dpi=80)
     axes = figure.subplots(1, len(ratios), width_ratios=ratios)
@@ -307,70 +365,3 @@ def _budget(ax: Axes, removed: float, cut: float) -> None:
     ax.axhline(1, color="black", linewidth=1)
     ax.set_ylim(0, max(1.25, 1.15 * removed / unit))
     ax.set_ylabel("score / cut size")
-
-
-# A network small enough to see: units as dots, weights as lines.
-
-
-def places(widths: Sequence[int]) -> list[np.ndarray]:
-    """Where the units of each layer stand: arrays (units, 2), x from 0, y from -1 to 1.
-
-    >>> places([1, 2])[1].tolist()
-    [[1.0, -1.0], [1.0, 1.0]]
-    """
-    found = []
-    for x, width in enumerate(widths):
-        y = np.linspace(-1, 1, width) if width > 1 else np.zeros(1)
-        found.append(np.column_stack([np.full(width, float(x)), y]))
-    return found
-
-
-def draw_weights(
-    ax: Axes, layers: Sequence[np.ndarray], linewidth: float | Sequence[np.ndarray], **line: object
-) -> int:
-    """Draws a line where the bool arrays (outputs, inputs) of the layers are True; counts them.
-
-    ``linewidth`` is of all lines, or arrays alike; a ValueError tells of layers that do not fit.
-
-    >>> draw_weights(Figure().subplots(), [np.array([[True, False]])], 1.0, color="black")
-    1
-    """
-    at = places(_widths(layers))
-    segments, widths = [], []
-    for number, mask in enumerate(layers):
-        outputs, inputs = np.nonzero(mask)
-        segments.extend(np.stack([at[number][inputs], at[number + 1][outputs]], axis=1))
-        each = linewidth if np.isscalar(linewidth) else linewidth[number][outputs, inputs]
-        widths.extend(np.broadcast_to(each, outputs.shape))
-    if segments:
-        ax.add_collection(LineCollection(segments, linewidths=widths, zorder=2, **line))
-    return len(segments)
-
-
-def draw_units(ax: Axes, layers: Sequence[np.ndarray], radius: float = 5.0) -> None:
-    """Draws units as dots, filled where a weight marked in ``layers`` meets them, and the axes."""
-    widths = _widths(layers)
-    for number, spots in enumerate(places(widths)):
-        read = layers[number].any(0) if number < len(layers) else layers[-1].any(1)
-        for used, face in ((True, "#333333"), (False, "white")):
-            own = spots[read == used]
-            ax.plot(*own.T, "o", color="#333333", markerfacecolor=face, markersize=radius, zorder=3)
-    ax.set_xlim(-0.3, len(widths) - 0.7)
-    ax.set_ylim(-1.15, 1.15)
-    ax.grid(False)
-    ax.set_yticks([])
-    ax.spines["left"].set_visible(False)
-    ax.set_xticks([i + 0.5 for i in range(len(layers))], [str(i + 1) for i in range(len(layers))])
-    ax.set_xlabel("layer (1: input)")
-
-
-def _widths(layers: Sequence[np.ndarray]) -> list[int]:
-    if not len(layers) or any(layer.ndim != 2 for layer in layers):
-        raise ValueError("expected at least one layer, each an array (outputs, inputs)")
-    for number, (first, second) in enumerate(zip(layers, layers[1:], strict=False), start=1):
-        if first.shape[0] != second.shape[1]:
-            raise ValueError(
-                f"layer {number} has {first.shape[0]} outputs and layer {number + 1}"
-                f" {second.shape[1]} inputs; expected equal numbers"
-            )
-    return [layers[0].shape[1], *(layer.shape[0] for layer in layers)]

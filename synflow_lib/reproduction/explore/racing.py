@@ -1,0 +1,137 @@
+"""Explorer 2: five methods in a race."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ..figures.explore import race_view
+from ..figures.style import STYLES
+from ..paper import FIVE
+from .explorer import Explorer, Task
+from .pruned import SUBJECTS, compressions, family, subject
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
+
+
+def race(network: str = "perceptron"):
+    """Five methods lose weights together; a cross marks where a layer of one is empty.
+
+    Random, magnitude, SNIP and GraSP score once, as in the paper's figure 2; SynFlow runs on the
+    cut schedule. "vgg16" takes seconds before it starts. Three things to look for stand beside the
+    picture, each ticked once it has been found.
+
+    Args:
+        network: "small", "perceptron" or "vgg16", to begin with.
+
+    Returns:
+        A widget to display; see `Explorer.widget` for its parts.
+
+    Raises:
+        ValueError: no such network; ImportError: no ipywidgets.
+
+    Paper: section 3, figure 2.
+
+    >>> race("small").controls["stop"].description
+    'compression'
+    """
+    subject(network)
+    return RACE.widget(network=network)
+
+
+def race_picture(network: str = "perceptron", stop: int | None = None) -> Figure:
+    """What `race` shows at a slider stop, the last one by default; needs no widgets.
+
+    Args:
+        network: "small", "perceptron" or "vgg16".
+        stop: from 0, compression 1, to the last, rho_max.
+
+    Raises:
+        ValueError: no such network or stop.
+
+    >>> race_picture("small").axes[0].get_ylabel()
+    'weights in the emptiest layer'
+    """
+    last = len(subject(network).stops) - 1
+    return _show_race(last if stop is None else stop, network)[0]
+
+
+def race_animation(network: str = "perceptron") -> HTML:
+    """The race as an animation with buttons, in HTML that needs no kernel (below 300 kB).
+
+    Args and errors: as in `race_picture`.
+
+    >>> len(race_animation("small").data) < 300_000
+    True
+    """
+    stops = range(len(subject(network).stops))
+    alt = "Five methods lose weights together: " + race_words(network, stops[-1])
+    return RACE.animation(stops, 2, alt, network=network)
+
+
+@functools.cache
+def runners(network: str) -> pd.DataFrame:
+    """The layers of all runners at all stops: the table behind `race`.
+
+    >>> runners("small")["method"].unique().tolist()
+    ['random', 'magnitude', 'snip', 'grasp', 'synflow']
+    """
+    schedules = dict.fromkeys(FIVE, "exponential") | {"synflow": "cut"}
+    runs = [family(network, method, schedule, 1) for method, schedule in schedules.items()]
+    return pd.concat([run.layers for run in runs], ignore_index=True)
+
+
+def race_words(network: str, stop: int) -> str:
+    """The picture of a stop in words: who has an empty layer, and since when.
+
+    >>> race_words("small", 0)
+    'Compression 1: all five methods have weights in every layer.'
+    """
+    now, table = SUBJECTS[network].stops[stop], runners(network)
+    empty = table[(table["kept"] == 0) & (table["compression"] <= now)]
+    since = empty.groupby("method")["compression"].min().reindex(FIVE)
+    broken = since.dropna().sort_values(kind="stable")
+    if broken.empty:
+        return f"Compression {now:.3g}: all five methods have weights in every layer."
+    told = ", ".join(f"{STYLES[m].label} (at {when:.3g})" for m, when in broken.items())
+    whole = ", ".join(STYLES[m].label for m in since.index[since.isna()])
+    alive = f" Still whole: {whole}." if whole else ""
+    return f"Compression {now:.3g}: a layer is empty under {told}.{alive}"
+
+
+def _show_race(stop: int, network: str) -> tuple[Figure, str]:
+    figure = race_view(runners(network), stop, SUBJECTS[network].stops[-1])
+    return figure, race_words(network, stop)
+
+
+def _broken(stop: int, network: str) -> list[str]:
+    """The methods that have an empty layer at a stop."""
+    now, table = SUBJECTS[network].stops[stop], runners(network)
+    return table.loc[(table["compression"] == now) & (table["kept"] == 0), "method"].unique()
+
+
+def _bare(stop: int, network: str) -> bool:
+    now, table = SUBJECTS[network].stops[stop], runners(network)
+    left = table.loc[(table["compression"] == now) & (table["method"] == "synflow"), "kept"]
+    return bool((left == 1).all())
+
+
+RACE = Explorer(
+    "compression",
+    {"network": tuple(SUBJECTS)},
+    compressions,
+    _show_race,
+    (
+        Task(
+            "who is first to have an empty layer, alone", lambda *a, **k: len(_broken(*a, **k)) == 1
+        ),
+        Task(
+            "SynFlow alone is whole", lambda *a, **k: {*FIVE} - {*_broken(*a, **k)} == {"synflow"}
+        ),
+        Task("SynFlow has one weight in every layer", _bare),
+    ),
+)
