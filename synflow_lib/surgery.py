@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from .batches import Inputs, call
+from .batches import Inputs, call, inflow
 from .collapse import PathProbe
 from .masks import Masks
 from .network import (
@@ -22,7 +22,6 @@ from .network import (
     LINEAR,
     PRUNABLE,
     find_input_shape,
-    inflow,
     own_tensors,
     prunable,
     skeleton,

@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from .batches import one_input
 from .graph import argument, is_addition, is_shape, name_of
 from .layers import Rule, row_of
-from .network import BATCH_NORM, CONV_TRANSPOSED, PRUNABLE, one_input, skeleton, trace
+from .network import BATCH_NORM, CONV_TRANSPOSED, PRUNABLE, skeleton, trace
 from .operations import Operations
 
 

@@ -23,7 +23,7 @@ from networks import (
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib import network
+from synflow_lib import network, workspace
 from synflow_lib.units import wiring
 
 
@@ -117,28 +117,28 @@ def test_tracing_leaves_the_model_as_it_is():
     with unchanged(net):
         traced = network.trace(net)
         network.skeleton(net)
-        network.working_copy(net)
+        workspace.working_copy(net)
     assert traced.get_parameter("fc.weight") is net.fc.weight
 
 
 def test_working_copy_is_private_and_wide_enough():
     net = narrow_resnet().half()
     net.fc.weight.grad = torch.ones_like(net.fc.weight)
-    copy = network.working_copy(net)
+    copy = workspace.working_copy(net)
     assert {p.dtype for p in copy.parameters()} == {torch.float32}
     assert all(p.grad is None for p in copy.parameters())
     with torch.no_grad():
         copy.fc.weight.add_(1)
     assert not torch.equal(copy.fc.weight.half(), net.fc.weight)
     net.fc.double()
-    assert {p.dtype for p in network.working_copy(net).parameters()} == {torch.float64}
+    assert {p.dtype for p in workspace.working_copy(net).parameters()} == {torch.float64}
 
 
 def test_a_model_on_several_devices_is_refused():
     net = mlp(4, 3, 2)
     net[0].to("meta")
     with pytest.raises(ValueError, match=r"lie on \['cpu', 'meta'\]; expected one real device"):
-        network.working_copy(net)
+        workspace.working_copy(net)
 
 
 def test_a_model_that_cannot_be_copied_says_why():
@@ -147,7 +147,7 @@ def test_a_model_that_cannot_be_copied_says_why():
             raise RuntimeError("no copies of me")
 
     with pytest.raises(ValueError, match="Stubborn cannot be copied .no copies of me"):
-        network.working_copy(Stubborn(2, 2))
+        workspace.working_copy(Stubborn(2, 2))
 
 
 def test_input_shape_from_first_to_last_resort():

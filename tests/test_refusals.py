@@ -19,7 +19,7 @@ from torch.nn.utils import prune as torch_prune
 import synflow_lib as sf
 from synflow_lib import network
 from synflow_lib.operations import Operations
-from synflow_lib.surrogate import window_sum
+from synflow_lib.pools import window_sum
 
 ONES = torch.ones(1, 4, dtype=torch.float64)
 
