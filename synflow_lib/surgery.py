@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .batches import Inputs, call, inflow
 from .collapse import PathProbe
+from .follow import wiring
 from .masks import Masks
 from .network import (
     BATCH_NORM,
@@ -28,7 +29,7 @@ from .network import (
     trace,
 )
 from .tracing import plain_output
-from .units import Layer, Wiring, sums_of_units, wiring
+from .units import Layer, Wiring, sums_of_units
 
 _ROUNDING = 1e-13  # of sums in float64, relative
 NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")  # one number a unit
