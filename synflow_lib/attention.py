@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Container
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from .graph import argument, name_of
 from .surrogate import Run, Use
 
 # exp(-80) is nothing beside one in float32: -100 and -1e9 are masks as -inf is.
 _REMOVES = 80.0
-_COMPARES = frozenset("gt ge lt le eq ne".split())
-_FIXES = frozenset("mul where masked_fill".split())
 
 
 def shares(scores: Tensor, dim: int) -> Tensor:
@@ -51,9 +48,6 @@ def dot_product(use: Use) -> Run:
     if argument(use.node, "value", 2) not in use.signals:
         raise use.refusal()
     unknown = argument(use.node, "attn_mask", 3) in use.still  # it is computed of the input
-    mixed = _mixed(argument(use.node, "attn_mask", 3), use.still) if unknown else None
-    if mixed:
-        raise use.refusal(f"{mixed} of a fixed mask and one computed of the input")
 
     def run(
         query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None,
@@ -70,20 +64,6 @@ def dot_product(use: Use) -> Run:
         return found.expand(*lead, *found.shape[-2:])
 
     return run
-
-
-def _mixed(node: fx.Node, still: Container[fx.Node]) -> str:
-    """What mixes a comparison of the input with a fixed mask on its way to ``node``, if any."""
-    found, name = "", name_of(node)
-    while node in still and name not in _COMPARES:
-        sources = [n for n in node.all_input_nodes if n in still]
-        if name in ("tril", "triu") or name in _FIXES and len(sources) < len(node.all_input_nodes):
-            found = name
-        if not sources:
-            return ""
-        node = sources[0]
-        name = name_of(node)
-    return found if name in _COMPARES else ""
 
 
 def multihead(use: Use) -> Run:
@@ -205,6 +185,22 @@ def silent(run: Run, *args, **kwargs):
     """Zeros of the shapes that ``run`` gives: what steers has no numbers, but for its masks."""
     found = run(*args, **kwargs)
     return torch.utils._pytree.tree_map_only(Tensor, torch.zeros_like, found)
+
+
+def unmasked(run: Run, use: Use) -> Run:
+    """``run``, which would lose a mask: ValueError where it is given one, told the first time."""
+    known = False
+
+    def checked(*args, **kwargs):
+        nonlocal known
+        for value in [] if known else torch.utils._pytree.tree_leaves((args, kwargs)):
+            numbers = isinstance(value, Tensor) and value.is_floating_point()
+            if numbers and bool((value <= -_REMOVES).any()):
+                raise use.refusal(f"{name_of(use.node)} of what a fixed mask has taken away")
+        known = True
+        return run(*args, **kwargs)
+
+    return checked
 
 
 def masks_only(run: Run, *args, **kwargs):

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
+from .values import whole
+
 Inputs = Any  # a tensor, or a tuple, list or dict of inputs
 Batch = tuple[Inputs, Any]
 CHUNK = 256  # images per pass, as in the paper; bounds the memory however many images are given
@@ -157,3 +159,61 @@ def check_labels(output: Tensor, y: Tensor) -> None:
             f"labels run from {low} to {high}; expected 0 to {output.shape[1] - 1}, since the"
             f" network has {output.shape[1]} outputs"
         )
+
+
+def described(given: Inputs, inside: bool = False) -> Inputs:
+    """Shapes, or example tensors, as `synflow_lib.network.find_input_shape` gives them."""
+    if isinstance(given, Tensor) and given.dim() > (0 if inside else 1) and len(given):
+        return tuple(given.shape[1:]) if given.is_floating_point() else given[:1]
+    if isinstance(given, dict) and given and not inside:
+        return {str(name): described(part, True) for name, part in given.items()}
+    try:
+        given = given.tolist() if isinstance(given, Tensor) else given
+        parts = () if isinstance(given, (dict, str)) else tuple(given)
+        if parts and not inside and all(isinstance(part, (Tensor, tuple, list)) for part in parts):
+            return tuple(described(part, True) for part in parts)
+        shape = tuple(whole(size, "input_shape", 1) for size in parts)
+    except (TypeError, ValueError):
+        shape = ()
+    if not shape:
+        raise ValueError(
+            f"input_shape={given!r}: expected positive integers without the batch dimension, such"
+            " as (3, 32, 32); of several inputs a tuple, or a dict by name, of such shapes or of"
+            " example tensors"
+        )
+    return shape
+
+
+def is_plain(shape: Inputs) -> bool:
+    """Whether this is the shape of a single input that holds numbers."""
+    return isinstance(shape, tuple) and all(isinstance(size, int) for size in shape)
+
+
+def one_input(shape: Inputs, what: str) -> tuple[int, ...]:
+    """The shape of a single input; ValueError for several, or tokens, which ``what`` is not for."""
+    if not is_plain(shape):
+        raise ValueError(
+            f"{what} needs a network of one tensor of numbers as its input, not of tokens or of"
+            " several inputs; score, prune and questions about paths take those"
+        )
+    return shape
+
+
+def inflow(shape: Inputs, like: Tensor, count: int = 1) -> Inputs:
+    """A batch of ones of ``shape``, in which tokens are as they were.
+
+    Args:
+        shape: see `synflow_lib.network.find_input_shape`.
+        like: a tensor of the type and on the device of what is returned.
+        count: rows of the batch.
+
+    >>> inflow({"image": (2,), "words": torch.tensor([[4, 2]])}, torch.ones(0))
+    {'image': tensor([[1., 1.]]), 'words': tensor([[4, 2]])}
+    """
+    if is_plain(shape):
+        return like.new_ones(count, *shape)
+    if isinstance(shape, Tensor):
+        return shape.to(like.device).expand(count, *shape.shape[1:])
+    if isinstance(shape, dict):
+        return {name: inflow(part, like, count) for name, part in shape.items()}
+    return tuple(inflow(part, like, count) for part in shape)

@@ -37,8 +37,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from .follow import wiring
 from .network import find_input_shape, warn
-from .units import Layer, Wiring, sums_of_units, wiring
+from .units import Layer, Wiring, sums_of_units
 
 LEVELS = ("unit", "layer", "cut")
 
@@ -119,7 +120,12 @@ def check_conservation(
         raise ValueError(f"level={level!r}; expected one of {LEVELS}")
     known = dict(getattr(scores, "constants", {})) | dict(scores)
     batch_statistics = frozenset(n.removesuffix(".eps") for n in known if n.endswith(".eps"))
-    wires = wiring(model, find_input_shape(model, input_shape), batch_statistics, gates=True)
+    wires = wiring(model, find_input_shape(model, input_shape), batch_statistics, joined=True)
+    if wires.only_paths and getattr(scores, "constants", {}):
+        raise ValueError(
+            f"behind {wires.only_paths} only sums over paths are conserved, such as SynFlow's: of"
+            " scores on data what it divides by, or steers with, is no constant"
+        )
     correction = getattr(scores, "correction", {}) if corrected else {}
     ledger = _Ledger(wires, known, correction)
     if level == "cut":

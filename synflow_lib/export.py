@@ -97,6 +97,8 @@ def _as_torch(node: fx.Node, name: str) -> None:
         node.target = operator.getitem
     elif function := next((getattr(room, name) for room in _ROOMS if hasattr(room, name)), None):
         node.target = function
+    elif hasattr(Tensor, name) and not callable(getattr(Tensor, name)):  # x.mT
+        node.args, node.target = (node.args[0], name), getattr
     elif hasattr(Tensor, name):
         node.kwargs = {key: value for key, value in node.kwargs.items() if key != "layout"}
         node.op, node.target = "call_method", name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container, Iterable
 
 import torch
 from torch import fx
@@ -44,9 +44,39 @@ def name_of(node: fx.Node) -> str:
 def uses(node: fx.Node, of: Container[fx.Node]) -> list[fx.Node]:
     """The arguments of ``node`` that are in ``of``, in order, each as often as it is used."""
     found: list[fx.Node] = []
-    fx.node.map_arg((node.args, node.kwargs), lambda n: found.append(n) if n in of else None)
+    fx.node.map_arg(_read(node), lambda n: found.append(n) if n in of else None)
+    return found
+
+
+def reads(node: fx.Node) -> list[fx.Node]:
+    """The nodes whose numbers ``node`` needs, each once: not those that only tell it a shape."""
+    found: dict[fx.Node, None] = {}
+    if not is_shape(node):
+        fx.node.map_arg(_read(node), found.setdefault)
+    return list(found)
+
+
+def _read(node: fx.Node) -> tuple:
     # Of the second value of `x.view_as(y)` only the shape is used.
-    return found[:1] if node.op != "call_module" and name_of(node) in LIKE else found
+    like = node.op in ("call_function", "call_method") and name_of(node) in LIKE
+    return node.args[:1] if like else (node.args, node.kwargs)
+
+
+def behind(
+    start: Iterable[fx.Node],
+    sources: Callable[[fx.Node], list[fx.Node]],
+    among: Container[fx.Node] | None = None,
+) -> dict[fx.Node, list[fx.Node]]:
+    """From ``start`` back to the input: of every node that is met its ``sources``, last first.
+
+    With ``among`` only by way of the nodes in it.
+    """
+    wanted, found = set(start), {}
+    for node in reversed(next(iter(wanted)).graph.nodes) if wanted else ():
+        if node in wanted and (among is None or node in among):
+            found[node] = sources(node)
+            wanted.update(found[node])
+    return found
 
 
 def is_shape(node: fx.Node) -> bool:

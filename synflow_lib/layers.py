@@ -36,8 +36,8 @@ from dataclasses import dataclass
 from torch import fx, nn
 from torch.nn.modules import activation, padding
 
-from . import attention, surrogate
-from .graph import LIKE, is_shape, is_source, name_of
+from . import attention, pools, surrogate
+from .graph import is_source, name_of, reads
 from .network import BATCH_NORM, PRUNABLE
 from .surrogate import Run, Use, first
 from .tracing import LEAVES
@@ -117,15 +117,15 @@ _row("sums", first(surrogate.plain),
 _row("sums", first(surrogate.plain), "cumsum")
 _row("sums", first(surrogate.interpolated), "interpolate upsample",
      [nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d], units=True)
-_row("sums", first(surrogate.unpooled), "max_unpool1d max_unpool2d max_unpool3d",
+_row("sums", first(pools.unpooled), "max_unpool1d max_unpool2d max_unpool3d",
      [nn.MaxUnpool1d, nn.MaxUnpool2d, nn.MaxUnpool3d], several=True)
-_row("largest", first(surrogate.largest),
+_row("largest", first(pools.largest),
      " ".join(f"{kind}max_pool{n}d{end}" for kind in ("", "adaptive_") for n in (1, 2, 3)
               for end in ("", "_with_indices")),
      [getattr(nn, f"{kind}MaxPool{n}d") for n in (1, 2, 3) for kind in ("", "Adaptive")],
      units=True)
-_row("largest", surrogate.maximum, "max maximum", several=True)
-_row("largest", surrogate.maximum, "amax", units=True)
+_row("largest", pools.maximum, "max maximum", several=True)
+_row("largest", pools.maximum, "amax", units=True)
 _row("weighs", surrogate.plain, "", PRUNABLE, units=True)
 _row("weighs", surrogate.product,
      "matmul mm bmm mv addmm linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d"
@@ -157,11 +157,7 @@ def reached(graph: fx.Graph) -> set[fx.Node]:
     """The nodes whose numbers depend on those of the input; the others are constants."""
     found: set[fx.Node] = set()
     for node in graph.nodes:
-        if is_source(node):
-            found.add(node)
-        elif node.op in ("call_function", "call_method") and name_of(node) in LIKE:
-            found.update([node] if node.args and node.args[0] in found else [])
-        elif found.intersection(node.all_input_nodes) and not is_shape(node):
+        if is_source(node) or not found.isdisjoint(reads(node)):
             found.add(node)
     return found
 

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from .batches import first_input
 from .fast.selection import count, erase, keep_cut, keep_largest, places
+from .follow import wiring
 from .guards import ZeroScores, refuse_unfit, warn_of_silence
 from .masks import Masks
 from .network import find_input_shape, is_bias, warn
@@ -19,7 +20,6 @@ from .probe import Steering, left_dense, steering
 from .scores import Method, precision, resolve, scoring
 from .synflow import SynFlow
 from .trajectory import Record, Trajectory
-from .units import wiring
 from .values import kept_at, whole
 from .workspace import Context, Workspace, pruned_before
 

@@ -18,10 +18,9 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._pytree import tree_leaves
 
-from .batches import Inputs
+from .batches import Inputs, described, inflow
 from .export import exported
 from .tracing import graph_of
-from .values import whole
 
 LINEAR = (nn.Linear,)
 CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -278,11 +277,9 @@ def warn_left_out(model: nn.Module, found: dict[str, nn.Parameter], keep: Iterab
     others, counted = left_out(model, keep), sum(p.numel() for p in found.values())
     total = sum(others.values())
     if 99 * total > counted:
-        names = list(others)
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         warn(
             f"compression counts the {counted:,} weights of Linear and convolution layers;"
-            f" {total:,} others are never pruned: {', '.join(names[:3])}{more}. Name them in keep="
+            f" {total:,} others are never pruned: {some(others, 3)}. Name them in keep="
             " to say that this is meant"
         )
 
@@ -297,6 +294,16 @@ def _forward_order(model: nn.Module, modules: dict[str, nn.Module]) -> list[str]
     return list(dict.fromkeys([name for name in called if name in modules] + list(modules)))
 
 
+def some(names: Iterable[str], most: int = 6) -> str:
+    """The first of ``names``, and how many there are besides.
+
+    >>> some("abc", 2)
+    'a, b and 1 more'
+    """
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if names[most:] else "")
+
+
 def warn(message: str) -> None:
     """A UserWarning that points at the line outside of this library that led to it."""
     level, frame = 1, sys._getframe()
@@ -304,61 +311,6 @@ def warn(message: str) -> None:
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ours:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, UserWarning, stacklevel=level)
-
-
-def working_type(model: nn.Module) -> torch.dtype:
-    """The widest floating-point type in the model, at least ``float32``.
-
-    Used for all of it, so that scores of different layers can be compared.
-
-    Raises:
-        ValueError: the model lies on several devices or on ``meta``.
-    """
-    devices = {tensor.device for tensor in model.parameters()}
-    if len(devices) > 1 or any(device.type == "meta" for device in devices):
-        raise ValueError(
-            f"the model's parameters lie on {sorted(map(str, devices))}; expected one real device."
-            " Move it with model.to(device)"
-        )
-    dtype = torch.float32
-    for parameter in model.parameters():
-        try:
-            dtype = torch.promote_types(dtype, parameter.dtype)
-        except RuntimeError as error:  # float8
-            raise ValueError(
-                f"the model has parameters of {parameter.dtype}, in which nothing can be computed;"
-                " convert it first, for instance with model.float()"
-            ) from error
-    return dtype
-
-
-def working_copy(
-    model: nn.Module,
-    instead: dict[int, nn.Parameter] | None = None,
-    dtype: torch.dtype | None = None,
-) -> nn.Module:
-    """A private deep copy on which scorers may do as they like.
-
-    Args:
-        instead: id of a parameter -> what stands for it in the copy.
-        dtype: of its numbers; None is `working_type`.
-
-    Raises:
-        ValueError: the model cannot be copied, or has no `working_type`.
-    """
-    model = unwrapped(model)
-    dtype = dtype or working_type(model)
-    try:
-        net = copy.deepcopy(model, own_tensors(model) | dict(instead or {}))
-    except Exception as error:
-        raise ValueError(
-            f"{type(model).__name__} cannot be copied ({error}), and no other copy would be"
-            " private: something that it holds refuses copy.deepcopy"
-        ) from error
-    net.to(dtype)
-    for parameter in net.parameters():
-        parameter.grad = None
-    return net
 
 
 def find_input_shape(
@@ -384,9 +336,9 @@ def find_input_shape(
     model = unwrapped(model)
     own = getattr(model, "input_shape", None)
     if given is not None:
-        return _described(given)
+        return described(given)
     if example is not None and all(leaf.dim() > 1 for leaf in tree_leaves(example)):
-        return _described(example)
+        return described(example)
     if isinstance(own, (tuple, list, torch.Size)):
         return tuple(own)
     modules = dict(model.named_modules())
@@ -404,59 +356,6 @@ def find_input_shape(
         f"the input shape of {type(model).__name__} cannot be told from its first layer"
         " (a convolution takes any image size); pass input_shape=(channels, height, width)"
     )
-
-
-def _described(given: Inputs, inside: bool = False) -> Inputs:
-    """Shapes, or example tensors, as `find_input_shape` gives them."""
-    if isinstance(given, Tensor) and given.dim() > (0 if inside else 1) and len(given):
-        return tuple(given.shape[1:]) if given.is_floating_point() else given[:1]
-    if isinstance(given, dict) and given and not inside:
-        return {str(name): _described(part, True) for name, part in given.items()}
-    try:
-        given = given.tolist() if isinstance(given, Tensor) else given
-        parts = () if isinstance(given, (dict, str)) else tuple(given)
-        if parts and not inside and all(isinstance(part, (Tensor, tuple, list)) for part in parts):
-            return tuple(_described(part, True) for part in parts)
-        shape = tuple(whole(size, "input_shape", 1) for size in parts)
-    except (TypeError, ValueError):
-        shape = ()
-    if not shape:
-        raise ValueError(
-            f"input_shape={given!r}: expected positive integers without the batch dimension, such"
-            " as (3, 32, 32); of several inputs a tuple, or a dict by name, of such shapes or of"
-            " example tensors"
-        )
-    return shape
-
-
-def is_plain(shape: Inputs) -> bool:
-    """Whether this is the shape of a single input that holds numbers."""
-    return isinstance(shape, tuple) and all(isinstance(size, int) for size in shape)
-
-
-def one_input(shape: Inputs, what: str) -> tuple[int, ...]:
-    """The shape of a single input; ValueError for several, or tokens, which ``what`` is not for."""
-    if not is_plain(shape):
-        raise ValueError(
-            f"{what} needs a network of one tensor of numbers as its input, not of tokens or of"
-            " several inputs; score, prune and questions about paths take those"
-        )
-    return shape
-
-
-def inflow(shape: Inputs, like: Tensor, count: int = 1) -> Inputs:
-    """A batch of ones of ``shape`` (see `find_input_shape`), in which tokens are as they were.
-
-    >>> inflow({"image": (2,), "words": torch.tensor([[4, 2]])}, torch.ones(0))
-    {'image': tensor([[1., 1.]]), 'words': tensor([[4, 2]])}
-    """
-    if is_plain(shape):
-        return like.new_ones(count, *shape)
-    if isinstance(shape, Tensor):
-        return shape.to(like.device).expand(count, *shape.shape[1:])
-    if isinstance(shape, dict):
-        return {name: inflow(part, like, count) for name, part in shape.items()}
-    return tuple(inflow(part, like, count) for part in shape)
 
 
 def skeleton(model: nn.Module, device: str = "meta") -> nn.Module:

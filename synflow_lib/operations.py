@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Container
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from . import attention, surrogate
-from .graph import argument, is_shape, name_of, uses
+from .graph import argument, behind, is_shape, name_of, uses
 from .layers import FUNCTIONS, reached
 from .network import layer_weights
 from .steering import SEEN_THROUGH, Signals, refuse_aliases
@@ -24,11 +23,19 @@ _MEANS = frozenset("softmax softmax2d softmin".split())
 _BOUNDS = frozenset("clamp clip clamp_min".split())
 _NOTHING = -20.0  # the exponential of a score as low is next to nothing
 _COMBINES = frozenset("and or rand ror logical_and logical_or bitwise_and bitwise_or".split())
+_COMPARES = frozenset("gt ge lt le eq ne isnan isinf isfinite".split())
+_NEGATES = frozenset("invert logical_not bitwise_not".split())
+_TRIANGLES = frozenset("tril triu".split())
+_MIXES = frozenset("mul where masked_fill".split()) | _COMBINES | _TRIANGLES
+_OPENS = frozenset("sigmoid hardsigmoid".split())
 # A product with zero is zero for good; a difference of learned numbers only at the moment.
 _KEEPS_ZEROS = frozenset("mul masked_fill where tril triu getitem".split())
 _KEEPS_MASKS = SEEN_THROUGH | frozenset(
     "mul div matmul bmm addmm baddbmm clamp clip clamp_min".split()
 )
+
+
+every = operator.attrgetter("all_input_nodes")  # what a node has to be given
 
 
 class Operations:
@@ -59,15 +66,16 @@ class Operations:
         refuse_aliases(graph, signals)
         ends = {node for node in graph.nodes if node.op == "output"}
         # Of every node on a path the arguments that paths run through.
-        self.carriers = _walk(graph, ends, self.reached, signals.carriers)
+        self.carriers = behind(ends, signals.carriers, self.reached)
         self.flows = set(self.carriers) | {n for n in self.reached if n.op == "placeholder"}
         gates = {gate for node in self.carriers for gate in self.gates(node)}
-        self.steers = set(_walk(graph, gates, self.reached - self.flows, _sources))
+        self.steers = set(behind(gates, every, self.reached - self.flows))
         # Of `x.view_as(y)` the second, and what tells a constant its shape.
         alive = [node for node in graph.nodes if node in self.flows or node not in self.reached]
-        asked = {n for node in alive for n in _sources(node)}
-        self.still = self.steers | set(_walk(graph, asked, self.reached - self.flows, _sources))
+        asked = {n for node in alive for n in every(node)}
+        self.still = self.steers | set(behind(asked, every, self.reached - self.flows))
         self._refuse_given_masks()
+        self.choices = self._choices()
         # What an open gate is, whatever its numbers are. With tensors or masks on it, it is
         # computed of an open activation: for every node behind that the one it comes from.
         self.open: dict[fx.Node, list[fx.Node]] = {}
@@ -102,6 +110,37 @@ class Operations:
                     moves = row is not None and row.effect in ("moves", "adds", "scales")
                     if user not in ways and (moves or self.signals.name(user) in SEEN_THROUGH):
                         ways.append(user)
+
+    def _choices(self) -> set[fx.Node]:
+        """Among what steers, a yes or no of the input: comparisons, and what is made of them."""
+        found: set[fx.Node] = set()
+        for node in self.graph.nodes:
+            if node not in self.still:
+                continue
+            name, row = self.signals.name(node), self.signals.row(node)
+            sources = uses(node, self.reached)
+            plain = row is not None and row.effect in ("moves", "passes", "adds", "scales", "joins")
+            if name in _COMPARES or (
+                sources
+                and found.issuperset(sources)
+                and (plain and name not in _MEANS or name.strip("_") in _NEGATES | _MIXES)
+            ):
+                found.add(node)
+        return found
+
+    def _mixes(self, node: fx.Node) -> bool:
+        """Whether a mask that is fixed meets one that is computed of the input."""
+        name = self.signals.name(node).strip("_")
+        if name not in _MIXES or self.choices.isdisjoint(uses(node, self.reached)):
+            return False
+        return name in _TRIANGLES or any(
+            n not in self.reached and not is_shape(n) and not self._is_number(n)
+            for n in node.all_input_nodes
+        )
+
+    def _is_number(self, node: fx.Node) -> bool:
+        held = node.op == "get_attr" and operator.attrgetter(str(node.target))(self.modules[""])
+        return isinstance(held, Tensor) and held.numel() == 1
 
     @property
     def gated(self) -> bool:
@@ -149,6 +188,10 @@ class Operations:
             chain, factors = self.signals.chain(gate), self.signals.factors(gate)
             activation = self.signals.name(chain[-1])
             signal = not self.flows.isdisjoint(chain)
+            # Where an open gate is not one: some numbers are masked, or all are shares.
+            masked = len(chain) == 1 and activation in _OPENS
+            over = (n.args[1] for n in chain if name_of(n) == "div" and n.args[1] in self.reached)
+            shares = [*filter(None, map(self._summed, [gate] if divides else over))]
             if activation in _MEANS and not divides:
                 if gate in self.flows:
                     what = f"{activation} that is a gate and a signal as well"
@@ -159,12 +202,28 @@ class Operations:
                 raise Use(node, [gate]).refusal(
                     f"a tensor that {name_of(factors[0])} has on a gate"
                 )
-            elif factors or row.effect == "weighs" and not signal and not divides:
-                self.open |= {n: self.signals.carriers(n)[:1] for n in chain[:-1]}
-                self.open[chain[-1]] = []
+            elif (
+                factors
+                or not signal
+                and (shares if divides else shares or masked or row.effect == "weighs")
+            ):
+                for one in shares if divides else [chain, *shares]:
+                    self._open(one)
             else:
                 found[gate] = 1.0 if divides else self.signals.opening(gate, self.carriers[node][0])
         return found
+
+    def _summed(self, divisor: fx.Node) -> list[fx.Node]:
+        """The chain of a sum of gates, which divides: no norm, but how many are open."""
+        chain = self.signals.chain(divisor)
+        while self.signals.name(chain[-1]) in _BOUNDS:
+            chain = self.signals.chain(uses(chain[-1], self.reached)[0])
+        names = [self.signals.name(node) for node in chain]
+        return chain if "sum" in names and names[-1] in _OPENS else []
+
+    def _open(self, chain: list[fx.Node]) -> None:
+        self.open |= {node: self.signals.carriers(node)[:1] for node in chain[:-1]}
+        self.open[chain[-1]] = []
 
     def _read_constants(self) -> None:
         """Sort what the input does not reach: made of weights, of learned numbers, or of others."""
@@ -208,7 +267,7 @@ class Operations:
         used = {n for node in self.flows for n in node.all_input_nodes if n in made}
         self.computed: set[fx.Node] = set()  # no factor of its paths any more
         self.normalized: dict[fx.Node, list[fx.Node]] = {}
-        for node, carriers in reversed(_walk(self.graph, used, made, signals.carriers).items()):
+        for node, carriers in reversed(behind(used, signals.carriers, made).items()):
             if not made[node]:
                 continue
             row, several = signals.row(node), len(uses(node, made)) > 1
@@ -268,20 +327,22 @@ class Operations:
             module = self.signals.module(node)
             dim = argument(node, "dim", 1) if module is None else getattr(module, "dim", -3)
             return attention.quietly(attention.softmax(dim, -1 if name == "softmin" else 1))
+        if self._mixes(node):
+            raise Use(node, []).refusal(f"{name} of a fixed mask and one computed of the input")
         keeps = row is not None and row.effect in ("moves", "adds", "joins", "sums", "largest")
         condition = node.args[node.op == "call_method"] if name == "where" else None
         chosen = condition in self.reached  # no mask, but a choice
-        if name.strip("_") in _COMBINES and any(
-            n not in self.reached for n in node.all_input_nodes if not is_shape(n)
-        ):
-            raise Use(node, []).refusal(f"{name} of a fixed mask and one computed of the input")
         if name in _BOUNDS:
             low = argument(node, "min", 1)
             if isinstance(low, (int, float)) and low <= _NOTHING:
                 return attention.quietly(lambda x, *_, **__: x)  # what is masked stays so
+            if low is not None:
+                run = attention.unmasked(run, Use(node, []))
         if (keeps or name in _KEEPS_MASKS) and not chosen:
             run = surrogate.view(Use(node, [])) if name == "view" else run
             return attention.quietly(functools.partial(attention.masks_only, run))
+        own = name in _COMPARES or row is not None and row.effect == "attends"
+        run = run if own else attention.unmasked(run, self._use(node, []))
         return attention.quietly(functools.partial(attention.silent, run))
 
     def constant(self, node: fx.Node) -> Run | None:
@@ -314,22 +375,3 @@ class Operations:
                 zeros = name_of(node) in _KEEPS_ZEROS
                 how = functools.partial(attention.ones_but_masks, how, zeros)
         return how
-
-
-def _sources(node: fx.Node) -> list[fx.Node]:
-    return node.all_input_nodes
-
-
-def _walk(
-    graph: fx.Graph,
-    start: set[fx.Node],
-    among: Container[fx.Node],
-    sources: Callable[[fx.Node], list[fx.Node]],
-) -> dict[fx.Node, list[fx.Node]]:
-    """From ``start`` back to the input: of every node that is met its ``sources``, last first."""
-    wanted, found = set(start), {}
-    for node in reversed(graph.nodes):
-        if node in wanted and node in among:
-            found[node] = sources(node)
-            wanted.update(found[node])
-    return found

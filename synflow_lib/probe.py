@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map
 
-from .batches import Inputs
+from .batches import Inputs, inflow
 from .fast.selection import count, keep_largest
 from .masks import Masks
 from .network import (
     BATCH_NORM,
     find_input_shape,
-    inflow,
     is_bias,
     layer_weights,
     prunable,
     skeleton,
+    some,
     trace,
     unwrapped,
     warn,
@@ -200,9 +200,8 @@ def left_dense(
     found = prunable(model, keep=keep)
     names = [name for name in steering(model, input_shape, example) if name in found]
     if names:
-        more = f" and {len(names) - 6} more" if len(names) > 6 else ""
         warn(
-            f"{names[:6]}{more} only steer, as gates, queries and keys do: paths do not run through"
+            f"{some(names)} only steer, as gates, queries and keys do: paths do not run through"
             " them, or not through all of their rows. They stay dense and are not counted in the"
             " compression. steering='layer' prunes them, each by magnitude to the density of the"
             " network; keep= with their names says that this is meant"

@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import functools
 import operator
+from collections.abc import Container
 
 from torch import fx, nn
 
-from .graph import argument, is_shape, name_of, uses
+from .graph import argument, behind, is_shape, name_of, uses
 from .layers import Rule, row_of
 from .surrogate import Use
 
@@ -185,14 +186,8 @@ class Signals:
         rows = (self.row(node) for node in found - shared)
         return any(row is not None and row.effect in ("sums", "largest") for row in rows)
 
-    def _behind(self, node: fx.Node, until: frozenset[fx.Node] | set[fx.Node]) -> set[fx.Node]:
-        seen, ways = set(), [node]
-        while ways:
-            at = ways.pop()
-            if at not in seen:
-                seen.add(at)
-                ways += [] if at in until else uses(at, self.flows)
-        return seen
+    def _behind(self, node: fx.Node, until: Container[fx.Node]) -> set[fx.Node]:
+        return set(behind([node], lambda n: [] if n in until else uses(n, self.flows)))
 
     @functools.cached_property
     def roots(self) -> dict[fx.Node, frozenset[fx.Node]]:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from .batches import Inputs, call
+from .batches import Inputs, call, inflow
 from .collapse import PathProbe
+from .follow import wiring
 from .masks import Masks
 from .network import (
     BATCH_NORM,
@@ -22,14 +23,13 @@ from .network import (
     LINEAR,
     PRUNABLE,
     find_input_shape,
-    inflow,
     own_tensors,
     prunable,
     skeleton,
     trace,
 )
 from .tracing import plain_output
-from .units import Layer, Wiring, sums_of_units, wiring
+from .units import Layer, Wiring, sums_of_units
 
 _ROUNDING = 1e-13  # of sums in float64, relative
 NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")  # one number a unit

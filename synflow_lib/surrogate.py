@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from .graph import argument, name_of
+from .graph import argument, behind, name_of, reads
 from .network import BATCH_NORM
 
 Run = Callable[..., Any]
@@ -165,11 +165,9 @@ def _no_computed_weight(use: Use) -> None:
     for source in use.node.all_input_nodes:
         if source not in use.computed:
             continue
-        behind = [source]
-        for one in behind:  # grows meanwhile
-            if one.op == "call_module":
-                raise use.refusal(f"a factor that layer {one.target} makes of constants")
-            behind += [n for n in one.all_input_nodes if n not in behind]
+        layer = next((n for n in behind([source], reads) if n.op == "call_module"), None)
+        if layer is not None:
+            raise use.refusal(f"a factor that layer {layer.target} makes of constants")
         raise use.refusal(f"a weight that {name_of(source)} has changed before its use")
 
 
@@ -323,87 +321,3 @@ def layer_norm(use: Use) -> Run:
 def group_norm(use: Use) -> Run:
     """The same, by channel."""
     return lambda x, groups, weight=None, *_, **__: _scaled(x, weight, None, 0.0)
-
-
-def largest(use: Use) -> Run:
-    """Max-pooling; among every path a positive sum over the same windows."""
-    if not use.sum_pools:
-        return use.plain()
-    plain, module = use.plain(), use.module
-    name = type(module).__name__ if module is not None else name_of(use.node)
-    dims = int(name.lower().split("pool")[1][0])
-    adaptive = name.lower().startswith("adaptive")
-
-    def run(x: Tensor, *args, **kwargs):
-        if module is not None:
-            keys = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
-            keys = ("output_size",) if adaptive else keys
-            kwargs = {key: getattr(module, key) for key in keys}
-        kwargs.pop("return_indices", None)
-        indices = use.node.kwargs.get("return_indices", False) or name.endswith("_with_indices")
-        if adaptive:
-            total = getattr(F, f"adaptive_avg_pool{dims}d")(x, *args, **kwargs)
-        else:
-            total = window_sum(dims, x, *args, **kwargs)
-        if module is not None:
-            return (total, plain(x)[1]) if module.return_indices else total
-        return (total, plain(x, *args, **kwargs, return_indices=True)[1]) if indices else total
-
-    return run
-
-
-def window_sum(dims, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
-    """A positive sum over the windows of a max-pooling."""
-    if dilation in (1, (1,) * dims):
-        return getattr(F, f"avg_pool{dims}d")(x, kernel_size, stride, padding, ceil_mode)
-    # With gaps between its rows a window is a kernel of ones.
-    kernel, step, around, gap = (
-        (value,) * dims if isinstance(value, int) else tuple(value)
-        for value in (kernel_size, stride or kernel_size, padding, dilation)
-    )
-    largest = getattr(F, f"max_pool{dims}d")
-    with torch.no_grad():
-        shape = largest(x, kernel, step, around, gap, ceil_mode).shape[-dims:]
-    beyond = [  # where ceil_mode lets the last window reach over the border
-        max(0, (n - 1) * s + g * (k - 1) + 1 - length - 2 * p)
-        for n, s, g, k, p, length in zip(
-            shape, step, gap, kernel, around, x.shape[-dims:], strict=True
-        )
-    ]
-    pads = [p for a, b in zip(around[::-1], beyond[::-1], strict=True) for p in (a, a + b)]
-    ones = x.new_ones(x.shape[1], 1, *kernel)
-    convolve = getattr(F, f"conv{dims}d")
-    return convolve(F.pad(x, pads), ones, stride=step, dilation=gap, groups=x.shape[1])
-
-
-def maximum(use: Use) -> Run:
-    """``max`` of one tensor along a direction, or of two tensors."""
-    name, args = name_of(use.node), use.node.args
-    if use.place is None:
-        raise use.refusal()
-    if name == "maximum" or len(args) > 1 and isinstance(args[1], fx.Node):
-        if use.alone:
-            return adds(use)
-        return adds(use) if use.sum_pools else use.plain()
-    if not use.sum_pools:
-        return use.plain()
-
-    def run(x: Tensor, dim=None, keepdim: bool = False):
-        if dim is None or dim == ():
-            return x.sum()
-        total = x.sum(dim, keepdim)
-        return total if name == "amax" else (total, torch.zeros_like(total, dtype=torch.long))
-
-    return run
-
-
-def unpooled(use: Use) -> Run:
-    """Unpooling to all places of a window, any of which may have been its largest."""
-    plain = use.plain()
-    if use.module is None or not use.sum_pools:
-        return plain
-
-    def run(x: Tensor, indices: Tensor, output_size=None) -> Tensor:
-        return F.interpolate(x, plain(x, indices, output_size).shape[2:], mode="nearest")
-
-    return run

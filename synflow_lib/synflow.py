@@ -8,7 +8,6 @@ The copy that runs has no constants and no activations (`linearize_`), every nod
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -16,26 +15,15 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map
 
-from .batches import first_input
+from .batches import first_input, inflow, is_plain
 from .fast.compact import Take
 from .fast.shortcuts import Shortcuts
-from .graph import LIKE, is_shape, name_of
-from .layers import FUNCTIONS, Rule, reached, rule_of
-from .network import (
-    BATCH_NORM,
-    PRUNABLE,
-    find_input_shape,
-    inflow,
-    is_bias,
-    is_plain,
-    layer_weights,
-    trace,
-    warn,
-)
+from .layers import reached
+from .network import BATCH_NORM, find_input_shape, is_bias, layer_weights, some, trace, warn
 from .paths import PathSum
 from .scores import METHODS, Method, Scores
-from .surrogate import Use
-from .workspace import Context, Workspace, explained_errors, pruned_before
+from .workspace import Context, Workspace, explained_errors
+from .zeros import open_zeros_
 
 
 class SynFlow(Method):
@@ -60,9 +48,8 @@ class SynFlow(Method):
         linearize_(work.net, biases=self.biases)
         opened = open_zeros_(work.net)
         if opened:
-            more = f" and {len(opened) - 6} more" if len(opened) > 6 else ""
             warn(
-                f"{opened[:6]}{more} hold zeros only, as what is initialized to zero: SynFlow takes"
+                f"{some(opened)} hold zeros only, as what is initialized to zero: SynFlow takes"
                 " such a factor as one, since the structure counts and not where it starts"
             )
         self.fast = None
@@ -177,100 +164,6 @@ def linearize_(net: nn.Module, biases: bool = False) -> nn.Module:
             if id(parameter) not in signed:
                 parameter.zero_() if is_bias(name) and not biases else parameter.abs_()
     return net
-
-
-@torch.no_grad()
-def open_zeros_(net: nn.Module) -> list[str]:
-    """Make ones of weights, gains and factors that are all zero, in place; returns their names.
-
-    What starts at zero, the last norm of a residual block, a layer scale, a head, closes all paths
-    through it. Where zeros stand among other weights too, a whole layer of them was pruned.
-    """
-    nodes = net.graph.nodes if isinstance(net, fx.GraphModule) else []
-    called = {str(node.target) for node in nodes if node.op == "call_module"}
-    found = [
-        f"{name}.weight" if name else "weight"
-        for name, module in net.named_modules()
-        if (isinstance(module, PRUNABLE) or (row := rule_of(module)) and row.effect == "scales")
-        and not (nodes and called.isdisjoint(_prefixes(name)))
-    ]
-    weights = layer_weights(net)
-    named = dict(net.named_parameters(remove_duplicate=False))
-    found += [str(n.target) for n in nodes if n.op == "get_attr" and str(n.target) in weights]
-    if pruned_before(named[name] for name in weights if name in named):
-        found = [name for name in found if name not in weights]
-    opened = []
-    for name in dict.fromkeys(found):
-        parameter = named.get(name)
-        if parameter is not None and parameter.numel() and not bool(parameter.any()):
-            parameter.fill_(1.0)
-            opened.append(name)
-    known: dict[fx.Node, Any] = {}
-    for factor, user in _factors(net) if nodes else ():
-        value = _value_of(factor, net, known)
-        if not isinstance(value, Tensor) or not value.is_floating_point() or bool(value.any()):
-            continue
-        behind = [factor]
-        for one in behind:  # grows meanwhile
-            behind += [n for n in one.all_input_nodes if n not in behind and not is_shape(one)]
-        learned = [str(n.target) for n in behind if n.op == "get_attr" and str(n.target) in named]
-        if all(map(is_bias, learned)):
-            continue
-        uses = [n for n in nodes if named.get(str(n.target)) is named[learned[0]] and n.users]
-        if factor.op == "get_attr" and len(uses) == len(factor.users) == 1:
-            named[learned[0]].fill_(1.0)  # it may have a score of its own
-        else:  # what else is made of the parameter stays as it is
-            with net.graph.inserting_after(factor):
-                one = net.graph.call_function(torch.ones_like, (factor,))
-            user.replace_input_with(factor, one)
-        opened += [name for name in learned if name not in opened]
-    return opened
-
-
-def _prefixes(name: str) -> list[str]:
-    parts = name.split(".")
-    return [".".join(parts[: i + 1]) for i in range(len(parts))]
-
-
-def _factors(net: fx.GraphModule) -> list[tuple[fx.Node, fx.Node]]:
-    """The constants that multiply a signal or a weight of a layer, each with the product."""
-    flows, weights, found = reached(net.graph), layer_weights(net), []
-    for node in net.graph.nodes:
-        row = _row(node)
-        behind = [] if is_shape(node) else node.all_input_nodes
-        behind = behind[:1] if row is not None and name_of(node) in LIKE else behind
-        if node.op == "get_attr" and str(node.target) in weights or not flows.isdisjoint(behind):
-            flows.add(node)
-        if node in flows and row is not None and row.effect in ("scales", "weighs"):
-            found += [(one, node) for one in behind if one not in flows]
-    return found
-
-
-def _value_of(node: fx.Node, net: fx.GraphModule, known: dict[fx.Node, Any]) -> Any:
-    """What a constant is; None if nobody can tell without an input.
-
-    Of one that was moved into the shape of a signal it is what it was before: zeros stay zeros.
-    """
-    if node.op == "get_attr":
-        return operator.attrgetter(str(node.target))(net).clone()  # changed in place it is none
-    if node.op == "placeholder":
-        return None
-    for one in node.all_input_nodes:
-        if one not in known:
-            known[one] = _value_of(one, net, known)
-    args, kwargs = fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
-    try:
-        if node.op == "call_module":
-            return net.get_submodule(str(node.target))(*args, **kwargs)
-        return Use(node, []).plain()(*args, **kwargs)
-    except Exception:  # for want of an input's shape
-        row = _row(node)
-        moves = row is not None and row.effect == "moves" or name_of(node) in LIKE
-        return args[0] if moves and args else None
-
-
-def _row(node: fx.Node) -> Rule | None:
-    return FUNCTIONS.get(name_of(node)) if node.op in ("call_function", "call_method") else None
 
 
 def _read_as_constants(net: nn.Module) -> set[int]:

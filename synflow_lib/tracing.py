@@ -22,7 +22,7 @@ from torch.fx import _symbolic_trace as fx_internals
 from torch.overrides import TorchFunctionMode
 
 from .batches import Inputs
-from .graph import LIKE, argument, is_shape, name_of
+from .graph import argument, behind, name_of, reads
 
 _one_trace = threading.RLock()
 LEAVES: set[type[nn.Module]] = set()  # classes with a rule of their own: not looked into
@@ -81,17 +81,12 @@ _NO_TOKENS = frozenset(
 
 def _inputs_behind(ids: fx.Node, without: Container[str] = ()) -> set[fx.Node]:
     """The inputs that ``ids`` are computed of, by other ways than what ``without`` names."""
-    behind = [ids]
-    for one in behind:  # grows meanwhile
-        called = one.op in ("call_function", "call_method")
-        if is_shape(one) or called and name_of(one) in without:
-            continue
-        # Of the second value of `x.view_as(y)` only the shape is used.
-        sources = (
-            one.all_input_nodes[:1] if called and name_of(one) in LIKE else one.all_input_nodes
-        )
-        behind += [n for n in sources if n not in behind]
-    return {one for one in behind if one.op == "placeholder"}
+
+    def sources(node: fx.Node) -> list[fx.Node]:
+        called = node.op in ("call_function", "call_method")
+        return [] if called and name_of(node) in without else reads(node)
+
+    return {one for one in behind([ids], sources) if one.op == "placeholder"}
 
 
 def looked_up(node: fx.Node, traced: fx.GraphModule) -> fx.Node | None:

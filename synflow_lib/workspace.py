@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +13,64 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from .batches import Batch, Inputs
-from .network import named_views, prunable, warn_left_out, working_copy, working_type
+from .network import named_views, own_tensors, prunable, unwrapped, warn_left_out
 from .randomness import own_random_numbers
 from .values import whole
+
+
+def working_type(model: nn.Module) -> torch.dtype:
+    """The widest floating-point type in the model, at least ``float32``.
+
+    Used for all of it, so that scores of different layers can be compared.
+
+    Raises:
+        ValueError: the model lies on several devices or on ``meta``.
+    """
+    devices = {tensor.device for tensor in model.parameters()}
+    if len(devices) > 1 or any(device.type == "meta" for device in devices):
+        raise ValueError(
+            f"the model's parameters lie on {sorted(map(str, devices))}; expected one real device."
+            " Move it with model.to(device)"
+        )
+    dtype = torch.float32
+    for parameter in model.parameters():
+        try:
+            dtype = torch.promote_types(dtype, parameter.dtype)
+        except RuntimeError as error:  # float8
+            raise ValueError(
+                f"the model has parameters of {parameter.dtype}, in which nothing can be computed;"
+                " convert it first, for instance with model.float()"
+            ) from error
+    return dtype
+
+
+def working_copy(
+    model: nn.Module,
+    instead: dict[int, nn.Parameter] | None = None,
+    dtype: torch.dtype | None = None,
+) -> nn.Module:
+    """A private deep copy on which scorers may do as they like.
+
+    Args:
+        instead: id of a parameter -> what stands for it in the copy.
+        dtype: of its numbers; None is `working_type`.
+
+    Raises:
+        ValueError: the model cannot be copied, or has no `working_type`.
+    """
+    model = unwrapped(model)
+    dtype = dtype or working_type(model)
+    try:
+        net = copy.deepcopy(model, own_tensors(model) | dict(instead or {}))
+    except Exception as error:
+        raise ValueError(
+            f"{type(model).__name__} cannot be copied ({error}), and no other copy would be"
+            " private: something that it holds refuses copy.deepcopy"
+        ) from error
+    net.to(dtype)
+    for parameter in net.parameters():
+        parameter.grad = None
+    return net
 
 
 class Workspace:

@@ -190,6 +190,177 @@ def test_synflow_without_stored_statistics_is_linear_in_gamma():
     assert max(errors(net, sf.score(net, "synflow")).values()) <= TOLERANCE
 
 
+# ------------------------------------------------------------------- sequences, norms, attention
+
+TOKENS, WIDE = 3, 4
+
+
+class Block(nn.Module):
+    """Something between two layers on [batch, tokens, features], whose mean is read."""
+
+    input_shape = (TOKENS, 5)
+
+    def __init__(self, part, wide=WIDE, **layers):
+        super().__init__()
+        self.i, self.o = nn.Linear(5, WIDE), nn.Linear(wide, 3)
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+        self.part = part
+
+    def forward(self, x):
+        return self.o(self.part(self, self.i(x)).mean(1))
+
+
+def heads(x):
+    return x.unflatten(-1, (2, -1)).transpose(1, 2)
+
+
+def attend(s, x, how):
+    q, k, v = map(heads, s.qkv(x).chunk(3, -1))
+    return x + s.p(how(q, k, v).transpose(1, 2).flatten(2))
+
+
+def dot(q, k, v):
+    return F.scaled_dot_product_attention(q, k, v)
+
+
+def by_hand(q, k, v):
+    return (q @ k.mT).softmax(-1) @ v
+
+
+def attention(how):
+    layers = {"qkv": nn.Linear(WIDE, 3 * WIDE), "p": nn.Linear(WIDE, WIDE)}
+    return Block(lambda s, x: attend(s, x, how), **layers)
+
+
+def mixed(s, x):
+    return x + s.b(F.gelu(s.a(s.n(x).transpose(1, 2)))).transpose(1, 2)
+
+
+def shuffled(s, x):
+    x = s.a(x.transpose(1, 2)).unflatten(1, (2, 2)).transpose(1, 2).flatten(1, 2)
+    return s.b(x).transpose(1, 2)
+
+
+def token(s, x):
+    return s.n(torch.cat([s.t.expand(len(x), -1, -1), s.a(x)], 1) + s.places)
+
+
+# Each with the number of hidden units that carry paths and have a law of their own.
+SEQUENCES = {
+    "linear": (lambda: Block(lambda s, x: s.a(x).relu(), a=nn.Linear(WIDE, WIDE)), 8),
+    "layer norm": (lambda: Block(lambda s, x: s.n(x), n=nn.LayerNorm(WIDE)), 4),
+    "rms": (lambda: Block(lambda s, x: s.n(x), n=nn.RMSNorm(WIDE)), 4),
+    "rms by hand": (
+        lambda: Block(lambda s, x: x * (x.square().mean(-1, True) + 1e-6).rsqrt() * s.g,
+                      g=nn.Parameter(torch.ones(WIDE))), 4,
+    ),
+    "chunks": (
+        lambda: Block(lambda s, x: sum(s.a(x).split(2, -1)), 2, a=nn.Linear(WIDE, WIDE)), 6
+    ),
+    "gate": (lambda: Block(lambda s, x: F.glu(s.a(x)), 3, a=nn.Linear(WIDE, 6)), 7),
+    "mixer": (
+        lambda: Block(mixed, n=nn.LayerNorm(WIDE), a=nn.Linear(TOKENS, 6), b=nn.Linear(6, TOKENS)),
+        7,
+    ),
+    "shuffle": (
+        lambda: Block(shuffled, a=nn.Conv1d(WIDE, 4, 1, groups=2), b=nn.Conv1d(4, 4, 1, groups=2)),
+        12,
+    ),
+    "dot product": (lambda: attention(dot), 8),
+    "attention by hand": (lambda: attention(by_hand), 8),
+    "attention as a module": (
+        lambda: Block(lambda s, x: x + s.a(x, x, x)[0],
+                      a=nn.MultiheadAttention(WIDE, 2, batch_first=True)), 1,
+    ),
+    "encoder": (
+        lambda: Block(lambda s, x: s.e(x), e=nn.TransformerEncoder(
+            nn.TransformerEncoderLayer(WIDE, 2, 6, batch_first=True), 2, enable_nested_tensor=False,
+        )), 13,
+    ),
+    "class token": (
+        lambda: Block(token, a=nn.Linear(WIDE, WIDE), n=nn.LayerNorm(WIDE),
+                      t=nn.Parameter(torch.ones(1, 1, WIDE)),
+                      places=nn.Parameter(torch.ones(1, TOKENS + 1, WIDE))), 4,
+    ),
+    "standardized": (
+        lambda: Block(lambda s, x: F.linear(x, (s.a.weight - s.a.weight.mean()) / 2),
+                      a=nn.Linear(WIDE, WIDE)), 8,
+    ),
+    "a factor": (
+        lambda: Block(lambda s, x: x + s.g * s.a(x), a=nn.Linear(WIDE, WIDE),
+                      g=nn.Parameter(torch.ones(WIDE))), 4,
+    ),
+}  # fmt: skip
+
+
+def flows(net):
+    """Of every layer what flows into and out of each feature, over all tokens: x * dR/dx."""
+    seen = {}
+
+    def record(module, given, out):
+        seen[next(name for name, m in net.named_modules() if m is module)] = given[0], out
+
+    for module in net.modules():
+        if isinstance(module, (nn.Linear, nn.Conv1d)):
+            module.register_forward_hook(record)
+    total = net(torch.ones(1, *net.input_shape, dtype=torch.float64, requires_grad=True)).sum()
+    found = {}
+    for name, both in seen.items():
+        slopes = torch.autograd.grad(total, both, retain_graph=True)
+        dim = -1 if isinstance(net.get_submodule(name), nn.Linear) else 1
+        parts = [value * slope for value, slope in zip(both, slopes, strict=True)]
+        found[name] = [part.movedim(dim, 0).flatten(1).sum(1).detach() for part in parts]
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:.*only steer", "ignore:every score of")
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_laws_of_sequences_hold_and_an_error_is_noticed(name):
+    make, laws = SEQUENCES[name]
+    net = seeded(make)
+    scores = sf.score(net, "synflow")
+    table = sf.check_conservation(net, scores).table
+    assert (table["outgoing"] > 0).sum() == laws  # what steers carries nothing
+    assert max(errors(net, scores).values()) <= TOLERANCE
+    for layer in ("i.weight", "o.weight"):
+        wrong = dict(scores)
+        wrong[layer] = scores[layer] * (1 + 1e-3 * torch.rand_like(scores[layer]))
+        broken = sf.check_conservation(net, wrong).max_relative_error
+        assert broken > 1e-5 or name == "class token"  # whose stream is an input, too
+    with pytest.raises(ValueError, match="cannot be removed"):
+        sf.surgery.without_dead_units(net, sf.Masks.ones(net))
+
+
+@pytest.mark.parametrize("name", ["linear", "layer norm", "shuffle", "chunks"])
+def test_a_unit_of_a_sequence_is_a_feature_over_all_tokens(name):
+    """Scores and sums against activations of a network of |W| without norms, by their own flow."""
+    net = seeded(SEQUENCES[name][0])
+    if hasattr(net, "n"):
+        net.n = nn.Identity()
+    with torch.no_grad():
+        for key, parameter in net.named_parameters():
+            parameter.zero_() if key.endswith("bias") else parameter.abs_()
+    scores = sf.score(net, "synflow")
+    table, there = sf.check_conservation(net, scores).table, flows(net)
+    for layer, (into, out) in there.items():
+        weight = scores[f"{layer}.weight"].flatten(1)
+        torch.testing.assert_close(weight.sum(1), out, rtol=1e-12, atol=0)
+        if name != "shuffle":  # whose weights are grouped
+            torch.testing.assert_close(weight.sum(0), into, rtol=1e-12, atol=0)
+    if name in ("linear", "layer norm"):  # one writer and one reader: the numbers of the table
+        wanted = torch.cat([out for layer, (_, out) in there.items() if layer != "o"])
+        for side in ("incoming", "outgoing"):
+            torch.testing.assert_close(torch.tensor(table[side]), wanted, rtol=1e-12, atol=0)
+
+
+def test_behind_a_norm_scores_on_data_have_no_law():
+    net = seeded(SEQUENCES["layer norm"][0])
+    with pytest.raises(ValueError, match="behind n only sums over paths are conserved"):
+        sf.check_conservation(net, sf.score(net, "signed_snip", images(net)))
+    assert sf.check_conservation(net, sf.score(net, "magnitude")).max_relative_error > 1e-3
+
+
 # ------------------------------------------------------------------------------ by hand
 
 

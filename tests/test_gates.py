@@ -141,7 +141,10 @@ class SwishOfSwish(SwiGLU):
 
 
 class Shared(SwiGLU):
-    """Gates that add up to one."""
+    """Gates that add up to one: shares, as those of a softmax are."""
+
+    def paths(self, x):
+        return super().paths(x) / WIDE
 
     def forward(self, x):
         gate = self.a(x).sigmoid()
@@ -509,12 +512,12 @@ class Packed(nn.Module):
 
 def test_steering_layers_stay_dense_and_are_named_once():
     net = made(SqueezeExcite)
-    names = "part.a.weight', 'part.b.weight"
+    names = "part.a.weight, part.b.weight"
     for call in (
         lambda **how: sf.prune(net, "synflow", 4, **how),
         lambda **how: sf.trajectory(net, "synflow", **how).at(4),
     ):
-        with pytest.warns(UserWarning, match=rf"\['{names}'\] only steer") as seen:
+        with pytest.warns(UserWarning, match=f"^{names} only steer") as seen:
             masks = call()
         assert len(seen) == 1 and seen[0].filename == __file__
         assert list(masks) == ["i.weight", "part.c.weight", "o.weight"]
@@ -549,7 +552,7 @@ def test_packed_queries_and_keys_are_told_from_values():
     net = made(Packed)
     rows = steering(net)["part.qkv.weight"].all(1)
     assert rows[: 2 * WIDE].all() and not rows[2 * WIDE :].any()
-    with pytest.warns(UserWarning, match=r"\['part.qkv.weight'\] only steer.*all of their rows"):
+    with pytest.warns(UserWarning, match=r"part.qkv.weight only steer.*all of their rows"):
         masks = sf.prune(net, "synflow", 4)
     assert list(masks) == ["i.weight", "o.weight"]
     values = sf.prune(net, "synflow", 4, steering="layer")["part.qkv.weight"][2 * WIDE :]
@@ -726,7 +729,7 @@ def test_what_starts_at_zero_counts_as_one():
             wanted = call(one)
         with unchanged(zero), pytest.warns(UserWarning, match="hold zeros only.*as one") as seen:
             found = call(zero)
-        assert len(seen) == 1 and all(repr(name) in str(seen[0].message) for name in names)
+        assert len(seen) == 1 and all(name in str(seen[0].message) for name in names)
         assert all(torch.equal(found[name], wanted[name]) for name in wanted)
     with pytest.warns(UserWarning, match=r"'head.weight'\] hold zeros only: taken as zero-init"):
         sf.prune(zero, "magnitude", 3)
@@ -808,6 +811,10 @@ class Seen(nn.Module):
         return self.attend(self, x, self.q(x), self.k(x), v)[:, 0]
 
 
+def _filled(scores, stay):
+    return scores.masked_fill(~stay, -torch.inf).softmax(-1)
+
+
 def _dot(q, k, v, mask):
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
@@ -845,10 +852,46 @@ def test_fixed_masks_stay_in_all_spellings(name):
     lambda s, x, q, k, v: _dot(q, k, v, ~s.future * (x.sum(-1) > 0)[:, None]),
     lambda s, x, q, k, v: _dot(q, k, v, (q @ k.mT > 0).masked_fill(s.future, False)),
     lambda s, x, q, k, v: _dot(q, k, v, (q @ k.mT > 0).tril()),
+    lambda s, x, q, k, v: _filled(q @ k.mT, ~s.future * (x.sum(-1) > 0)[:, None]) @ v,
+    lambda s, x, q, k, v: _filled(q @ k.mT, (q @ k.mT > 0).tril()) @ v,
+    lambda s, x, q, k, v: _filled(q @ k.mT, torch.where(s.future, False, q @ k.mT > 0)) @ v,
+    lambda s, x, q, k, v: _filled(q @ k.mT, torch.where(q @ k.mT > 0, ~s.future, False)) @ v,
+    lambda s, x, q, k, v: (
+        q @ k.mT + (1 - (~s.future).double() * (x.sum(-1) > 0)[:, None].double()) * -1e9
+    ).softmax(-1) @ v,
 ])  # fmt: skip
 def test_a_fixed_mask_mixed_with_one_of_the_input_is_refused(attend):
     with pytest.raises(ValueError, match="of a fixed mask and one computed of the input"):
         sf.score(seeded(lambda: Seen(attend)), "synflow")
+
+
+@pytest.mark.parametrize("attend", [
+    lambda s, x, q, k, v: (50 * torch.tanh((q @ k.mT + s.mask) / 50)).softmax(-1) @ v,
+    lambda s, x, q, k, v: (q @ k.mT + s.mask).clamp(-5, 5).softmax(-1) @ v,
+    lambda s, x, q, k, v: torch.where(q > 0, q @ k.mT + s.mask, 0.0).softmax(-1) @ v,
+])  # fmt: skip
+def test_what_loses_a_fixed_mask_is_refused(attend):
+    with pytest.raises(ValueError, match="(tanh|clamp|where) of what a fixed mask has taken away"):
+        sf.score(seeded(lambda: Seen(attend)), "synflow")
+
+
+SHARES = {
+    "softmax": lambda w, v: (w.softmax(1) * v).sum(1, keepdim=True),
+    "before": lambda w, v: (w.sigmoid() / w.sigmoid().sum(1, True) * v).sum(1, keepdim=True),
+    "behind": lambda w, v: (w.sigmoid() * v).sum(1, True) / w.sigmoid().sum(1, True),
+    "not below": lambda w, v: (w.sigmoid() * v).sum(1, True) / w.sigmoid().sum(1, True).clamp(1e-6),
+}
+
+
+@pytest.mark.filterwarnings("ignore:every score of", "ignore:.*only steer")
+def test_shares_are_a_mean_in_all_spellings():
+    totals = {
+        name: sf.score(seeded(lambda p=pool: Seen(lambda s, x, q, k, v: p(q, v))), "synflow")
+        for name, pool in SHARES.items()
+    }
+    right = totals["softmax"]["a.weight"]
+    for name, scores in totals.items():
+        torch.testing.assert_close(scores["a.weight"], right, rtol=1e-12, atol=0, msg=name)
 
 
 class Gated(nn.Module):
@@ -905,6 +948,14 @@ VALUES = {
         lambda s, f, g, x: f * torch.sigmoid(g).masked_fill(s.mk[0] > 0, 0.0),
         lambda h, x, c: h * (torch.arange(WIDE) > 0),
     ),
+    "mask before a gate": (
+        lambda s, f, g, x: f * torch.sigmoid(g.masked_fill(s.mk[0] > 0, -1e9)),
+        lambda h, x, c: h * (torch.arange(WIDE) > 0),
+    ),
+    "added mask before a gate": (
+        lambda s, f, g, x: f * F.hardsigmoid(g + s.mk[0] * -1e9),
+        lambda h, x, c: h * (torch.arange(WIDE) > 0),
+    ),
     "factor on a norm": (lambda s, f, g, x: f * (_root(f) * s.gamma), lambda h, x, c: h * c),
     "norm of a gate": (
         lambda s, f, g, x: f * (_root(F.silu(g)) * F.silu(g)),
@@ -949,6 +1000,13 @@ def test_a_factor_that_may_not_be_told_is_refused():
     ):
         with pytest.raises(ValueError, match="a tensor that mul has on a gate"):
             sf.score(seeded(lambda part=part: Gated(part)), "synflow")
+
+
+@pytest.mark.parametrize("gate", [F.silu, torch.tanh, lambda g: 1 + torch.sigmoid(g)])
+def test_a_mask_before_a_gate_that_does_not_know_it_is_refused(gate):
+    net = seeded(lambda: Gated(lambda s, f, g, x: f * gate(g + s.mk[0] * -1e9)))
+    with pytest.raises(ValueError, match="of what a fixed mask has taken away"):
+        sf.score(net, "synflow")
 
 
 @pytest.mark.filterwarnings("ignore:.*only steer")

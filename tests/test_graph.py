@@ -23,8 +23,8 @@ from networks import (
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib import network
-from synflow_lib.units import wiring
+from synflow_lib import network, workspace
+from synflow_lib.follow import wiring
 
 
 def test_prunable_are_weights_of_layers_in_forward_order():
@@ -117,28 +117,28 @@ def test_tracing_leaves_the_model_as_it_is():
     with unchanged(net):
         traced = network.trace(net)
         network.skeleton(net)
-        network.working_copy(net)
+        workspace.working_copy(net)
     assert traced.get_parameter("fc.weight") is net.fc.weight
 
 
 def test_working_copy_is_private_and_wide_enough():
     net = narrow_resnet().half()
     net.fc.weight.grad = torch.ones_like(net.fc.weight)
-    copy = network.working_copy(net)
+    copy = workspace.working_copy(net)
     assert {p.dtype for p in copy.parameters()} == {torch.float32}
     assert all(p.grad is None for p in copy.parameters())
     with torch.no_grad():
         copy.fc.weight.add_(1)
     assert not torch.equal(copy.fc.weight.half(), net.fc.weight)
     net.fc.double()
-    assert {p.dtype for p in network.working_copy(net).parameters()} == {torch.float64}
+    assert {p.dtype for p in workspace.working_copy(net).parameters()} == {torch.float64}
 
 
 def test_a_model_on_several_devices_is_refused():
     net = mlp(4, 3, 2)
     net[0].to("meta")
     with pytest.raises(ValueError, match=r"lie on \['cpu', 'meta'\]; expected one real device"):
-        network.working_copy(net)
+        workspace.working_copy(net)
 
 
 def test_a_model_that_cannot_be_copied_says_why():
@@ -147,7 +147,7 @@ def test_a_model_that_cannot_be_copied_says_why():
             raise RuntimeError("no copies of me")
 
     with pytest.raises(ValueError, match="Stubborn cannot be copied .no copies of me"):
-        network.working_copy(Stubborn(2, 2))
+        workspace.working_copy(Stubborn(2, 2))
 
 
 def test_input_shape_from_first_to_last_resort():
@@ -204,14 +204,12 @@ def test_weights_used_through_functions_count_for_paths():
     assert sf.is_collapsed(net, masks, "path")
 
 
-def test_weights_used_through_functions_have_no_law():
+def test_weights_used_through_functions_have_laws_and_cannot_be_taken_out():
     net = seeded(Functional)
-    for call in (
-        lambda: sf.check_conservation(net, sf.score(net, "synflow")),
-        lambda: sf.trajectory(net, "magnitude", schedule="cut"),
-    ):
-        with pytest.raises(ValueError, match="a.weight is an argument of .*linear.*call the layer"):
-            call()
+    with pytest.raises(ValueError, match="a.weight is an argument of .*linear.*call the layer"):
+        sf.trajectory(net, "magnitude", schedule="cut")
+    for method in ("synflow", "signed_snip"):
+        assert sf.check_conservation(net, sf.score(net, method, images(net))).holds()
     assert sf.prune(net, "synflow", 8).kept == 4
     assert sf.trajectory(net).counts[-1] == 2  # R is all that SynFlow's cut schedule asks for
 
@@ -260,7 +258,13 @@ class Odd(nn.Module):
 def test_operations_without_a_law_are_named(operation, message):
     net = Odd(operation)
     with pytest.raises(ValueError, match=message):
-        sf.check_conservation(net, sf.score(net, "magnitude"), input_shape=(4,))
+        wiring(net, (4,))  # where a unit must be taken out
+    if message.endswith("mul"):
+        with pytest.raises(ValueError, match=message):
+            sf.check_conservation(net, sf.score(net, "magnitude"), input_shape=(4,))
+    else:
+        report = sf.check_conservation(net, sf.score(net, "synflow"), input_shape=(4,))
+        assert report.holds() and len(report.table)
 
 
 class Maps(nn.Module):
@@ -297,7 +301,7 @@ def maps(operation):
 def test_a_direction_of_equal_length_is_not_that_of_the_channels(operation):
     net = maps(operation)
     with pytest.raises(ValueError, match="turns 4 channels into|no conservation law"):
-        sf.check_conservation(net, sf.score(net, "magnitude"), input_shape=(1, 4, 4))
+        wiring(net, (1, 4, 4))
 
 
 @pytest.mark.parametrize(
@@ -319,10 +323,13 @@ def test_channels_are_followed_through_reductions_of_maps(operation):
 def test_modules_without_a_law_are_named():
     net = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2))
     with pytest.raises(ValueError, match="no conservation law for 1, a LayerNorm"):
-        sf.check_conservation(net, sf.score(net, "synflow"))
+        wiring(net, (4,))
     net = nn.Sequential(nn.Linear(4, 2))
     with pytest.raises(ValueError, match=r"Linear on \(batch, features\).*\(2, 3, 2\)"):
-        sf.check_conservation(net, sf.score(net, "magnitude"), input_shape=(3, 4))
+        wiring(net, (3, 4))
+    net = nn.Sequential(nn.Conv1d(2, 2, 1), nn.Fold((2, 2), 1), nn.Conv2d(2, 1, 1))
+    with pytest.raises(ValueError, match="no conservation law for 1, a Fold"):
+        sf.check_conservation(net, sf.score(net, "synflow", input_shape=(2, 4)), input_shape=(2, 4))
 
 
 def test_an_input_that_does_not_fit_names_its_shape():

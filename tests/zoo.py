@@ -315,8 +315,8 @@ at 20 collapses are those of the definition, the critical compression is found. 
 connected. *conservation*: every unit to 1e-9. *surgery*: without its dead units the network is the
 same function.
 
-Answers are kept and not asked again, so some are of earlier commits than others; the tests ask a third
-of the small networks anew every day.
+Answers are kept and not asked again, so some are of earlier commits than others; the tests ask a
+third of the small networks anew every day.
 
 """
 

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..follow import wiring
 from ..layers import MODULES
 from ..network import CONV_TRANSPOSED, PRUNABLE, named_views
-from ..units import Layer, Wiring, wiring
+from ..units import Layer, Wiring
 from ..workspace import Workspace
 from .pieces import PIECE, in_pieces, spans
 from .selection import count

@@ -1,0 +1,123 @@
+"""What starts at zero: the last norm of a residual block, a layer scale, a head.
+
+As a factor it would close all paths through it, though training opens it at once. So it counts as
+one: the structure of a network counts, not where it starts.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from .graph import LIKE, behind, name_of, reads
+from .layers import FUNCTIONS, Rule, reached, rule_of
+from .network import PRUNABLE, is_bias, layer_weights
+from .surrogate import Use
+from .workspace import pruned_before
+
+
+@torch.no_grad()
+def open_zeros_(net: nn.Module) -> list[str]:
+    """Make ones of weights, gains and factors that are all zero, in place; returns their names.
+
+    Where zeros stand among other weights too, a whole layer of them was pruned.
+    """
+    opened = _open_parameters(net)
+    if isinstance(net, fx.GraphModule):
+        opened += _open_factors(net)
+    return list(dict.fromkeys(opened))
+
+
+def _open_parameters(net: nn.Module) -> list[str]:
+    """Weights and gains of zeros only become ones."""
+    nodes = net.graph.nodes if isinstance(net, fx.GraphModule) else []
+    called = {str(node.target) for node in nodes if node.op == "call_module"}
+    found = [
+        f"{name}.weight" if name else "weight"
+        for name, module in net.named_modules()
+        if (isinstance(module, PRUNABLE) or (row := rule_of(module)) and row.effect == "scales")
+        and not (nodes and called.isdisjoint(_prefixes(name)))
+    ]
+    weights = layer_weights(net)
+    named = dict(net.named_parameters(remove_duplicate=False))
+    found += [str(n.target) for n in nodes if n.op == "get_attr" and str(n.target) in weights]
+    if pruned_before(named[name] for name in weights if name in named):
+        found = [name for name in found if name not in weights]
+    zeros = [name for name in dict.fromkeys(found) if name in named and _is_zero(named[name])]
+    for name in zeros:
+        named[name].fill_(1.0)
+    return zeros
+
+
+def _open_factors(net: fx.GraphModule) -> list[str]:
+    """Learned constants of zeros only that multiply a signal or a weight become ones."""
+    named, opened = dict(net.named_parameters(remove_duplicate=False)), []
+    known: dict[fx.Node, Any] = {}
+    for factor, user in _factors(net):
+        if not _is_zero(_value_of(factor, net, known)):
+            continue
+        sources = [str(n.target) for n in behind([factor], reads) if n.op == "get_attr"]
+        learned = [name for name in sources if name in named]
+        if all(map(is_bias, learned)):
+            continue
+        uses = [n for n in net.graph.nodes if named.get(str(n.target)) is named[learned[0]]]
+        if factor.op == "get_attr" and len([n for n in uses if n.users]) == len(factor.users) == 1:
+            named[learned[0]].fill_(1.0)  # it may have a score of its own
+        else:  # what else is made of the parameter stays as it is
+            with net.graph.inserting_after(factor):
+                one = net.graph.call_function(torch.ones_like, (factor,))
+            user.replace_input_with(factor, one)
+        opened += learned
+    return opened
+
+
+def _is_zero(value: Any) -> bool:
+    numbers = isinstance(value, Tensor) and value.is_floating_point() and value.numel()
+    return bool(numbers) and not bool(value.any())
+
+
+def _prefixes(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[: i + 1]) for i in range(len(parts))]
+
+
+def _factors(net: fx.GraphModule) -> list[tuple[fx.Node, fx.Node]]:
+    """The constants that multiply a signal or a weight of a layer, each with the product."""
+    flows, weights, found = reached(net.graph), layer_weights(net), []
+    for node in net.graph.nodes:
+        row, sources = _row(node), reads(node)
+        if node.op == "get_attr" and str(node.target) in weights or not flows.isdisjoint(sources):
+            flows.add(node)
+        if node in flows and row is not None and row.effect in ("scales", "weighs"):
+            found += [(one, node) for one in sources if one not in flows]
+    return found
+
+
+def _value_of(node: fx.Node, net: fx.GraphModule, known: dict[fx.Node, Any]) -> Any:
+    """What a constant is; None if nobody can tell without an input.
+
+    Of one that was moved into the shape of a signal it is what it was before: zeros stay zeros.
+    """
+    if node.op == "get_attr":
+        return operator.attrgetter(str(node.target))(net).clone()  # changed in place it is none
+    if node.op == "placeholder":
+        return None
+    for one in node.all_input_nodes:
+        if one not in known:
+            known[one] = _value_of(one, net, known)
+    args, kwargs = fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
+    try:
+        if node.op == "call_module":
+            return net.get_submodule(str(node.target))(*args, **kwargs)
+        return Use(node, []).plain()(*args, **kwargs)
+    except Exception:  # for want of an input's shape
+        row = _row(node)
+        moves = row is not None and row.effect == "moves" or name_of(node) in LIKE
+        return args[0] if moves and args else None
+
+
+def _row(node: fx.Node) -> Rule | None:
+    return FUNCTIONS.get(name_of(node)) if node.op in ("call_function", "call_method") else None
