@@ -152,7 +152,7 @@ def test_theorem_3_is_kept_by_cut_and_broken_by_one_shot():
 
 def test_the_race_names_who_broke_and_when():
     last = len(pruned.SUBJECTS["small"].stops) - 1
-    table = racing.runners("small")
+    table = racing.runners("small", last)
     broken = set(table.loc[table["kept"] == 0, "method"])
     told = racing.race_words("small", last)
     assert "SynFlow" in told.partition("Still whole")[2]

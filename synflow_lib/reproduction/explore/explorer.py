@@ -156,7 +156,9 @@ class Explorer:
             style=wide,
             layout=ipywidgets.Layout(width="95%"),
         )
-        picture, status, tasks = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
+        picture, status = ipywidgets.HTML(), ipywidgets.HTML()
+        # Beside the picture where there is room, else below it.
+        tasks = ipywidgets.HTML(layout=ipywidgets.Layout(flex="1 1 200px"))
         errors = ipywidgets.Output()  # a traceback in a callback would otherwise only reach a log
 
         def say(words: str) -> None:
@@ -303,5 +305,5 @@ def _list(tasks: Sequence[Task], found: set[int]) -> str:
         f"<li>{signs[number in found]} {html.escape(task.text)}</li>"
         for number, task in enumerate(tasks)
     )
-    style = 'style="list-style: none; padding-left: 1em; max-width: 17em; line-height: 1.3"'
+    style = 'style="list-style: none; padding-left: 1em; line-height: 1.4"'
     return f'<ul class="synflow-tasks" role="list" aria-live="polite" {style}>{items}</ul>'

@@ -162,9 +162,9 @@ def _show(
 
 
 def _free(stop: int, method: str, compression: int, schedule: str, past: tuple) -> bool:
-    whole = accuracy((method, 1, "one shot"))
-    now = accuracy((method, compression, schedule))
-    return stop == RECIPE.epochs and compression >= 10 and now >= whole - 1
+    if stop < RECIPE.epochs or compression < 10:
+        return False
+    return accuracy((method, compression, schedule)) >= accuracy((method, 1, "one shot")) - 1
 
 
 def _hopeless(stop: int, method: str, compression: int, schedule: str, past: tuple) -> bool:

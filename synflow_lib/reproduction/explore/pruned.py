@@ -25,7 +25,6 @@ from ...network import prunable
 from ...pruning import trajectory
 from ...scores import score
 from ...trajectory import Trajectory
-from ..experiments.collapse import layer_densities
 from ..figures.explore import collapse_view
 from ..figures.style import STYLES
 from ..paper import FIVE
@@ -44,6 +43,7 @@ class Subject:
     steps: int  # slider stops a decade of compression
     iterations: tuple[int, ...]  # how often one may score, as choices
     images: int = 10  # a class, that SNIP and GraSP score on
+    dtype: torch.dtype | None = None  # of the scores; None is float64
     drawn: bool = False  # whether it is small enough to draw every weight
 
     @functools.cached_property
@@ -86,7 +86,7 @@ SUBJECTS = {
     ),
     "vgg16": Subject(  # VGG-16 with BatchNorm, 100 classes
         lambda: models.vgg16(num_classes=100, seed=0),
-        size=32, channels=3, steps=2, iterations=(1, 10), images=2,
+        size=32, channels=3, steps=2, iterations=(1, 10), images=1, dtype=torch.float32,
     ),
 }  # fmt: skip
 
@@ -168,14 +168,14 @@ class Family:
         elif self.schedule != "cut":
             how = {"iterations": 1}  # one score orders all weights
         one = SUBJECTS[self.name]
-        mode = _mode(self.method)
-        found = trajectory(one.network, self.method, one.batch, mode=mode, progress=False, **how)
+        how |= {"mode": _mode(self.method), "dtype": one.dtype, "progress": False}
+        found = trajectory(one.network, self.method, one.batch, **how)
         return replace(found, zeros=None)  # at a slider nobody reads warnings
 
-    @functools.cached_property
+    @property
     def layers(self) -> pd.DataFrame:
-        """One row a compression and layer, from `experiments.collapse.layer_densities`."""
-        return layer_densities({self.method: self.path}, self.stops)
+        """The layers at all stops, as from `layers_at`."""
+        return pd.concat([layers_at(self, stop) for stop in range(len(self.stops))])
 
     def verdict(self, stop: int) -> Verdict:
         """Both signs of collapse at a stop."""
@@ -183,7 +183,7 @@ class Family:
 
     def masks(self, stop: int) -> Masks:
         """What is kept at a stop."""
-        return self.path.at(self.stops[stop])
+        return masks_at(self, stop)
 
     def units(self, stop: int) -> pd.DataFrame:
         """Score that enters and leaves each hidden unit of the pruned network, scored again.
@@ -195,7 +195,7 @@ class Family:
         net = masks.apply_(copy.deepcopy(one.network))
         with warnings.catch_warnings():  # of a network that is cut all scores are zero: it is seen
             warnings.simplefilter("ignore", UserWarning)
-            scores = score(net, self.method, one.batch, mode=_mode(self.method))
+            scores = score(net, self.method, one.batch, mode=_mode(self.method), dtype=one.dtype)
         for layer, mask in masks.items():  # a random score knows nothing of what is pruned
             scores[layer] = scores[layer] * mask
         report = check_conservation(net, scores)
@@ -210,6 +210,23 @@ class Family:
 
 
 family = functools.lru_cache(maxsize=64)(Family)  # a run is kept once computed
+
+
+@functools.lru_cache(maxsize=4)  # those of VGG-16 are 15 MB
+def masks_at(made: Family, stop: int) -> Masks:
+    """What is kept at a stop; at the first it is all, and nothing is run for that."""
+    if stop:
+        return made.path.at(made.stops[stop])
+    layers = prunable(SUBJECTS[made.name].network)
+    return Masks({name: torch.ones(w.shape, dtype=torch.bool) for name, w in layers.items()})
+
+
+@functools.lru_cache(maxsize=2048)
+def layers_at(made: Family, stop: int) -> pd.DataFrame:
+    """One row a layer at a stop: method, compression, layer (a number), kept, total, density."""
+    table = made.masks(stop).table().drop(columns="layer")
+    about = {"method": made.method, "compression": made.stops[stop]}
+    return table.assign(**about, layer=range(1, len(table) + 1))
 
 
 def _mode(method: str) -> str | None:
@@ -344,7 +361,7 @@ def _snip_alone(stop: int, **chosen) -> bool:
     return (
         made.method == "snip"
         and made.verdict(stop).empty > 0
-        and not family(made.name, "synflow", "cut").verdict(stop).empty
+        and not family(made.name, "synflow", "cut", 1).verdict(stop).empty
     )
 
 
@@ -354,7 +371,7 @@ def _rescued(stop: int, **chosen) -> bool:
         made.iterations > 1
         and made.schedule != "cut"
         and made.verdict(stop).connected
-        and not replace(made, iterations=1).verdict(stop).connected
+        and not family(made.name, made.method, made.schedule, 1).verdict(stop).connected
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -12,7 +11,7 @@ from ..figures.explore import race_view
 from ..figures.style import STYLES
 from ..paper import FIVE
 from .explorer import Explorer, Task
-from .pruned import SUBJECTS, compressions, family, subject
+from .pruned import SUBJECTS, compressions, family, layers_at, subject
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -22,7 +21,7 @@ def race(network: str = "perceptron"):
     """Five methods lose weights together; a cross marks where a layer of one is empty.
 
     Random, magnitude, SNIP and GraSP score once, as in the paper's figure 2; SynFlow runs on the
-    cut schedule. "vgg16" takes seconds before it starts. Three things to look for stand beside the
+    cut schedule. "vgg16" takes seconds at the first move. Three things to look for stand beside the
     picture, each ticked once it has been found.
 
     Args:
@@ -73,16 +72,16 @@ def race_animation(network: str = "perceptron") -> HTML:
     return RACE.animation(stops, 2, alt, network=network)
 
 
-@functools.cache
-def runners(network: str) -> pd.DataFrame:
-    """The layers of all runners at all stops: the table behind `race`.
+def runners(network: str, stop: int) -> pd.DataFrame:
+    """The layers of all runners at the stops up to this one: the table behind `race`.
 
-    >>> runners("small")["method"].unique().tolist()
+    >>> runners("small", 0)["method"].unique().tolist()
     ['random', 'magnitude', 'snip', 'grasp', 'synflow']
     """
     schedules = dict.fromkeys(FIVE, "exponential") | {"synflow": "cut"}
     runs = [family(network, method, schedule, 1) for method, schedule in schedules.items()]
-    return pd.concat([run.layers for run in runs], ignore_index=True)
+    stops = range(stop + 1)
+    return pd.concat([layers_at(run, at) for run in runs for at in stops], ignore_index=True)
 
 
 def race_words(network: str, stop: int) -> str:
@@ -91,8 +90,8 @@ def race_words(network: str, stop: int) -> str:
     >>> race_words("small", 0)
     'Compression 1: all five methods have weights in every layer.'
     """
-    now, table = SUBJECTS[network].stops[stop], runners(network)
-    empty = table[(table["kept"] == 0) & (table["compression"] <= now)]
+    now, table = SUBJECTS[network].stops[stop], runners(network, stop)
+    empty = table[table["kept"] == 0]
     since = empty.groupby("method")["compression"].min().reindex(FIVE)
     broken = since.dropna().sort_values(kind="stable")
     if broken.empty:
@@ -104,18 +103,18 @@ def race_words(network: str, stop: int) -> str:
 
 
 def _show_race(stop: int, network: str) -> tuple[Figure, str]:
-    figure = race_view(runners(network), stop, SUBJECTS[network].stops[-1])
+    figure = race_view(runners(network, stop), stop, SUBJECTS[network].stops[-1])
     return figure, race_words(network, stop)
 
 
 def _broken(stop: int, network: str) -> list[str]:
     """The methods that have an empty layer at a stop."""
-    now, table = SUBJECTS[network].stops[stop], runners(network)
+    now, table = SUBJECTS[network].stops[stop], runners(network, stop)
     return table.loc[(table["compression"] == now) & (table["kept"] == 0), "method"].unique()
 
 
 def _bare(stop: int, network: str) -> bool:
-    now, table = SUBJECTS[network].stops[stop], runners(network)
+    now, table = SUBJECTS[network].stops[stop], runners(network, stop)
     left = table.loc[(table["compression"] == now) & (table["method"] == "synflow"), "kept"]
     return bool((left == 1).all())
 
