@@ -2,14 +2,15 @@
 
     python benchmarks/explorers.py
 
-Each explorer is timed in a process of its own, in which a small network has been pruned and trained
-and a figure drawn before, as the cells above an explorer do: torch and matplotlib import a good part
-of themselves at the first use, which takes two to three seconds, once. A choice is timed cold, from
-the call to the picture, with all its computing and drawing; of the one that trains also a choice made
-by its drop-down, up to the last epoch. The slider is timed at all stops, at the first look, and
-again: a kernel at rest draws ahead, so that a reader mostly meets the second. The browser's share is
-in none of it. Seconds are those on the clock and those that this process computed, which other work
-on the machine changes less. Writes benchmarks/results/explorers.md.
+Each explorer is timed in a process of its own, in which a small network has been pruned and
+trained and a figure drawn before, as the cells above an explorer do: torch and matplotlib import
+a good part of themselves at the first use, which takes two to three seconds, once. A choice is
+timed cold, from the call to the picture, with all its computing and drawing; of the one that
+trains also a choice made by its drop-down, up to the last epoch. The slider is timed at all
+stops, at the first look, and again: a kernel at rest draws ahead, so that a reader mostly meets
+the second. The browser's share is in none of it. Seconds are those on the clock and those that
+this process computed, which other work on the machine changes less. Writes
+benchmarks/results/explorers.md.
 """
 
 from __future__ import annotations
