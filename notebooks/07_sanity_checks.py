@@ -128,19 +128,19 @@ shown["synflow"].to_frame("weights of SynFlow's mask").T
 
 
 # %%
-def shuffle(mask):
+def shuffle_mask(mask):
     """A bool tensor of any shape. Returns one of that shape, as many True, at random places."""
     ...
 
 
 # %%
-print(sf.exercises.check_shuffle(shuffle))
+print(sf.exercises.check_shuffle(shuffle_mask))
 
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
 # ```python
-# def shuffle(mask):
+# def shuffle_mask(mask):
 #     order = torch.randperm(mask.numel())
 #     return mask.flatten()[order].view(mask.shape)
 # ```

@@ -56,6 +56,11 @@ SHOWN = {
 STATUS, HANDLE = "p.synflow-status", ".noUi-handle"
 PICTURE = ".jupyter-widgets img"
 ERRORS = "[data-mime-type='application/vnd.jupyter.error'], [data-mime-type$='stderr']"
+GUESSES = """\
+number = sf.predict.Number("How much stays?", 0, 100, "percent", mine=None)
+choice = sf.predict.Choice("Which layer is empty first?", ["first", "last"], mine=None)
+curve = sf.predict.Curve("How accurate?", [10, 100], 1, 100, "percent", log=True, mine=None)
+display(number, choice, curve)"""
 DEAD_SLIDER = """\
 import ipywidgets
 from IPython.display import display
@@ -173,6 +178,8 @@ def lab(tmp_path_factory):
     # With a kernel of its own, that no other test has used.
     write_notebook(folder / "choice.ipynb", "import synflow_lib as sf", SHOWN["collapse"])
     write_notebook(folder / "found.ipynb", "import synflow_lib as sf", SHOWN["training"])
+    told = "print(number.beside(2), choice.beside('last'), curve.beside([50, 20]), sep='\\n')"
+    write_notebook(folder / "guesses.ipynb", "import synflow_lib as sf", GUESSES, told)
     write_notebook(folder / "dead.ipynb", "import synflow_lib as sf", DEAD_SLIDER)
     write_notebook(folder / "broken.ipynb", "import synflow_lib as sf", "1 / 0")
     port = free_port()
@@ -282,6 +289,30 @@ def test_a_new_choice_is_trained_and_what_was_found_is_ticked_in_jupyterlab(lab,
     tasks.filter(has_text="Found: a network without a path").wait_for()
     assert page.locator(ERRORS).all_inner_texts() == []
     watched.shoot("lab_training_found")
+
+
+def test_guesses_are_made_by_keyboard_in_jupyterlab_and_shown_beside_the_measurement(lab, watched):
+    page = run_cells(watched, lab, "guesses")
+    status, handles = page.get_by_role("status"), page.locator(HANDLE)
+    status.nth(2).wait_for()
+    assert status.all_inner_texts()[:3] == 3 * ["no guess yet"]
+    assert handles.count() == 3
+    handles.nth(0).focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.get_by_text("your guess: 2 percent").wait_for()
+    page.locator(".jupyter-widgets select").select_option("first")
+    page.get_by_text("your guess: first").wait_for()
+    handles.nth(2).focus()
+    page.keyboard.press("ArrowUp")
+    page.get_by_text("your guess: 10 (at 10), 10.5 (at 100)").wait_for()
+    watched.shoot("lab_guesses")
+    page.locator(".jp-Notebook .jp-CodeCell").nth(2).locator(".cm-content").click()
+    page.keyboard.press("Shift+Enter")
+    page.get_by_text("apart:      0 percent").wait_for()
+    page.get_by_text("you chose another one").wait_for()
+    page.get_by_text("apart:      a factor of 5; a factor of 1.91").wait_for()
+    assert page.locator(ERRORS).all_inner_texts() == []
 
 
 def test_a_slider_that_moves_nothing_is_found(lab, watched):

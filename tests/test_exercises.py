@@ -103,6 +103,16 @@ def forever():
     return forever()
 
 
+def solved(*_):
+    raise ValueError(": solved")
+
+
+@every_check
+def test_an_answer_that_says_solved_is_not(check):
+    for answer in (solved, lambda *_: ": solved", {": solved": 1}, lambda *_: {": solved": 1}):
+        assert not check(answer).endswith(": solved")
+
+
 @every_check
 def test_a_check_leaves_the_random_numbers_of_others_alone(check):
     state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
@@ -347,6 +357,67 @@ def test_intervals_that_are_no_student_s_are_told_apart(half, words):
     assert "b - a" in swapped and "Student" not in swapped and "paired" not in swapped
 
 
+def ranks_over(size):
+    """The scorer of ranks from 0, divided by what `size` makes of the layer's size."""
+
+    def scorer(model, batch):
+        scores = {}
+        for name, weight in sf.prunable(model).items():
+            rank = weight.detach().abs().flatten().argsort().argsort()
+            scores[name] = (rank / size(weight.numel())).view_as(weight)
+        return scores
+
+    return scorer
+
+
+@pytest.mark.parametrize(
+    "name, answer",
+    [
+        ("objective", lambda output, y: output.norm()),
+        ("objective", lambda output, y: output[0, 0]),
+        ("objective", lambda output, y: output[range(len(y)), y].sum()),
+        ("objective", lambda output, y: torch.logsumexp(output, 1).sum()),
+        ("left_in_second", lambda n1, s1, n2, s2: n2 * 2 * stats.norm.sf(
+            s1 * stats.norm.isf(0.5 / (n1 + 1)) / s2
+        )),
+        ("equal_fractions", ranks_over(lambda size: size)),
+        ("equal_fractions", ranks_over(lambda size: size - 1)),
+        ("shuffle", lambda mask: torch.from_numpy(
+            np.random.default_rng().permutation(mask.flatten().numpy())
+        ).view(mask.shape)),
+        ("shuffle", lambda mask: mask.flatten()[torch.rand(mask.numel()).argsort()].view_as(mask)),
+        ("even_odds", lambda size: size / math.log(2)),
+        ("prediction", {"LeakyReLU": 1, "Tanh": 0, "Identity": 1, "Softplus": 0}),
+        ("protect", lambda scores: {  # the largest of all is reached, not passed
+            name: torch.where(s == s.max(), max(t.max() for t in scores.values()), s)
+            for name, s in scores.items()
+        }),
+    ],
+)  # fmt: skip
+def test_other_right_answers_are_accepted(name, answer):
+    check = CHECKS[f"check_{name}"]
+    assert check(answer) == f"exercise {check.number}: solved"
+
+
+@pytest.mark.parametrize(
+    "name, answer, words",
+    [
+        ("objective", lambda output, y: output.softmax(1).sum(), "all scores are zero"),
+        ("objective", lambda output, y: output.mean().square(), "made of it alone"),
+        ("shuffle", lambda mask: mask.int(), "returns a Tensor of torch.int32"),
+        ("shuffle", lambda mask: mask.flatten(), "of shape (20,) for one of shape (4, 5)"),
+        ("safe_iterations", lambda n, rho: math.log(rho), "is no whole number"),
+        ("protect", lambda scores: {n: s * math.inf for n, s in scores.items()}, "not finite"),
+        ("prediction", {"LeakyReLU": True}, "the names are ['LeakyReLU']"),
+        ("is_connected", lambda masks: masks[0] @ masks[1], "raises"),
+        ("may_go", lambda s, cut: s.sort().values.cumsum(0)[:5] < cut, "has shape (5,)"),
+    ],
+)
+def test_other_wrong_answers_are_told_what_is_wrong(name, answer, words):
+    said = CHECKS[f"check_{name}"](answer)
+    assert ": not yet, " in said and words in said
+
+
 # --------------------------------------------------------------------------- the mechanism
 
 
@@ -367,6 +438,23 @@ def test_a_mistake_is_named_only_if_it_explains_every_answer():
     assert TWICE(lambda x: 2.0 * x) == "exercise 7: solved"
     assert TWICE(lambda x: 2 * x if x < 3 else None).startswith("exercise 7: not yet, nothing is")
     assert "2.5 is no whole number; expected a whole number" in TWICE(lambda x: 2.5)
+
+
+def test_two_mistakes_at_once_are_named_one_by_one():
+    @torch.no_grad()
+    def rescale(net, unit, factor):
+        net[0].weight[unit] *= factor  # the bias is forgotten
+        net[2].weight[:, unit] /= factor**2
+
+    found = sf.exercises.check_rescale(rescale)
+    assert "the bias of the unit is forgotten" in found and found.endswith(
+        "(and something else differs)"
+    )
+
+    def both_plain(first, second, a):
+        return first.abs(), second.abs()
+
+    assert "the second layer forgets" in sf.exercises.check_synflow_from(both_plain)
 
 
 def test_without_what_it_knows_a_check_names_nothing_and_refuses_what_was_right():

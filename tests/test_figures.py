@@ -62,6 +62,10 @@ DRAWN = {
     "prune_ratio": lambda t: figures.prune_ratio(t, paper.figure7()),
     "cut_trajectory": lambda t: figures.cut_trajectory(t, 1e3),
     "accuracy_curves": lambda t: figures.accuracy_curves(t, paper.figure1(), {"snip": 1e3}),
+    "grasp_correction": figures.grasp_correction,
+    "residual_cuts": figures.residual_cuts,
+    "fixed_schedule": lambda t: figures.fixed_schedule({0: t}, {0: True}, t),
+    "schedule_densities": figures.schedule_densities,
 }
 TABLES = {
     "layer_fractions": fractions,
@@ -73,6 +77,16 @@ TABLES = {
     "prune_ratio": lambda: paper.figure7().query("compression == 1e3"),
     "cut_trajectory": history,
     "accuracy_curves": lambda: paper.figure1().query("log10_compression % 1 == 0"),
+    "grasp_correction": lambda: pd.DataFrame(
+        {"layer": [1, 2], "raw": [3.0, 1.0], "squares": [1.0, 3.0]}
+    ),
+    "residual_cuts": lambda: pd.DataFrame(
+        {"cut": ["a + b", "c"], "size": [70.0, 33.0], "constants": [-37.0, 0.0], "total": 33.0}
+    ),
+    "fixed_schedule": lambda: pd.DataFrame({"compression": [1.1, 10.0, 1e3], "ratio": 0.5}),
+    "schedule_densities": lambda: pd.DataFrame(
+        {"compression": 10.0, "schedule": ["fixed", "fixed", "cut", "cut"], "density": 0.1}
+    ),
 }
 NEEDED = {
     "layer_fractions": ["method", "compression", "layer", "density"],
@@ -84,6 +98,10 @@ NEEDED = {
     "prune_ratio": ["schedule", "compression", "iterations", "ratio"],
     "cut_trajectory": ["iteration", "kept", "compression", "prune_size", "cut_size"],
     "accuracy_curves": ["method", "compression", "seed", "accuracy"],
+    "grasp_correction": ["layer", "raw", "squares"],
+    "residual_cuts": ["cut", "size", "constants", "total"],
+    "fixed_schedule": ["compression", "ratio"],
+    "schedule_densities": ["compression", "schedule", "density"],
 }
 
 

@@ -138,7 +138,7 @@ def test_an_assignment_has_nbgrader_s_metadata(path):
         assert data.locked != data.solution and (data.grade or data.solution)
         marks = re.findall(r"(?m)^### (BEGIN|END) SOLUTION$", cell.source)
         assert marks == (["BEGIN", "END"] if data.solution else [])
-        assert ('assert "solved" in' in cell.source) == (data.grade and not data.solution)
+        assert ("assert said.endswith(" in cell.source) == (data.grade and not data.solution)
     graded = [cell for cell in marked if cell.metadata.nbgrader.grade]
     assert len(graded) == len(solutions)
 

@@ -194,6 +194,16 @@ def test_anatomy(name):
     assert pictures, f"{name}: shows no figure"
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if "00" <= name[:2] <= "08"])
+def test_predictions_come_before_what_they_are_compared_with_and_are_left_open(name):
+    text = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
+    asked = re.findall(r"^(\w+) = sf\.predict\.\w+\((.*?)^\1$", text, re.MULTILINE | re.DOTALL)
+    assert len(asked) >= 3
+    for guess, arguments in asked:
+        assert "mine=None" in arguments, f"{guess}: a guess is the reader's"
+        assert f"{guess}.beside(" in text.split(f"\n{guess}\n", 1)[1], f"{guess} is never shown"
+
+
 TAIL = ["## Exercises", "## Takeaways", "## References"]
 
 

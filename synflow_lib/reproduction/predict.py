@@ -31,7 +31,11 @@ def _text(value: float | str) -> str:
 
 
 class Guess:
-    """A question and its answer so far, ``value``; None until one is given."""
+    """A question and its answer so far, ``value``; None until one is given.
+
+    Each kind says how an answer is ``checked`` and ``told``, how far it lies ``apart`` from a
+    measured one, and how controls are made (``build``) and ``read``.
+    """
 
     def __init__(self, question: str, span: str, mine: object) -> None:
         self.question, self.span, self.value = question, span, mine
@@ -93,7 +97,14 @@ class Guess:
 
 
 class Number(Guess):
-    """Asks for a number from ``low`` to ``high``, on a logarithmic slider if ``log``.
+    """Asks for a number.
+
+    Args:
+        question: in words.
+        low, high: the range of answers; what is measured may lie outside.
+        unit: such as "percent".
+        log: a logarithmic slider, and distances as factors.
+        mine: the answer, of Python, numpy or torch; None where the slider asks.
 
     Raises:
         ValueError: ``mine`` is no such number.
@@ -149,7 +160,7 @@ class Number(Guess):
 
 
 class Choice(Guess):
-    """Asks for one of ``options``.
+    """Asks for one of ``options``, which are shown as text.
 
     >>> print(Choice("Which layer is empty first?", ["first", "last"]).beside("first"))
     Which layer is empty first?

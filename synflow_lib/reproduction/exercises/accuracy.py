@@ -25,25 +25,21 @@ check_trainings = Check(
     right=lambda methods, compressions, seeds: seeds * (1 + methods * (compressions - 1)),
     mistakes={
         "the dense network is trained anew for every method; all methods share one per seed": (
-            lambda methods, compressions, seeds: methods * compressions * seeds
+            lambda m, c, s: m * c * s
         ),
-        "the dense networks are missing: one for every seed": lambda methods, compressions, seeds: (
-            methods * (compressions - 1) * seeds
-        ),
+        "the dense networks are missing: one for every seed": lambda m, c, s: m * (c - 1) * s,
         "one dense network for all seeds; every seed has its own": (
-            lambda methods, compressions, seeds: 1 + methods * (compressions - 1) * seeds
+            lambda m, c, s: 1 + m * (c - 1) * s
         ),
         "compression 1 is one of the compressions: compressions - 1 remain for the methods": (
-            lambda methods, compressions, seeds: seeds * (1 + methods * compressions)
+            lambda m, c, s: s * (1 + m * c)
         ),
-        "this is for one seed": lambda methods, compressions, seeds: (
-            1 + methods * (compressions - 1)
-        ),
+        "this is for one seed": lambda m, c, s: 1 + m * (c - 1),
         "one dense network for every method, but not every seed": (
-            lambda methods, compressions, seeds: methods * (1 + (compressions - 1) * seeds)
+            lambda m, c, s: m * (1 + (c - 1) * s)
         ),
         "added where every method meets every compression: multiply": (
-            lambda methods, compressions, seeds: seeds * (1 + methods + compressions - 1)
+            lambda m, c, s: s * (1 + m + c - 1)
         ),
     },
 )

@@ -62,16 +62,29 @@ class Check:
                 problem = f"{type(error).__name__}: {error}"
                 return f"not yet, your answer raises {problem} on this input: {_shown(case)}"
         if all(each is None for each in found):
-            return f"not answered yet; expected {self.kind} (is a `return` missing?)"
+            return f"not answered yet, nothing is returned or changed; expected {self.kind}"
         wanted = self._wanted
         if self._same(found, wanted):
             return "solved"
         for words, seen in self._mistaken.items():
             if self._same(found, seen):
                 return f"not yet, {words}"
+        for words, seen in self._mistaken.items():
+            if self._partly(found, seen):
+                return f"not yet, {words} (and something else differs)"
         first = next(i for i, each in enumerate(found) if not self._same(each, wanted[i]))
         what = _difference(found[first], wanted[first], self._same)
         return f"not yet, {what}, on this input: {_shown(self._cases()[first])}"
+
+    def _partly(self, found: list, seen: list) -> bool:
+        """Whether all that a mistake changes in arrays by name or place is found, beside more."""
+        changed = []
+        for mine, wrong, right in zip(found, seen, self._wanted, strict=True):
+            if not isinstance(right, (dict, tuple)) or not _alike(mine, wrong, right):
+                return False
+            parts = ((mine[place], wrong[place], right[place]) for place in _places(right))
+            changed += [self._same(m, w) for m, w, r in parts if not self._same(w, r)]
+        return bool(changed) and all(changed)
 
     def _cases(self) -> list[tuple]:
         """New copies of the inputs, since an answer may change them."""
@@ -131,12 +144,19 @@ def _difference(found: object, wanted: object, same: Callable) -> str:
         return f"{len(found)} values where {len(wanted)} are right"
     if isinstance(wanted, (dict, tuple)):
         place = next(i for i in _places(wanted) if not same(found[i], wanted[i]))
-        return f"at {place!r} {_difference(found[place], wanted[place], same)}"
+        return f"{place}: {_difference(found[place], wanted[place], same)}"
     if found.shape != wanted.shape:
         return f"the shape {found.shape} where {wanted.shape} is right"
     if found.ndim:
         return "other values than expected"
     return f"{_shown(found.item())} where {_shown(wanted.item())} is right"
+
+
+def _alike(*values: object) -> bool:
+    """Whether dicts or tuples have the same places."""
+    return len({type(each) for each in values}) == 1 and all(
+        list(_places(each)) == list(_places(values[0])) for each in values
+    )
 
 
 def _places(values: dict | tuple) -> Iterable:
@@ -148,7 +168,7 @@ def _shown(value: object) -> str:
     if isinstance(value, (Tensor, np.ndarray)):
         return f"{type(value).__name__} of shape {tuple(value.shape)}"
     if isinstance(value, nn.Module):
-        return " ".join(str(value).split())
+        return " ".join(str(value).split())[:200]
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{k!r}: {_shown(v)}" for k, v in value.items()) + "}"
     if isinstance(value, (list, tuple)):
@@ -201,11 +221,11 @@ def whole(value: object) -> np.ndarray:
 
 
 def truth(value: object) -> np.ndarray:
-    """True or False, of Python, numpy or torch."""
-    found = _array(value, "b")
-    if found.size != 1:
+    """True or False, of Python, numpy or torch; 1 and 0 are as good."""
+    found = _array(value, "biuf")
+    if found.size != 1 or found.item() not in (0, 1):
         raise NotOfTheKind(f"it returns {_named(value)}")
-    return found.reshape(())
+    return found.reshape(()) == 1
 
 
 def numbers(value: object) -> np.ndarray:
@@ -254,10 +274,11 @@ def _array(value: object, kinds: str) -> np.ndarray:
         if len({part.shape for part in parts}) > 1:
             raise NotOfTheKind(f"it returns {_named(value)} of parts of different shapes")
         return np.array(parts)
+    plain = value
     if isinstance(value, Tensor):
-        value = value.detach().cpu()
-        value = (value.double() if value.is_floating_point() else value).numpy()
-    found = np.asarray(value)
+        plain = value.detach().cpu()
+        plain = (plain.double() if plain.is_floating_point() else plain).numpy()
+    found = np.asarray(plain)
     if found.dtype.kind not in kinds:
         raise NotOfTheKind(f"it returns {_named(value)}")
     return found if found.dtype == bool else found.astype(float)
@@ -266,4 +287,5 @@ def _array(value: object, kinds: str) -> np.ndarray:
 def _named(value: object) -> str:
     if isinstance(value, (Tensor, np.ndarray)):
         return f"a {type(value).__name__} of {value.dtype} and shape {tuple(value.shape)}"
-    return f"a {type(value).__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

@@ -95,6 +95,12 @@ check_fair_magnitude = Check(
         "one average for the whole network leaves the order as it was: take each layer's": (
             lambda net, _: _by_all(net)
         ),
+        "an average of each row; take one of the whole layer": lambda net, _: _magnitudes(
+            net, lambda w: w.abs() / w.abs().mean(1, keepdim=True)
+        ),
+        "an average of each column; take one of the whole layer": lambda net, _: _magnitudes(
+            net, lambda w: w.abs() / w.abs().mean(0)
+        ),
         "divided by the sum instead of the mean: large layers get small scores": lambda net, _: (
             _magnitudes(net, lambda w: w.abs() / w.abs().sum())
         ),
@@ -259,10 +265,15 @@ def _protected(answer: object, scores: Scores) -> object:
     weakest = min(each.max() for each in found.values())
     kept = sum(int((each >= weakest).sum()) for each in found.values())
     return {
-        "arguments kept": np.array(all(torch.equal(scores[n], before[n]) for n in before)),
-        "most changed in a layer": np.array(max(int(each.sum()) for each in changed.values())) > 1,
+        "the scores given are as before": np.array(
+            all(torch.equal(scores[n], before[n]) for n in before)
+        ),
+        "more than one changed in a layer": np.array(
+            max(int(each.sum()) for each in changed.values())
+        )
+        > 1,
         "some lowered": np.array(any((found[n] < before[n].numpy()).any() for n in before)),
-        "kept when a layer is empty": np.array(max(kept, len(found))),
+        "weights kept until a layer is empty": np.array(max(kept, len(found))),
     }
 
 

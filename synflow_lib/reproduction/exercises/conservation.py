@@ -132,7 +132,7 @@ def _judged(answer: object, net: nn.Module, batch: Batch) -> dict | None:
     }
     if value.ndim == 0 and value.requires_grad:
         gradients = torch.autograd.grad(value, list(net.parameters()), materialize_grads=True)
-        found["zero scores"] = not any(bool(each.any()) for each in gradients)
+        found["zero scores"] = max(float(each.abs().max()) for each in gradients) < 1e-12
     if value.ndim == 0 and value.requires_grad and not found["zero scores"]:
         scores = score(net, synaptic_saliency(answer), batch)
         found["obeys"] = check_conservation(net, scores).holds(1e-10)
@@ -153,7 +153,7 @@ check_objective = Check(
     right=lambda output, y: output.square().sum(),
     mistakes={
         "this is the cross-entropy, or a multiple of it; invent another": KNOWN["cross-entropy"],
-        "this is the sum of the outputs, or a multiple of it, as a mean is; invent another": KNOWN[
+        "this is the sum of the outputs, or made of it alone, as a mean is; invent another": KNOWN[
             "sum"
         ],
         "this is a tensor of several numbers; R is one for the whole batch: sum or average": (

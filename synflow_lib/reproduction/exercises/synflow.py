@@ -83,32 +83,26 @@ check_predicted_slope = Check(
     rtol=1e-3,
     mistakes={
         "this is the slope before training (a factor common to all layers changes no slope): every "
-        "layer *gains* the same amount": lambda sizes, norms, gain: loglog_slope(
-            sizes, norms / sizes
-        ),
+        "layer *gains* the same amount": lambda n, w, g: loglog_slope(n, w / n),
         "squared norms are sums: divide by the layer's size for the mean of a weight": (
-            lambda sizes, norms, gain: loglog_slope(sizes, norms + gain)
+            lambda n, w, g: loglog_slope(n, w + g)
         ),
         "the gain is that of a whole layer, not of each weight: add it before dividing": (
-            lambda sizes, norms, gain: loglog_slope(sizes, norms / sizes + gain)
+            lambda n, w, g: loglog_slope(n, w / n + g)
         ),
         "the gain is shared among the layers; each of them gains all of it": (
-            lambda sizes, norms, gain: loglog_slope(sizes, (norms + gain / len(sizes)) / sizes)
+            lambda n, w, g: loglog_slope(n, (w + g / len(n)) / n)
         ),
-        "the gain is subtracted; norms grow": lambda sizes, norms, gain: loglog_slope(
-            sizes, np.abs(norms - gain) / sizes
-        ),
+        "the gain is subtracted; norms grow": lambda n, w, g: loglog_slope(n, np.abs(w - g) / n),
         "axes swapped: the mean squared weight is fitted against 1 / size": (
-            lambda sizes, norms, gain: loglog_slope((norms + gain) / sizes, sizes)
+            lambda n, w, g: loglog_slope((w + g) / n, n)
         ),
         "the other sign: the axis is 1 / size, as in figure 5b, so the slope is positive": (
-            lambda sizes, norms, gain: -loglog_slope(sizes, (norms + gain) / sizes)
+            lambda n, w, g: -loglog_slope(n, (w + g) / n)
         ),
-        "a slope without logarithms": lambda sizes, norms, gain: np.polyfit(
-            1 / sizes, (norms + gain) / sizes, 1
-        )[0],
+        "a slope without logarithms": lambda n, w, g: np.polyfit(1 / n, (w + g) / n, 1)[0],
         "1 is the line that training approaches; how far does this gain bring it?": (
-            lambda sizes, norms, gain: 1.0
+            lambda n, w, g: 1.0
         ),
     },
 )
@@ -122,23 +116,23 @@ check_shrinking = Check(
     rtol=0.01,  # (1 - rate * decay) ** (2 * steps) is the same thing
     mistakes={
         "weights shrink by this factor; norms are *squared*, so they shrink twice as fast": (
-            lambda rate, decay, steps: math.exp(-decay * rate * steps)
+            lambda r, d, n: math.exp(-d * r * n)
         ),
         "the factor grows with decay; the sign of the exponent is wrong": (
-            lambda rate, decay, steps: math.exp(2 * decay * rate * steps)
+            lambda r, d, n: math.exp(2 * d * r * n)
         ),
         "this is one step after the other along a straight line: shrinking is exponential": (
-            lambda rate, decay, steps: 1 - 2 * decay * rate * steps
+            lambda r, d, n: 1 - 2 * d * r * n
         ),
         "a difference is conserved without decay; what does decay take from each norm?": (
-            lambda rate, decay, steps: 1.0
+            lambda r, d, n: 1.0
         ),
-        "the learning rate is missing": lambda rate, decay, steps: math.exp(-2 * decay * steps),
+        "the learning rate is missing": lambda r, d, n: math.exp(-2 * d * n),
         "this is what is lost; asked is what is left of the difference": (
-            lambda rate, decay, steps: 1 - math.exp(-2 * decay * rate * steps)
+            lambda r, d, n: 1 - math.exp(-2 * d * r * n)
         ),
         "shrunk twice too fast: a squared norm shrinks with twice the exponent, not four times": (
-            lambda rate, decay, steps: math.exp(-4 * decay * rate * steps)
+            lambda r, d, n: math.exp(-4 * d * r * n)
         ),
     },
 )
@@ -166,27 +160,23 @@ check_safe_iterations = Check(
     right=_safe,
     mistakes={
         "the sum may equal the cut size here; the theorem needs `<`, so try L=2, rho=4": (
-            lambda layers, compression: math.ceil(_exponent(layers, compression))
+            lambda n, c: math.ceil(_exponent(n, c))
         ),
-        "one too few: rounded down, and the condition fails there": lambda layers, compression: (
-            _safe(layers, compression) - 1
-        ),
-        "one too many: the condition holds one iteration earlier": lambda layers, compression: (
-            _safe(layers, compression) + 1
-        ),
+        "one too few: rounded down, and the condition fails there": lambda n, c: _safe(n, c) - 1,
+        "one too many: the condition holds one iteration earlier": lambda n, c: _safe(n, c) + 1,
         "L log(rho) is enough, but not the smallest: log(1 - 1/L) is not -1/L": (
-            lambda layers, compression: math.floor(layers * math.log(compression)) + 1
+            lambda n, c: math.floor(n * math.log(c)) + 1
         ),
-        "log10 in one place and the natural logarithm in the other": lambda layers, compression: (
-            math.floor(math.log10(compression) / -math.log(1 - 1 / layers)) + 1
+        "log10 in one place and the natural logarithm in the other": lambda n, c: (
+            math.floor(math.log10(c) / -math.log(1 - 1 / n)) + 1
         ),
         "a hundred, the paper's number, is too few for some and more than enough for others": (
-            lambda layers, compression: 100
+            lambda n, c: 100
         ),
         "the number of layers is missing: this bounds 1 - rho^(-1/n) by 1/2": (
-            lambda layers, compression: math.floor(math.log2(compression)) + 1
+            lambda n, c: math.floor(math.log2(c)) + 1
         ),
-        "the density of one step is rho^(-1/n), not rho^(1/n)": lambda layers, compression: 1,
+        "the density of one step is rho^(-1/n), not rho^(1/n)": lambda n, c: 1,
     },
 )
 
@@ -200,7 +190,7 @@ def _steps() -> Iterator[tuple]:
         yield scores, float(sums[4 + 3 * seed]) + (seed % 2) * 1 / 16
 
 
-def _gone(answer: object, scores: Tensor, cut_size: float) -> np.ndarray | None:
+def _gone(answer: object, scores: Tensor, cut_size: float) -> dict | None:
     """The scores that go: of equal ones any may."""
     before = scores.clone()
     mask = returns(switches)(answer, scores, cut_size)
@@ -208,7 +198,8 @@ def _gone(answer: object, scores: Tensor, cut_size: float) -> np.ndarray | None:
         return None
     if mask.shape != (len(before),):
         raise NotOfTheKind(f"the mask has shape {mask.shape}")
-    return np.sort(before.numpy()[mask])
+    gone = np.sort(before.numpy()[mask])
+    return {"weights that go": np.array(len(gone)), "their scores": gone}
 
 
 def _going(order: Callable, below: Callable = torch.lt, add: Callable = torch.cumsum):
@@ -258,6 +249,9 @@ check_may_go = Check(
         ),
         "the mask is in sorted order; write it back to where the scores stood": lambda s, cut: (
             s.sort().values.cumsum(0) < cut
+        ),
+        "of scores equal to the largest that goes, all go; only as many as fit may": (
+            lambda s, cut: s <= s[_going(torch.argsort)(s, cut)].max()
         ),
         "means where sums belong: cumsum alone": _going(
             torch.argsort, add=lambda s, _: s.cumsum(0) / len(s)

@@ -88,6 +88,8 @@ def fixed_schedule(
         lost: seed -> whether that run has lost a layer.
         cut: history of the cut schedule.
     """
+    for run in (cut, *fixed.values()):
+        require(run, ["compression", "ratio"], "fixed_schedule")
     with subplots(1, 1, 4.0) as (figure, (ax,)):
         looks = {
             True: {"color": STYLES["synflow"].color, "linewidth": 2.0, "zorder": 3},
