@@ -178,10 +178,10 @@ def lab(tmp_path_factory):
     # With a kernel of its own, that no other test has used.
     write_notebook(folder / "choice.ipynb", "import synflow_lib as sf", SHOWN["collapse"])
     write_notebook(folder / "found.ipynb", "import synflow_lib as sf", SHOWN["training"])
-    write_notebook(folder / "dead.ipynb", "import synflow_lib as sf", DEAD_SLIDER)
-    write_notebook(folder / "broken.ipynb", "import synflow_lib as sf", "1 / 0")
     told = "print(number.beside(2), choice.beside('last'), curve.beside([50, 20]), sep='\\n')"
     write_notebook(folder / "guesses.ipynb", "import synflow_lib as sf", GUESSES, told)
+    write_notebook(folder / "dead.ipynb", "import synflow_lib as sf", DEAD_SLIDER)
+    write_notebook(folder / "broken.ipynb", "import synflow_lib as sf", "1 / 0")
     port = free_port()
     command = [
         "jupyterlab", "--allow-root", "--IdentityProvider.token=", "--ServerApp.port_retries=0",
@@ -292,29 +292,6 @@ def test_a_new_choice_is_trained_and_what_was_found_is_ticked_in_jupyterlab(lab,
     watched.shoot("lab_training_found")
 
 
-def test_a_slider_that_moves_nothing_is_found(lab, watched):
-    page = run_cells(watched, lab, "dead")
-    assert not moves(page, patience=3000)
-
-
-def test_an_error_in_an_output_is_found(lab, watched):
-    page = run_cells(watched, lab, "broken")
-    page.locator(ERRORS).first.wait_for()
-    assert page.locator(ERRORS).count() == 1
-
-
-@pytest.mark.in_turn
-def test_an_explorer_follows_the_keyboard_in_voila(tmp_path, watched):
-    pytest.importorskip("voila", reason="needs the extra 'browser'")
-    write_notebook(tmp_path / "steps.ipynb", "import synflow_lib as sf", SHOWN["steps"])
-    port = free_port()
-    with serving(["voila", "steps.ipynb"], port, tmp_path) as address:
-        page = watched.open(address)
-        assert moves(page)
-        assert page.locator(ERRORS).all_inner_texts() == []
-        watched.shoot("voila_steps")  # voila's own template asks a CDN for icons, needlessly
-
-
 def test_guesses_are_made_by_keyboard_in_jupyterlab_and_shown_beside_the_measurement(lab, watched):
     page = run_cells(watched, lab, "guesses")
     status, handles = page.get_by_role("status"), page.locator(HANDLE)
@@ -337,6 +314,29 @@ def test_guesses_are_made_by_keyboard_in_jupyterlab_and_shown_beside_the_measure
     page.get_by_text("you chose another one").wait_for()
     page.get_by_text("apart:      a factor of 5; a factor of 1.91").wait_for()
     assert page.locator(ERRORS).all_inner_texts() == []
+
+
+def test_a_slider_that_moves_nothing_is_found(lab, watched):
+    page = run_cells(watched, lab, "dead")
+    assert not moves(page, patience=3000)
+
+
+def test_an_error_in_an_output_is_found(lab, watched):
+    page = run_cells(watched, lab, "broken")
+    page.locator(ERRORS).first.wait_for()
+    assert page.locator(ERRORS).count() == 1
+
+
+@pytest.mark.in_turn
+def test_an_explorer_follows_the_keyboard_in_voila(tmp_path, watched):
+    pytest.importorskip("voila", reason="needs the extra 'browser'")
+    write_notebook(tmp_path / "steps.ipynb", "import synflow_lib as sf", SHOWN["steps"])
+    port = free_port()
+    with serving(["voila", "steps.ipynb"], port, tmp_path) as address:
+        page = watched.open(address)
+        assert moves(page)
+        assert page.locator(ERRORS).all_inner_texts() == []
+        watched.shoot("voila_steps")  # voila's own template asks a CDN for icons, needlessly
 
 
 @pytest.fixture(scope="module")

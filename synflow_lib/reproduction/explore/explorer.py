@@ -103,10 +103,14 @@ class Explorer:
         self.labels, self.show, self.plays, self.memory = labels, show, plays, memory
         # A picture is drawn when it is first looked at, or before that in a kernel at rest.
         self.frame = functools.lru_cache(maxsize=512)(self._frame)
+        self.found = functools.lru_cache(maxsize=4096)(self._found)
 
     def _frame(self, stop: int, **state) -> Frame:
         figure, words = self.show(stop, **state)
         return Frame(png(figure), self.labels(**state)[stop], words)
+
+    def _found(self, number: int, stop: int, **state) -> bool:
+        return self.tasks[number].found(stop, **state)
 
     def widget(self, **chosen):
         """A drop-down for each choice, the slider, the picture, a line of words and the tasks.
@@ -198,8 +202,8 @@ class Explorer:
                 say(frame.words)
                 found.update(
                     number
-                    for number, task in enumerate(self.tasks)
-                    if number not in found and task.found(slider.index, **now)
+                    for number in range(len(self.tasks))
+                    if number not in found and self.found(number, slider.index, **now)
                 )
                 tasks.value = _list(self.tasks, found)
 

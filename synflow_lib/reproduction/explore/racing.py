@@ -56,7 +56,10 @@ def race_picture(network: str = "perceptron", stop: int | None = None) -> Figure
     'weights in the emptiest layer'
     """
     last = len(subject(network).stops) - 1
-    return _show_race(last if stop is None else stop, network)[0]
+    stop = last if stop is None else stop
+    if type(stop) is not int or not 0 <= stop <= last:
+        raise ValueError(f"stop={stop!r}; expected a whole number from 0 to {last}")
+    return _show_race(stop, network)[0]
 
 
 def race_animation(network: str = "perceptron") -> HTML:
