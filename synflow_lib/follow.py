@@ -70,6 +70,7 @@ class _Values(fx.Interpreter):
 
     def fetch_args_kwargs_from_env(self, node: fx.Node):
         args, kwargs = super().fetch_args_kwargs_from_env(node)
+        args = tuple("meta" if isinstance(arg, torch.device) else arg for arg in args)
         return args, kwargs | {"device": "meta"} if "device" in kwargs else kwargs
 
     def call_module(self, target, args, kwargs):
