@@ -17,6 +17,13 @@ BatchNorm, train          the loss does not change when the unit's incoming weig
 residual stream           the sum over all branches that write = the sum over all that read
 max and average pooling,  pass the score on: they are homogeneous and keep channels apart
 flatten, dropout in eval
+sequences                 a unit is a feature, summed over all tokens; what mixes tokens, or places
+                          of a map, mixes no units
+chunks, shuffles, slices  units go where their numbers go
+other norms, gates,       pass on a sum over paths, R, where they are constants: `SynFlow` alone.
+attention                 Scores of a loss are refused behind them
+parameters of one's own,  have no score: all units that they mix count as one
+packed projections
 ========================  =====================================================================
 
 Theorem 2 is the sum over units: all *cuts* of the network carry the same total, once constants
@@ -121,10 +128,10 @@ def check_conservation(
     known = dict(getattr(scores, "constants", {})) | dict(scores)
     batch_statistics = frozenset(n.removesuffix(".eps") for n in known if n.endswith(".eps"))
     wires = wiring(model, find_input_shape(model, input_shape), batch_statistics, joined=True)
-    if wires.only_paths and getattr(scores, "constants", {}):
+    if wires.only_paths and getattr(scores, "of_output", False):
         raise ValueError(
-            f"behind {wires.only_paths} only sums over paths are conserved, such as SynFlow's: of"
-            " scores on data what it divides by, or steers with, is no constant"
+            f"behind {wires.only_paths} only sums over paths are conserved, such as SynFlow's: to"
+            " scores of a loss what it divides by, or steers with, is no constant"
         )
     correction = getattr(scores, "correction", {}) if corrected else {}
     ledger = _Ledger(wires, known, correction)

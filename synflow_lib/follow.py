@@ -25,6 +25,7 @@ from .layers import row_of
 from .network import BATCH_NORM, PRUNABLE, layer_weights, skeleton, trace, unwrapped
 from .operations import Operations
 from .units import Layer, Norm, Wiring, components
+from .zeros import value_of
 
 _LINEAR = frozenset("moves joins sums largest adds weighs own".split())  # whatever R is
 
@@ -57,8 +58,7 @@ def wiring(
             " layers; what follows single units needs one of torch.fx: write the forward without"
             " branches or loops on values of tensors"
         )
-    follower = _Follower(model, skeleton(traced), input_shape, batch_statistics, joined)
-    return follower.run()
+    return _Follower(model, traced, input_shape, batch_statistics, joined).run()
 
 
 class _Values(fx.Interpreter):
@@ -68,9 +68,10 @@ class _Values(fx.Interpreter):
         node.meta["value"] = super().run_node(node)
         return node.meta["value"]
 
-    def call_function(self, target, args, kwargs):
-        kwargs = kwargs | {"device": "meta"} if "device" in kwargs else kwargs
-        return super().call_function(target, args, kwargs)
+    def fetch_args_kwargs_from_env(self, node: fx.Node):
+        args, kwargs = super().fetch_args_kwargs_from_env(node)
+        args = tuple("meta" if isinstance(arg, torch.device) else arg for arg in args)
+        return args, kwargs | {"device": "meta"} if "device" in kwargs else kwargs
 
     def call_module(self, target, args, kwargs):
         if isinstance(self.fetch_attr(target), (*BATCH_NORM, nn.ReLU)):
@@ -82,12 +83,13 @@ class _Follower:
     def __init__(
         self,
         model: nn.Module,
-        net: fx.GraphModule,
+        traced: fx.GraphModule,
         shape: Inputs,
         batch_statistics: frozenset[str],
         joined: bool,
     ) -> None:
-        self.owner, self.net, self.shape, self.joined = unwrapped(model), net, shape, joined
+        self.owner, self.traced, self.net = unwrapped(model), traced, (net := skeleton(traced))
+        self.shape, self.joined = shape, joined
         self.module, self.batch_statistics = dict(net.named_modules()), batch_statistics
         self.weights = layer_weights(net)
         self.operations = Operations(net.graph, self.module)
@@ -111,7 +113,10 @@ class _Follower:
             ):  # torch.fx prints its own traceback
                 _Values(self.net).run(*inputs)
         except Exception as error:  # the user's forward runs: anything can come out of it
-            raise ValueError(f"the network cannot run on an input of shape {self.shape}") from error
+            why = str(error).partition("\n")[0]
+            raise ValueError(
+                f"the network cannot run on an input of shape {self.shape} ({why})"
+            ) from error
         for node in graph.nodes:
             if node in self.operations.flows and (found := self.follow(node)) is not None:
                 self.names[node] = found
@@ -206,7 +211,7 @@ class _Follower:
             raise no_law(node, module, str(error)) from error
         if row is not None:
             how = getattr(self, f"_{row.effect}", None)
-            # What moves numbers by other numbers, such as an index, needs those.
+            # What moves numbers by those of the input is not followed.
             with contextlib.suppress(RuntimeError, NotImplementedError):
                 found = how(node, row, module, carriers) if how else None
         if found is None or _shapes(found) != _shapes(value):
@@ -279,8 +284,14 @@ class _Follower:
     def build(self, node: fx.Node, run=None) -> object:
         def value(n: fx.Node) -> object:
             held = self.names.get(n, n.meta["value"])
-            constant = isinstance(held, Tensor) and held.is_meta and held.is_floating_point()
-            return torch.zeros(held.shape, dtype=torch.float64) if constant else held
+            if not isinstance(held, Tensor) or not held.is_meta:
+                return held
+            if held.is_floating_point():
+                return torch.zeros(held.shape, dtype=torch.float64)
+            found = value_of(n, self.traced, {})  # an index
+            if found is None:
+                raise NotImplementedError
+            return found.cpu()
 
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), value)
         return (run or self.operations.build(node))(*args, **kwargs)

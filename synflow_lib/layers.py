@@ -22,9 +22,9 @@ What the input does not reach is a constant: it is computed as it is. Of two sig
 each other the gate, the one that ends in the more saturating activation, counts as the constant one
 and a softmax as the mean over its positions; what divides a signal and is computed of it without
 weights is its norm, one as well (see ``steering``). Everything else in the library follows from the
-row: what SynFlow runs (``operations``), and whether a channel stays a channel
-(``units``), which the conservation laws, cuts and the removal of units need. **An operation without
-a row is refused by name.** `rule` adds a row.
+row: what SynFlow runs (``operations``), and whether a channel stays a channel (``follow``), which
+the conservation laws, cuts and the removal of units need. **An operation without a row is refused
+by name.** `rule` adds a row.
 """
 
 from __future__ import annotations

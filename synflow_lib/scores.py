@@ -34,11 +34,13 @@ class Scores(dict):
             the squared gradient (see `synflow_lib.conservation`).
         log2_scale: true scores are these times ``2 ** log2_scale``. Zero, unless the true ones
             would leave the range of their type (SynFlow on very deep networks).
+        of_output: whether they are derivatives of the network's own output, as of a loss.
     """
 
     def __init__(self, scores=(), *, constants=None, correction=None, log2_scale: int = 0) -> None:
         super().__init__(scores)
         self.constants: dict[str, Tensor] = constants or {}
+        self.of_output = constants is not None
         self.correction: dict[str, Tensor] = correction or {}
         self.log2_scale = log2_scale
 

@@ -57,7 +57,7 @@ def _open_factors(net: fx.GraphModule) -> list[str]:
     named, opened = dict(net.named_parameters(remove_duplicate=False)), []
     known: dict[fx.Node, Any] = {}
     for factor, user in _factors(net):
-        if not _is_zero(_value_of(factor, net, known)):
+        if not _is_zero(value_of(factor, net, known)):
             continue
         sources = [str(n.target) for n in behind([factor], reads) if n.op == "get_attr"]
         learned = [name for name in sources if name in named]
@@ -96,7 +96,7 @@ def _factors(net: fx.GraphModule) -> list[tuple[fx.Node, fx.Node]]:
     return found
 
 
-def _value_of(node: fx.Node, net: fx.GraphModule, known: dict[fx.Node, Any]) -> Any:
+def value_of(node: fx.Node, net: fx.GraphModule, known: dict[fx.Node, Any]) -> Any:
     """What a constant is; None if nobody can tell without an input.
 
     Of one that was moved into the shape of a signal it is what it was before: zeros stay zeros.
@@ -107,7 +107,7 @@ def _value_of(node: fx.Node, net: fx.GraphModule, known: dict[fx.Node, Any]) -> 
         return None
     for one in node.all_input_nodes:
         if one not in known:
-            known[one] = _value_of(one, net, known)
+            known[one] = value_of(one, net, known)
     args, kwargs = fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
     try:
         if node.op == "call_module":

@@ -258,6 +258,10 @@ SEQUENCES = {
     "chunks": (
         lambda: Block(lambda s, x: sum(s.a(x).split(2, -1)), 2, a=nn.Linear(WIDE, WIDE)), 6
     ),
+    "index": (
+        lambda: Block(lambda s, x: s.a(x)[..., torch.tensor([2, 0, 0])], 3, a=nn.Linear(WIDE, 4)),
+        6,
+    ),
     "gate": (lambda: Block(lambda s, x: F.glu(s.a(x)), 3, a=nn.Linear(WIDE, 6)), 7),
     "mixer": (
         lambda: Block(mixed, n=nn.LayerNorm(WIDE), a=nn.Linear(TOKENS, 6), b=nn.Linear(6, TOKENS)),
