@@ -83,8 +83,8 @@ print(f"device {device}")
 #   = \sum_{\text{paths through } \theta}\ \prod_{\theta'\in\,\text{path}} |\theta'| ,$$
 #
 # is the part of $\mathcal R$ that flows through it (a product that contains $\theta$ once is linear in
-# it). Then remove the smallest scores; but not all at once. Step $k$ of $n$ keeps a fraction
-# $\rho^{-k/n}$ of the weights, and each step scores anew.
+# it). Then remove the smallest scores; but not all at once. Step (or iteration) $k$ of $n$ keeps a
+# fraction $\rho^{-k/n}$ of the weights, the *exponential schedule*, and each step scores anew.
 
 
 # %%
