@@ -399,8 +399,8 @@ print(sf.exercises.check_fair_magnitude(fair_magnitude))
 # ## Takeaways
 #
 # - A pruning method is a score; one threshold over all layers decides what stays.
-# - Layer-collapse has two signs, an empty layer and a missing path. In a chain the path cannot outlive
-#   a layer; under random, magnitude, SNIP and GraSP it was lost before the first layer was empty.
+# - Layer-collapse has two signs, an empty layer and a missing path. In a chain an empty layer cuts
+#   every path; under random, magnitude, SNIP and GraSP the last path was lost before that.
 # - The largest possible compression of a chain is $N / L$. Random, magnitude, SNIP and GraSP collapse
 #   long before; SynFlow reaches it.
 # - Large layers have small average scores. SynFlow's are the smallest, and scored once it collapses

@@ -617,7 +617,8 @@ print(f"log10 of the first empty layer: early {alpha:.1f}, today's {now:.1f}")
 # compressions shows at the second. So we take the middle of the step for it, and compare with our exact
 # points. From its files: the first compression with an empty layer, and the first from which on
 # accuracy stays at chance (1 percent), beside the point at which our untrained network is cut. Three
-# runs a method are few; where the spread of the runs does not allow a verdict, it is *undecided*.
+# runs a method are few; where the spread of the runs does not allow a verdict, it is *undecided* (the
+# [glossary](../docs/glossary.md) says under *agreement* how verdicts are made).
 
 # %%
 # NBVAL_CHECK_OUTPUT

@@ -678,7 +678,7 @@ figure
 # ## Pooling and activations
 #
 # **Predict, then run.** Where does the law fail: with max pooling, with average pooling, with leaky ReLU
-# or with GELU? The proof asks only that what stands between two layers commutes with scaling a map.
+# or with GELU?
 
 # %%
 breaks = sf.predict.Choice(
@@ -835,8 +835,8 @@ print(table[["figure", "quantity", "margin", "verdict"]].to_string(index=False))
 # %% [markdown]
 # ## Takeaways
 #
-# - Conservation is a symmetry: scale a hidden unit, and a network of homogeneous activations does
-#   not notice. Its derivative is the law.
+# - Conservation follows from a symmetry: scale a hidden unit, and the output of a network of homogeneous
+#   activations does not change. The derivative of that is the law.
 # - Constants are incoming score: biases, BatchNorm's $\beta$ and running mean.
 # - With batch statistics the weights in front of BatchNorm carry zero in total.
 # - SNIP's absolute value breaks the law. GraSP keeps another one, $\theta(Hg) + g^2$.

@@ -103,8 +103,8 @@ print(
 # The *differences* of the squared layer norms stay what they were at initialization, whatever the data,
 # the loss or the time (Du, Hu and Lee 2018). If the norms grow in training, as with cross-entropy they
 # usually do, then the more they have gained, the less the initial differences matter. In the limit all
-# $\|W_l\|^2$ are *relatively* equal, the mean squared weight of a layer of $N_l$ weights is $\|W_l\|^2 /
-# N_l \propto 1 / N_l$, and that is the line on which conserved scores lie (figure 4). Squared magnitude
+# $\|W_l\|^2$ are *relatively* equal, the mean squared weight of a layer of $N_l$ weights is
+# $\|W_l\|^2 / N_l \propto 1 / N_l$, and that is the line on which conserved scores lie (figure 4). Squared magnitude
 # after training behaves like a conserved score, to the extent that what was gained outweighs what was
 # there before.
 #
