@@ -415,7 +415,7 @@ sf.predict.compare("trained weights", by_hand.state_dict(), by_library.state_dic
 # %% [markdown]
 # **Predict, then run.** Magnitude that prunes once after training leaves a network which reaches an
 # accuracy of 50 percent up to some compression. Up to which does it with 1, 3 and 5 iterations (not
-# rewound, no BatchNorm)?
+# rewound, no BatchNorm)? (Guess before you look at the picture at the top again.)
 
 # %%
 further = sf.predict.Curve(

@@ -351,7 +351,7 @@ print(sf.exercises.check_safe_iterations(safe_iterations))
 #
 # **Predict, then run.** The first step on VGG-16 removes weights that together carry less than one layer's
 # score, of 14 layers. How many of the weights can go? And how many steps does it take from the whole
-# network to one weight a layer?
+# network to one weight a layer? (Guess before you look at the picture at the top again.)
 
 # %%
 first_step = sf.predict.Number(
