@@ -33,13 +33,15 @@
 # - Say why one threshold for all layers is unfair to large layers, and why scoring again helps.
 # - Write a pruning method of your own.
 #
-# You need PyTorch, and nothing about pruning. Ten minutes to read; about a minute to run on two CPU
-# cores. Terms are explained where they first appear, and all of them in the
-# [glossary](../docs/glossary.md); [one page](../docs/card.md) holds the laws, the algorithm and the
-# paper's numbers.
+# You need PyTorch, and nothing about pruning. Twenty minutes to read and predict, fifteen for the
+# exercises; about a minute to run on two CPU cores. Terms are explained where they first appear, and all
+# of them in the [glossary](../docs/glossary.md); [one page](../docs/card.md) holds the laws, the
+# algorithm and the paper's numbers.
 
 # %% [markdown]
 # ## Setup
+#
+# `SCALE` says how much is computed. `classroom` suits a laptop, the larger ones a GPU.
 
 # %%
 SCALE = "classroom"  # @param ["classroom", "colab", "panel", "paper"]
@@ -140,8 +142,8 @@ print(sf.exercises.check_largest_compression(largest_compression))
 # ## Prune it
 #
 # A method gives every weight a score; the lowest scores go, whatever layer they are in. Magnitude
-# pruning scores with $|\theta|$. To keep one weight in a hundred is five lines of torch: put all
-# scores into one list, find the threshold that $N / 100$ of them reach, and compare.
+# pruning scores a weight $\theta$ with $|\theta|$. To keep one weight in a hundred is five lines of
+# torch: put all scores into one list, find the threshold that $N / 100$ of them reach, and compare.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -174,7 +176,7 @@ print(first_layer.beside(100 * masks.table()["density"].iloc[0]))
 # %% [markdown]
 # Exactly $N / 100$ weights are left, but not a hundredth of each layer: the first layer keeps four
 # weights of five, the largest layers one of a thousand. The reason is how the weights were drawn: with
-# a standard deviation that falls with the number of inputs of a unit, so small in large layers. `net`
+# a standard deviation that falls with the number of inputs of a neuron, so small in large layers. `net`
 # itself has not changed; `masks.apply_(net)` would write the zeros.
 #
 # ## Five methods
@@ -183,9 +185,9 @@ print(first_layer.beside(100 * masks.table()["density"].iloc[0]))
 # |---|---|---|
 # | random | a random number | nothing |
 # | magnitude | $\lvert\theta\rvert$ | the weight |
-# | SNIP | $\lvert\partial\mathcal L/\partial\theta \cdot \theta\rvert$: to first order, how much the loss would change | images and labels |
-# | GraSP | $\theta \cdot (Hg)$: to first order, how much the gradient would shrink; $g$ gradient, $H$ Hessian | images and labels |
-# | SynFlow | $\partial\mathcal R/\partial\theta \cdot \theta$, $\mathcal R$ the sum over all paths of the product of their $\lvert\theta\rvert$ | all weights, no data |
+# | SNIP | $\lvert\partial\mathcal L/\partial\theta \cdot \theta\rvert$: to first order, how much the loss $\mathcal L$ would change | images and labels |
+# | GraSP | $\theta \cdot (Hg)$: to first order, how much the gradient would shrink; $g$ is the gradient of $\mathcal L$, $H$ the matrix of its second derivatives (Hessian) | images and labels |
+# | SynFlow | $\partial\mathcal R/\partial\theta \cdot \theta$, $\mathcal R$ the sum over all paths from input to output of the product of their $\lvert\theta\rvert$ | all weights, no data |
 #
 # The first four score once, and that order of the weights holds for every compression. SynFlow
 # removes some weights, scores the rest again, and goes on. In both cases no weight that is gone
@@ -302,7 +304,8 @@ sf.figures.save(figure, "start_layer_means", means)
 figure
 
 # %% [markdown]
-# To the left are large layers, to the right small ones. The slopes of the lines:
+# To the left are large layers, to the right small ones. Both axes are logarithmic: slope 0 says that the
+# size does not matter, slope 1 that the average is proportional to one over the size. The slopes:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -311,11 +314,10 @@ for method, rows in means.groupby("method", sort=False):
 
 # %% [markdown]
 # Random scores are flat. With all others large layers have small averages, and with SynFlow the slope
-# is steepest: it is 1, the average is proportional to one over the size of the layer (notebook 02
-# proves it). Under one threshold the large layers lose their weights first: in the picture of the
-# layers above, at compression 10,000, magnitude has emptied the eight largest layers, GraSP six of them
-# and SNIP two. With random scores it is the smallest layer that has the fewest chances to keep a
-# weight.
+# is steepest: it is 1 (notebook 02 proves it). Under one threshold the large layers lose their weights
+# first: in the picture of the layers above, at compression 10,000, magnitude has emptied the eight
+# largest layers, GraSP six of them and SNIP two. With random scores it is the smallest layer that has
+# the fewest chances to keep a weight.
 #
 # But then SynFlow should collapse before all others. What if it scores only once, like the others?
 #
@@ -347,8 +349,9 @@ print(f"largest possible, rho_max: {N / L:,.0f}")
 #
 # *10 minutes, difficulty 2 of 5.* A method is a function of the model and a batch that
 # returns a score for every prunable weight. Write one that is fair to layers: the magnitude of a
-# weight, divided by the average magnitude in its layer. Then see how far it gets:
-# `sf.critical_compression(net, fair_magnitude)`.
+# weight, divided by the average magnitude in its layer. Then see up to which compression no layer is
+# empty, `sf.critical_compression(net, fair_magnitude)`, and up to which a path is left: the same with
+# `criterion="path"`.
 #
 # <details><summary>Hint</summary>
 #
@@ -396,8 +399,8 @@ print(sf.exercises.check_fair_magnitude(fair_magnitude))
 # ## Takeaways
 #
 # - A pruning method is a score; one threshold over all layers decides what stays.
-# - Layer-collapse has two signs, an empty layer and a missing path. In a chain the path cannot outlive
-#   a layer; under random, magnitude, SNIP and GraSP it was lost before the first layer was empty.
+# - Layer-collapse has two signs, an empty layer and a missing path. In a chain an empty layer cuts
+#   every path; under random, magnitude, SNIP and GraSP the last path was lost before that.
 # - The largest possible compression of a chain is $N / L$. Random, magnitude, SNIP and GraSP collapse
 #   long before; SynFlow reaches it.
 # - Large layers have small average scores. SynFlow's are the smallest, and scored once it collapses
@@ -417,6 +420,8 @@ print(sf.exercises.check_fair_magnitude(fair_magnitude))
 # - H. Tanaka, D. Kunin, D. Yamins, S. Ganguli, *Pruning neural networks without any data by
 #   iteratively conserving synaptic flow*, NeurIPS 2020, [arXiv 2006.05467](https://arxiv.org/abs/2006.05467):
 #   SynFlow, layer-collapse.
+# - J. Frankle, M. Carbin, *The lottery ticket hypothesis: finding sparse, trainable neural networks*,
+#   ICLR 2019, [arXiv 1803.03635](https://arxiv.org/abs/1803.03635).
 # - N. Lee, T. Ajanthan, P. Torr, *SNIP: single-shot network pruning based on connection
 #   sensitivity*, ICLR 2019, [arXiv 1810.02340](https://arxiv.org/abs/1810.02340).
 # - C. Wang, G. Zhang, R. Grosse, *Picking winning tickets before training by preserving gradient

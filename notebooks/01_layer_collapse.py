@@ -20,8 +20,9 @@
 #
 # Prune a network with one threshold for all layers, and at some compression a whole layer is gone.
 # Nothing passes through it any more, and no training brings it back. The paper calls this **layer-collapse** and
-# shows that SNIP, GraSP, magnitude and random pruning suffer from it long before it is unavoidable.
-# Here we watch it happen, measure exactly where, and compare with the paper's own runs.
+# shows that SNIP, GraSP, magnitude and random pruning (notebook 00 defines them) suffer from it long
+# before it is unavoidable. Here we watch it happen, measure exactly where, and compare with the paper's
+# own runs.
 #
 # ![Fraction of weights left in each layer of VGG-16 for growing compression, five methods: under four of them layers end in a cross, under SynFlow all layers live until the largest possible compression](../figures/fig2_layer_collapse.png)
 #
@@ -73,8 +74,8 @@ print(
 # A seed is a network with its own initial weights, its own scoring images and its own random scores.
 # The network is the one of the paper's figure 1, VGG-16 with BatchNorm for 100 classes. SNIP and
 # GraSP score in `mode="eval"`: BatchNorm uses its stored statistics, at initialization mean 0 and
-# variance 1, and so does nothing. For SNIP this choice moves the collapse by more than a decade
-# (section "What the score of SNIP depends on").
+# variance 1, and so does nothing. How much this choice matters is in the section "What the score of SNIP
+# depends on".
 
 
 # %%
@@ -107,8 +108,8 @@ print(f"N = {N:,} weights, L = {len(sf.prunable(net))} layers, rho_max = N / L =
 #
 # For a score that is given once it is found without a search: a layer is not empty as long as its best
 # weight stays. Take the best weight of each layer, and of these $L$ the one with the lowest score. If it
-# has rank $r$ among all weights, then $\rho_{cr} = N / r$. `layer_lifetimes` counts the ranks for every
-# layer.
+# has rank $r$ among all weights (rank 1: the highest score), then $\rho_{cr} = N / r$. `layer_lifetimes`
+# counts the ranks for every layer.
 #
 # **Predict, then run.** Random scores pay no attention to layers. Which layer is empty first?
 
@@ -146,8 +147,9 @@ fig2
 # computed once (`python -m synflow_lib.reproduction.experiments.vgg19 --figure 2`), and
 # `sf.recorded` reads what was kept. SNIP and GraSP scored eight photographs of CIFAR-10 (encoded again
 # as JPEG, enlarged to 224x224, each with a class of its own among the thousand), the paper's ImageNet.
-# GraSP is the early version that the paper's authors ran (more on it below). Our SynFlow is the cut
-# schedule, theirs a hundred exponential steps.
+# GraSP is the early version that the paper's authors ran (more on it below). Our SynFlow takes steps
+# whose size follows from the scores (the *cut schedule*, below), theirs a hundred steps that each leave
+# the same fraction.
 
 # %%
 vgg19 = sf.recorded("figure2").fillna({"images": "none"})
@@ -215,8 +217,9 @@ print(random_first.beside(random_first.options[0 if smallest else 3]))
 # ## How far does each method get?
 #
 # One network shows little. Now three seeds, and both criteria: *layer* (the paper's: no layer is
-# empty) and *path* (kept weights still join input to output; exact as well, the score of the weakest
-# weight on the widest path).
+# empty) and *path* (kept weights still join input to output). The second is exact as well: of all paths
+# take the one whose lowest score is highest; that score is the last threshold that leaves a path.
+# Distances are given in *decades*, factors of ten.
 
 # %%
 tables, lives = [], []
@@ -263,7 +266,7 @@ print(f"and are cut before a layer is empty: {bool((others['path'] < others['lay
 # ### Exercise 1 · Critical compression without a search
 #
 # *5 minutes, difficulty 2 of 5.* From the scores of a one-shot method,
-# compute the fewest weights that can be kept with no layer empty.
+# which keeps the highest ones, compute the fewest weights that can be kept with no layer empty.
 #
 # <details><summary>Hint</summary>
 #
@@ -299,26 +302,26 @@ print(sf.exercises.check_fewest_weights(fewest_weights))
 # Magnitude pruning of the first network. `kept` counts weights, `on a path` is the share of
 # them that lies on some path of kept weights from input to output.
 #
-# **Predict, then run.** At $10^{2.5}$ all 14 layers have weights left, 46,680 in all. What share of these
-# lies on a path?
+# **Predict, then run.** In notebook 00 this network had no path left at 316, which is $10^{2.5}$. Just
+# before, at $10^{2.25}$, 83,011 weights are kept. What share of these lies on a path?
 
 # %%
 on_path = sf.predict.Number(
-    "At 10^2.5 lie on a path", 0, 100, "percent of the kept weights", mine=None
+    "At 10^2.25 lie on a path", 0, 100, "percent of the kept weights", mine=None
 )
 on_path
 
 # %%
 # NBVAL_CHECK_OUTPUT
 net = network(0)
-probe, rows = sf.PathProbe(net), []
+probe, rows, shares = sf.PathProbe(net), [], {}
 for alpha in (1.0, 1.5, 2.0, 2.25, 2.5):
     masks = sf.prune(net, "magnitude", 10**alpha)
-    share = probe.on_path(masks).kept / masks.kept
-    rows.append((f"10^{alpha:g}", masks.kept, f"{share:.1%}", len(masks.empty_layers())))
+    shares[alpha] = probe.on_path(masks).kept / masks.kept
+    rows.append((f"10^{alpha:g}", masks.kept, f"{shares[alpha]:.1%}", len(masks.empty_layers())))
 columns = ["compression", "kept", "on a path", "empty layers"]
 print(pd.DataFrame(rows, columns=columns).to_string(index=False))
-print(on_path.beside(100 * share))
+print(on_path.beside(100 * shares[2.25]))
 
 # %% [markdown]
 # At $10^{2.5}$ no layer is empty, and not one weight is on a path. The five layers with 512 x 512
@@ -450,7 +453,7 @@ print(f"the layer that went first, by seed: {lives.loc[in_first, 'layer'].tolist
 # ### Exercise 3 · Even odds
 #
 # *5 minutes, difficulty 2 of 5.* At which compression has random pruning emptied a layer of `size`
-# weights in one of two networks?
+# weights with probability 1/2?
 #
 # <details><summary>Hint</summary>
 #
@@ -482,8 +485,8 @@ print(sf.exercises.check_even_odds(even_odds))
 # ## SynFlow reaches $\rho_{max}$
 #
 # SynFlow scores again after every step. If every step removes less total score than a layer carries
-# (all carry the same), no layer can be emptied (theorem 3; notebook 04 proves it). Make that the
-# schedule, and it goes from dense to one weight a layer. The first network again:
+# (all carry the same, the *cut size*), no layer can be emptied (theorem 3; notebook 04 proves it). Make
+# that the schedule, and it goes from dense to one weight a layer. The first network again:
 
 # %%
 figure = sf.figures.cut_trajectory(cut_history, rho_max)
@@ -505,9 +508,9 @@ print(f"seeds that end with one weight a layer, connected: {(ends == len(sizes))
 # %% [markdown]
 # ### Exercise 4 · Cheat the criterion
 #
-# *15 minutes, difficulty 3 of 5.* Take any scores and change them so that *no layer is empty
-# up to $\rho_{max}$*, although the scores are given only once. All other
-# weights keep their order. Then see what that is worth by path:
+# *15 minutes, difficulty 3 of 5.* Take any scores and change one in each layer so that *no layer is
+# empty up to $\rho_{max}$*, although the scores are given only once. All other weights keep their order.
+# Then see what that is worth by path:
 # `sf.critical_compression(net, lambda *_: protect(sf.score(net, "magnitude")), "path")`.
 #
 # <details><summary>Hint</summary>
@@ -551,8 +554,8 @@ print(sf.exercises.check_protect(protect))
 # to nothing at initialization (it divides by $\sqrt{1 + \epsilon}$); with the statistics of the batch
 # (`train`) it normalizes every channel.
 #
-# **Predict, then run.** In `eval` mode SNIP's first layer is empty at $10^{3.9}$. And in `train` mode, for
-# the same network and images?
+# **Predict, then run.** In `eval` mode SNIP's first layer is empty at $10^{3.8}$. And in `train` mode,
+# for the same network and images?
 
 # %%
 in_train = sf.predict.Number(
@@ -581,7 +584,8 @@ print(in_train.beside(modes["train"].iloc[0]))
 # published runs do. "SNIP collapses at $10^{3.9}$" is a statement about SNIP *and* the mode in which it
 # was scored. GraSP moves by 0.1 decades (one network), and in both modes its first layer is empty
 # before $10^{3.1}$, in the paper's runs after $10^{3.5}$. The GraSP that the paper's authors ran was an
-# early version, without temperature and with the opposite sign. Does it explain the difference?
+# early version, with the opposite sign and without temperature (a number by which today's divides the
+# outputs before the loss). Does it explain the difference?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -613,7 +617,8 @@ print(f"log10 of the first empty layer: early {alpha:.1f}, today's {now:.1f}")
 # compressions shows at the second. So we take the middle of the step for it, and compare with our exact
 # points. From its files: the first compression with an empty layer, and the first from which on
 # accuracy stays at chance (1 percent), beside the point at which our untrained network is cut. Three
-# runs a method are few; where the spread of the runs does not allow a verdict, it is *undecided*.
+# runs a method are few; where the spread of the runs does not allow a verdict, it is *undecided* (the
+# [glossary](../docs/glossary.md) says under *agreement* how verdicts are made).
 
 # %%
 # NBVAL_CHECK_OUTPUT

@@ -139,7 +139,8 @@ print(conservation.conservation_table({k: (vgg16, s) for k, s in scores.items()}
 #
 # For a feature map the same weights act at every position: scale the whole map, and nothing else in
 # the proof changes. Max and average pooling, flattening, and dropout with a fixed mask commute with
-# scaling a map, so they may stand between the two layers.
+# scaling a map (which of the two comes first makes no difference), so they may stand between the two
+# layers.
 #
 # **The law at the kink.** ReLU has no derivative at 0. But the law needs only
 # $\varphi'(z)\,z = \varphi(z)$, which holds there for whatever value autograd takes: by the chain
@@ -170,7 +171,8 @@ print(conservation.conservation_table({k: (vgg16, s) for k, s in scores.items()}
 #
 # <details><summary>Hint</summary>
 #
-# The proof needs $\varphi(z) = z\,\varphi'(z)$. Try it for each of the four.
+# The proof needs $\varphi(z) = z\,\varphi'(z)$. Try it for each of the four. Softplus is
+# $\log(1 + e^z)$.
 #
 # </details>
 
@@ -390,12 +392,12 @@ print(sf.exercises.check_objective(objective))
 # %% [markdown]
 # ## GraSP: the law of a second derivative
 #
-# GraSP scores $\theta\,(Hg)$, with $g$ the gradient of the loss and $H$ its Hessian. That is not
-# $\partial\mathcal R/\partial\theta\;\theta$ for a function $\mathcal R$ of the output, so theorem 1
-# does not apply. But there is a law. Theorem 1 holds for the loss at *every* $\theta$, so along the
-# line $\theta + t g$ as well, and may be differentiated by $t$. (This needs second derivatives. The
-# loss has them where no ReLU input is exactly zero: then no ReLU switches for small $t$.) One term of
-# it changes by
+# GraSP scores $\theta\,(Hg)$, with $g$ the gradient of the loss and $H$ its Hessian, the matrix of its
+# second derivatives. That is not $\partial\mathcal R/\partial\theta\;\theta$ for a function $\mathcal R$
+# of the output, so theorem 1 does not apply. But there is a law. Theorem 1 holds for the loss at *every*
+# $\theta$, so along the line $\theta + t g$ as well, and may be differentiated by $t$. (This needs
+# second derivatives. The loss has them where no ReLU input is exactly zero: then no ReLU switches for
+# small $t$.) One term of it changes by
 #
 # $$\frac{d}{dt}\,\theta_i\,\frac{\partial\mathcal L}{\partial\theta_i}\Big|_{t=0}
 #   = g_i\,g_i + \theta_i\,(Hg)_i .$$
@@ -622,17 +624,18 @@ fig_norm
 # %% [markdown]
 # ## Residual streams
 #
-# In a residual network many layers write one stream and many layers read it. To scale a channel of the
-# stream by $\alpha$, *every* branch that writes it must be scaled, and *every* branch that reads it
-# divided. So the law holds for the stream as a whole, and no longer for one block. Written out: with
-# the stream $s_{t+1} = s_t + V_t\,\varphi(W_t s_t)$, started by $s_0 = V x$ and read at the end by $U$,
-# scale $V$ and all $V_t$ by $\alpha$ and divide all $W_t$ and $U$ by $\alpha$. By induction every $s_t$
-# is scaled by $\alpha$ and the output stays. The same works for one channel of $s$: scale its row of
-# $V$ and $V_t$, divide its column of $W_t$ and $U$. So in each channel of the stream **the sum over all
-# writers equals the sum over all readers**. A ReLU behind each addition, as in ResNet-20, is
-# homogeneous and changes nothing. (With BatchNorm between $V_t$ and the addition $\mu$ and $\beta$
-# count as writers, too; in training mode $\gamma$ and $\beta$ count in place of $V_t$.) In the same way
-# a single layer inside a block is no cut: the skip connection carries the rest.
+# In a residual network every block adds what it computes to its own input, which skips past it. So many
+# layers write one *stream*, and many layers read it. To scale a channel of the stream by $\alpha$,
+# *every* branch that writes it must be scaled, and *every* branch that reads it divided. So the law
+# holds for the stream as a whole, and no longer for one block. Written out: with the stream
+# $s_{t+1} = s_t + V_t\,\varphi(W_t s_t)$, started by $s_0 = V x$ and read at the end by $U$, scale $V$ and all
+# $V_t$ by $\alpha$ and divide all $W_t$ and $U$ by $\alpha$. By induction every $s_t$ is scaled by
+# $\alpha$ and the output stays. The same works for one channel of $s$: scale its row of $V$ and $V_t$,
+# divide its column of $W_t$ and $U$. So in each channel of the stream **the sum over all writers equals
+# the sum over all readers**. A ReLU behind each addition, as in ResNet-20, is homogeneous and changes
+# nothing. (With BatchNorm between $V_t$ and the addition $\mu$ and $\beta$ count as writers, too; in
+# training mode $\gamma$ and $\beta$ count in place of $V_t$.) In the same way a single layer inside a
+# block is no cut: the skip connection carries the rest.
 #
 # **Predict, then run.** SynFlow on ResNet-20: every cut carries all of the flow $\mathcal R$. How much of it
 # goes through the single layer with the smallest share?
@@ -675,7 +678,7 @@ figure
 # ## Pooling and activations
 #
 # **Predict, then run.** Where does the law fail: with max pooling, with average pooling, with leaky ReLU
-# or with GELU? The proof asks only that what stands between two layers commutes with scaling a map.
+# or with GELU?
 
 # %%
 breaks = sf.predict.Choice(
@@ -832,8 +835,8 @@ print(table[["figure", "quantity", "margin", "verdict"]].to_string(index=False))
 # %% [markdown]
 # ## Takeaways
 #
-# - Conservation is a symmetry: scale a hidden unit, and a network of homogeneous activations does
-#   not notice. Its derivative is the law.
+# - Conservation follows from a symmetry: scale a hidden unit, and the output of a network of homogeneous
+#   activations does not change. The derivative of that is the law.
 # - Constants are incoming score: biases, BatchNorm's $\beta$ and running mean.
 # - With batch statistics the weights in front of BatchNorm carry zero in total.
 # - SNIP's absolute value breaks the law. GraSP keeps another one, $\theta(Hg) + g^2$.

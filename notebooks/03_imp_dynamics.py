@@ -21,7 +21,7 @@
 # Iterative magnitude pruning (IMP) trains a network, removes its smallest weights, and repeats. It
 # looks at nothing but $|\theta|$, the score that collapses early in notebook 01. But with a few
 # repetitions it goes much further. The paper's explanation: *training itself* pulls the layers toward
-# conservation. Here we test both halves of that sentence, the training and the repetitions.
+# conservation. Here we test what the training does and what the repetitions do.
 #
 # ![Accuracy and number of empty layers against compression for iterative magnitude pruning with 1, 3 and 5 iterations: without BatchNorm three iterations reach much further than one; the paper's VGG-11 beside it](../figures/fig5a_imp.png)
 #
@@ -31,7 +31,8 @@
 #
 # - Derive what gradient descent conserves in a ReLU network, and check it to the size of its steps.
 # - Watch layer norms move toward the conservation line, and predict where they stop.
-# - Measure what more prune-train iterations do to the point of collapse, rewound and not.
+# - Measure what more prune-train iterations do to the point of collapse, with the weights set back to
+#   their initial values (rewound) and not.
 # - Say what training alone does for magnitude pruning, and what only iteration does.
 #
 # Reproduces figures 5a and 5b of the paper in shape. At classroom scale: handwritten digits, small
@@ -100,12 +101,12 @@ print(
 # $$\frac{d}{dt}\big(\|W_l\|^2 - \|W_{l+1}\|^2\big) = 0 .$$
 #
 # The *differences* of the squared layer norms stay what they were at initialization, whatever the data,
-# the loss or the time (Du, Hu and Lee 2018). So all layers gain the **same amount**, large or small. If
-# the norms grow in training, as with cross-entropy they usually do, then the more they have gained, the
-# less the initial differences matter. In the limit all $\|W_l\|^2$ are *relatively* equal, the mean
-# squared weight of a layer of $N_l$ weights is $\|W_l\|^2 / N_l \propto 1 / N_l$, and that is the line
-# on which conserved scores lie (figure 4). Squared magnitude after training behaves like a conserved
-# score, to the extent that what was gained outweighs what was there before.
+# the loss or the time (Du, Hu and Lee 2018). If the norms grow in training, as with cross-entropy they
+# usually do, then the more they have gained, the less the initial differences matter. In the limit all
+# $\|W_l\|^2$ are *relatively* equal, the mean squared weight of a layer of $N_l$ weights is
+# $\|W_l\|^2 / N_l \propto 1 / N_l$, and that is the line on which conserved scores lie (figure 4). Squared magnitude
+# after training behaves like a conserved score, to the extent that what was gained outweighs what was
+# there before.
 #
 # Real steps are finite. One step of size $\eta$ adds $\eta^2\|g_l\|^2$ to the squared norm of a layer
 # beyond what the flow gives, with another gradient $g_l$ in each layer; over a fixed time there are
@@ -160,7 +161,8 @@ figure
 
 # %% [markdown]
 # Left, five layers with very different norms. Right, what each has gained: nearly one curve (at the end
-# 10.3 to 11.3). The largest layer has gained 4 percent of what it had, the smallest 63 percent.
+# 10.3 to 11.3). If differences do not change, all layers gain the **same amount**, large or small. The
+# largest layer has gained 4 percent of what it had, the smallest 63 percent.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -254,10 +256,11 @@ print(sf.exercises.check_shrinking(shrinking))
 #
 # Mean squared weight against inverse layer size, before and after training. Slope 1 is conservation.
 # Ours beside the numbers that the authors published for VGG-19 on CIFAR-10; and ours once more from
-# half of Xavier's standard deviation, where what training adds counts for more.
+# half of Xavier's standard deviation, where what training adds counts for more. (Xavier's initialization
+# draws the weights of a layer with variance $2 / (\text{inputs} + \text{outputs})$.)
 #
-# **Predict, then run.** All layers gain nearly the same. Which slope have they after training, from Xavier's
-# initialization?
+# **Predict, then run.** From Xavier's initialization the slope is 0.48 before training, and all layers
+# gain nearly the same. Which slope have they after training?
 
 # %%
 slope_after = sf.predict.Number(
@@ -410,8 +413,9 @@ sf.predict.compare(f"masks of 3 rounds, {mine.kept} weights", mine, library[-1].
 sf.predict.compare("trained weights", by_hand.state_dict(), by_library.state_dict())
 
 # %% [markdown]
-# **Predict, then run.** Magnitude that prunes once after training leaves a network which reaches 50 percent
-# up to some compression. Up to which does it with 1, 3 and 5 iterations (not rewound, no BatchNorm)?
+# **Predict, then run.** Magnitude that prunes once after training leaves a network which reaches an
+# accuracy of 50 percent up to some compression. Up to which does it with 1, 3 and 5 iterations (not
+# rewound, no BatchNorm)? (Guess before you look at the picture at the top again.)
 
 # %%
 further = sf.predict.Curve(
@@ -446,7 +450,8 @@ fig5a
 # %% [markdown]
 # Three numbers a line: the last compression of our grid with a path from input to output, the last
 # with an accuracy above 50 percent (halfway; the paper's networks can be asked that too), and the
-# mean number of empty layers at the strongest compression. Means over seeds of $\log_{10}\rho$.
+# mean number of empty layers at the strongest compression. Means over seeds of $\log_{10}\rho$. The
+# column `rounds` is the number of iterations; 0 is pruned before training.
 
 
 # %%
@@ -486,11 +491,12 @@ print(f"above 50 percent for over 0.4: {bool((longer['above 50 percent'] > 0.4).
 # %% [markdown]
 # Without BatchNorm the shape is the paper's: from one iteration to three the collapse moves by 0.8
 # decades or more, from three to five by less than a step of our grid. Rewinding changes *where the
-# network is cut* by no more than a step of the grid; rewound networks are less accurate here, but the
-# others have also trained longer before the last round (eight epochs more for each iteration), so the
-# cause may be either. The path is cut well before a layer is empty: with one iteration every network is
-# disconnected at $10^{2.5}$, and none has an empty layer up to $10^3$. (The paper counts empty layers:
-# with one iteration the first appears at $10^{1.9}$, where its accuracy drops to chance.)
+# network is cut* by no more than a step of the grid (with two iterations by somewhat more: 2.83 rewound,
+# 3.50 not); rewound networks are less accurate here, but the others have also trained longer before the
+# last round (eight epochs more for each iteration), so the cause may be either. The path is cut well
+# before a layer is empty: with one iteration every network is disconnected at $10^{2.5}$, and none has
+# an empty layer up to $10^3$. (The paper counts empty layers: with one iteration the first appears at
+# $10^{1.9}$, where its accuracy drops to chance.)
 #
 # With BatchNorm, on the same digits, three iterations instead of one lengthen the path on one seed of
 # three, by one step of the grid. At $10^{1.5}$ they are ahead in accuracy on each of the three seeds,

@@ -83,8 +83,8 @@ print(f"device {device}")
 #   = \sum_{\text{paths through } \theta}\ \prod_{\theta'\in\,\text{path}} |\theta'| ,$$
 #
 # is the part of $\mathcal R$ that flows through it (a product that contains $\theta$ once is linear in
-# it). Then remove the smallest scores; but not all at once. Step $k$ of $n$ keeps a fraction
-# $\rho^{-k/n}$ of the weights, and each step scores anew.
+# it). Then remove the smallest scores; but not all at once. Step (or iteration) $k$ of $n$ keeps a
+# fraction $\rho^{-k/n}$ of the weights, the *exponential schedule*, and each step scores anew.
 
 
 # %%
@@ -351,7 +351,7 @@ print(sf.exercises.check_safe_iterations(safe_iterations))
 #
 # **Predict, then run.** The first step on VGG-16 removes weights that together carry less than one layer's
 # score, of 14 layers. How many of the weights can go? And how many steps does it take from the whole
-# network to one weight a layer?
+# network to one weight a layer? (Guess before you look at the picture at the top again.)
 
 # %%
 first_step = sf.predict.Number(

@@ -4,6 +4,7 @@ That the solutions printed in the notebooks pass is tested with their copies, in
 """
 
 import dataclasses
+import functools
 import inspect
 import math
 import warnings
@@ -411,8 +412,14 @@ def test_other_right_answers_are_accepted(name, answer):
         ("prediction", {"LeakyReLU": True}, "the names are ['LeakyReLU']"),
         ("is_connected", lambda masks: masks[0] @ masks[1], "raises"),
         ("may_go", lambda s, cut: s.sort().values.cumsum(0)[:5] < cut, "has shape (5,)"),
+        ("log2_flow", lambda layers: math.log2(
+            functools.reduce(lambda x, w: w.abs() @ x, layers, torch.ones(4).double()).sum()
+        ), "left the range"),
+        ("imbalance", lambda net: (net[0].weight * net[0].weight.grad).sum(0)
+         + net[0].bias * net[0].bias.grad - (net[2].weight * net[2].weight.grad).sum(1),
+         "rows and columns"),
     ],
-)
+)  # fmt: skip
 def test_other_wrong_answers_are_told_what_is_wrong(name, answer, words):
     said = CHECKS[f"check_{name}"](answer)
     assert ": not yet, " in said and words in said

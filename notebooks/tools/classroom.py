@@ -21,6 +21,7 @@ import re
 from pathlib import Path
 
 import nbformat
+from badges import address
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from pairs import HINT, ROOT, BuildError, chosen, command_line, run_command, serialized, write
@@ -47,8 +48,8 @@ def prepared(notebook: NotebookNode) -> tuple[NotebookNode, dict[int, tuple[str,
 
     A solution without code follows a cell of text that begins with `ANSWER`, and has its place.
 
-    No copy has the badge, which opens the solutions; pictures are inside, so that a copy which is
-    handed out alone is complete.
+    No copy has the badge, which opens the solutions; pictures are inside and links lead to the
+    repository, so that a copy which is handed out alone is complete.
 
     Raises:
         BuildError: a solution stands where the copies could not hold it.
@@ -73,6 +74,7 @@ def prepared(notebook: NotebookNode) -> tuple[NotebookNode, dict[int, tuple[str,
                 data = base64.b64encode((ROOT / found[2]).read_bytes()).decode()
                 cell.setdefault("attachments", {})[found[3]] = {"image/png": data}
             cell.source = PICTURE.sub(r"![\1](attachment:\3)", cell.source)
+            cell.source = cell.source.replace("](../", f"]({address()}/blob/main/")
         if cell.source or cell.cell_type == "code":
             kept.append(cell)
     return nbformat.from_dict({**notebook, "cells": kept}), solutions

@@ -60,6 +60,9 @@ check_imbalance = Check(
         ),
         "net[0].weight is (hidden, inputs): sum over its inputs, dimension 1": _balance(into=0),
         "net[2].weight is (outputs, hidden): sum over its outputs, dimension 0": _balance(out=1),
+        "rows and columns swapped: nn.Linear keeps its weight as (outputs, inputs)": _balance(
+            into=0, out=1
+        ),
         "means instead of sums: the law is one of sums": _balance(gather=Tensor.mean),
         "one number for the layer: keep one for each hidden unit": lambda net: _balance()(
             net
@@ -286,8 +289,8 @@ check_log2_flow = Check(
     right=_log2,
     rtol=1e-6,
     mistakes={
-        "infinite: the flow itself left the range of float64; take the power of two out after "
-        "every layer": lambda layers: math.inf,
+        "the flow itself left the range of float64; take the power of two out after every "
+        "layer": lambda layers: math.nan,  # infinity times the zeros among the weights
         "the natural logarithm where log2 belongs": lambda layers: _log2(layers) * math.log(2),
         "log10 where log2 belongs": lambda layers: _log2(layers) * math.log10(2),
         "signs are left in: SynFlow takes |W| of every layer": lambda layers: math.log2(
