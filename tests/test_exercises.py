@@ -357,6 +357,29 @@ def test_intervals_that_are_no_student_s_are_told_apart(half, words):
     assert "b - a" in swapped and "Student" not in swapped and "paired" not in swapped
 
 
+def test_two_mistakes_together_do_not_make_a_right_count():
+    def clear(a, b):  # the spread of a population, and one sign
+        d, n = a - b, a.shape[1]
+        return int((d.mean(1) > stats.t.ppf(0.975, n - 1) * d.std(1) / n**0.5).sum())
+
+    assert "not yet" in sf.exercises.check_clear_differences(clear)
+
+    def of_compressions(a, b):
+        d, n = a - b, len(a)
+        return int((abs(d.mean(0)) > stats.t.ppf(0.975, n - 1) * d.std(0, ddof=1) / n**0.5).sum())
+
+    assert "axis 0" in sf.exercises.check_clear_differences(of_compressions)
+
+
+def test_the_place_of_a_wrong_kind_is_named():
+    def long_table(table):
+        return table.groupby(["method", "model"])["accuracy"].mean()
+
+    assert "under ('grasp', 'conv') it returns a float" in sf.exercises.check_ten_percent(
+        long_table
+    )
+
+
 def ranks_over(size):
     """The scorer of ranks from 0, divided by what `size` makes of the layer's size."""
 

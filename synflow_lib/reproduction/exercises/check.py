@@ -263,7 +263,13 @@ def by_name(read: Callable) -> Callable[[object], dict]:
     def read_all(value: object) -> dict:
         if not hasattr(value, "items"):
             raise NotOfTheKind(f"it returns {_named(value)}")
-        return {name: read(each) for name, each in value.items()}
+        found = {}
+        for name, each in value.items():
+            try:
+                found[name] = read(each)
+            except NotOfTheKind as unlike:
+                raise NotOfTheKind(f"under {name!r} {unlike}") from None
+        return found
 
     return read_all
 
