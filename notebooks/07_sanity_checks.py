@@ -125,8 +125,8 @@ shown["synflow"].to_frame("weights of SynFlow's mask").T
 # %% [markdown]
 # ### Exercise 1 · Shuffle
 #
-# *5 minutes, difficulty 1 of 5.* Write the check that "shuffled" masks of some published code did not pass:
-# same layer sizes, other places.
+# *5 minutes, difficulty 1 of 5.* The "shuffled" masks of some published code were never shuffled. Write a
+# function that does it: the same shape, as many True, at random places.
 #
 # <details><summary>Hint</summary>
 #

@@ -24,7 +24,7 @@
 #
 # ![Test accuracy against compression of a scorer written in this notebook beside the five methods of the paper](../figures/own_accuracy.png)
 #
-# *The five methods of the paper, and one that was written a few cells ago.*
+# *The five methods of the paper, and one that is written in the first cells below.*
 #
 # **Learning goals**
 #

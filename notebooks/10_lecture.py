@@ -150,7 +150,8 @@ print(masks.table().round(4).to_string(index=False))
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # *Speaker's notes, 7 minutes, until 21.* The limit of this network is 7,900. Vote: which method is first to lose its last path, and near which
-# compression? Then run the cell, and after it move the slider of `sf.explore.race()` if there is time.
+# compression? Then run the cell. If there is time, type `sf.explore.race()` into a new cell and move its
+# slider; the picture below the table is one of its positions.
 #
 # Expect: all four are cut long before the limit, magnitude near 135. Paths are lost before a layer is
 # empty: the paper counts empty layers, which flatters every method.

@@ -371,6 +371,15 @@ def test_two_mistakes_together_do_not_make_a_right_count():
     assert "axis 0" in sf.exercises.check_clear_differences(of_compressions)
 
 
+def test_errors_of_two_means_that_are_added_are_named():
+    def interval(a, b):
+        error = (np.var(a, ddof=1) / len(a) + np.var(b, ddof=1) / len(b)) ** 0.5
+        half, middle = stats.t.ppf(0.975, len(a) - 1) * error, np.mean(a) - np.mean(b)
+        return middle - half, middle + half
+
+    assert "two means" in sf.exercises.check_paired_interval(interval)
+
+
 def test_the_place_of_a_wrong_kind_is_named():
     def long_table(table):
         return table.groupby(["method", "model"])["accuracy"].mean()

@@ -67,9 +67,13 @@ def _interval(
     return interval
 
 
-def _unpaired(a: list, b: list) -> tuple[float, float]:
-    found = stats.ttest_ind(a, b).confidence_interval(0.95)
-    return found.low, found.high
+def _unpaired(freedom: Callable[[int], int]):
+    def interval(a: list, b: list) -> tuple[float, float]:
+        middle, error = np.mean(a) - np.mean(b), np.hypot(stats.sem(a), stats.sem(b))
+        half = stats.t.ppf(0.975, freedom(len(a))) * error
+        return middle - half, middle + half
+
+    return interval
 
 
 def _welch(a: list, b: list) -> tuple[float, float]:
@@ -104,7 +108,12 @@ check_paired_interval = Check(
         "a 90% interval: both ends take 2.5%, so ask t for 0.975": _interval(
             lambda n: stats.t.ppf(0.95, n - 1)
         ),
-        "the seeds are not paired: subtract seed by seed before anything else": _unpaired,
+        "the seeds are not paired: subtract seed by seed before anything else": _unpaired(
+            lambda n: 2 * n - 2
+        ),
+        "the errors of two means are added: subtract seed by seed, and take the error of that": (
+            _unpaired(lambda n: n - 1)
+        ),
         "the seeds are not paired (this is Welch's interval): subtract seed by seed": _welch,
         "this is the middle and half the width; asked are both ends": lambda a, b: (
             float(np.mean(_interval()(a, b))),
