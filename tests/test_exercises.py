@@ -371,6 +371,11 @@ def test_two_mistakes_together_do_not_make_a_right_count():
     assert "axis 0" in sf.exercises.check_clear_differences(of_compressions)
 
 
+def test_a_table_is_told_by_its_shape():
+    said = sf.exercises.check_ten_percent(lambda table: {"conv": {"snip": 1.0}})
+    assert "DataFrame of shape (40, 6)" in said and len(said) < 300
+
+
 def test_errors_of_two_means_that_are_added_are_named():
     def interval(a, b):
         error = (np.var(a, ddof=1) / len(a) + np.var(b, ddof=1) / len(b)) ** 0.5
@@ -384,7 +389,7 @@ def test_the_place_of_a_wrong_kind_is_named():
     def long_table(table):
         return table.groupby(["method", "model"])["accuracy"].mean()
 
-    assert "under ('grasp', 'conv') it returns a float" in sf.exercises.check_ten_percent(
+    assert "under ('grasp', 'conv'), it returns a float" in sf.exercises.check_ten_percent(
         long_table
     )
 

@@ -165,7 +165,7 @@ def _places(values: dict | tuple) -> Iterable:
 
 def _shown(value: object) -> str:
     """A short description of an input."""
-    if isinstance(value, (Tensor, np.ndarray)):
+    if isinstance(value, (Tensor, np.ndarray)) or getattr(value, "ndim", 0):  # pandas' tables too
         return f"{type(value).__name__} of shape {tuple(value.shape)}"
     if isinstance(value, nn.Module):
         return " ".join(str(value).split())[:200]
@@ -268,7 +268,7 @@ def by_name(read: Callable) -> Callable[[object], dict]:
             try:
                 found[name] = read(each)
             except NotOfTheKind as unlike:
-                raise NotOfTheKind(f"under {name!r} {unlike}") from None
+                raise NotOfTheKind(f"under {name!r}, {unlike}") from None
         return found
 
     return read_all
