@@ -109,16 +109,24 @@ print(
 print(shown[["erk", "uniform"]].to_string())
 
 # %% [markdown]
-# ERK (Erdős-Rényi-Kernel) gives small layers a higher density. SynFlow's quotas do as well:
+# ERK (Erdős-Rényi-Kernel) gives small layers a higher density. The last layer is the smallest, with 1,000
+# weights.
+#
+# **Predict, then run.** Of its 474 weights, how many does SynFlow's mask keep in the last layer?
 
 # %%
+last_layer = sf.predict.Number("Weights of SynFlow's mask in layer 6", 0, 474, mine=None)
+last_layer
+
+# %%
+print(last_layer.beside(shown["synflow"].iloc[-1]))
 shown["synflow"].to_frame("weights of SynFlow's mask").T
 
 # %% [markdown]
 # ### Exercise 1 · Shuffle
 #
-# *5 minutes, difficulty 1 of 5.* Write the check that "shuffled" masks of some published code did not pass:
-# same layer sizes, other places.
+# *5 minutes, difficulty 1 of 5.* The "shuffled" masks of some published code were never shuffled. Write a
+# function that does it: the same shape, as many True, at random places.
 #
 # <details><summary>Hint</summary>
 #
@@ -154,16 +162,6 @@ print(sf.exercises.check_shuffle(shuffle_mask))
 # weights and see the same batches, except the reinitialized ones. *Largest weights, same quotas* keeps
 # the largest initial weights of each layer, as many as SynFlow. Masks as found are runs of notebook
 # 05; they come out of the store if it has them.
-#
-# **Predict, then run.** Shuffle SynFlow's masks within each layer, so that every layer keeps as many weights
-# as before. What does that change in accuracy, at compression 10, 100 and 316?
-
-# %%
-shuffling = sf.predict.Curve(
-    "Accuracy of shuffled minus SynFlow's own masks, by compression",
-    [10, 100, 316], -100, 20, "percent", mine=None,
-)  # fmt: skip
-shuffling
 
 # %%
 trials = sanity.trials(checks)
@@ -198,8 +196,6 @@ text = {
     for label in changed
 }
 print(pd.DataFrame(text).T.to_string())
-found = against("synflow shuffled")["difference"]
-print(shuffling.beside(np.interp(np.log10(shuffling.x), np.log10(found.index), found)))
 
 
 # %%
@@ -230,7 +226,7 @@ print(good.rename(columns="{:g}".format).to_string())
 #
 # A shuffled mask spreads its weights over all units. A unit with no incoming or no outgoing weight is
 # dead, and the weights on its other side do nothing. The **effective compression** counts them as
-# pruned. So a shuffled network has lost (a) weights, and perhaps (b) something else. To tell, prune
+# pruned; the usual one is then called *direct*. So a shuffled network has lost (a) weights, and perhaps (b) something else. To tell, prune
 # with SynFlow down to *as few weights as the shuffled mask has on paths*, seed by seed.
 
 # %%
@@ -263,9 +259,9 @@ print(f"of it remains less than a half at equal effective compression: {bool(lef
 # ### Exercise 2 · Disprove a claim
 #
 # *10 minutes, difficulty 3 of 5.* "A mask whose layers keep enough weights cannot be disconnected:
-# quotas decide." Given a perceptron with one hidden layer of $h$ units and two quotas, neither above
-# $\lfloor h/2 \rfloor$ times the layer's inputs or outputs, find masks that keep exactly so many weights
-# and join nothing.
+# quotas decide." Given a perceptron with one hidden layer of $h$ units and two quotas, `first` up to
+# $\lfloor h/2 \rfloor$ times the inputs and `last` up to $\lfloor h/2 \rfloor$ times the outputs, find
+# masks that keep exactly so many weights and join nothing.
 #
 # <details><summary>Hint</summary>
 #

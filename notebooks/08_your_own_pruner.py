@@ -24,7 +24,7 @@
 #
 # ![Test accuracy against compression of a scorer written in this notebook beside the five methods of the paper](../figures/own_accuracy.png)
 #
-# *The five methods of the paper, and one that was written a few cells ago.*
+# *The five methods of the paper, and one that is written in the first cells below.*
 #
 # **Learning goals**
 #
@@ -244,14 +244,6 @@ print(sf.exercises.check_equal_fractions(fair_magnitude))
 
 # %% [markdown]
 # ## How well does what it leaves learn?
-#
-# **Predict, then run.** By how much is LAMP behind SynFlow or ahead of it at 10, and at 100?
-
-# %%
-lamp_learns = sf.predict.Curve(
-    "Accuracy of LAMP minus SynFlow, by compression", [10, 100], -100, 50, "percent", mine=None
-)
-lamp_learns
 
 # %%
 alphas = (1.0, 1.5, 2.0, 2.5)
@@ -281,8 +273,7 @@ print(f"LAMP within 5 percent of SynFlow at 10^1: {abs(behind[1.0]) < 5}")
 versus = experiments.questions.against(
     table.assign(compression=table["compression"].round(1)), "magnitude"
 )
-print(lamp_learns.beside([-behind[1.0], -behind[2.0]]))
-print("\nLAMP minus magnitude, percent, with 95% intervals of the paired mean")
+print("LAMP minus magnitude, percent, with 95% intervals of the paired mean")
 print(versus.query("method == 'lamp'").round(1).to_string(index=False))
 
 # %% [markdown]
@@ -301,6 +292,12 @@ print(costs[["method", "iterations", "seconds", "epochs"]].round(4).to_string(in
 # name, an operation that they do not know.) torchvision's ResNet-18 has shortcuts, so a layer may be
 # empty while paths remain; say which criterion you mean. (`import_torchvision` is
 # `import torchvision` that also works beside a torch built without CUDA.)
+#
+# **Predict, then run.** SynFlow keeps one weight in a thousand. How many of the 21 layers are empty?
+
+# %%
+emptied = sf.predict.Number("Empty layers of ResNet-18, of 21", 0, 21, mine=None)
+emptied
 
 # %%
 torch.manual_seed(0)
@@ -308,7 +305,8 @@ torchvision_models = sf.data.sources.import_torchvision("torchvision.models")
 resnet = torchvision_models.resnet18(weights=None, num_classes=10)
 masks = sf.prune(resnet, "synflow", compression=1000, input_shape=(3, 64, 64), iterations=20)
 print(masks)
-print("empty layers:", len(masks.empty_layers()))
+print("connected:", not sf.is_collapsed(resnet, masks, "path", input_shape=(3, 64, 64)))
+print(emptied.beside(len(masks.empty_layers())))
 
 
 # %% [markdown]
@@ -350,9 +348,9 @@ print("in smaller tensors:", sizes[0] < sizes[1])
 # %% [markdown]
 # ## A vision transformer and an EfficientNet
 #
-# In newer networks not every weight lies on a path. A *gate* (squeeze-and-excitation, a GLU) multiplies
-# what another layer brings; queries and keys decide where attention looks. The library counts a gate as
-# open and attention as the mean over what a position may see, so that $R$ stays a sum over paths; the
+# (Skip this section if you have not met attention yet.) In newer networks not every weight lies on a path.
+# A *gate* (squeeze-and-excitation, a GLU) multiplies what another layer brings; queries and keys decide where attention looks. The library counts a gate as
+# open and attention as the mean over what a position may see, so that $\mathcal R$ stays a sum over paths; the
 # layers that make gates, queries and keys then *only steer*. torchvision packs queries, keys and values
 # of a transformer into one parameter that is not the weight of a layer: it is never pruned.
 
@@ -514,6 +512,8 @@ print(sf.paper.agreement_table(rows)[["quantity", "interval", "verdict"]].to_str
 # **Further questions.** Can a layer-wise score be mended so that its weights meet, without becoming SynFlow?
 # Is conservation needed, or only that some path is always kept? Which of these methods is worth its cost
 # where training is short? These are open.
+#
+# Next: `09_course_lab`, a graded assignment.
 
 # %% [markdown]
 # ## References

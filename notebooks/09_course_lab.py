@@ -19,9 +19,9 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/synflow-lib/synflow-lib/blob/main/notebooks/09_course_lab.ipynb)
 #
 # A graded assignment: five ways of pruning before training, what they cost in accuracy, and what they
-# save. You measure accuracy, multiply-adds and milliseconds from nearly dense networks down to one
-# percent of the weights, look into every layer, write five small functions that are checked, and
-# answer five questions in a report.
+# save. You measure accuracy, multiply-adds (one is a multiplication and an addition) and milliseconds from
+# nearly dense networks down to one percent of the weights, look into every layer, write five small
+# functions that are checked, and answer five questions in a report.
 #
 # ![Speed of a forward pass and its multiply-adds against compression: masks alone save no time, networks whose dead units are cut out do](../figures/lab_inference.png)
 #
@@ -33,11 +33,11 @@
 # - Tell the multiply-adds that a mask promises from the milliseconds that a machine needs.
 # - Read densities and weight histograms layer by layer, and recognize a method by them.
 #
-# About 15 minutes of work on a laptop at classroom scale (embedded digits, small networks; the cells
-# themselves take one to two minutes). With a GPU and `SYNFLOW_SCALE=colab`: VGG-16 on CIFAR-10 and a
-# perceptron on MNIST, about 90 minutes (an estimate for a T4), of which an hour is training that needs
-# nobody. The numbers below are of classroom scale. No figure of the paper; its figure 6 asks the same of
-# more networks.
+# At classroom scale (embedded digits, small networks) the cells take one to two minutes on a laptop. Plan
+# about 45 minutes to read what they show and to write the five functions, and one to two hours for the
+# report. With a GPU and `SYNFLOW_SCALE=colab` (VGG-16 on CIFAR-10 and a perceptron on MNIST) training takes
+# about an hour longer (an estimate for a T4), and needs nobody. The numbers below are of classroom scale.
+# No figure of the paper; its figure 6 asks the same of more networks.
 
 # %% [markdown]
 # ## Setup
@@ -143,7 +143,8 @@ print(f"at densities 0.79 and more, networks below 90 percent: {(nearly < 90).su
 # out (`sf.surgery.without_dead_units`), and the network computes the same function. We time three
 # networks in 41 turns: dense, masked, and with dead units cut out. The figure compares the fastest calls,
 # since other work on a machine can only add time; median and quartiles show how much it added.
-# **Predict:** what is the speed of the masked network at density 0.01, against the dense one?
+# **Predict:** by how many percent of the median do the quartiles of one network lie apart on your machine?
+# Differences in speed that are smaller than that say little.
 
 # %%
 device = sf.env.device()
@@ -341,7 +342,8 @@ print(lab.check_ten_percent(ten_percent))
 # %% [markdown]
 # ## Report
 #
-# Two pages, a paragraph or two for each question, with your own numbers. A full answer names the
+# Hand in this notebook with your answers in it, run from top to bottom, with its outputs. The report has
+# two pages, a paragraph or two for each question, with your own numbers. A full answer names the
 # numbers it rests on (4 of 12 points), explains them (5), and says what they do not show (3).
 #
 # **A tenth of the weights.** (12 points) Rank the methods on both networks. Which differences are larger
@@ -365,8 +367,8 @@ print(lab.check_ten_percent(ten_percent))
 #
 # </details>
 #
-# **From nearly dense to one percent.** (12 points) Where do the curves part? Which network is at chance,
-# and is it so because training is hard or because no path is left?
+# **From nearly dense to one percent.** (12 points) Where do the curves part? Which networks are at
+# chance, and are they so because training is hard or because no path is left?
 
 # %% [markdown]
 # *Your answer:*
@@ -395,8 +397,8 @@ print(lab.check_ten_percent(ten_percent))
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# Expected: the masked network takes as long as the dense one at every density (speed 0.95 to 1.05); it
-# executes every multiply-add. Counted are 10 (random) to 40 percent at density 0.1 and 1 to 5 at 0.01:
+# Expected: the masked network takes as long as the dense one at every density (a speed of 1 up to what
+# other work on the machine adds, here up to 0.25); it executes every multiply-add. Counted are 10 (random) to 40 percent at density 0.1 and 1 to 5 at 0.01:
 # the weights of convolutions are used at 64 places each, those of the last layer once, and all methods
 # but random prune the last layer most. With dead units cut out 75 (SynFlow) to 100 percent are executed
 # at density 0.1, and 10 (SynFlow) to 50 (GraSP) at 0.01, where the network becomes 1.1 to 1.7 times as

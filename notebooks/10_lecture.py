@@ -116,7 +116,7 @@ print(guess.beside(accuracy["random"]))
 # | random | a random number | nothing |
 # | magnitude | $\lvert\theta\rvert$ | the weight |
 # | SNIP | $\lvert \theta\,\partial\mathcal L/\partial\theta \rvert$ | a batch |
-# | GraSP | $\theta \cdot (Hg)$ | a batch |
+# | GraSP | $\theta \cdot (Hg)$, gradient $g$ and Hessian $H$ of the loss $\mathcal L$ | a batch |
 # | SynFlow | $\theta\,\partial\mathcal R/\partial\theta$, $\mathcal R$: sum over paths of $\prod\lvert\theta\rvert$ | all weights, no data |
 #
 # **Compression** $\rho = N / \text{kept weights}$.
@@ -125,8 +125,8 @@ print(guess.beside(accuracy["random"]))
 # *Speaker's notes, 5 minutes, until 14.* Write the cell with the audience: score, one threshold for all layers, mask. Three lines are the whole of
 # magnitude pruning; the last line shows that the library does the same, to the last weight.
 #
-# Point at the table: four of the five scores have the form derivative times weight. That form is what the
-# conservation law is about, in fifteen minutes.
+# Point at the table: the last three scores have the form derivative times weight (SNIP up to its absolute
+# value). That form is what the conservation law is about, in ten minutes.
 
 # %% tags=["live"]
 # NBVAL_CHECK_OUTPUT
@@ -150,7 +150,8 @@ print(masks.table().round(4).to_string(index=False))
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # *Speaker's notes, 7 minutes, until 21.* The limit of this network is 7,900. Vote: which method is first to lose its last path, and near which
-# compression? Then run the cell, and after it move the slider of `sf.explore.race()` if there is time.
+# compression? Then run the cell. If there is time, type `sf.explore.race()` into a new cell and move its
+# slider; the picture below the table is one of its positions.
 #
 # Expect: all four are cut long before the limit, magnitude near 135. Paths are lost before a layer is
 # empty: the paper counts empty layers, which flatters every method.
@@ -191,8 +192,8 @@ sf.explore.race_picture()
 # through. It is Kirchhoff's law, and like there the network can be cut anywhere: across every cut flows the
 # same.
 #
-# Which of the scores obey it? Derivative times weight does: SynFlow, and SNIP before its absolute value is
-# taken. Magnitude and random do not. Run the cell; the numbers are relative errors at single units. (In
+# Which of the scores obey it? SynFlow, and SNIP before its absolute value is taken. Magnitude and random do
+# not; nor does GraSP quite, whose R is made of gradients and not of the function alone (notebook 02). Run the cell; the numbers are relative errors at single units. (In
 # float64, without BatchNorm, whose weights would have to be counted: notebook 02.)
 
 # %% tags=["live"]
@@ -218,8 +219,8 @@ for method in ("random", "magnitude", "snip", "signed_snip", "synflow"):
 # smallest and the largest of these layers, by which factor will the average scores differ?
 #
 # Expect: exactly the factor of the sizes. And the surprise: SynFlow, scored once, is *worse* than all the
-# others, because its scores obey the law exactly. The law is not the cure. It is the disease, and the next
-# slide makes a cure of it.
+# others, because its scores obey the law exactly. So the law alone does not help; the next slide adds what
+# does.
 
 # %%
 factor = sf.predict.Number(
@@ -316,11 +317,12 @@ sf.explore.steps_picture(iteration=1, phase="cut")
 # %% [markdown] slideshow={"slide_type": "notes"}
 # *Speaker's notes, 6 minutes, until 49.* Run it; twenty networks train at once, in about three seconds. Read the curves from left to right.
 #
-# Expect: at 10 all methods are alike. GraSP is level with SynFlow at 30. At 100 and beyond SynFlow is alone
-# in learning much; the others have no path or hardly any. (One seed; notebook 05 has five, with
+# Expect: at 10 all methods reach more than 90 percent. GraSP is level with SynFlow at 30. At 100 and beyond
+# SynFlow is alone in learning much; the others have no path or hardly any. (SNIP and GraSP score in train
+# mode here, so their paths end earlier than in the table of the vote. One seed; notebook 05 has five, with
 # intervals, and the paper's own points.)
 #
-# Then the limits, which belong to the lecture: take the list on the next slide line by line.
+# Then the limits, which belong to the lecture: take the list below the figure line by line.
 
 # %% tags=["live"]
 runs = [(method, rho) for method in sf.figures.FIVE for rho in (10, 30, 100, 300)]
@@ -333,13 +335,14 @@ table = table.assign(seed=0, accuracy=[result.top1 for result in results])
 sf.figures.accuracy_curves(table)
 
 # %% [markdown]
-# **What has not been shown**
+# **Limits**
 #
 # - Up to compression 10 no method is clearly better than another; random is not far behind.
-# - Pruning after training, or with rewinding, still finds better networks. It costs trainings.
-# - Shuffling SynFlow's mask within layers costs little up to 10: what counts there is how many weights each
-#   layer keeps, not which. (Sanity checks: notebook 07.)
-# - Being blind to data costs where inputs are dead.
+# - On large networks pruning after training, or with rewinding, is reported to find better ones. It costs
+#   trainings.
+# - Shuffling SynFlow's mask within layers costs little up to 10: no choice of single weights has been shown
+#   to matter there. At 100 it costs most of the accuracy, since few weights stay on paths (notebook 07).
+# - Being blind to data costs accuracy where inputs are dead.
 # - A mask makes nothing faster. Units without a path can be cut out; single zeros need other hardware.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -352,8 +355,8 @@ sf.figures.accuracy_curves(table)
 # - What would you have to measure to believe that a mask *knows* something?
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# *Speaker's notes, 1 minutes, until 50.* Leave the picture of the trained networks on the screen. Notebook 01 answers the first question, 06 the
-# second, 07 the third. The two exercises below are for after the lecture.
+# *Speaker's notes, 1 minute, until 50.* If there is time, go back to the picture of the trained networks. Notebook 04 answers the first question,
+# 08 the second (LAMP and exercise 2), 07 the third. The two exercises below are for after the lecture.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## After the lecture
@@ -443,7 +446,8 @@ print(sf.exercises.check_may_go(may_go))
 # ## Takeaways
 #
 # - Pruning before training is a score and a threshold. It fails when a layer, or every path, is gone.
-# - Scores of the form derivative times weight are conserved, so large layers have small scores and go first.
+# - Derivative times weight is conserved where $\mathcal R$ depends on the function alone. So large layers have
+#   small scores and go first.
 # - Scored again, what is left of a large layer is protected. SynFlow makes a theorem of that and reaches
 #   the largest possible compression.
 # - Where networks fall apart the method decides. At moderate compression it hardly matters.

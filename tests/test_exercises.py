@@ -358,6 +358,43 @@ def test_intervals_that_are_no_student_s_are_told_apart(half, words):
     assert "b - a" in swapped and "Student" not in swapped and "paired" not in swapped
 
 
+def test_two_mistakes_together_do_not_make_a_right_count():
+    def clear(a, b):  # the spread of a population, and one sign
+        d, n = a - b, a.shape[1]
+        return int((d.mean(1) > stats.t.ppf(0.975, n - 1) * d.std(1) / n**0.5).sum())
+
+    assert "not yet" in sf.exercises.check_clear_differences(clear)
+
+    def of_compressions(a, b):
+        d, n = a - b, len(a)
+        return int((abs(d.mean(0)) > stats.t.ppf(0.975, n - 1) * d.std(0, ddof=1) / n**0.5).sum())
+
+    assert "axis 0" in sf.exercises.check_clear_differences(of_compressions)
+
+
+def test_a_table_is_told_by_its_shape():
+    said = sf.exercises.check_ten_percent(lambda table: {"conv": {"snip": 1.0}})
+    assert "DataFrame of shape (40, 6)" in said and len(said) < 300
+
+
+def test_errors_of_two_means_that_are_added_are_named():
+    def interval(a, b):
+        error = (np.var(a, ddof=1) / len(a) + np.var(b, ddof=1) / len(b)) ** 0.5
+        half, middle = stats.t.ppf(0.975, len(a) - 1) * error, np.mean(a) - np.mean(b)
+        return middle - half, middle + half
+
+    assert "two means" in sf.exercises.check_paired_interval(interval)
+
+
+def test_the_place_of_a_wrong_kind_is_named():
+    def long_table(table):
+        return table.groupby(["method", "model"])["accuracy"].mean()
+
+    assert "under ('grasp', 'conv'), it returns a float" in sf.exercises.check_ten_percent(
+        long_table
+    )
+
+
 def ranks_over(size):
     """The scorer of ranks from 0, divided by what `size` makes of the layer's size."""
 

@@ -15,7 +15,7 @@ LIVE = [cell for cell in CELLS if "live" in cell.metadata.get("tags", [])]
 
 
 def minutes():
-    said = (re.match(r"\*Speaker's notes, (\d+) minutes, until (\d+)\.\*", n) for n in NOTES)
+    said = (re.match(r"\*Speaker's notes, (\d+) minutes?, until (\d+)\.\*", n) for n in NOTES)
     return [tuple(map(int, found.groups())) for found in said]
 
 

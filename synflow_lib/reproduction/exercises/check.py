@@ -165,7 +165,7 @@ def _places(values: dict | tuple) -> Iterable:
 
 def _shown(value: object) -> str:
     """A short description of an input."""
-    if isinstance(value, (Tensor, np.ndarray)):
+    if isinstance(value, (Tensor, np.ndarray)) or getattr(value, "ndim", 0):  # pandas' tables too
         return f"{type(value).__name__} of shape {tuple(value.shape)}"
     if isinstance(value, nn.Module):
         return " ".join(str(value).split())[:200]
@@ -263,7 +263,13 @@ def by_name(read: Callable) -> Callable[[object], dict]:
     def read_all(value: object) -> dict:
         if not hasattr(value, "items"):
             raise NotOfTheKind(f"it returns {_named(value)}")
-        return {name: read(each) for name, each in value.items()}
+        found = {}
+        for name, each in value.items():
+            try:
+                found[name] = read(each)
+            except NotOfTheKind as unlike:
+                raise NotOfTheKind(f"under {name!r}, {unlike}") from None
+        return found
 
     return read_all
 
