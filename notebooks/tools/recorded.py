@@ -50,7 +50,10 @@ def _imported(file: Path, tree: ast.AST) -> Iterator[Path]:
         base = base.joinpath(*(node.module or "").split("."))
         for target in (base, *(base / alias.name for alias in node.names)):
             for found in (target.with_suffix(".py"), target / "__init__.py"):
-                if found.is_file() and found != LIBRARY / "__init__.py":
+                # The folder that a module lies in lists its neighbours; it does not need them.
+                if found.is_file() and (
+                    found.name != "__init__.py" or found.parent not in file.parents
+                ):
                     yield found
 
 
@@ -87,15 +90,24 @@ def export(runs: Path, file: Path = FILE) -> int:
     names = ("measured", "trained", "store", "run")
     lines.sort(key=lambda line: _text([line.get(name) for name in names]))
     file.parent.mkdir(exist_ok=True)
-    # Many runs share a data set and a network: what these are is said once, in the first line.
-    marks = sorted({_text(line["fingerprint"]) for line in lines if "fingerprint" in line})
-    for line in lines:
-        if "fingerprint" in line:
-            line["fingerprint"] = marks.index(_text(line["fingerprint"]))
-    first = {"code": code(), "fingerprints": [json.loads(mark) for mark in marks]}
+    # Many runs share a recipe, a data set and a network: these are said once, in the first line.
+    first = {"code": code()}
+    for name, places in _shared(lines).items():
+        texts = sorted({_text(place[name]) for place in places})
+        for place in places:
+            place[name] = texts.index(_text(place[name]))
+        first[f"{name}s"] = [json.loads(text) for text in texts]
     first["modules"] = {name: code(_file(name)) for name in sorted(_modules(lines))}
     write(file, "\n".join([_text(first), *map(_text, lines), ""]))
     return len(lines)
+
+
+def _shared(lines: Iterable[dict]) -> dict[str, list[dict]]:
+    """Name -> the dicts in which it stands for something that many lines share."""
+    return {
+        "fingerprint": [line for line in lines if "fingerprint" in line],
+        "recipe": [line["run"] for line in lines if "run" in line],
+    }
 
 
 def _lasting(record: dict) -> dict:
@@ -107,7 +119,7 @@ def _lasting(record: dict) -> dict:
 
 
 def _text(value: object) -> str:
-    return json.dumps(value, sort_keys=True, allow_nan=False)
+    return json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))
 
 
 def _file(module: str) -> Path:
@@ -126,9 +138,9 @@ def records(file: Path = FILE) -> tuple[str, list[dict]]:
     if not file.exists():
         return "", []
     first, *lines = map(json.loads, file.read_text(encoding="utf-8").splitlines())
-    for line in lines:
-        if "fingerprint" in line:
-            line["fingerprint"] = first["fingerprints"][line["fingerprint"]]
+    for name, places in _shared(lines).items():
+        for place in places:
+            place[name] = first[f"{name}s"][place[name]]
     marks = first.get("modules", {})
     valid = {name for name in _modules(lines) if code(_file(name)) == marks.get(name)}
     return first["code"], [line for line in lines if line.get("module") in {None, *valid}]
