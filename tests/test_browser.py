@@ -269,6 +269,7 @@ def test_an_explorer_follows_the_keyboard_in_jupyterlab(lab, watched, name):
     assert not watched.foreign
 
 
+@pytest.mark.in_turn
 def test_a_drop_down_changes_the_picture_in_jupyterlab(lab, watched):
     page = run_cells(watched, lab, "choice")
     page.locator(STATUS, has_text="Magnitude").first.wait_for()
@@ -277,6 +278,7 @@ def test_a_drop_down_changes_the_picture_in_jupyterlab(lab, watched):
     assert page.locator(ERRORS).all_inner_texts() == []
 
 
+@pytest.mark.in_turn
 def test_a_new_choice_is_trained_and_what_was_found_is_ticked_in_jupyterlab(lab, watched):
     page = run_cells(watched, lab, "found")
     page.locator(STATUS, has_text="after epoch 3 of 3").first.wait_for()
@@ -316,11 +318,13 @@ def test_guesses_are_made_by_keyboard_in_jupyterlab_and_shown_beside_the_measure
     assert page.locator(ERRORS).all_inner_texts() == []
 
 
+@pytest.mark.in_turn
 def test_a_slider_that_moves_nothing_is_found(lab, watched):
     page = run_cells(watched, lab, "dead")
     assert not moves(page, patience=3000)
 
 
+@pytest.mark.in_turn
 def test_an_error_in_an_output_is_found(lab, watched):
     page = run_cells(watched, lab, "broken")
     page.locator(ERRORS).first.wait_for()

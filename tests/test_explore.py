@@ -339,6 +339,7 @@ def test_a_curve_grows_by_the_epoch_and_ends_as_train_says():
     assert "disconnected" in box.status.value and sf.is_collapsed(net, masks, "path")
 
 
+@pytest.mark.in_turn
 def test_the_last_five_choices_stand_beside_the_present_one(monkeypatch):
     monkeypatch.setattr(learning.TRAINING, "plays", False)
     box = sf.explore.training("random", 1, "one shot")

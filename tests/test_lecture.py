@@ -43,6 +43,7 @@ def test_every_slide_up_to_the_exercises_has_notes():
             assert any(cell.source in NOTES for cell in CELLS[start:end]), title
 
 
+@pytest.mark.in_turn
 def test_the_eight_live_cells_fit_on_a_slide_and_take_less_than_five_seconds_each():
     """In seconds that one core computes, so that a busy machine does not count."""
     assert len(LIVE) == 8

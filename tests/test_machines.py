@@ -12,8 +12,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 # The processors that are imitated, each with a path and a number of threads of its own.
 MACHINES = [
     ("default", "SSE41", "SSE4_2", "fast", 1),
@@ -137,28 +135,21 @@ def run(instructions, path, threads):
     return json.loads(process.stdout)
 
 
-@pytest.fixture(scope="module")
-def machines():
-    return [run(instructions, path, threads) for *instructions, path, threads in MACHINES]
-
-
 def differing(machines, kind):
     first, *others = (found[kind] for found in machines)
     assert all(set(other) == set(first) for other in others)
     return [name for name in first if any(other[name] != first[name] for other in others)]
 
 
-def test_weights_and_masks_are_the_same_on_every_machine(machines):
+def test_weights_and_masks_are_the_same_on_every_machine():
+    machines = [run(instructions, path, threads) for *instructions, path, threads in MACHINES]
     first = machines[0]
     networks, masks = len(first["weights"]), len(first["masks"])
     print(f"{masks} masks of {networks} networks on {len(machines)} machines")
     assert networks == 20 and masks > 150
     assert differing(machines, "weights") == []
     assert differing(machines, "masks") == []
-
-
-def test_without_the_rule_of_ties_the_machines_differ(machines):
-    """The negative control: where an ulp decides, some masks are others."""
+    # The negative control: without the rule of ties, where an ulp decides, some masks are others.
     assert differing(machines, "ulps decide") != []
 
 

@@ -259,6 +259,7 @@ def assert_nbval_sees_a_changed_digit(notebook, folder):
     assert re.search(r"\b1 failed", bad.stdout), bad.stdout
 
 
+@pytest.mark.in_turn
 def test_nbval_sees_a_changed_digit_in_a_small_notebook(tmp_path):
     notebook = nbformat.v4.new_notebook(
         cells=[

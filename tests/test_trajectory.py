@@ -323,6 +323,7 @@ def chains(draw):
     return net.to(draw(st.sampled_from([torch.float32, torch.float64])))
 
 
+@pytest.mark.in_turn
 @settings(max_examples=60, deadline=None)
 @given(chains())
 def test_chains_end_with_exactly_one_weight_in_every_layer(net):
@@ -389,6 +390,7 @@ def residual_networks(draw):
     return net
 
 
+@pytest.mark.in_turn
 @settings(max_examples=60, deadline=None)
 @given(residual_networks())
 def test_residual_networks_end_with_the_fewest_weights_that_connect(net):
