@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import jupytext
+import pytest
 
 PATH = Path(__file__).resolve().parent.parent / "notebooks" / "10_lecture.py"
 CELLS = jupytext.read(PATH).cells
