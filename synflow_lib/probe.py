@@ -75,7 +75,7 @@ class PathProbe:
             for name, parameter in own.items()
         }
         self.masked: dict[str, Tensor] = {}
-        self.inflow = inflow(shape, torch.ones(0))
+        self.inflow = inflow(shape, torch.ones(0, dtype=torch.float32))
         self.signs = Signs(self.paths)
 
     @torch.no_grad()
@@ -100,6 +100,13 @@ class PathProbe:
         self._set(masks, torch.float32)
         with torch.no_grad():
             return bool(self.paths(self.inflow, self.signs) > 0)
+
+    @torch.inference_mode(False)
+    def connected_by_fewest(self, names: Iterable[str]) -> bool:
+        """Whether the paths that `fewest_weights` counts reach the output of the whole network."""
+        paths = PathSum(self.net, sum_pools=True, names=names)
+        with torch.no_grad(), explained_errors(self.inflow):
+            return bool(paths(self.inflow, Signs(paths), shortest=True) > 0)
 
     @torch.inference_mode(False)
     def _flows(self, masks: Masks) -> dict[str, Tensor]:
