@@ -16,6 +16,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.modules.padding import _ConstantPadNd
 from torch.utils._pytree import tree_leaves
 
 from .apart import no_law, refuse_joined
@@ -28,6 +29,18 @@ from .units import Layer, Norm, Wiring, components
 from .zeros import value_of
 
 _LINEAR = frozenset("moves joins sums largest adds weighs own".split())  # whatever R is
+# Where functions are given what they add, or put in place of what they are given.
+_ADDED = {
+    **dict.fromkeys(("add", "sub"), ((0, "input"), (1, "other"))),
+    **dict.fromkeys(
+        ["linear", *(f"conv{way}{n}d" for way in ("", "_transpose") for n in (1, 2, 3))],
+        ((2, "bias"),),
+    ),
+    "addmm": ((0, "input"),),
+    "where": ((1, "input"), (2, "other")),
+    "masked_fill": ((2, "value"),),
+    "pad": ((3, "value"),),
+}
 
 
 def wiring(
@@ -132,6 +145,7 @@ class _Follower:
         for part in [*wiring.layers, *wiring.norms]:
             part.reads, part.writes = unit[part.reads], unit[part.writes]
         wiring.inputs, wiring.outputs = unit[np.concatenate(self.ends)], unit[wiring.outputs]
+        wiring.added = [(name, unit[found]) for name, found in wiring.added]
         wiring.units = int(unit.max()) + 1
         groups = [unit[group] for group in self.groups]
         wiring.region = components(wiring.units, [(g[:-1], g[1:]) for g in groups])
@@ -219,7 +233,20 @@ class _Follower:
         steered = bool(self.operations.gates(node)) or not row.units and row.effect not in _LINEAR
         if steered and not self.wiring.only_paths:
             self.wiring.only_paths = name_of(node) if module is None else name
+        if self.adds_constant(node, module):
+            self.wiring.added.append((node.name, _found(found)))
         return found
+
+    def adds_constant(self, node: fx.Node, module: nn.Module | None, bias: str = "") -> bool:
+        """Whether numbers without a score come in beside the signal; those of ``bias`` have one."""
+        given = [argument(node, key, place) for place, key in _ADDED.get(name_of(node), ())]
+        if module is not None:
+            given = [getattr(module, "value", 0)] if isinstance(module, _ConstantPadNd) else []
+        reached = self.operations.reached
+        return any(
+            one not in reached and str(one.target) != bias if isinstance(one, fx.Node) else one
+            for one in given
+        )
 
     def layer(self, weight: str, module: nn.Module, names: Tensor, shape: torch.Size) -> Tensor:
         dim = -1 if isinstance(module, nn.Linear) else 1
@@ -255,7 +282,10 @@ class _Follower:
         if others or moved or not (whole and layer and fits and isinstance(owner, PRUNABLE)):
             why = f"it is given {weight} and does not use it as its layer does"
             raise no_law(node, None, why)
-        return self.layer(weight, owner, names, shape)
+        found = self.layer(weight, owner, names, shape)
+        if self.adds_constant(node, None, f"{weight.removesuffix('weight')}bias"):
+            self.wiring.added.append((node.name, _found(found)))
+        return found
 
     # ------------------------------------------------------------------- by the rows of the table
 
