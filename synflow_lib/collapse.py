@@ -72,26 +72,25 @@ def _shortest_path(model: nn.Module, names: set[str], given: Inputs | None) -> i
     used = fewest_weights(known, names)
     if end not in used:
         raise ValueError(f"no path leads from the input of {type(model).__name__} to its output")
-    if joined := _joined_unevenly(known, used):
-        # Slices may drop what the shorter branch brings, which names of nodes do not tell.
-        probe = PathProbe(model, given, traced=traced)
-        if not probe.connected_by_fewest(names):
-            raise ValueError(
-                f"the fewest weights from input to output are not known: {joined.name} joins"
-                " branches of unequal length, and slices behind it drop the shorter one. Ask"
-                " criterion='layer', or trajectory(), whose last weights are a path"
-            )
+    uneven = _uneven(known, used)
+    if uneven and (given is not None or _joins(known, uneven)):
+        return PathProbe(model, given, traced=traced).fewest(names, len(used[end]))
     return len(used[end])
 
 
-def _joined_unevenly(operations: Operations, used: dict[fx.Node, frozenset[str]]) -> fx.Node | None:
-    """Where paths of more and of fewer weights stand side by side, not in a sum."""
-    for node, ways in operations.carriers.items():
-        row = operations.signals.row(node)
-        joins = row is not None and row.effect == "joins"
-        if joins and len({len(used[way]) for way in ways if way in used}) > 1:
-            return node
-    return None
+def _uneven(operations: Operations, used: dict[fx.Node, frozenset[str]]) -> fx.Node | None:
+    """Where paths of more and of fewer weights meet; rather where they are not added up."""
+    found = [
+        node
+        for node, ways in operations.carriers.items()
+        if len({len(used[way]) for way in ways if way in used}) > 1
+    ]
+    return max(found, key=lambda node: _joins(operations, node), default=None)
+
+
+def _joins(operations: Operations, node: fx.Node) -> bool:
+    row = operations.signals.row(node)
+    return row is not None and row.effect == "joins"
 
 
 def is_collapsed(

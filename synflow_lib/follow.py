@@ -169,12 +169,13 @@ class _Follower:
         self.ends.append(self.new(shape[dim]))
         return self.spread(self.ends[-1], shape, dim)
 
-    def join(self, left: Tensor, right: Tensor) -> None:
-        """Units that stand in the same places are one."""
+    def join(self, left: Tensor, right: Tensor) -> Tensor:
+        """Units that stand in the same places are one; beside a constant a unit is itself."""
         left, right = torch.broadcast_tensors(left, right)
         both = _thin(left, right)
         differ = (both[0] > 0) & (both[1] > 0) & (both[0] != both[1])
         self.unions.append(tuple(one[differ].numpy().astype(int) for one in both))
+        return torch.maximum(*both).expand(left.shape)
 
     def gather(self, names: Tensor, dims: Iterable[int]) -> Tensor:
         """What stands along ``dims`` is one unit; they have length one in what is returned."""
@@ -298,7 +299,7 @@ class _Follower:
     def _adds(self, node, row, module, carriers) -> Tensor:
         first, *others = (self.names[n].expand(node.meta["value"].shape) for n in carriers)
         for other in others:
-            self.join(first, other)
+            first = self.join(first, other)
         return first
 
     def _moves(self, node, row, module, carriers) -> object:
@@ -355,7 +356,8 @@ class _Follower:
         return (found.expand(shape), *value[1:]) if several else found.expand(shape)
 
     def _largest(self, node, row, module, carriers) -> object:
-        how = self._adds if name_of(node) == "maximum" or len(carriers) > 1 else self._sums
+        two = name_of(node) == "maximum" or isinstance(argument(node, "other", 1), fx.Node)
+        how = self._adds if two else self._sums
         return how(node, row, module, carriers)
 
     def _weighs(self, node, row, module, carriers) -> Tensor:
@@ -391,11 +393,12 @@ class _Follower:
         return self.layer(f"{name}.out_proj.weight", module.out_proj, one, shape)
 
     def encoder(self, name: str, module: nn.Module, names: Tensor) -> Tensor:
-        self.join(names, self.heads(f"{name}.self_attn", module.self_attn, names, names.shape))
+        found = self.heads(f"{name}.self_attn", module.self_attn, names, names.shape)
+        names = self.join(names, found)
         hidden = torch.Size([*names.shape[:-1], module.linear1.out_features])
         inner = self.layer(f"{name}.linear1.weight", module.linear1, names, hidden)
-        self.join(names, self.layer(f"{name}.linear2.weight", module.linear2, inner, names.shape))
-        return names
+        found = self.layer(f"{name}.linear2.weight", module.linear2, inner, names.shape)
+        return self.join(names, found)
 
     def _own(self, node, row, module, carriers) -> Tensor | None:
         """A user's rule; with ``units`` channel i is made of channel i alone."""

@@ -556,3 +556,21 @@ def test_constants_without_a_score_leave_no_law_to_scores_of_a_loss(inside):
     assert sf.check_conservation(net, sf.score(net, "synflow")).holds(1e-5)
     with pytest.raises(ValueError, match="only sums over paths are conserved"):
         sf.check_conservation(net, sf.score(net, total, batch))
+
+
+def test_units_beside_constants_in_a_sum_stay_units():
+    class Padded(nn.Module):
+        input_shape = (4,)
+
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            h = torch.relu(self.a(x))
+            return self.c(torch.max(h.new_zeros(()), F.pad(h[:, :2], (0, 2)) + self.b(h)))
+
+    net = seeded(Padded)
+    report = sf.check_conservation(net, sf.score(net, "synflow"))
+    # Units 0 and 1 of a are those of b as well, by the sum.
+    assert len(report.table) == 6 and report.holds(1e-6)
