@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from .batches import Batch, Inputs, first_input
 from .masks import Masks
@@ -72,7 +72,25 @@ def _shortest_path(model: nn.Module, names: set[str], given: Inputs | None) -> i
     used = fewest_weights(known, names)
     if end not in used:
         raise ValueError(f"no path leads from the input of {type(model).__name__} to its output")
+    uneven = _uneven(known, used)
+    if uneven and (given is not None or _joins(known, uneven)):
+        return PathProbe(model, given, traced=traced).fewest(names, len(used[end]))
     return len(used[end])
+
+
+def _uneven(operations: Operations, used: dict[fx.Node, frozenset[str]]) -> fx.Node | None:
+    """Where paths of more and of fewer weights meet; rather where they are not added up."""
+    found = [
+        node
+        for node, ways in operations.carriers.items()
+        if len({len(used[way]) for way in ways if way in used}) > 1
+    ]
+    return max(found, key=lambda node: _joins(operations, node), default=None)
+
+
+def _joins(operations: Operations, node: fx.Node) -> bool:
+    row = operations.signals.row(node)
+    return row is not None and row.effect == "joins"
 
 
 def is_collapsed(

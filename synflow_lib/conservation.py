@@ -128,10 +128,13 @@ def check_conservation(
     known = dict(getattr(scores, "constants", {})) | dict(scores)
     batch_statistics = frozenset(n.removesuffix(".eps") for n in known if n.endswith(".eps"))
     wires = wiring(model, find_input_shape(model, input_shape), batch_statistics, joined=True)
-    if wires.only_paths and getattr(scores, "of_output", False):
+    lawless = np.concatenate([wires.inputs, wires.outputs])
+    added = [name for name, units in wires.added if not np.isin(units, lawless).all()]
+    if (wires.only_paths or added) and getattr(scores, "of_output", False):
         raise ValueError(
-            f"behind {wires.only_paths} only sums over paths are conserved, such as SynFlow's: to"
-            " scores of a loss what it divides by, or steers with, is no constant"
+            f"behind {wires.only_paths or added[0]} only sums over paths are conserved, such as"
+            " SynFlow's: to scores of a loss what it divides by, or steers with, is no constant,"
+            " and what it adds has no score"
         )
     correction = getattr(scores, "correction", {}) if corrected else {}
     ledger = _Ledger(wires, known, correction)

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.modules.padding import _ConstantPadNd
 from torch.utils._pytree import tree_leaves
 
 from .apart import no_law, refuse_joined
@@ -28,6 +29,18 @@ from .units import Layer, Norm, Wiring, components
 from .zeros import value_of
 
 _LINEAR = frozenset("moves joins sums largest adds weighs own".split())  # whatever R is
+# Where functions are given what they add, or put in place of what they are given.
+_ADDED = {
+    **dict.fromkeys(("add", "sub"), ((0, "input"), (1, "other"))),
+    **dict.fromkeys(
+        ["linear", *(f"conv{way}{n}d" for way in ("", "_transpose") for n in (1, 2, 3))],
+        ((2, "bias"),),
+    ),
+    "addmm": ((0, "input"),),
+    "where": ((1, "input"), (2, "other")),
+    "masked_fill": ((2, "value"),),
+    "pad": ((3, "value"),),
+}
 
 
 def wiring(
@@ -132,6 +145,7 @@ class _Follower:
         for part in [*wiring.layers, *wiring.norms]:
             part.reads, part.writes = unit[part.reads], unit[part.writes]
         wiring.inputs, wiring.outputs = unit[np.concatenate(self.ends)], unit[wiring.outputs]
+        wiring.added = [(name, unit[found]) for name, found in wiring.added]
         wiring.units = int(unit.max()) + 1
         groups = [unit[group] for group in self.groups]
         wiring.region = components(wiring.units, [(g[:-1], g[1:]) for g in groups])
@@ -155,12 +169,13 @@ class _Follower:
         self.ends.append(self.new(shape[dim]))
         return self.spread(self.ends[-1], shape, dim)
 
-    def join(self, left: Tensor, right: Tensor) -> None:
-        """Units that stand in the same places are one."""
+    def join(self, left: Tensor, right: Tensor) -> Tensor:
+        """Units that stand in the same places are one; beside a constant a unit is itself."""
         left, right = torch.broadcast_tensors(left, right)
         both = _thin(left, right)
         differ = (both[0] > 0) & (both[1] > 0) & (both[0] != both[1])
         self.unions.append(tuple(one[differ].numpy().astype(int) for one in both))
+        return torch.maximum(*both).expand(left.shape)
 
     def gather(self, names: Tensor, dims: Iterable[int]) -> Tensor:
         """What stands along ``dims`` is one unit; they have length one in what is returned."""
@@ -219,7 +234,20 @@ class _Follower:
         steered = bool(self.operations.gates(node)) or not row.units and row.effect not in _LINEAR
         if steered and not self.wiring.only_paths:
             self.wiring.only_paths = name_of(node) if module is None else name
+        if self.adds_constant(node, module):
+            self.wiring.added.append((node.name, _found(found)))
         return found
+
+    def adds_constant(self, node: fx.Node, module: nn.Module | None, bias: str = "") -> bool:
+        """Whether numbers without a score come in beside the signal; those of ``bias`` have one."""
+        given = [argument(node, key, place) for place, key in _ADDED.get(name_of(node), ())]
+        if module is not None:
+            given = [getattr(module, "value", 0)] if isinstance(module, _ConstantPadNd) else []
+        reached = self.operations.reached
+        return any(
+            one not in reached and str(one.target) != bias if isinstance(one, fx.Node) else one
+            for one in given
+        )
 
     def layer(self, weight: str, module: nn.Module, names: Tensor, shape: torch.Size) -> Tensor:
         dim = -1 if isinstance(module, nn.Linear) else 1
@@ -255,7 +283,10 @@ class _Follower:
         if others or moved or not (whole and layer and fits and isinstance(owner, PRUNABLE)):
             why = f"it is given {weight} and does not use it as its layer does"
             raise no_law(node, None, why)
-        return self.layer(weight, owner, names, shape)
+        found = self.layer(weight, owner, names, shape)
+        if self.adds_constant(node, None, f"{weight.removesuffix('weight')}bias"):
+            self.wiring.added.append((node.name, _found(found)))
+        return found
 
     # ------------------------------------------------------------------- by the rows of the table
 
@@ -268,7 +299,7 @@ class _Follower:
     def _adds(self, node, row, module, carriers) -> Tensor:
         first, *others = (self.names[n].expand(node.meta["value"].shape) for n in carriers)
         for other in others:
-            self.join(first, other)
+            first = self.join(first, other)
         return first
 
     def _moves(self, node, row, module, carriers) -> object:
@@ -325,7 +356,8 @@ class _Follower:
         return (found.expand(shape), *value[1:]) if several else found.expand(shape)
 
     def _largest(self, node, row, module, carriers) -> object:
-        how = self._adds if name_of(node) == "maximum" or len(carriers) > 1 else self._sums
+        two = name_of(node) == "maximum" or isinstance(argument(node, "other", 1), fx.Node)
+        how = self._adds if two else self._sums
         return how(node, row, module, carriers)
 
     def _weighs(self, node, row, module, carriers) -> Tensor:
@@ -361,11 +393,12 @@ class _Follower:
         return self.layer(f"{name}.out_proj.weight", module.out_proj, one, shape)
 
     def encoder(self, name: str, module: nn.Module, names: Tensor) -> Tensor:
-        self.join(names, self.heads(f"{name}.self_attn", module.self_attn, names, names.shape))
+        found = self.heads(f"{name}.self_attn", module.self_attn, names, names.shape)
+        names = self.join(names, found)
         hidden = torch.Size([*names.shape[:-1], module.linear1.out_features])
         inner = self.layer(f"{name}.linear1.weight", module.linear1, names, hidden)
-        self.join(names, self.layer(f"{name}.linear2.weight", module.linear2, inner, names.shape))
-        return names
+        found = self.layer(f"{name}.linear2.weight", module.linear2, inner, names.shape)
+        return self.join(names, found)
 
     def _own(self, node, row, module, carriers) -> Tensor | None:
         """A user's rule; with ``units`` channel i is made of channel i alone."""

@@ -63,6 +63,8 @@ class Operations:
             if node.op != "call_module" and str(node.target).endswith("_") and not node.users:
                 what = f"{node.target}, whose result is read from its argument later"
                 raise Use(node, []).refusal(what)
+            if node.kwargs.get("out") is not None:
+                raise Use(node, []).refusal(f"{name_of(node)} with out=, a tensor that is written")
         refuse_aliases(graph, signals)
         ends = {node for node in graph.nodes if node.op == "output"}
         # Of every node on a path the arguments that paths run through.

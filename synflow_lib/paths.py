@@ -222,7 +222,10 @@ def fewest_weights(operations: Operations, names: Iterable[str]) -> dict[fx.Node
         if is_source(node):
             used[node] = frozenset()
         elif node in operations.flows:
-            own = {first_name.get(name, name) for name in operations.weights_of[node]} & names
+            row = operations.signals.row(node)
+            beside = row is not None and row.effect in ("adds", "joins")  # no factor of the path
+            weights = () if beside else operations.weights_of[node]
+            own = {first_name.get(name, name) for name in weights} & names
             ways = [used[source] for source in operations.carriers[node] if source in used]
             if ways:
                 used[node] = min((way | own for way in ways), key=len)

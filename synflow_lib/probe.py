@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable
 
 import torch
@@ -27,6 +28,8 @@ from .network import (
 from .operations import Operations
 from .paths import PathSum, Signs
 from .workspace import Workspace, explained_errors
+
+_SMALL = 1e-12  # paths of one weight more bring next to nothing
 
 
 class PathProbe:
@@ -75,7 +78,7 @@ class PathProbe:
             for name, parameter in own.items()
         }
         self.masked: dict[str, Tensor] = {}
-        self.inflow = inflow(shape, torch.ones(0))
+        self.inflow = inflow(shape, torch.ones(0, dtype=torch.float32))
         self.signs = Signs(self.paths)
 
     @torch.no_grad()
@@ -100,6 +103,34 @@ class PathProbe:
         self._set(masks, torch.float32)
         with torch.no_grad():
             return bool(self.paths(self.inflow, self.signs) > 0)
+
+    @torch.inference_mode(False)
+    def fewest(self, names: Iterable[str], guess: int) -> int:
+        """How many weights the shortest path needs, where `fewest_weights` counts ``guess``.
+
+        It tells branches apart by nodes, and slices or zeros may drop what the shorter one brings.
+        Then the count is the lowest power of t in the sum over paths with t for every weight.
+
+        Raises:
+            ValueError: so many that the sum is out of range.
+        """
+        paths = PathSum(self.net, sum_pools=True, names=names)
+        totals = []
+        with torch.no_grad(), explained_errors(self.inflow):
+            if paths(self.inflow, Signs(paths), shortest=True) > 0:
+                return guess
+            whole = {n: torch.ones(self.weights[n].shape, dtype=torch.bool) for n in names}
+            self._set(Masks(whole), torch.float64)
+            for t in (_SMALL, _SMALL / 2):
+                for name in names:
+                    self.weights[name].fill_(t)
+                totals.append(float(paths(self.inflow)))
+            self._set(Masks(whole), torch.float64)
+        if min(totals) < 1e-300:
+            raise ValueError(
+                "the shortest path from input to output needs too many weights to count"
+            )
+        return round(math.log2(totals[0] / totals[1]))
 
     @torch.inference_mode(False)
     def _flows(self, masks: Masks) -> dict[str, Tensor]:

@@ -277,7 +277,8 @@ def refuse_aliases(graph: fx.Graph, signals: Signals) -> None:
         if node in signals.flows and changes and matters:
             names = [n for n, root in first.items() if root is first[source]]
             readers = {user for n in names for user in n.users if not is_shape(user)}
-            if readers - {node, *first}:
+            # Every use of a constant is a node of its own, and its views may be constants too.
+            if readers - {node, *first} or first[source].op == "get_attr":
                 what = f"{raw}, in place on numbers that are read by another name later"
                 raise Use(node, []).refusal(what)
         same = changes or name in _VIEWS or name in SEEN_THROUGH

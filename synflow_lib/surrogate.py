@@ -190,7 +190,7 @@ def product(use: Use) -> Run:
     if name == "addmm":
         if use.place != 1:
             raise use.refusal()
-        return lambda bias, x, weight, **_: x @ weight.abs()
+        return lambda bias, x, weight, alpha=1, **_: abs(alpha) * (x @ weight.abs())
     without = not use.biases and (name == "linear" or name.startswith("conv"))
 
     def run(*args, **kwargs) -> Tensor:
@@ -212,14 +212,14 @@ def joins(use: Use) -> Run:
     carry = None if isinstance(parts, fx.Node) else [part in use.signals for part in parts]
     tokens = [] if carry is None or use.sum_pools else [part in use.learned for part in parts]
 
-    def run(parts, *args, token: Tensor | float = 0.0, **kwargs) -> Tensor:
+    def run(tensors, *args, token: Tensor | float = 0.0, **kwargs) -> Tensor:
         if carry is not None:  # constants beside the signal lie on no path
-            kept = zip(parts, carry, strict=True)
-            parts = [part if flow else torch.zeros_like(part) for part, flow in kept]
+            kept = zip(tensors, carry, strict=True)
+            tensors = [part if flow else torch.zeros_like(part) for part, flow in kept]
         for place, learned in enumerate(tokens):
             if learned:
-                parts[place] = parts[place] + token
-        return plain(parts, *args, **kwargs)
+                tensors[place] = tensors[place] + token
+        return plain(tensors, *args, **kwargs)
 
     run.takes_token = any(tokens)
     return run

@@ -48,6 +48,7 @@ class Wiring:
     units: int = 0
     region: np.ndarray = field(default_factory=lambda: np.zeros(0, int))  # unit -> region
     only_paths: str = ""  # what keeps sums over paths alone: a norm, a gate, attention
+    added: list[tuple[str, np.ndarray]] = field(default_factory=list)  # constants without a score
 
     def cuts(self) -> list[tuple[list[str], set[int]]]:
         """Cuts of the network between its regions, from input to output, each behind the last.

@@ -523,3 +523,54 @@ def test_unfit_levels_and_scores():
         sf.check_conservation(net, dict(scores) | {"0.weight": torch.full((4, 3), torch.nan)})
     with pytest.raises(ValueError, match="holds no|hold no '0.weight'"):
         sf.check_conservation(net, {})
+
+
+class Added(nn.Module):
+    """A constant is added to the input and, with ``inside``, to hidden units."""
+
+    input_shape = (4,)
+
+    def __init__(self, inside):
+        super().__init__()
+        self.inside, self.a, self.b = inside, nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.b(self.inside(torch.relu(self.a(x - 0.5))))
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        lambda h: 1 - h,
+        lambda h: torch.addmm(h.new_ones(4), h, torch.eye(4).to(h), alpha=2.0),
+        lambda h: F.linear(h, torch.eye(4).to(h), h.new_ones(4)),
+        lambda h: torch.where(torch.arange(4) > 1, h, h.new_ones(4)),
+    ],
+)
+def test_constants_without_a_score_leave_no_law_to_scores_of_a_loss(inside):
+    total = sf.synaptic_saliency(lambda output, y: output.square().sum())
+    batch = torch.ones(2, 4), torch.zeros(2, dtype=torch.long)
+    net = seeded(lambda: Added(lambda h: h))
+    assert sf.check_conservation(net, sf.score(net, total, batch)).holds(1e-5)
+    net = seeded(lambda: Added(inside))
+    assert sf.check_conservation(net, sf.score(net, "synflow")).holds(1e-5)
+    with pytest.raises(ValueError, match="only sums over paths are conserved"):
+        sf.check_conservation(net, sf.score(net, total, batch))
+
+
+def test_units_beside_constants_in_a_sum_stay_units():
+    class Padded(nn.Module):
+        input_shape = (4,)
+
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            h = torch.relu(self.a(x))
+            return self.c(torch.max(h.new_zeros(()), F.pad(h[:, :2], (0, 2)) + self.b(h)))
+
+    net = seeded(Padded)
+    report = sf.check_conservation(net, sf.score(net, "synflow"))
+    # Units 0 and 1 of a are those of b as well, by the sum.
+    assert len(report.table) == 6 and report.holds(1e-6)

@@ -1013,3 +1013,54 @@ def test_a_factor_is_opened_where_it_is_zero_in_the_product(name):
         found, wanted = (sf.score(net, "synflow") for net in nets)
     for name, score in wanted.items():
         torch.testing.assert_close(found[name], score)
+
+
+MATRIX = torch.tensor([[1.0, -2.0, 0.5, 3.0]] * 4, dtype=torch.float64)
+
+
+def written(net, h):
+    out = torch.zeros_like(h)
+    torch.add(h, h, out=out)
+    return net.b(h) + out
+
+
+def written_through_a_view(net, h):
+    out = torch.zeros(1, 4)
+    part = out[:, :2].add_(h[:, :2])
+    return net.b(out) + part.repeat(1, 2)
+
+
+@pytest.mark.parametrize(
+    "operation, expected",
+    [
+        (lambda n, h: torch.addmm(n.i.bias, h, n.m, alpha=-3), lambda h: 3 * h @ MATRIX.abs()),
+        (lambda n, h: torch.cat(tensors=[h[:, 2:], h[:, :2]], dim=1), lambda h: h.roll(2, 1)),
+    ],
+)
+def test_arguments_that_are_named(operation, expected):
+    net = between(operation, 4, {"m": MATRIX}).double()
+    total = (expected(ONES @ a(net.i)) @ a(net.o)).sum()
+    torch.testing.assert_close(sf.score(net, "synflow")["i.weight"].sum(), total)
+
+
+@pytest.mark.parametrize("operation", [written, written_through_a_view])
+def test_what_is_written_into_another_tensor_is_refused(operation):
+    net = between(operation, 4, {"b": nn.Linear(4, 4)})
+    with pytest.raises(ValueError, match="do not know add"):
+        sf.score(net, "synflow")
+    with pytest.raises(ValueError, match="do not know add"):
+        sf.is_collapsed(net, sf.Masks.ones(net), "path")
+
+
+def test_a_weight_that_is_added_is_no_step_of_the_path():
+    net = between(lambda n, h: h + n.b.weight.sum(1), 4, {"b": nn.Linear(4, 4)})
+    assert sf.max_compression(net, "path") == (16 + 16 + 12) / 2
+
+
+@pytest.mark.parametrize("part, fewest", [([0, 1, 2, 3], 2), ([2, 3, 3, 2], 3)])
+@pytest.mark.parametrize(
+    "join", [lambda h, g: torch.cat([h, g[:, 2:]], 1), lambda h, g: F.pad(h, (0, 2)) + g]
+)
+def test_fewest_weights_behind_slices(join, part, fewest):
+    net = between(lambda n, h: join(h[:, :2], n.b(h))[:, part], 4, {"b": nn.Linear(4, 4)})
+    assert sf.max_compression(net, "path") == (16 + 16 + 12) / fewest
