@@ -93,7 +93,7 @@ sync: $(READY) ## bring .py and .ipynb of each notebook in step, running nothing
 	@$(PY) notebooks/tools/build.py --sync
 
 bench: $(READY) ## the commands behind every claimed speed, memory and seed sweep
-	@set -e; unset OMP_WAIT_POLICY; for file in speed training grid_size seed_sweep explorers; do \
+	@set -e; unset OMP_WAIT_POLICY; for file in speed training grid_size seed_sweep explorers lecture; do \
 		echo "== benchmarks/$$file.py"; $(PY) benchmarks/$$file.py; done
 	@unset OMP_WAIT_POLICY; $(PY) benchmarks/training.py --threads 1
 	@cat benchmarks/results/*.md > benchmarks/RESULTS.md

@@ -33,8 +33,8 @@
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # *Speaker's notes, 3 minutes, until 3.* One network all along, a perceptron of six layers with BatchNorm on digits of 8x8 pixels; VGG-16 once, as
-# a picture. Each live cell takes less than 5 seconds on two CPU cores (the tests bound the seconds that one
-# core computes); run the setup before the lecture. `make classroom` makes slides of this notebook; key T
+# a picture. Each live cell takes less than 5 seconds on two CPU cores (the slowest took 2.9, by
+# `benchmarks/lecture.py`); run the setup before the lecture. `make classroom` makes slides of this notebook; key T
 # opens these notes in a window of their own. In JupyterLab or RISE run the live cells instead.
 #
 # The plan, in minutes: opening 3, why before training 6, a score and a threshold 5, layer-collapse 7,

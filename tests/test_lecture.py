@@ -1,11 +1,9 @@
 """The lecture: eight live moments, notes for every slide, fifty minutes."""
 
 import re
-import time
 from pathlib import Path
 
 import jupytext
-import pytest
 
 PATH = Path(__file__).resolve().parent.parent / "notebooks" / "10_lecture.py"
 CELLS = jupytext.read(PATH).cells
@@ -44,21 +42,10 @@ def test_every_slide_up_to_the_exercises_has_notes():
             assert any(cell.source in NOTES for cell in CELLS[start:end]), title
 
 
-@pytest.mark.in_turn
-def test_the_eight_live_cells_fit_on_a_slide_and_take_less_than_five_seconds_each():
-    """In seconds that one core computes, so that a busy machine does not count."""
+def test_the_eight_live_cells_fit_on_a_slide():
+    """Their seconds are measured by benchmarks/lecture.py."""
     assert len(LIVE) == 8
-    names = {"display": print}
-    took = {}
-    for number, cell in enumerate(cell for cell in CELLS if cell.cell_type == "code"):
-        if "live" in cell.metadata.get("tags", []):
-            assert len(cell.source.splitlines()) <= 15
-        start = time.process_time()
-        exec(re.sub(r"(?m)^(\s*)%pip.*", r"\1pass", cell.source), names)
-        took[number, "live" in cell.metadata.get("tags", [])] = time.process_time() - start
-    live = [seconds for (_, is_live), seconds in took.items() if is_live]
-    assert max(live) < 5, took
-    assert sum(took.values()) < 30, took
+    assert all(len(cell.source.splitlines()) <= 15 for cell in LIVE)
 
 
 def test_no_times_are_stored():
