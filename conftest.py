@@ -77,9 +77,8 @@ def pytest_collection_modifyitems(config, items):
     Last, it would leave the other cores idle.
     """
     if day := os.environ.get("SYNFLOW_TESTS_IN_TURN"):
-        left_out = [item for item in items if not_today(item, int(day))]
-        items[:] = [item for item in items if item not in left_out]
-        config.hook.pytest_deselected(items=left_out)
+        config.hook.pytest_deselected(items=[each for each in items if not_today(each, int(day))])
+        items[:] = [each for each in items if not not_today(each, int(day))]
     taken = Path(__file__).parent / "figures" / "provenance.json"
     if items and all(item.path.suffix == ".ipynb" for item in items) and taken.exists():
         notebooks = json.loads(taken.read_text(encoding="utf-8"))["notebooks"]

@@ -75,12 +75,13 @@ def export(runs: Path, file: Path = FILE) -> int:
     lines = []
     for folder in (runs, *sorted(path for path in runs.iterdir() if path.is_dir())):
         name = "" if folder == runs else folder.name
-        if name == trained.FOLDER:
+        if name in (trained.FOLDER, measured.FOLDER):
             known = {path.stem: trained.read(path) for path in folder.glob("[!.]*.json")}
-            lines += [{"trained": k, "value": v} for k, v in known.items() if v is not None]
-        elif name == measured.FOLDER:
-            known = {path.stem: trained.read(path) for path in folder.glob("[!.]*.json")}
-            lines += [{"measured": k, **v} for k, v in known.items() if v is not None]
+            known = {key: value for key, value in known.items() if value is not None}
+            if name == trained.FOLDER:
+                lines += [{"trained": key, "value": value} for key, value in known.items()]
+            else:
+                lines += [{"measured": key, **value} for key, value in known.items()]
         elif name not in NOT_STORES:
             lines += [
                 {"store": name, "run": record["run"], **_lasting(record)}
