@@ -11,7 +11,7 @@ flow* (Tanaka, Kunin, Yamins, Ganguli, NeurIPS 2020, arXiv 2006.05467).
 
 import importlib
 
-from . import data, env, layers, methods, models, quotas, scores, surgery
+from . import data, env, methods, models, quotas, scores, surgery
 from .collapse import (
     CriticalCompression,
     PathProbe,
@@ -21,9 +21,11 @@ from .collapse import (
     max_compression,
 )
 from .conservation import ConservationReport, check_conservation
+from .graphs import layers
+from .graphs import network as network  # what notebook 08 calls sf.network
+from .graphs.network import prunable
 from .masks import Masks
 from .methods import inverted, synaptic_saliency
-from .network import prunable
 from .pruning import prune, trajectory
 from .reproduction.recorded import recorded
 from .scores import METHODS, Scores, register, score

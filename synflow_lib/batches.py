@@ -162,7 +162,7 @@ def check_labels(output: Tensor, y: Tensor) -> None:
 
 
 def described(given: Inputs, inside: bool = False) -> Inputs:
-    """Shapes, or example tensors, as `synflow_lib.network.find_input_shape` gives them."""
+    """Shapes, or example tensors, as `synflow_lib.graphs.network.find_input_shape` gives them."""
     if isinstance(given, Tensor) and given.dim() > (0 if inside else 1) and len(given):
         return tuple(given.shape[1:]) if given.is_floating_point() else given[:1]
     if isinstance(given, dict) and given and not inside:
@@ -203,7 +203,7 @@ def inflow(shape: Inputs, like: Tensor, count: int = 1) -> Inputs:
     """A batch of ones of ``shape``, in which tokens are as they were.
 
     Args:
-        shape: see `synflow_lib.network.find_input_shape`.
+        shape: see `synflow_lib.graphs.network.find_input_shape`.
         like: a tensor of the type and on the device of what is returned.
         count: rows of the batch.
 

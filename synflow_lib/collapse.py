@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from .batches import Batch, Inputs, first_input
+from .graphs.network import find_input_shape, prunable, trace
+from .graphs.operations import Operations
 from .masks import Masks
-from .network import find_input_shape, prunable, trace
-from .operations import Operations
 from .paths import fewest_weights
 from .probe import PathProbe, left_dense
 from .pruning import Schedule, prune, trajectory

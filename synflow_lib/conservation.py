@@ -44,9 +44,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from .follow import wiring
-from .network import find_input_shape, warn
-from .units import Layer, Wiring, sums_of_units
+from .graphs.follow import wiring
+from .graphs.network import find_input_shape, warn
+from .graphs.units import Layer, Wiring, sums_of_units
 
 LEVELS = ("unit", "layer", "cut")
 

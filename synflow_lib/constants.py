@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .network import BATCH_NORM
-from .workspace import Workspace
+from .graphs.network import BATCH_NORM
+from .graphs.workspace import Workspace
 
 
 @contextlib.contextmanager

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from .fast.selection import TIES, count, extremes
+from .graphs.network import warn
 from .masks import Masks
-from .network import warn
 
 if TYPE_CHECKING:
     from .scores import Method

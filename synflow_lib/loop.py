@@ -12,16 +12,16 @@ from tqdm.auto import tqdm
 
 from .batches import first_input
 from .fast.selection import count, erase, keep_cut, keep_largest, places
-from .follow import wiring
+from .graphs.follow import wiring
+from .graphs.network import find_input_shape, is_bias, warn
+from .graphs.workspace import Context, Workspace, pruned_before
 from .guards import ZeroScores, refuse_unfit, warn_of_silence
 from .masks import Masks
-from .network import find_input_shape, is_bias, warn
 from .probe import Steering, left_dense, steering
 from .scores import Method, precision, resolve, scoring
 from .synflow import SynFlow
 from .trajectory import Record, Trajectory
 from .values import kept_at, whole
-from .workspace import Context, Workspace, pruned_before
 
 # (iteration from 0, scores, alive, method) -> which of those alive stay, or None to end the run.
 Decide = Callable[[int, Tensor, Tensor, Method], "Tensor | None"]

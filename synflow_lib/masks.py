@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .fast.selection import count
 from .files import replacing
-from .network import named_views, prunable
+from .graphs.network import named_views, prunable
 from .values import whole
 
 _FORMAT = "synflow_lib.masks.2"

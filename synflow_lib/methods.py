@@ -13,11 +13,11 @@ from torch.utils._pytree import tree_map
 from .batches import Inputs, as_batches, call, check_labels, count_of, logits_of
 from .constants import constants
 from .fast.unfolded import unfold_small_maps_
-from .network import draws
+from .graphs.network import draws
+from .graphs.workspace import Context, Workspace, explained_errors, explained_types
 from .portable_normal import normal
 from .randomness import alone
 from .scores import METHODS, Method, Scorer, Scores, comparable, resolve
-from .workspace import Context, Workspace, explained_errors, explained_types
 
 
 class Random(Method):

@@ -2,7 +2,7 @@
 
 A path is a product of weights from one input to one output. R = 1^T (prod |W|) 1 adds up all of
 them; on zeros and ones the same sum says whether kept weights join input to output. `PathSum` runs
-it on weights that are not negative, with what `synflow_lib.layers` says in place of every node.
+it on weights that are not negative, with what `graphs.layers` says in place of every node.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from .batches import Inputs
-from .graph import bound, is_source
-from .network import PRUNABLE, trace
-from .operations import Operations
+from .graphs.network import PRUNABLE, trace
+from .graphs.nodes import bound, is_source
+from .graphs.operations import Operations
 
 
 class PathSum(nn.Module):
@@ -97,7 +97,7 @@ class PathSum(nn.Module):
         shortest: bool = False,
         tokens: bool = True,
     ) -> Tensor:
-        """Total outflow, the sum of all outputs, for ``x`` (see `synflow_lib.network.inflow`).
+        """Total outflow, the sum of all outputs, for ``x`` (see `batches.inflow`).
 
         ``after(node, live)`` is called after each node with the values still needed; it may
         replace them. The live values at any time form a cut of the graph: multiplying all of them

@@ -12,8 +12,7 @@ from torch.utils._pytree import tree_map
 
 from .batches import Inputs, inflow
 from .fast.selection import count, keep_largest
-from .masks import Masks
-from .network import (
+from .graphs.network import (
     BATCH_NORM,
     find_input_shape,
     is_bias,
@@ -25,9 +24,10 @@ from .network import (
     unwrapped,
     warn,
 )
-from .operations import Operations
+from .graphs.operations import Operations
+from .graphs.workspace import Workspace, explained_errors
+from .masks import Masks
 from .paths import PathSum, Signs
-from .workspace import Workspace, explained_errors
 
 _SMALL = 1e-12  # paths of one weight more bring next to nothing
 

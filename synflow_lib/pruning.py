@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from .batches import Batch
+from .graphs.workspace import Context
 from .guards import warn
 from .loop import PruningLoop
 from .masks import Masks
 from .scores import Method, Scorer
 from .trajectory import Trajectory
 from .values import kept_at
-from .workspace import Context
 
 Schedule = Callable[[int, int, float], float]
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from .fast.selection import TIES, keep_largest
+from .graphs.network import prunable
 from .masks import Masks
-from .network import prunable
 from .values import kept_at, whole
 
 Quotas = dict[str, int]

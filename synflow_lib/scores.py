@@ -18,8 +18,8 @@ from .batches import Batch
 from .fast.compact import Take
 from .fast.pieces import fixed_order
 from .fast.selection import TIES
+from .graphs.workspace import Context, Workspace, isolated
 from .guards import refuse_unfit, warn_of_silence
-from .workspace import Context, Workspace, isolated
 
 Scorer = Callable[[nn.Module, "Batch | list[Batch] | None"], dict[str, Tensor]]
 

@@ -15,9 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .batches import Inputs, call, inflow
 from .collapse import PathProbe
-from .follow import wiring
-from .masks import Masks
-from .network import (
+from .graphs.follow import wiring
+from .graphs.network import (
     BATCH_NORM,
     CONV_TRANSPOSED,
     LINEAR,
@@ -28,8 +27,9 @@ from .network import (
     skeleton,
     trace,
 )
-from .tracing import plain_output
-from .units import Layer, Wiring, sums_of_units
+from .graphs.tracing import plain_output
+from .graphs.units import Layer, Wiring, sums_of_units
+from .masks import Masks
 
 _ROUNDING = 1e-13  # of sums in float64, relative
 NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")  # one number a unit

@@ -3,7 +3,7 @@ r"""SynFlow: scores from the sum over all paths, without data (section 6, equati
 R = 1^T (prod \|W\|) 1 is what comes out of the network with the absolute values of its weights for
 an input of ones; the score of a weight is theta * dR/dtheta, the share of R that flows through it.
 The copy that runs has no constants and no activations (`linearize_`), every node does what
-`synflow_lib.layers` says, and powers of two keep deep networks in range (`Rescaler`).
+`synflow_lib.graphs.layers` says, and powers of two keep deep networks in range (`Rescaler`).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from torch.utils._pytree import tree_map
 from .batches import first_input, inflow, is_plain
 from .fast.compact import Take
 from .fast.shortcuts import Shortcuts
-from .layers import reached
-from .network import BATCH_NORM, find_input_shape, is_bias, layer_weights, some, trace, warn
+from .graphs.layers import reached
+from .graphs.network import BATCH_NORM, find_input_shape, is_bias, layer_weights, some, trace, warn
+from .graphs.workspace import Context, Workspace, explained_errors
+from .graphs.zeros import open_zeros_
 from .paths import PathSum
 from .scores import METHODS, Method, Scores
-from .workspace import Context, Workspace, explained_errors
-from .zeros import open_zeros_
 
 
 class SynFlow(Method):

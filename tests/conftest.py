@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from synflow_lib import layers, tracing
+from synflow_lib.graphs import layers, tracing
 from synflow_lib.scores import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -10,8 +10,8 @@ import synflow_lib as sf
 from synflow_lib.fast import borders
 from synflow_lib.fast.borders import Axis
 from synflow_lib.fast.pieces import fixed_order
+from synflow_lib.graphs.workspace import Context, Workspace, isolated
 from synflow_lib.synflow import SynFlow
-from synflow_lib.workspace import Context, Workspace, isolated
 
 WINDOWS = st.tuples(st.integers(1, 5), st.integers(1, 3), st.integers(0, 3), st.integers(1, 2))
 

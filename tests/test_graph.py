@@ -23,8 +23,8 @@ from networks import (
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib import network, workspace
-from synflow_lib.follow import wiring
+from synflow_lib.graphs import network, workspace
+from synflow_lib.graphs.follow import wiring
 
 
 def test_prunable_are_weights_of_layers_in_forward_order():

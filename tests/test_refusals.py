@@ -17,10 +17,10 @@ from torch import nn
 from torch.nn.utils import prune as torch_prune
 
 import synflow_lib as sf
-from synflow_lib import network
-from synflow_lib.follow import wiring
-from synflow_lib.operations import Operations
-from synflow_lib.pools import window_sum
+from synflow_lib.graphs import network
+from synflow_lib.graphs.follow import wiring
+from synflow_lib.graphs.operations import Operations
+from synflow_lib.graphs.pools import window_sum
 
 ONES = torch.ones(1, 4, dtype=torch.float64)
 

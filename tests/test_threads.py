@@ -10,8 +10,8 @@ from networks import assert_same, everything, images, mlp, narrow_resnet, seeded
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib import network
 from synflow_lib.fast.pieces import fixed_order
+from synflow_lib.graphs import network
 from synflow_lib.randomness import own_random_numbers
 
 SECONDS = 60  # a deadlock fails instead of hanging

@@ -16,8 +16,8 @@ import networkx as nx
 import torch
 from torch import Tensor, fx, nn
 
-from ..graph import is_addition
-from ..network import BATCH_NORM, CONV
+from ..graphs.network import BATCH_NORM, CONV
+from ..graphs.nodes import is_addition
 from ..paths import PathSum
 
 _POOLS = tuple(getattr(nn, f"{kind}Pool{n}d") for kind in ("Max", "Avg") for n in (1, 2, 3))

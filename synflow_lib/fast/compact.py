@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..follow import wiring
-from ..layers import MODULES
-from ..network import CONV_TRANSPOSED, PRUNABLE, named_views
-from ..units import Layer, Wiring
-from ..workspace import Workspace
+from ..graphs.follow import wiring
+from ..graphs.layers import MODULES
+from ..graphs.network import CONV_TRANSPOSED, PRUNABLE, named_views
+from ..graphs.units import Layer, Wiring
+from ..graphs.workspace import Workspace
 from .pieces import PIECE, in_pieces, spans
 from .selection import count
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import fx, nn
 
-from ..network import BATCH_NORM, CONV, LINEAR, PRUNABLE, skeleton, trace
+from ..graphs.network import BATCH_NORM, CONV, LINEAR, PRUNABLE, skeleton, trace
 
 FOLDABLE = LINEAR + CONV
 

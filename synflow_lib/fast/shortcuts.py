@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from ..network import trace
+from ..graphs.network import trace
+from ..graphs.workspace import Workspace
 from ..paths import PathSum
-from ..workspace import Workspace
 from .borders import narrow
 from .compact import Compactor, Take
 from .folding import fold_norms_

@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..graphs.workspace import isolated, working_copy
 from ..training.checkpoints import agree, sketch
-from ..workspace import isolated, working_copy
 
 PARTS = {
     "version": "this library",

@@ -21,8 +21,8 @@ from .. import data as data_sets
 from .. import models as networks
 from ..collapse import is_collapsed
 from ..data import Dataset
+from ..graphs.network import PRUNABLE
 from ..masks import Masks
-from ..network import PRUNABLE
 from ..pruning import SCHEDULES, prune, trajectory
 from ..randomness import own_random_numbers
 from ..scores import METHODS, Custom, Method

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Dataset
+from ..graphs.network import PRUNABLE
 from ..masks import Masks
-from ..network import PRUNABLE
 from ..randomness import own_random_numbers
 from ..surgery import flops
 from .learners import Learner, One

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..graphs.units import Layer, Wiring
 from ..masks import Masks
 from ..randomness import own_random_numbers
 from ..surgery import cut_out, separable, spare_one
-from ..units import Layer, Wiring
 from .learners import apply_masks
 
 Tensors = dict[str, Tensor]  # by the name of a parameter or buffer

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...network import prunable
+from ...graphs.network import prunable
 from .check import Check, NotOfTheKind, by_name, number, numbers, returns, truth, whole
 
 Scores = dict[str, Tensor]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...network import prunable
+from ...graphs.network import prunable
 from ...pruning import prune
 from ...scores import score
 from .check import Check, NotOfTheKind, by_name, numbers, returns, several, switches

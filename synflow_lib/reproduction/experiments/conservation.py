@@ -11,7 +11,7 @@ from torch import nn
 
 from ...conservation import LEVELS, check_conservation
 from ...data import Dataset
-from ...network import is_bias
+from ...graphs.network import is_bias
 from ...scores import Scores
 from ..paper import loglog_slope
 

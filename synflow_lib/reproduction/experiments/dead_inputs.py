@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from ... import models
 from ...data import Dataset
+from ...graphs.workspace import Context, Workspace
 from ...masks import Masks
 from ...pruning import prune
 from ...scores import Method
 from ...synflow import SynFlow
 from ...training.recipes import Recipe
-from ...workspace import Context, Workspace
 from .measured import measured
 from .questions import train_masks
 

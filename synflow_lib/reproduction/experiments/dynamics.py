@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from ... import env, models
 from ...data import Dataset
+from ...graphs.network import prunable
 from ...models.build import build
-from ...network import prunable
 from ...training.recipes import COLAB, FIGURE_5A, FIGURE_5B, Recipe
 from ..grids import Grid, Panel
 from . import trained

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ... import env
 from ...collapse import is_collapsed
+from ...graphs.network import prunable
 from ...masks import Masks
-from ...network import prunable
 from ...pruning import prune
 from ...surgery import flops, without_dead_units
 from ...training.recipes import COLAB, Recipe, paper_recipe

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ...batches import Batch
 from ...collapse import critical_compression
+from ...graphs.network import BATCH_NORM, prunable
 from ...masks import Masks
-from ...network import BATCH_NORM, prunable
 from ...scores import score
 from .measured import measured
 from .widths import structure

@@ -10,13 +10,13 @@ from torch import nn
 
 from ...fast.pieces import in_pieces, spans
 from ...fast.selection import count, kth_smallest, total
+from ...graphs.workspace import Context, Workspace
 from ...masks import Masks
 from ...pruning import SCHEDULES, trajectory
 from ...scores import Scores, scoring
 from ...synflow import SynFlow
 from ...trajectory import Trajectory
 from ...values import kept_at
-from ...workspace import Context, Workspace
 from .measured import measured
 
 

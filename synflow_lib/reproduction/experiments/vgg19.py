@@ -26,7 +26,7 @@ from ... import env, models
 from ...collapse import max_compression
 from ...data import image_folder
 from ...files import replacing
-from ...network import prunable
+from ...graphs.network import prunable
 from ...pruning import trajectory
 from ...trajectory import Trajectory
 from .collapse import layer_densities

@@ -20,8 +20,8 @@ from ... import data, models
 from ...batches import Batch
 from ...collapse import PathProbe
 from ...conservation import check_conservation
+from ...graphs.network import prunable
 from ...masks import Masks
-from ...network import prunable
 from ...pruning import trajectory
 from ...scores import score
 from ...trajectory import Trajectory

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from .graph import LIKE, behind, name_of, reads
 from .layers import FUNCTIONS, Rule, reached, rule_of
 from .network import PRUNABLE, is_bias, layer_weights
+from .nodes import LIKE, behind, name_of, reads
 from .surrogate import Use
 from .workspace import pruned_before
 

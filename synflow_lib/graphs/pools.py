@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from .graph import name_of
+from .nodes import name_of
 from .surrogate import Run, Use, adds
 
 

@@ -37,8 +37,8 @@ from torch import fx, nn
 from torch.nn.modules import activation, padding
 
 from . import attention, pools, surrogate
-from .graph import is_source, name_of, reads
 from .network import BATCH_NORM, PRUNABLE
+from .nodes import is_source, name_of, reads
 from .surrogate import Run, Use, first
 from .tracing import LEAVES
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from .batches import Inputs
+from ..batches import Inputs
 from .tracing import mark_tokens, plain_output
 
 _one_export = threading.RLock()

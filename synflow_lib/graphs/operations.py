@@ -12,9 +12,9 @@ import operator
 from torch import Tensor, fx, nn
 
 from . import attention, surrogate
-from .graph import argument, behind, is_shape, name_of, uses
 from .layers import FUNCTIONS, reached
 from .network import layer_weights
+from .nodes import argument, behind, is_shape, name_of, uses
 from .steering import SEEN_THROUGH, Signals, refuse_aliases
 from .surrogate import Run, Use
 from .tracing import DRAWS

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from .graph import argument, behind, name_of, reads
 from .network import BATCH_NORM
+from .nodes import argument, behind, name_of, reads
 
 Run = Callable[..., Any]
 

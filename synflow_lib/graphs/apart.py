@@ -7,9 +7,9 @@ import re
 import torch
 from torch import Tensor, fx, nn
 
-from .graph import argument, is_addition, name_of
 from .layers import Rule, row_of
 from .network import BATCH_NORM, PRUNABLE
+from .nodes import argument, is_addition, name_of
 from .operations import Operations
 
 

@@ -20,8 +20,8 @@ from collections.abc import Container
 
 from torch import fx, nn
 
-from .graph import argument, behind, is_shape, name_of, uses
 from .layers import Rule, row_of
+from .nodes import argument, behind, is_shape, name_of, uses
 from .surrogate import Use
 
 GATES = {

@@ -18,7 +18,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._pytree import tree_leaves
 
-from .batches import Inputs, described, inflow
+from ..batches import Inputs, described, inflow
 from .export import exported
 from .tracing import graph_of
 

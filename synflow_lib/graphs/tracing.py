@@ -21,8 +21,8 @@ from torch import Tensor, fx, nn
 from torch.fx import _symbolic_trace as fx_internals
 from torch.overrides import TorchFunctionMode
 
-from .batches import Inputs
-from .graph import argument, behind, name_of, reads
+from ..batches import Inputs
+from .nodes import argument, behind, name_of, reads
 
 _one_trace = threading.RLock()
 LEAVES: set[type[nn.Module]] = set()  # classes with a rule of their own: not looked into

@@ -19,11 +19,11 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.padding import _ConstantPadNd
 from torch.utils._pytree import tree_leaves
 
+from ..batches import Inputs, inflow, one_input
 from .apart import no_law, refuse_joined
-from .batches import Inputs, inflow, one_input
-from .graph import argument, behind, bound, is_shape, name_of
 from .layers import row_of
 from .network import BATCH_NORM, PRUNABLE, layer_weights, skeleton, trace, unwrapped
+from .nodes import argument, behind, bound, is_shape, name_of
 from .operations import Operations
 from .units import Layer, Norm, Wiring, components
 from .zeros import value_of
@@ -54,7 +54,7 @@ def wiring(
 
     Args:
         model: a traceable network.
-        input_shape: see `synflow_lib.network.find_input_shape`.
+        input_shape: see `synflow_lib.graphs.network.find_input_shape`.
         batch_statistics: names of the BatchNorm modules that use batch statistics.
         joined: take what gates open as it is, and join units where their numbers are mixed. Else
             both are refused, as is what tells units apart by their place: none could be taken out.

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .graph import argument, name_of
+from .nodes import argument, name_of
 from .surrogate import Run, Use
 
 # exp(-80) is nothing beside one in float32: -100 and -1e9 are masks as -inf is.

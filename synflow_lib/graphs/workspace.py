@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from .batches import Batch, Inputs
+from ..batches import Batch, Inputs
+from ..randomness import own_random_numbers
+from ..values import whole
 from .network import named_views, own_tensors, prunable, unwrapped, warn_left_out
-from .randomness import own_random_numbers
-from .values import whole
 
 
 def working_type(model: nn.Module) -> torch.dtype:

@@ -3,7 +3,7 @@
 A *unit* is a neuron or a feature map. Operations without weights (ReLU, pooling, flatten, sums)
 only pass units on, so a unit is a connected set of channels between the layers that write it and
 the layers that read it. On a residual stream a unit has many writers and many readers; on a
-sequence it is a feature at all places. `synflow_lib.follow` finds them.
+sequence it is a feature at all places. `synflow_lib.graphs.follow` finds them.
 """
 
 from __future__ import annotations
