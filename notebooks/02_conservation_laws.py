@@ -507,23 +507,8 @@ print(sf.exercises.check_conserved_grasp(conserved_grasp))
 # NBVAL_CHECK_OUTPUT
 vgg11 = sf.models.vgg11(batch_norm=False, seed=0).double().to(device)
 conservation.train_steps(vgg11, data, steps=10, learning_rate=0.01)
-
-
-def compare(model, **options):
-    """Conservation errors with the constants (biases, BatchNorm's) and with the weights alone."""
-    names = {"signed SNIP": "signed_snip", "GraSP": "grasp", "SynFlow": "synflow"}
-    found = {label: sf.score(model, name, batch, **options) for label, name in names.items()}
-    bare = {k: sf.Scores(s, correction=s.correction) for k, s in found.items()}
-    return pd.concat(
-        {
-            "weights only": conservation.conservation_table({k: (model, bare[k]) for k in bare}),
-            "+ constants": conservation.conservation_table({k: (model, found[k]) for k in found}),
-        }
-    )
-
-
 print("VGG-11 without BatchNorm, 10 steps of training; largest relative error")
-print(compare(vgg11))
+print(conservation.with_and_without_constants(vgg11, batch))
 
 # %% [markdown]
 # SynFlow has nothing to count: it drops biases when it scores, since $\mathcal R$ counts only paths from
@@ -591,9 +576,10 @@ entering
 vgg11_bn = sf.models.vgg11(batch_norm=True, seed=0).double().to(device)
 conservation.train_steps(vgg11_bn, data, steps=10)
 print("VGG-11 with BatchNorm, 10 steps of training; largest relative error\n\nstored statistics")
-print(compare(vgg11_bn, mode="eval"))
+print(conservation.with_and_without_constants(vgg11_bn, batch, "eval"))
 print("\nbatch statistics")
-print(compare(vgg11_bn, mode="train").drop("SynFlow", level=1))
+by_batch = conservation.with_and_without_constants(vgg11_bn, batch, "train")
+print(by_batch.drop("SynFlow", level=1))
 
 stored = sf.score(vgg11_bn, "signed_snip", batch, mode="eval")
 batched = sf.score(vgg11_bn, "signed_snip", batch, mode="train")
@@ -651,7 +637,7 @@ smallest_share
 resnet20 = sf.models.resnet20(seed=0).double().to(device)
 conservation.train_steps(resnet20, data, steps=10)
 print("ResNet-20, 10 steps of training, stored statistics; largest relative error")
-print(compare(resnet20, mode="eval"))
+print(conservation.with_and_without_constants(resnet20, batch, "eval"))
 
 synflow = sf.score(resnet20, "synflow")
 cuts = sf.check_conservation(resnet20, synflow, "cut").table

@@ -12,8 +12,9 @@ from torch import nn
 from ...conservation import LEVELS, check_conservation
 from ...data import Dataset
 from ...graphs.network import is_bias
-from ...scores import Scores
+from ...scores import Scores, score
 from ..paper import loglog_slope
+from .measured import measured
 
 ROUNDING = 1e-14  # relative errors in float64 below this tell about the machine, not the law
 
@@ -112,6 +113,39 @@ def conservation_table(
         errors = [report.max_relative_error for report in reports]
         rows[label] = [f"{e:.2g}" if e > tolerance else f"< {tolerance:.0e}" for e in errors]
     return pd.DataFrame.from_dict(rows, orient="index", columns=list(LEVELS))
+
+
+def with_and_without_constants(
+    model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor], mode: str | None = None
+) -> pd.DataFrame:
+    """`conservation_table` of signed SNIP, GraSP and SynFlow, twice.
+
+    Args:
+        model, batch, mode: as in `score`.
+
+    Returns:
+        One row a method under "weights only", and again under "+ constants", where the scores of
+        biases and of BatchNorm's constants are counted.
+    """
+    table = _with_and_without(model, batch, mode)
+    return table.set_index(["counted", "method"]).rename_axis([None, None])
+
+
+@measured
+def _with_and_without(
+    model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor], mode: str | None
+) -> pd.DataFrame:
+    names = {"signed SNIP": "signed_snip", "GraSP": "grasp", "SynFlow": "synflow"}
+    found = {label: score(model, name, batch, mode=mode) for label, name in names.items()}
+    bare = {label: Scores(each, correction=each.correction) for label, each in found.items()}
+    tables = [
+        conservation_table({label: (model, each) for label, each in scores.items()})
+        .rename_axis("method")
+        .reset_index()
+        .assign(counted=counted)
+        for counted, scores in (("weights only", bare), ("+ constants", found))
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
 def layer_means(
