@@ -27,6 +27,7 @@ from .graphs.network import (
     skeleton,
     trace,
 )
+from .graphs.nodes import calls
 from .graphs.tracing import plain_output
 from .graphs.units import Layer, Wiring, sums_of_units
 from .masks import Masks
@@ -294,7 +295,7 @@ def _cut_norm(module: nn.Module, stays: np.ndarray) -> None:
 
 def _check(net: nn.Module, shape: Inputs, grouped: bool) -> None:
     """ValueError where a unit is more than rows, columns and entries of BatchNorm."""
-    calls = Counter(str(n.target) for n in trace(net, shape).graph.nodes if n.op == "call_module")
+    called = calls(trace(net, shape).graph)
     owners = Counter(id(m.weight) for m in net.modules() if isinstance(m, PRUNABLE))
     for name, module in net.named_modules():
         problem = None
@@ -303,8 +304,8 @@ def _check(net: nn.Module, shape: Inputs, grouped: bool) -> None:
             problem = "is a grouped or transposed convolution"
         elif isinstance(module, PRUNABLE) and owners[id(module.weight)] > 1:
             problem = "shares its weight with another layer"
-        elif isinstance(module, (*PRUNABLE, *BATCH_NORM)) and calls[name] > 1:
-            problem = f"is used {calls[name]} times"
+        elif isinstance(module, (*PRUNABLE, *BATCH_NORM)) and called[name] > 1:
+            problem = f"is used {called[name]} times"
         elif isinstance(module, _ACROSS_CHANNELS) or getattr(module, "num_parameters", 1) > 1:
             problem = f"is a {type(module).__name__}, which tells units apart by their place"
         if problem:

@@ -9,6 +9,7 @@ import torch
 from torch import fx, nn
 
 from ..graphs.network import BATCH_NORM, CONV, LINEAR, PRUNABLE, skeleton, trace
+from ..graphs.nodes import calls, module_of
 
 FOLDABLE = LINEAR + CONV
 
@@ -28,22 +29,22 @@ def fold_norms_(
     except ValueError:
         return []
     modules, folded = dict(net.named_modules()), []
-    calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
+    called = calls(graph)
     owners = Counter(id(m.weight) for m in modules.values() if isinstance(m, PRUNABLE))
     pairs = [n for n in graph.nodes if _follows_linear(n, modules)]
     flat = _flat_outputs(net, input_shape) if pairs else set()
     for node in graph.nodes:
         if node in pairs and str(node.args[0].target) not in flat:
             continue
-        norm = modules.get(str(node.target)) if node.op == "call_module" else None
+        norm = module_of(node, modules)
         if not isinstance(norm, BATCH_NORM) or norm.running_var is None:
             continue
         source = node.args[0]
-        layer = modules.get(str(source.target)) if source.op == "call_module" else None
+        layer = module_of(source, modules)
         if (
             not isinstance(layer, FOLDABLE)
             or len(source.users) > 1
-            or calls[str(source.target)] + calls[str(node.target)] > 2
+            or called[str(source.target)] + called[str(node.target)] > 2
             or owners[id(layer.weight)] > 1
             or f"{node.target}.weight" in keep
         ):

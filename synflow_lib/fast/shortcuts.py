@@ -8,6 +8,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from ..graphs.network import trace
+from ..graphs.nodes import calls
 from ..graphs.workspace import Workspace
 from ..paths import PathSum
 from .borders import narrow
@@ -56,7 +57,7 @@ def weight_layers(work: Workspace) -> dict[nn.Module, str]:
     for module in named.values():
         owners.update(id(p) for p in module.parameters(recurse=False))
     try:
-        calls = Counter(str(n.target) for n in trace(work.net).graph.nodes if n.op == "call_module")
+        called = calls(trace(work.net).graph)
     except ValueError:
         return {}
     places = {name: name.rpartition(".") for name in work.names}
@@ -65,5 +66,5 @@ def weight_layers(work: Workspace) -> dict[nn.Module, str]:
         for (name, (place, _, attribute)), parameter in zip(
             places.items(), work.parameters, strict=True
         )
-        if attribute == "weight" and owners[id(parameter)] == 1 and calls[place] == 1
+        if attribute == "weight" and owners[id(parameter)] == 1 and called[place] == 1
     }

@@ -12,7 +12,7 @@ import operator
 from torch import Tensor, fx, nn
 
 from . import attention, surrogate
-from .layers import FUNCTIONS, reached
+from .layers import reached, row_of
 from .network import layer_weights
 from .nodes import argument, behind, is_shape, name_of, uses
 from .steering import SEEN_THROUGH, Signals, refuse_aliases
@@ -102,14 +102,13 @@ class Operations:
             ways = [given] if given.op == "placeholder" else []
             for node in ways:  # grows meanwhile
                 for user in node.users:
-                    row = self.signals.row(user)
-                    attends = row is not None and row.effect == "attends"
+                    effect = self.signals.effect(user)
                     masks = [*user.args[3:], *(v for k, v in user.kwargs.items() if "mask" in k)]
-                    if self.signals.name(user) in _MEANS or attends and node in masks:
+                    if self.signals.name(user) in _MEANS or effect == "attends" and node in masks:
                         raise Use(user, []).refusal(
                             f"the input {given.target!r}, a mask of numbers,"
                         )
-                    moves = row is not None and row.effect in ("moves", "adds", "scales")
+                    moves = effect in ("moves", "adds", "scales")
                     if user not in ways and (moves or self.signals.name(user) in SEEN_THROUGH):
                         ways.append(user)
 
@@ -119,9 +118,9 @@ class Operations:
         for node in self.graph.nodes:
             if node not in self.still:
                 continue
-            name, row = self.signals.name(node), self.signals.row(node)
-            sources = uses(node, self.reached)
-            plain = row is not None and row.effect in ("moves", "passes", "adds", "scales", "joins")
+            name, sources = self.signals.name(node), uses(node, self.reached)
+            effects = ("moves", "passes", "adds", "scales", "joins")
+            plain = self.signals.effect(node) in effects
             if name in _COMPARES or (
                 sources
                 and found.issuperset(sources)
@@ -147,7 +146,7 @@ class Operations:
     @property
     def gated(self) -> bool:
         """Whether any part of the network only steers another."""
-        effects = (row.effect for node in self.flows if (row := self.signals.row(node)))
+        effects = map(self.signals.effect, self.flows)
         return bool(self.steers | self.made_aside) or not {"gates", "attends"}.isdisjoint(effects)
 
     def steering(self) -> tuple[set[str], set[str]]:
@@ -162,17 +161,16 @@ class Operations:
         """Whether numbers of a layer reach a gate by other ways than through layers."""
         if not self.weights_of[node]:
             return False
-        own = self.signals.row(node)
-        if own is not None and own.effect == "attends":
+        if self.signals.effect(node) == "attends":
             return True
         ways, seen = [node], set()
         while ways:
             at = ways.pop()
             for user in at.users:
-                row = self.signals.row(user) if user in self.flows else None
-                if user in self.steers or row and row.effect in ("gates", "attends"):
+                effect = self.signals.effect(user) if user in self.flows else ""
+                if user in self.steers or effect in ("gates", "attends"):
                     return True
-                if row and row.effect in ("moves", "passes", "scales", "adds", "joins", "sums"):
+                if effect in ("moves", "passes", "scales", "adds", "joins", "sums"):
                     ways += [user] if user not in seen else []
                     seen.add(user)
         return False
@@ -182,8 +180,8 @@ class Operations:
         return [n for n in uses(node, self.reached) if n not in self.carriers[node]]
 
     def _opened(self, node: fx.Node) -> dict[fx.Node, float]:
-        row = self.signals.row(node)
-        if row is None or row.effect not in ("scales", "weighs"):
+        effect = self.signals.effect(node)
+        if effect not in ("scales", "weighs"):
             return {}
         found, divides = {}, name_of(node) == "div"
         for gate in self.gates(node):
@@ -207,7 +205,7 @@ class Operations:
             elif (
                 factors
                 or not signal
-                and (shares if divides else shares or masked or row.effect == "weighs")
+                and (shares if divides else shares or masked or effect == "weighs")
             ):
                 for one in shares if divides else [chain, *shares]:
                     self._open(one)
@@ -253,7 +251,7 @@ class Operations:
             if own & weights:
                 made[node] = node.op == "call_module"
             elif sources:
-                row = FUNCTIONS.get(name_of(node)) if node.op != "call_module" else None
+                row = row_of(node)
                 moves = row is not None and row.effect == "moves" or name_of(node) == "to"
                 made[node] = any(sources) or not moves
             elif (
@@ -272,9 +270,9 @@ class Operations:
         for node, carriers in reversed(behind(used, signals.carriers, made).items()):
             if not made[node]:
                 continue
-            row, several = signals.row(node), len(uses(node, made)) > 1
-            known = row is not None and (
-                row.effect in ("moves", "scales")
+            effect, several = signals.effect(node), len(uses(node, made)) > 1
+            known = effect and (
+                effect in ("moves", "scales")
                 or name_of(node) == "normalize"
                 or name_of(node) == "sub"
                 and several
