@@ -8,14 +8,14 @@ from collections.abc import Iterable
 import torch
 from torch import fx, nn
 
-from ..graphs.network import BATCH_NORM, CONV, LINEAR, PRUNABLE, skeleton, trace
+from ..graphs.network import BATCH_NORM, CONV, LINEAR, PRUNABLE, skeleton
 from ..graphs.nodes import calls, module_of
 
 FOLDABLE = LINEAR + CONV
 
 
 def fold_norms_(
-    net: nn.Module, input_shape: tuple[int, ...], keep: Iterable[str] = ()
+    net: fx.GraphModule, input_shape: tuple[int, ...], keep: Iterable[str] = ()
 ) -> list[str]:
     """Multiply BatchNorm's factor into the weight in front of it; returns the modules folded.
 
@@ -24,11 +24,7 @@ def fold_norms_(
     counts in the direction that the weight writes: behind a Linear layer on (batch, tokens,
     features) it counts tokens.
     """
-    try:
-        graph = trace(net).graph
-    except ValueError:
-        return []
-    modules, folded = dict(net.named_modules()), []
+    graph, modules, folded = net.graph, dict(net.named_modules()), []
     called = calls(graph)
     owners = Counter(id(m.weight) for m in modules.values() if isinstance(m, PRUNABLE))
     pairs = [n for n in graph.nodes if _follows_linear(n, modules)]

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from ..graphs.network import trace
 from ..graphs.nodes import calls
 from ..graphs.workspace import Workspace
 from ..paths import PathSum
@@ -56,10 +55,7 @@ def weight_layers(work: Workspace) -> dict[nn.Module, str]:
     named, owners = dict(work.net.named_modules()), Counter()
     for module in named.values():
         owners.update(id(p) for p in module.parameters(recurse=False))
-    try:
-        called = calls(trace(work.net).graph)
-    except ValueError:
-        return {}
+    called = calls(work.net.graph)
     places = {name: name.rpartition(".") for name in work.names}
     return {
         named[place]: name

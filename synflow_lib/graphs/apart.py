@@ -1,4 +1,7 @@
-"""What keeps the units of a network apart, so that one of them can be taken out."""
+"""What keeps the units of a network apart, so that one of them can be taken out.
+
+`follow` asks it at every node, unless units may be joined.
+"""
 
 from __future__ import annotations
 

@@ -144,6 +144,11 @@ def is_bias(name: str) -> bool:
     return name.endswith("bias")
 
 
+def along_channels(numbers: Tensor, like: Tensor) -> Tensor:
+    """One number a channel, (channels,), in a shape that multiplies a batch such as ``like``."""
+    return numbers.view(1, -1, *[1] * (like.dim() - 2))
+
+
 def named_views(flat: Tensor, layout: Mapping[str, torch.Size]) -> dict[str, Tensor]:
     """Parts of ``flat`` (N,) by name, in the shapes of ``layout``: name -> shape, in order."""
     parts = flat.split([shape.numel() for shape in layout.values()])

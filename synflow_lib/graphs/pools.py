@@ -1,4 +1,7 @@
-"""What runs in place of pooling: of the largest of some numbers, and of its way back."""
+"""What runs in place of pooling: of the largest of some numbers, and of its way back.
+
+Read `surrogate` first.
+"""
 
 from __future__ import annotations
 

@@ -254,13 +254,20 @@ def _is_negative(node: fx.Node) -> bool:
     return isinstance(power, (int, float)) and power < 0
 
 
-def refuse_aliases(graph: fx.Graph, signals: Signals) -> None:
-    """ValueError where numbers that are changed in place are read by another of their names.
+def refuse_hidden_writes(graph: fx.Graph, signals: Signals) -> None:
+    """ValueError where numbers are written that are read by another of their names.
 
-    A graph says of ``r = h; h += g(x)`` only what the sum is made of, not that ``r`` is it as well.
+    A graph says of ``r = h; h += g(x)`` only what the sum is made of, not that ``r`` is it as well;
+    and of ``h.add_(x)``, whose result nobody takes, not that ``h`` is another from then on.
     """
-    first: dict[fx.Node, fx.Node] = {}  # of what has run the node whose numbers it shows
+    first: dict[fx.Node, fx.Node] = {}  # a node that has run -> the one that made its numbers
     for node in graph.nodes:
+        if node in signals.flows:
+            if node.op != "call_module" and str(node.target).endswith("_") and not node.users:
+                what = f"{node.target}, whose result is read from its argument later"
+                raise Use(node, []).refusal(what)
+            if node.kwargs.get("out") is not None:
+                raise Use(node, []).refusal(f"{name_of(node)} with out=, a tensor that is written")
         name, row = signals.name(node), signals.row(node)
         source = node.all_input_nodes[0] if node.all_input_nodes else None
         raw = str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", "")

@@ -10,7 +10,7 @@ import operator
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from .layers import reached, row_of, rule_of
 from .network import PRUNABLE, is_bias, layer_weights
@@ -20,30 +20,27 @@ from .workspace import pruned_before
 
 
 @torch.no_grad()
-def open_zeros_(net: nn.Module) -> list[str]:
+def open_zeros_(net: fx.GraphModule) -> list[str]:
     """Make ones of weights, gains and factors that are all zero, in place; returns their names.
 
     Where zeros stand among other weights too, a whole layer of them was pruned.
     """
-    opened = _open_parameters(net)
-    if isinstance(net, fx.GraphModule):
-        opened += _open_factors(net)
-    return list(dict.fromkeys(opened))
+    return list(dict.fromkeys([*_open_parameters(net), *_open_factors(net)]))
 
 
-def _open_parameters(net: nn.Module) -> list[str]:
+def _open_parameters(net: fx.GraphModule) -> list[str]:
     """Weights and gains of zeros only become ones."""
-    nodes = net.graph.nodes if isinstance(net, fx.GraphModule) else []
-    called = calls(net.graph).keys() if nodes else set()
+    called = calls(net.graph).keys()
     found = [
         f"{name}.weight".removeprefix(".")
         for name, module in net.named_modules()
         if (isinstance(module, PRUNABLE) or (row := rule_of(module)) and row.effect == "scales")
-        and not (nodes and called.isdisjoint(_prefixes(name)))
+        and not called.isdisjoint(_prefixes(name))
     ]
     weights = layer_weights(net)
     named = dict(net.named_parameters(remove_duplicate=False))
-    found += [str(n.target) for n in nodes if n.op == "get_attr" and str(n.target) in weights]
+    read = [str(node.target) for node in net.graph.nodes if node.op == "get_attr"]
+    found += [name for name in read if name in weights]
     if pruned_before(named[name] for name in weights if name in named):
         found = [name for name in found if name not in weights]
     zeros = [name for name in dict.fromkeys(found) if name in named and _is_zero(named[name])]
