@@ -67,7 +67,7 @@ def max_compression(
 def _shortest_path(model: nn.Module, names: set[str], given: Inputs | None) -> int:
     given = getattr(model, "input_shape", None) if given is None else given
     traced = trace(model, None if given is None else find_input_shape(model, given))
-    known = Operations(traced.graph, dict(traced.named_modules())).check()
+    known = Operations(traced).check()
     end = next(node for node in traced.graph.nodes if node.op == "output")
     used = fewest_weights(known, names)
     if end not in used:

@@ -1,4 +1,7 @@
-"""Constants of a network, biases and BatchNorm's, which conservation counts with the weights."""
+"""Constants of a network, biases and BatchNorm's, which conservation counts with the weights.
+
+Read first the law in `conservation`, which books these scores.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .graphs.network import BATCH_NORM
+from .graphs.network import BATCH_NORM, along_channels
 from .graphs.workspace import Workspace
 
 
@@ -55,13 +58,9 @@ def constants(work: Workspace) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
 
 def _before(change, probe: Tensor):
     """A hook that changes a module's input by one number a channel."""
-    return lambda module, args: (change(args[0], _along_channels(probe, args[0])), *args[1:])
+    return lambda module, args: (change(args[0], along_channels(probe, args[0])), *args[1:])
 
 
 def _behind(change, probe: Tensor):
     """The same for its output."""
-    return lambda module, args, output: change(output, _along_channels(probe, output))
-
-
-def _along_channels(probe: Tensor, like: Tensor) -> Tensor:
-    return probe.view(1, -1, *[1] * (like.dim() - 2))
+    return lambda module, args, output: change(output, along_channels(probe, output))

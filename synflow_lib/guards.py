@@ -1,4 +1,7 @@
-"""What never passes in silence: scores that no method should give, and what they do to a result."""
+"""What never passes in silence: scores that no method should give, and what they do to a result.
+
+Read `scores` and `masks` first.
+"""
 
 from __future__ import annotations
 

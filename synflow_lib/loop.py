@@ -1,4 +1,8 @@
-"""The loop behind `prune` and `trajectory`: score, remove, score again."""
+"""The loop behind `prune` and `trajectory`: score, remove, score again.
+
+Read `scores` first. `pruning` says how many weights an iteration keeps, and `trajectory.Record`
+writes down which went when.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Which weights stay."""
+"""Which weights stay: `Masks`, a bool tensor for each prunable parameter.
+
+Nothing has to be read before it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The methods beside SynFlow: random, magnitude, dR/dtheta * theta on data, any one inverted."""
+"""The methods beside SynFlow: random, magnitude, dR/dtheta * theta on data, any one inverted.
+
+Read `scores` first.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 A path is a product of weights from one input to one output. R = 1^T (prod |W|) 1 adds up all of
 them; on zeros and ones the same sum says whether kept weights join input to output. `PathSum` runs
-it on weights that are not negative, with what `graphs.layers` says in place of every node.
+it on weights that are not negative, with what `graphs.layers` (read it first) says in place of
+every node.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from .batches import Inputs
-from .graphs.network import PRUNABLE, trace
+from .graphs.network import PRUNABLE
 from .graphs.nodes import bound, is_source
 from .graphs.operations import Operations
 
@@ -24,7 +25,7 @@ class PathSum(nn.Module):
     """Runs a linearized network node by node, so that the caller can rescale on the way.
 
     Args:
-        net: a linearized working copy (see `synflow_lib.synflow.linearize_`).
+        net: a traced and linearized working copy (see `synflow_lib.synflow.linearize_`).
         sum_pools: let max-pooling pass every path (see `Operations`).
         names: the weights that count for the length of a path, for ``shortest``.
         skip: names of modules that pass their input through (BatchNorm folded into a weight).
@@ -32,12 +33,12 @@ class PathSum(nn.Module):
         biases: constants count as well, in modules and functions.
 
     Raises:
-        ValueError: an operation that is not known, a network that cannot be traced.
+        ValueError: an operation that is not known.
     """
 
     def __init__(
         self,
-        net: nn.Module,
+        net: fx.GraphModule,
         *,
         sum_pools: bool = False,
         names: Iterable[str] = (),
@@ -50,13 +51,11 @@ class PathSum(nn.Module):
         self.sum_pools = sum_pools
         self.detours: dict[fx.Node, list[fx.Node]] = {}
         self.steps: list[_Step] = []
-        self.graph = trace(net).graph
+        self.graph = net.graph
         self.tokens: list[fx.Node] = []  # where a learned token joins, an input of its own
         self.tables: list[fx.Node] = []  # where tokens of the input are looked up
-        self.modules_by_name = dict(net.named_modules())
-        operations = Operations(
-            self.graph, self.modules_by_name, sum_pools=sum_pools, biases=biases
-        )
+        operations = Operations(net, sum_pools=sum_pools, biases=biases)
+        self.modules_by_name = operations.modules
         self.flows, self.still = operations.flows, operations.still
         self.operations, self.opened = operations, operations.opened
         self.weighted = {  # where a weight layer is called
@@ -217,14 +216,14 @@ def fewest_weights(operations: Operations, names: Iterable[str]) -> dict[fx.Node
     ``names`` are the parameters that count; a weight used twice counts once.
     """
     names, used = set(names), {}
-    first_name = _first_names(operations.modules[""])
+    first_name = _first_names(operations.net)
     for node in operations.nodes:
         if is_source(node):
             used[node] = frozenset()
         elif node in operations.flows:
             row = operations.signals.row(node)
             beside = row is not None and row.effect in ("adds", "joins")  # no factor of the path
-            weights = () if beside else operations.weights_of[node]
+            weights = () if beside else operations.fixed.weights_of[node]
             own = {first_name.get(name, name) for name in weights} & names
             ways = [used[source] for source in operations.carriers[node] if source in used]
             if ways:
@@ -232,10 +231,8 @@ def fewest_weights(operations: Operations, names: Iterable[str]) -> dict[fx.Node
     return used
 
 
-def _first_names(model: nn.Module | None) -> dict[str, str]:
+def _first_names(model: nn.Module) -> dict[str, str]:
     """Name of a parameter -> the first of its names, where modules share one weight."""
-    first, names = {}, {}
-    if model is not None:
-        for name, parameter in model.named_parameters(remove_duplicate=False):
-            names[name] = first.setdefault(id(parameter), name)
-    return names
+    first: dict[int, str] = {}
+    named = model.named_parameters(remove_duplicate=False)
+    return {name: first.setdefault(id(parameter), name) for name, parameter in named}

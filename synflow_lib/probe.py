@@ -1,4 +1,7 @@
-"""Which kept weights lie on a path from input to output, and which weights only steer."""
+"""Which kept weights lie on a path from input to output, and which weights only steer.
+
+Read `paths` first: here zeros and ones run through the network instead of |W|.
+"""
 
 from __future__ import annotations
 
@@ -212,7 +215,7 @@ def steering(
     try:
         shape = find_input_shape(model, input_shape, example)
         traced = trace(model, shape)
-        if not Operations(traced.graph, dict(traced.named_modules())).gated:
+        if not Operations(traced).gated:
             return {}
         with explained_errors(shape):
             return PathProbe(model, shape, traced=traced).steering

@@ -1,4 +1,7 @@
-"""`prune` and `trajectory`: schedules of densities, and the one that Theorem 3 makes."""
+"""`prune` and `trajectory`: schedules of densities, and the one that Theorem 3 makes.
+
+Read `scores` and `masks` first; what they call is `loop`.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 A method is one small class with one job: write the scores of all prunable parameters, as one flat
 tensor, from the current weights of a `Workspace`. Lowest scores are pruned first. The methods of
-the paper are in `synflow_lib.methods` and `synflow_lib.synflow`, and register themselves here.
+the paper are in `methods` and `synflow`, and register themselves here. The private copy that they
+work on is `graphs.workspace`.
 """
 
 from __future__ import annotations

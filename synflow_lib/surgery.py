@@ -27,12 +27,13 @@ from .graphs.network import (
     skeleton,
     trace,
 )
+from .graphs.nodes import calls
 from .graphs.tracing import plain_output
-from .graphs.units import Layer, Wiring, sums_of_units
+from .graphs.units import NORM_TENSORS, Layer, Wiring, pick, spare_one, sums_of_units
+from .graphs.workspace import explained_errors
 from .masks import Masks
 
 _ROUNDING = 1e-13  # of sums in float64, relative
-NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")  # one number a unit
 _ACROSS_CHANNELS = (nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin, nn.MultiheadAttention)
 _SUPPORTED = (
     "supported are networks of Linear, convolution and BatchNorm layers, each used once,"
@@ -72,13 +73,8 @@ def flops(
     net = skeleton(model)
     counter = FlopCounterMode(display=False)
     dtype = next(net.parameters()).dtype
-    try:
-        with counter, torch.no_grad():
-            call(net, inflow(shape, torch.empty(0, device="meta", dtype=dtype)))
-    except Exception as error:  # the user's forward runs: anything can come out of it
-        raise ValueError(
-            f"the network cannot run on an input of shape {shape} ({error}); pass input_shape="
-        ) from error
+    with explained_errors(shape, Exception), counter, torch.no_grad():
+        call(net, inflow(shape, torch.empty(0, device="meta", dtype=dtype)))
     by_module = counter.get_flop_counts()
     root, rows = type(net).__name__, []
     for name, weight in found.items():
@@ -151,7 +147,7 @@ def _on_paths(net: nn.Module, masks: Masks, shape: tuple[int, ...], wires: Wirin
         sums = sums_of_units(layer, on_path[f"{layer.name}.weight"])
         for units, kept in zip((layer.writes, layer.reads), sums, strict=True):
             stays[units[kept > 0]] = True
-    spare_one(stays, wires)
+    spare_one(stays, wires.layers)
     _keep_groups(stays, wires)
     return stays
 
@@ -239,14 +235,6 @@ def separable(net: nn.Module, shape: tuple[int, ...], *, grouped: bool = False) 
         raise ValueError(f"units cannot be removed here ({error}); {_SUPPORTED}") from error
 
 
-def spare_one(stays: np.ndarray, wires: Wiring) -> None:
-    """Let a unit of every layer stay: an operation needs a channel, if only one of zeros."""
-    for layer in wires.layers:
-        for units in (layer.writes, layer.reads):
-            if not stays[units].any():
-                stays[units[0]] = True
-
-
 def cut_out(
     net: nn.Module, wires: Wiring, stays: np.ndarray, added: dict[str, Tensor] | None = None
 ) -> nn.Module:
@@ -260,7 +248,9 @@ def cut_out(
             sides = [torch.from_numpy(stays[units]) for units in (layer.writes, layer.reads)]
             _cut_layer(after.get_submodule(layer.name), *sides, (added or {}).get(layer.name))
         for norm in wires.norms:
-            _cut_norm(after.get_submodule(norm.name), stays[norm.writes])
+            module = after.get_submodule(norm.name)
+            pick(module, NORM_TENSORS, stays[norm.writes])
+            module.num_features = int(stays[norm.writes].sum())
     return after
 
 
@@ -283,18 +273,9 @@ def _cut_layer(module: nn.Module, rows: Tensor, columns: Tensor, added: Tensor |
     setattr(module, f"in_{sizes}", int(columns.sum()))
 
 
-def _cut_norm(module: nn.Module, stays: np.ndarray) -> None:
-    chosen = torch.from_numpy(np.flatnonzero(stays))
-    for name in NORM_TENSORS:
-        tensor = getattr(module, name, None)
-        if tensor is not None:
-            tensor.data = tensor.data[chosen.to(tensor.device)]
-    module.num_features = len(chosen)
-
-
 def _check(net: nn.Module, shape: Inputs, grouped: bool) -> None:
     """ValueError where a unit is more than rows, columns and entries of BatchNorm."""
-    calls = Counter(str(n.target) for n in trace(net, shape).graph.nodes if n.op == "call_module")
+    called = calls(trace(net, shape).graph)
     owners = Counter(id(m.weight) for m in net.modules() if isinstance(m, PRUNABLE))
     for name, module in net.named_modules():
         problem = None
@@ -303,8 +284,8 @@ def _check(net: nn.Module, shape: Inputs, grouped: bool) -> None:
             problem = "is a grouped or transposed convolution"
         elif isinstance(module, PRUNABLE) and owners[id(module.weight)] > 1:
             problem = "shares its weight with another layer"
-        elif isinstance(module, (*PRUNABLE, *BATCH_NORM)) and calls[name] > 1:
-            problem = f"is used {calls[name]} times"
+        elif isinstance(module, (*PRUNABLE, *BATCH_NORM)) and called[name] > 1:
+            problem = f"is used {called[name]} times"
         elif isinstance(module, _ACROSS_CHANNELS) or getattr(module, "num_parameters", 1) > 1:
             problem = f"is a {type(module).__name__}, which tells units apart by their place"
         if problem:

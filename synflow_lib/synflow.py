@@ -3,7 +3,9 @@ r"""SynFlow: scores from the sum over all paths, without data (section 6, equati
 R = 1^T (prod \|W\|) 1 is what comes out of the network with the absolute values of its weights for
 an input of ones; the score of a weight is theta * dR/dtheta, the share of R that flows through it.
 The copy that runs has no constants and no activations (`linearize_`), every node does what
-`synflow_lib.graphs.layers` says, and powers of two keep deep networks in range (`Rescaler`).
+`graphs.layers` says, and powers of two keep deep networks in range (`Rescaler`).
+
+Read `scores` and `paths` first; `fast.shortcuts` is the fast path, without which it runs as well.
 """
 
 from __future__ import annotations
@@ -145,8 +147,8 @@ def _compute_in_double(work: Workspace) -> None:
         parameter.data = view
 
 
-def linearize_(net: nn.Module, biases: bool = False) -> nn.Module:
-    """Make a working copy, traced where it can be, linear and non-negative, in place.
+def linearize_(net: fx.GraphModule, biases: bool = False) -> fx.GraphModule:
+    """Make a traced working copy linear and non-negative, in place.
 
     Weights become |W|. Biases become zero (|b| with ``biases``). BatchNorm is used in
     evaluation mode with its *stored* variance, so it multiplies by |gamma| / sqrt(var + eps);
@@ -166,10 +168,8 @@ def linearize_(net: nn.Module, biases: bool = False) -> nn.Module:
     return net
 
 
-def _read_as_constants(net: nn.Module) -> set[int]:
+def _read_as_constants(net: fx.GraphModule) -> set[int]:
     """Ids of the parameters, other than weights of layers, that stand apart from the input."""
-    if not isinstance(net, fx.GraphModule):  # it cannot be traced
-        return set()
     modules, flows = dict(net.named_modules()), reached(net.graph)
     named = dict(net.named_parameters(remove_duplicate=False))
     weights = {id(named[name]) for name in layer_weights(net) if name in named}

@@ -1,4 +1,7 @@
-"""One nested family of masks: every weight's place in the order of removal, and its record."""
+"""One nested family of masks: every weight's place in the order of removal, and its record.
+
+`loop` writes it down, `pruning` and `collapse` ask it.
+"""
 
 from __future__ import annotations
 

@@ -858,7 +858,7 @@ def test_the_check_of_operations_can_fail():
     for net, fails in ((known, False), (unknown, True)):
         traced = network.trace(net)
         try:
-            Operations(traced.graph, dict(traced.named_modules())).check()
+            Operations(traced).check()
         except ValueError:
             assert fails
         else:
@@ -905,6 +905,13 @@ def changed_behind_a_view(s, x):
     return s.head(torch.cat([part, h[:, 2:]], 1))
 
 
+def changed_behind_windows(s, x):
+    h = s.f(x)
+    windows = h.unfold(1, 2, 2)
+    h *= 2.0
+    return s.head(h + windows.flatten(1))
+
+
 def gated_by_itself(s, x):
     h = s.f(x)
     gate = h.sigmoid_()
@@ -925,6 +932,7 @@ def added_to_a_sum(s, x):
         added_under_another_name,
         multiplied_under_another_name,
         changed_behind_a_view,
+        changed_behind_windows,
         gated_by_itself,
     ],
 )

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..graphs.network import BATCH_NORM, CONV
-from ..graphs.nodes import is_addition
+from ..graphs.nodes import is_addition, module_of
 from ..paths import PathSum
 
 _POOLS = tuple(getattr(nn, f"{kind}Pool{n}d") for kind in ("Max", "Avg") for n in (1, 2, 3))
@@ -103,7 +103,7 @@ def _maps(paths: PathSum, shape: tuple[int, ...]) -> dict[fx.Node, list[Axis]]:
         if not node.all_input_nodes or any(n not in maps for n in node.all_input_nodes):
             continue
         first, *others = (maps[n] for n in node.all_input_nodes)
-        module = _module(paths, node)
+        module = module_of(node, paths.modules_by_name)
         if step.run is None or isinstance(module, BATCH_NORM):
             maps[node] = first
         elif _windows(module) and len(_windows(module)) == len(first):
@@ -127,10 +127,6 @@ def _left_out(maps: dict[fx.Node, list[Axis]], part: set[fx.Node]) -> list[int]:
     return [min(axis.spare for axis in axes) for axes in zip(*(maps[n] for n in part), strict=True)]
 
 
-def _module(paths: PathSum, node: fx.Node) -> nn.Module | None:
-    return paths.modules_by_name[str(node.target)] if node.op == "call_module" else None
-
-
 def _windows(module: nn.Module | None) -> list[tuple[int, int, int, int]]:
     """Kernel size, stride, padding and dilation for each direction of a layer; [] if unknown."""
     if type(module) in CONV:
@@ -145,7 +141,8 @@ def _windows(module: nn.Module | None) -> list[tuple[int, int, int, int]]:
 
 
 def _strides(paths: PathSum, node: fx.Node) -> list[int]:
-    return [stride for _, stride, _, _ in _windows(_module(paths, node))] or [1]
+    windows = _windows(module_of(node, paths.modules_by_name))
+    return [stride for _, stride, _, _ in windows] or [1]
 
 
 def _widening(

@@ -12,12 +12,12 @@ import math
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..graphs.follow import wiring
 from ..graphs.layers import MODULES
 from ..graphs.network import CONV_TRANSPOSED, PRUNABLE, named_views
-from ..graphs.units import Layer, Wiring
+from ..graphs.units import NORM_TENSORS, Layer, Wiring, pick, spare_one
 from ..graphs.workspace import Workspace
 from .pieces import PIECE, in_pieces, spans
 from .selection import count
@@ -80,10 +80,7 @@ class Compactor:
         units = self.fixed.copy()
         for layer, view in zip(self.layers, views, strict=True):
             units[layer.writes[(view.flatten(1).sum(1) > 0).cpu().numpy()]] = True
-        for layer in self.layers:  # an operation needs a channel, if only one of zeros
-            for ends in (layer.writes, layer.reads):
-                if not units[ends].any():
-                    units[ends[0]] = True
+        spare_one(units, self.layers)
         rows = [units[layer.writes] for layer in self.layers]
         columns = [units[layer.reads] for layer in self.layers]
         sizes = [
@@ -107,21 +104,12 @@ class Compactor:
         self.work.rebind(take(self.work.flat), layout)
         for layer, r, c in zip(self.layers, rows, columns, strict=True):
             layer.writes, layer.reads = layer.writes[r], layer.reads[c]
-            self._pick(self.modules[layer.name], ["bias"], r)
+            pick(self.modules[layer.name], ["bias"], r)
         for norm in self.norms:
             kept = units[norm.writes]
             norm.reads, norm.writes = norm.reads[kept], norm.writes[kept]
-            names = ["weight", "bias", "running_mean", "running_var"]
-            self._pick(self.modules[norm.name], names, kept)
+            pick(self.modules[norm.name], NORM_TENSORS, kept)
         return take, left
-
-    @staticmethod
-    def _pick(module: nn.Module, names: list[str], kept: np.ndarray) -> None:
-        chosen = torch.from_numpy(np.flatnonzero(kept))
-        for name in names:
-            tensor = getattr(module, name, None)
-            if tensor is not None:
-                tensor.data = tensor.data.index_select(0, chosen.to(tensor.device))
 
 
 class Take:

@@ -8,13 +8,14 @@ from collections.abc import Iterable
 import torch
 from torch import fx, nn
 
-from ..graphs.network import BATCH_NORM, CONV, LINEAR, PRUNABLE, skeleton, trace
+from ..graphs.network import BATCH_NORM, CONV, LINEAR, PRUNABLE, skeleton
+from ..graphs.nodes import calls, module_of
 
 FOLDABLE = LINEAR + CONV
 
 
 def fold_norms_(
-    net: nn.Module, input_shape: tuple[int, ...], keep: Iterable[str] = ()
+    net: fx.GraphModule, input_shape: tuple[int, ...], keep: Iterable[str] = ()
 ) -> list[str]:
     """Multiply BatchNorm's factor into the weight in front of it; returns the modules folded.
 
@@ -23,27 +24,23 @@ def fold_norms_(
     counts in the direction that the weight writes: behind a Linear layer on (batch, tokens,
     features) it counts tokens.
     """
-    try:
-        graph = trace(net).graph
-    except ValueError:
-        return []
-    modules, folded = dict(net.named_modules()), []
-    calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
+    graph, modules, folded = net.graph, dict(net.named_modules()), []
+    called = calls(graph)
     owners = Counter(id(m.weight) for m in modules.values() if isinstance(m, PRUNABLE))
     pairs = [n for n in graph.nodes if _follows_linear(n, modules)]
     flat = _flat_outputs(net, input_shape) if pairs else set()
     for node in graph.nodes:
         if node in pairs and str(node.args[0].target) not in flat:
             continue
-        norm = modules.get(str(node.target)) if node.op == "call_module" else None
+        norm = module_of(node, modules)
         if not isinstance(norm, BATCH_NORM) or norm.running_var is None:
             continue
         source = node.args[0]
-        layer = modules.get(str(source.target)) if source.op == "call_module" else None
+        layer = module_of(source, modules)
         if (
             not isinstance(layer, FOLDABLE)
             or len(source.users) > 1
-            or calls[str(source.target)] + calls[str(node.target)] > 2
+            or called[str(source.target)] + called[str(node.target)] > 2
             or owners[id(layer.weight)] > 1
             or f"{node.target}.weight" in keep
         ):

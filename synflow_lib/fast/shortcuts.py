@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from ..graphs.network import trace
+from ..graphs.nodes import calls
 from ..graphs.workspace import Workspace
 from ..paths import PathSum
 from .borders import narrow
@@ -55,15 +55,12 @@ def weight_layers(work: Workspace) -> dict[nn.Module, str]:
     named, owners = dict(work.net.named_modules()), Counter()
     for module in named.values():
         owners.update(id(p) for p in module.parameters(recurse=False))
-    try:
-        calls = Counter(str(n.target) for n in trace(work.net).graph.nodes if n.op == "call_module")
-    except ValueError:
-        return {}
+    called = calls(work.net.graph)
     places = {name: name.rpartition(".") for name in work.names}
     return {
         named[place]: name
         for (name, (place, _, attribute)), parameter in zip(
             places.items(), work.parameters, strict=True
         )
-        if attribute == "weight" and owners[id(parameter)] == 1 and calls[place] == 1
+        if attribute == "weight" and owners[id(parameter)] == 1 and called[place] == 1
     }

@@ -1,4 +1,7 @@
-"""What keeps the units of a network apart, so that one of them can be taken out."""
+"""What keeps the units of a network apart, so that one of them can be taken out.
+
+`follow` asks it at every node, unless units may be joined.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from torch import Tensor, fx, nn
 
 from .layers import Rule, row_of
 from .network import BATCH_NORM, PRUNABLE
-from .nodes import argument, is_addition, name_of
+from .nodes import argument, is_addition, name_of, reduced
 from .operations import Operations
 
 
@@ -95,15 +98,13 @@ def _keeps_channels(
     """Whether the directions of images and channels are still those, not only as long."""
     if len(shape) < 2 or shape[0] != before[0]:
         return False
-    name = name_of(node) if module is None else type(module).__name__
+    name = name_of(node, module)
     if row.effect == "scales" and len(before) != len(shape):
         return False  # a factor with more directions
     if row.effect in ("moves", "sums", "largest") and (dims := re.search(r"(\d)d", name)):
         return len(before) == int(dims[1]) + 2  # else one of them is taken for a side of the map
     if name == "pad":
         return len(argument(node, "pad", 1, ())) <= 2 * (len(before) - 2)
-    if name in ("sum", "mean", "amax"):
-        over = argument(node, "dim", 1, node.kwargs.get("axis"))
-        over = (over,) if isinstance(over, int) else over
-        return bool(over) and all(int(dim) % len(before) > 1 for dim in over)
+    if module is None and name in ("sum", "mean", "amax"):
+        return min(reduced(node, len(before))) > 1
     return True

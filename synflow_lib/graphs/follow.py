@@ -3,7 +3,7 @@
 A tensor of names runs through the graph in place of the signal. What moves numbers moves names;
 where numbers are added up, or mixed by what has no score, their units become one. A law of the sum
 of some units holds as soon as theirs do, so to join too many can hide a law and never make one up.
-Name 0 is that of constants, which lie on no path.
+Read `names` first, then `layers`: for each of its effects a method says where names go.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -22,10 +21,12 @@ from torch.utils._pytree import tree_leaves
 from ..batches import Inputs, inflow, one_input
 from .apart import no_law, refuse_joined
 from .layers import row_of
+from .names import Names, components, names_in
 from .network import BATCH_NORM, PRUNABLE, layer_weights, skeleton, trace, unwrapped
-from .nodes import argument, behind, bound, is_shape, name_of
+from .nodes import argument, behind, bound, is_shape, module_of, name_of, reduced
 from .operations import Operations
-from .units import Layer, Norm, Wiring, components
+from .units import Layer, Norm, Wiring
+from .workspace import explained_errors
 from .zeros import value_of
 
 _LINEAR = frozenset("moves joins sums largest adds weighs own".split())  # whatever R is
@@ -105,12 +106,9 @@ class _Follower:
         self.shape, self.joined = shape, joined
         self.module, self.batch_statistics = dict(net.named_modules()), batch_statistics
         self.weights = layer_weights(net)
-        self.operations = Operations(net.graph, self.module)
-        self.wiring, self.count = Wiring(), 1
+        self.operations = Operations(net)
+        self.wiring, self.units = Wiring(), Names()
         self.names: dict[fx.Node, object] = {}
-        self.ends: list[np.ndarray] = []  # names of what comes in
-        self.unions: list[tuple[np.ndarray, np.ndarray]] = []
-        self.groups: list[np.ndarray] = []  # names that share a tensor
         self.seen: dict[str, Layer] = {}  # by the weight
 
     def run(self) -> Wiring:
@@ -119,96 +117,41 @@ class _Follower:
         count = 1 if self.net.meta.get("exported") else 2  # which was made of one
         given = bound(graph, inflow(self.shape, like, count))
         inputs = [given[node] for node in graph.nodes if node in given]
-        try:
-            with (
-                torch.device("meta"),
-                contextlib.redirect_stderr(io.StringIO()),
-            ):  # torch.fx prints its own traceback
-                _Values(self.net).run(*inputs)
-        except Exception as error:  # the user's forward runs: anything can come out of it
-            why = str(error).partition("\n")[0]
-            raise ValueError(
-                f"the network cannot run on an input of shape {self.shape} ({why})"
-            ) from error
+        silent = contextlib.redirect_stderr(io.StringIO())  # torch.fx prints its own traceback
+        with torch.device("meta"), silent, explained_errors(self.shape, Exception):
+            _Values(self.net).run(*inputs)
         for node in graph.nodes:
             if node in self.operations.flows and (found := self.follow(node)) is not None:
                 self.names[node] = found
         ends = [self.names[n] for n in node.all_input_nodes if n in self.names]
         if not ends:
             raise ValueError("the network's output does not depend on its input")
-        self.wiring.outputs = np.concatenate([_found(names) for names in tree_leaves(ends)])
+        self.wiring.outputs = np.concatenate([names_in(names) for names in tree_leaves(ends)])
         return self.merged()
 
     def merged(self) -> Wiring:
         wiring = self.wiring
-        unit = components(self.count, self.unions) - 1  # without that of constants
+        unit = components(self.units.count, self.units.unions) - 1  # without that of constants
         for part in [*wiring.layers, *wiring.norms]:
             part.reads, part.writes = unit[part.reads], unit[part.writes]
-        wiring.inputs, wiring.outputs = unit[np.concatenate(self.ends)], unit[wiring.outputs]
+        wiring.inputs, wiring.outputs = unit[np.concatenate(self.units.ends)], unit[wiring.outputs]
         wiring.added = [(name, unit[found]) for name, found in wiring.added]
         wiring.units = int(unit.max()) + 1
-        groups = [unit[group] for group in self.groups]
+        groups = [unit[group] for group in self.units.groups]
         wiring.region = components(wiring.units, [(g[:-1], g[1:]) for g in groups])
         return wiring
-
-    # ---------------------------------------------------------------------------------- names
-
-    def new(self, count: int) -> np.ndarray:
-        self.count += count
-        return np.arange(self.count - count, self.count)
-
-    def spread(self, names: np.ndarray, shape: torch.Size, dim: int) -> Tensor:
-        """A tensor with one name for each place along ``dim``."""
-        self.groups.append(names)
-        sizes = [1] * len(shape)
-        sizes[dim] = len(names)
-        return torch.from_numpy(names).double().view(sizes).expand(shape)
-
-    def outside(self, shape: torch.Size, dim: int) -> Tensor:
-        """New names of what comes in."""
-        self.ends.append(self.new(shape[dim]))
-        return self.spread(self.ends[-1], shape, dim)
-
-    def join(self, left: Tensor, right: Tensor) -> Tensor:
-        """Units that stand in the same places are one; beside a constant a unit is itself."""
-        left, right = torch.broadcast_tensors(left, right)
-        both = _thin(left, right)
-        differ = (both[0] > 0) & (both[1] > 0) & (both[0] != both[1])
-        self.unions.append(tuple(one[differ].numpy().astype(int) for one in both))
-        return torch.maximum(*both).expand(left.shape)
-
-    def gather(self, names: Tensor, dims: Iterable[int]) -> Tensor:
-        """What stands along ``dims`` is one unit; they have length one in what is returned."""
-        dims = sorted({dim % names.dim() for dim in dims})
-        (thin,) = _thin(names)
-        top = thin.amax(dims, keepdim=True) if dims else thin
-        self.join(thin, top)
-        return top.expand([1 if dim in dims else size for dim, size in enumerate(names.shape)])
-
-    def along(self, names: Tensor, dim: int) -> np.ndarray:
-        """Units by their place along ``dim``, joined over all others."""
-        dim = dim % names.dim()
-        found = self.gather(names, (d for d in range(names.dim()) if d != dim))
-        found = found.flatten().numpy().astype(int)
-        constant = found == 0
-        if constant.any():
-            found[constant] = self.new(int(constant.sum()))
-            self.ends.append(found[constant])
-        return found
-
-    # ---------------------------------------------------------------------------------- nodes
 
     def follow(self, node: fx.Node) -> object:
         """Names of what a node on a path gives; None for what no path runs through."""
         value, name = node.meta["value"], str(node.target)
         if node.meta.get("looks_up"):
-            return self.outside(value.shape, -1)
+            return self.units.outside(value.shape, -1)
         if node.op == "placeholder":
-            return self.outside(value.shape, 1)
+            return self.units.outside(value.shape, 1)
         carriers = [n for n in self.operations.carriers.get(node, ()) if n in self.names]
         if node.op == "output" or not carriers or is_shape(node):
             return None
-        module = self.module[name] if node.op == "call_module" else None
+        module = module_of(node, self.module)
         if not self.joined:
             refuse_joined(self.operations, node, module, carriers)
         names = self.names[carriers[0]]
@@ -218,7 +161,7 @@ class _Follower:
             return self.norm(name, module, names, value.shape)
         row, found = row_of(node, module), None
         attends = row is not None and row.effect == "attends"
-        if module is None and self.weights & self.operations.weights_of[node] and not attends:
+        if module is None and self.weights & self.operations.fixed.weights_of[node] and not attends:
             return self.function(node, names, value.shape)
         try:
             self.operations.build(node)
@@ -235,7 +178,7 @@ class _Follower:
         if steered and not self.wiring.only_paths:
             self.wiring.only_paths = name_of(node) if module is None else name
         if self.adds_constant(node, module):
-            self.wiring.added.append((node.name, _found(found)))
+            self.wiring.added.append((node.name, names_in(found)))
         return found
 
     def adds_constant(self, node: fx.Node, module: nn.Module | None, bias: str = "") -> bool:
@@ -251,29 +194,29 @@ class _Follower:
 
     def layer(self, weight: str, module: nn.Module, names: Tensor, shape: torch.Size) -> Tensor:
         dim = -1 if isinstance(module, nn.Linear) else 1
-        found = self.along(names, dim)
+        found = self.units.along(names, dim)
         known = self.seen.get(weight)
         if known is None:
-            known = Layer(weight.rpartition(".")[0], module, found, self.new(shape[dim]))
+            known = Layer(weight.rpartition(".")[0], module, found, self.units.new(shape[dim]))
             self.seen[weight] = known
             self.wiring.layers.append(known)
-        self.unions.append((known.reads, found))  # one score for all uses joins their units
-        return self.spread(known.writes, shape, dim)
+        self.units.unions.append((known.reads, found))  # one score for all uses joins their units
+        return self.units.spread(known.writes, shape, dim)
 
     def norm(self, name: str, module: nn.Module, names: Tensor, shape: torch.Size) -> Tensor:
-        found = self.along(names, 1)
-        writes = self.new(len(found)) if name in self.batch_statistics else found
+        found = self.units.along(names, 1)
+        writes = self.units.new(len(found)) if name in self.batch_statistics else found
         self.wiring.norms.append(Norm(name, found, writes))
-        return self.spread(writes, shape, 1)
+        return self.units.spread(writes, shape, 1)
 
     def function(self, node: fx.Node, names: Tensor, shape: torch.Size) -> Tensor:
         """A layer's weight that a function is given, as it is or scaled."""
-        weight, *others = sorted(self.operations.weights_of[node] & self.weights)
+        weight, *others = sorted(self.operations.fixed.weights_of[node] & self.weights)
         owner, given = (
             self.owner.get_submodule(weight.rpartition(".")[0]),
             argument(node, "weight", 1),
         )
-        changed = self.operations.normalized
+        changed = self.operations.fixed.normalized
         ways = behind([given], lambda n: changed.get(n, [])) if isinstance(given, fx.Node) else {}
         rows = [row_of(n) for n in ways if n.op != "get_attr"]
         moved = any(row is None or row.effect == "moves" for row in rows)
@@ -285,7 +228,7 @@ class _Follower:
             raise no_law(node, None, why)
         found = self.layer(weight, owner, names, shape)
         if self.adds_constant(node, None, f"{weight.removesuffix('weight')}bias"):
-            self.wiring.added.append((node.name, _found(found)))
+            self.wiring.added.append((node.name, names_in(found)))
         return found
 
     # ------------------------------------------------------------------- by the rows of the table
@@ -299,7 +242,7 @@ class _Follower:
     def _adds(self, node, row, module, carriers) -> Tensor:
         first, *others = (self.names[n].expand(node.meta["value"].shape) for n in carriers)
         for other in others:
-            first = self.join(first, other)
+            first = self.units.join(first, other)
         return first
 
     def _moves(self, node, row, module, carriers) -> object:
@@ -309,8 +252,7 @@ class _Follower:
             return None
         return self.build(node)
 
-    def _gates(self, node, row, module, carriers) -> Tensor:
-        return self.build(node)
+    _gates = _moves
 
     def build(self, node: fx.Node, run=None) -> object:
         def value(n: fx.Node) -> object:
@@ -330,28 +272,25 @@ class _Follower:
     def _joins(self, node, row, module, carriers) -> Tensor:
         if name_of(node) == "where":
             return self._adds(node, row, module, carriers)
-        tokens = self.operations.learned.intersection(node.all_input_nodes)
+        tokens = self.operations.fixed.learned.intersection(node.all_input_nodes)
         for token in tokens:  # paths begin there
-            self.names[token] = self.outside(token.meta["value"].shape, -1)
+            self.names[token] = self.units.outside(token.meta["value"].shape, -1)
         found = self.build(node, node.target)
         for token in tokens:
             del self.names[token]
-        self.groups.append(_found(found))
+        self.units.groups.append(names_in(found))
         return found
 
     def _sums(self, node, row, module, carriers) -> object:
-        names, value, name = self.names[carriers[0]], node.meta["value"], name_of(node)
-        kind = (name if module is None else type(module).__name__).lower()
-        if name in ("sum", "mean", "amax", "max", "cumsum"):
-            over = argument(node, "dim", 1, node.kwargs.get("axis"))
-            over = range(names.dim()) if over is None or over == () else over
-            over = [over] if isinstance(over, int) else over
+        names, value, kind = self.names[carriers[0]], node.meta["value"], name_of(node, module)
+        if module is None and kind in ("sum", "mean", "amax", "max", "cumsum"):
+            over = reduced(node, names.dim())
         elif "pool" in kind and "unpool" not in kind:
             over = range(-int(re.search(r"(\d)d", kind)[1]), 0)
         else:
             over = range(2, names.dim())
         several, over = not isinstance(value, Tensor), [dim % names.dim() for dim in over]
-        shape, found = (value[0] if several else value).shape, self.gather(names, over)
+        shape, found = (value[0] if several else value).shape, self.units.gather(names, over)
         found = found if found.dim() == len(shape) else found.squeeze(over)
         return (found.expand(shape), *value[1:]) if several else found.expand(shape)
 
@@ -363,13 +302,15 @@ class _Follower:
     def _weighs(self, node, row, module, carriers) -> Tensor:
         names, shape = self.names[carriers[0]], node.meta["value"].shape
         if name_of(node) in ("matmul", "bmm", "mm") and self.operations.gates(node):  # attention
-            return self.gather(names, [-1 if node.args[0] is carriers[0] else -2]).expand(shape)
-        return self.gather(names, range(names.dim())).flatten()[0].expand(shape)
+            return self.units.gather(names, [-1 if node.args[0] is carriers[0] else -2]).expand(
+                shape
+            )
+        return self.units.gather(names, range(names.dim())).flatten()[0].expand(shape)
 
     def _attends(self, node, row, module, carriers) -> object:
         names, value = self.names[carriers[0]], node.meta["value"]
         if name_of(node) == "scaled_dot_product_attention":
-            found = self.gather(names, [-2])
+            found = self.units.gather(names, [-2])
             if found.dim() > 2:  # several queries may share a value
                 found = found.repeat_interleave(value.shape[-3] // found.shape[-3], -3)
             return found.expand(value.shape)
@@ -389,40 +330,25 @@ class _Follower:
         return self.encoder(str(node.target), module, names) if encoder else None
 
     def heads(self, name: str, module: nn.Module, names: Tensor, shape: torch.Size) -> Tensor:
-        one = self.gather(names, range(names.dim())).expand(shape)  # values are made without scores
+        one = self.units.gather(names, range(names.dim())).expand(
+            shape
+        )  # values are made without scores
         return self.layer(f"{name}.out_proj.weight", module.out_proj, one, shape)
 
     def encoder(self, name: str, module: nn.Module, names: Tensor) -> Tensor:
         found = self.heads(f"{name}.self_attn", module.self_attn, names, names.shape)
-        names = self.join(names, found)
+        names = self.units.join(names, found)
         hidden = torch.Size([*names.shape[:-1], module.linear1.out_features])
         inner = self.layer(f"{name}.linear1.weight", module.linear1, names, hidden)
         found = self.layer(f"{name}.linear2.weight", module.linear2, inner, names.shape)
-        return self.join(names, found)
+        return self.units.join(names, found)
 
     def _own(self, node, row, module, carriers) -> Tensor | None:
         """A user's rule; with ``units`` channel i is made of channel i alone."""
         if not row.units or len(carriers) > 1:
             return None
-        names, shape = self.along(self.names[carriers[0]], 1), node.meta["value"].shape
-        return self.spread(names, shape, 1) if shape[1] == len(names) else None
-
-
-def _thin(*tensors: Tensor) -> list[Tensor]:
-    """Tensors of one shape without the repeats that all of them have."""
-    repeats = [not any(strides) for strides in zip(*(t.stride() for t in tensors), strict=True)]
-    index = tuple(slice(0, 1) if repeat else slice(None) for repeat in repeats)
-    return [tensor[index] for tensor in tensors]
-
-
-def _numbers(names: Tensor) -> np.ndarray:
-    return _thin(names)[0].flatten().numpy().astype(int)
-
-
-def _found(names: object) -> np.ndarray:
-    """The names in a tensor, each once."""
-    found = np.unique(_numbers(names))
-    return found[found > 0]
+        names, shape = self.units.along(self.names[carriers[0]], 1), node.meta["value"].shape
+        return self.units.spread(names, shape, 1) if shape[1] == len(names) else None
 
 
 def _shapes(value: object) -> list[torch.Size]:

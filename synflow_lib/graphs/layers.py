@@ -54,12 +54,14 @@ class Rule:
         units: whether channels stay apart and in their places. Without it scores may be summed over
             paths, but no law holds for single units and none can be taken out.
         several: whether more than one argument may come from the input.
+        views: whether what comes out may be the same numbers in memory, under another name.
     """
 
     effect: str
     build: Callable[[Use], Run | None]
     units: bool = False
     several: bool = False
+    views: bool = False
 
 
 _NO_ACTIVATIONS = (nn.GLU, nn.MultiheadAttention)  # in the same file of torch
@@ -93,14 +95,17 @@ _row("passes", surrogate.passes,
       nn.AlphaDropout, nn.FeatureAlphaDropout], units=True)
 _row("passes", surrogate.passes, "softmax log_softmax softmin normalize local_response_norm",
      [nn.LocalResponseNorm, nn.CrossMapLRN2d])
-_row("moves", first(surrogate.plain), "reshape flatten squeeze unsqueeze", [nn.Flatten], units=True)
-_row("moves", first(surrogate.view), "view", units=True)
+_row("moves", first(surrogate.plain), "reshape flatten squeeze unsqueeze", [nn.Flatten], units=True,
+     views=True)
+_row("moves", first(surrogate.view), "view", units=True, views=True)
 _row("moves", first(surrogate.plain),
      "view_as reshape_as unflatten ravel permute transpose t swapaxes swapdims movedim moveaxis"
-     " expand expand_as broadcast_to repeat repeat_interleave tile getitem index_select select"
-     " narrow chunk split tensor_split unbind roll flip rot90 unfold fold diagonal contiguous T mT"
-     " pixel_shuffle pixel_unshuffle channel_shuffle",
-     [nn.Unflatten, nn.Fold, nn.Unfold, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle])
+     " expand expand_as broadcast_to getitem select narrow chunk split tensor_split unbind unfold"
+     " diagonal contiguous T mT", [nn.Unflatten], views=True)
+_row("moves", first(surrogate.plain),
+     "repeat repeat_interleave tile index_select roll flip rot90 fold pixel_shuffle pixel_unshuffle"
+     " channel_shuffle",
+     [nn.Fold, nn.Unfold, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle])
 _row("moves", first(surrogate.padded), "pad", units=True)
 _row("moves", surrogate.padded, "",
      [nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d, nn.ZeroPad1d, nn.ZeroPad2d,
@@ -164,9 +169,11 @@ def reached(graph: fx.Graph) -> set[fx.Node]:
 
 def row_of(node: fx.Node, module: nn.Module | None = None) -> Rule | None:
     """The row of a node that calls ``module`` or, without one, a function or method."""
-    if module is None:
-        return FUNCTIONS.get(node.target) or FUNCTIONS.get(name_of(node))
-    return rule_of(module)
+    if module is not None:
+        return rule_of(module)
+    if node.op not in ("call_function", "call_method"):
+        return None
+    return FUNCTIONS.get(node.target) or FUNCTIONS.get(name_of(node))
 
 
 def rule_of(module: nn.Module) -> Rule | None:

@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from ..batches import Inputs, described, inflow
 from .export import exported
+from .nodes import calls
 from .tracing import graph_of
 
 LINEAR = (nn.Linear,)
@@ -130,7 +131,7 @@ def draws(net: nn.Module, training: bool) -> bool:
         traced = graph_of(copy.deepcopy(net, memo).train(training))
     except Exception:  # whatever stops torch.fx, nobody knows what is behind it
         return True
-    modules = [traced.get_submodule(n.target) for n in traced.graph.nodes if n.op == "call_module"]
+    modules = map(traced.get_submodule, calls(traced.graph))
     return traced.meta["drew"] or not all(
         type(module) in _STEADY
         or (not training and isinstance(module, nn.modules.dropout._DropoutNd))
@@ -143,6 +144,11 @@ def is_bias(name: str) -> bool:
     return name.endswith("bias")
 
 
+def along_channels(numbers: Tensor, like: Tensor) -> Tensor:
+    """One number a channel, (channels,), in a shape that multiplies a batch such as ``like``."""
+    return numbers.view(1, -1, *[1] * (like.dim() - 2))
+
+
 def named_views(flat: Tensor, layout: Mapping[str, torch.Size]) -> dict[str, Tensor]:
     """Parts of ``flat`` (N,) by name, in the shapes of ``layout``: name -> shape, in order."""
     parts = flat.split([shape.numel() for shape in layout.values()])
@@ -152,7 +158,7 @@ def named_views(flat: Tensor, layout: Mapping[str, torch.Size]) -> dict[str, Ten
 def layer_weights(net: nn.Module) -> set[str]:
     """All names of the weights of Linear and convolution layers, also of a traced network."""
     return set(getattr(net, "meta", {}).get("layer_weights", ())) | {
-        f"{name}.weight" if name else "weight"
+        f"{name}.weight".removeprefix(".")
         for name, module in net.named_modules(remove_duplicate=False)
         if isinstance(module, PRUNABLE)
     }
@@ -206,7 +212,7 @@ def prunable(
             kinds = ["weight"] * batch_norm + ["bias"] * (batch_norm and bias)
         for kind in kinds:
             parameter = getattr(module, kind, None)
-            full = f"{name}.{kind}" if name else kind
+            full = f"{name}.{kind}".removeprefix(".")
             if parameter is None or id(parameter) in seen or _within(full, keep):
                 continue
             if isinstance(parameter, nn.parameter.UninitializedParameter):
@@ -286,11 +292,10 @@ def warn_left_out(model: nn.Module, found: dict[str, nn.Parameter], keep: Iterab
 
 def _forward_order(model: nn.Module, modules: dict[str, nn.Module]) -> list[str]:
     try:
-        graph = trace(model).graph
+        called = calls(trace(model).graph)
     except ValueError:
         return list(modules)
-    called = [str(node.target) for node in graph.nodes if node.op == "call_module"]
-    # Modules that never run come last; dict.fromkeys drops the second call of a shared module.
+    # Modules that never run come last.
     return list(dict.fromkeys([name for name in called if name in modules] + list(modules)))
 
 
@@ -342,14 +347,8 @@ def find_input_shape(
     if isinstance(own, (tuple, list, torch.Size)):
         return tuple(own)
     modules = dict(model.named_modules())
-    first = next(
-        (
-            modules[name]
-            for name in _forward_order(model, modules)
-            if isinstance(modules[name], PRUNABLE)
-        ),
-        None,
-    )
+    in_order = (modules[name] for name in _forward_order(model, modules))
+    first = next((module for module in in_order if isinstance(module, PRUNABLE)), None)
     if isinstance(first, nn.Linear):
         return (first.in_features,)
     raise ValueError(

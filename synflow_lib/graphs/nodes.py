@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Mapping
 
 import torch
-from torch import fx
+from torch import fx, nn
 
 LIKE = frozenset("view_as reshape_as expand_as type_as to".split())
 _ROOMS = {"torch", "torch.nn.functional", "torch._C._nn", "torch.functional", "_operator"}
@@ -27,8 +28,23 @@ def argument(node: fx.Node, name: str, place: int, default: object = None) -> ob
     return node.kwargs.get(name, node.args[place] if len(node.args) > place else default)
 
 
-def name_of(node: fx.Node) -> str:
-    """The operation's usual name, one for function, method, operator and in-place form."""
+def module_of(node: fx.Node, modules: Mapping[str, nn.Module]) -> nn.Module | None:
+    """The module that ``node`` calls, of those given by name."""
+    return modules[str(node.target)] if node.op == "call_module" else None
+
+
+def calls(graph: fx.Graph) -> Counter[str]:
+    """Name of a module -> how often it is called, in the order of the first calls."""
+    return Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
+
+
+def name_of(node: fx.Node, module: nn.Module | None = None) -> str:
+    """The operation's usual name, one for function, method, operator and in-place form.
+
+    Of a ``module`` that is called it is its class's, in lower case.
+    """
+    if module is not None:
+        return type(module).__name__.lower()
     if node.op == "call_method":
         name = str(node.target)
     elif node.target is getattr:
@@ -117,6 +133,14 @@ def bound(graph: fx.Graph, x) -> dict[fx.Node, object]:
         if node.meta.get("tokens") and value.is_floating_point():  # only their shape was given
             given[node] = torch.zeros_like(value, dtype=torch.long)
     return given
+
+
+def reduced(node: fx.Node, directions: int) -> list[int]:
+    """Which of so many directions a sum, a mean or a maximum goes over, from 0; none: all."""
+    over = argument(node, "dim", 1, node.kwargs.get("axis"))
+    if over is None or isinstance(over, (tuple, list)) and not over:
+        return list(range(directions))
+    return [int(dim) % directions for dim in (over if isinstance(over, (tuple, list)) else [over])]
 
 
 def is_addition(node: fx.Node) -> bool:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import functools
 import operator
 
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from . import attention, surrogate
-from .layers import FUNCTIONS, reached
-from .network import layer_weights
+from .fixed import Fixed
+from .layers import reached
 from .nodes import argument, behind, is_shape, name_of, uses
-from .steering import SEEN_THROUGH, Signals, refuse_aliases
+from .steering import SEEN_THROUGH, Signals, refuse_hidden_writes
 from .surrogate import Run, Use
 from .tracing import DRAWS
 
@@ -42,47 +42,50 @@ class Operations:
     """What runs in place of the nodes of a graph, so that sums over paths come out.
 
     Args:
-        graph, modules: of a linearized network (see `synflow_lib.synflow.linearize_`).
+        net: a traced and linearized network (see `synflow_lib.synflow.linearize_`).
         sum_pools: let max-pooling pass every path, not only that of the largest input.
         biases: keep biases that functions are given.
+
+    Attributes:
+        reached: nodes whose numbers depend on those of the input; `fixed` tells of the others.
+        carriers: a node that paths run through -> those of its arguments that bring them.
+        flows: the nodes that paths run through.
+        steers: nodes that only gates, queries and keys are made of.
+        still: these, and what is asked for its shape alone.
+        choices: of them, the yes or no of comparisons, and what is made of those.
+        opened: a node -> its gates, each with the number that stands for it where it is open.
+        open: where a gate has masks or tensors on it and no number can stand for it, the nodes that
+            make it of its activation, each with the one it comes from; none for the activation.
+
+    Raises:
+        ValueError: what is written in place and read elsewhere, a mask that the caller gives, a
+            gate that is a signal as well.
     """
 
     def __init__(
-        self,
-        graph: fx.Graph,
-        modules: dict[str, nn.Module],
-        *,
-        sum_pools: bool = False,
-        biases: bool = False,
+        self, net: fx.GraphModule, *, sum_pools: bool = False, biases: bool = False
     ) -> None:
-        self.graph, self.modules, self.sum_pools, self.biases = graph, modules, sum_pools, biases
+        graph, modules = net.graph, dict(net.named_modules())
+        self.net, self.graph, self.modules = net, graph, modules
+        self.sum_pools, self.biases = sum_pools, biases
         self.reached = reached(graph)
-        signals = Signals(graph, modules, self.reached)
-        self.signals = signals
-        for node in self.reached:
-            if node.op != "call_module" and str(node.target).endswith("_") and not node.users:
-                what = f"{node.target}, whose result is read from its argument later"
-                raise Use(node, []).refusal(what)
-            if node.kwargs.get("out") is not None:
-                raise Use(node, []).refusal(f"{name_of(node)} with out=, a tensor that is written")
-        refuse_aliases(graph, signals)
+        self.signals = Signals(graph, modules, self.reached)
+        refuse_hidden_writes(graph, self.signals)
         ends = {node for node in graph.nodes if node.op == "output"}
-        # Of every node on a path the arguments that paths run through.
-        self.carriers = behind(ends, signals.carriers, self.reached)
+        self.carriers = behind(ends, self.signals.carriers, self.reached)
         self.flows = set(self.carriers) | {n for n in self.reached if n.op == "placeholder"}
         gates = {gate for node in self.carriers for gate in self.gates(node)}
         self.steers = set(behind(gates, every, self.reached - self.flows))
-        # Of `x.view_as(y)` the second, and what tells a constant its shape.
+        # Asked for a shape alone: of `x.view_as(y)` the second, and what a constant is shaped by.
         alive = [node for node in graph.nodes if node in self.flows or node not in self.reached]
         asked = {n for node in alive for n in every(node)}
         self.still = self.steers | set(behind(asked, every, self.reached - self.flows))
         self._refuse_given_masks()
         self.choices = self._choices()
-        # What an open gate is, whatever its numbers are. With tensors or masks on it, it is
-        # computed of an open activation: for every node behind that the one it comes from.
         self.open: dict[fx.Node, list[fx.Node]] = {}
         self.opened = {node: found for node in self.carriers if (found := self._opened(node))}
-        self._read_constants()
+        self.fixed = Fixed(net, modules, self.reached, self.flows)
+        self.opened |= self.fixed.opened
 
     @property
     def nodes(self) -> list[fx.Node]:
@@ -102,14 +105,13 @@ class Operations:
             ways = [given] if given.op == "placeholder" else []
             for node in ways:  # grows meanwhile
                 for user in node.users:
-                    row = self.signals.row(user)
-                    attends = row is not None and row.effect == "attends"
+                    effect = self.signals.effect(user)
                     masks = [*user.args[3:], *(v for k, v in user.kwargs.items() if "mask" in k)]
-                    if self.signals.name(user) in _MEANS or attends and node in masks:
+                    if self.signals.name(user) in _MEANS or effect == "attends" and node in masks:
                         raise Use(user, []).refusal(
                             f"the input {given.target!r}, a mask of numbers,"
                         )
-                    moves = row is not None and row.effect in ("moves", "adds", "scales")
+                    moves = effect in ("moves", "adds", "scales")
                     if user not in ways and (moves or self.signals.name(user) in SEEN_THROUGH):
                         ways.append(user)
 
@@ -119,9 +121,9 @@ class Operations:
         for node in self.graph.nodes:
             if node not in self.still:
                 continue
-            name, row = self.signals.name(node), self.signals.row(node)
-            sources = uses(node, self.reached)
-            plain = row is not None and row.effect in ("moves", "passes", "adds", "scales", "joins")
+            name, sources = self.signals.name(node), uses(node, self.reached)
+            effects = ("moves", "passes", "adds", "scales", "joins")
+            plain = self.signals.effect(node) in effects
             if name in _COMPARES or (
                 sources
                 and found.issuperset(sources)
@@ -141,38 +143,37 @@ class Operations:
         )
 
     def _is_number(self, node: fx.Node) -> bool:
-        held = node.op == "get_attr" and operator.attrgetter(str(node.target))(self.modules[""])
+        held = node.op == "get_attr" and operator.attrgetter(str(node.target))(self.net)
         return isinstance(held, Tensor) and held.numel() == 1
 
     @property
     def gated(self) -> bool:
         """Whether any part of the network only steers another."""
-        effects = (row.effect for node in self.flows if (row := self.signals.row(node)))
-        return bool(self.steers | self.made_aside) or not {"gates", "attends"}.isdisjoint(effects)
+        effects = map(self.signals.effect, self.flows)
+        return bool(self.steers | self.fixed.aside) or not {"gates", "attends"}.isdisjoint(effects)
 
     def steering(self) -> tuple[set[str], set[str]]:
         """Names of the weights that only steer, and of those that may do so with some rows."""
-        names = self.weights_of
+        names = self.fixed.weights_of
         carried = set().union(*(names[node] for node in self.flows))
-        aside = self.steers | self.made_aside
+        aside = self.steers | self.fixed.aside
         whole = set().union(*(names[node] for node in aside)) - carried
         return whole, {n for node in self.flows if self._is_split(node) for n in names[node]}
 
     def _is_split(self, node: fx.Node) -> bool:
         """Whether numbers of a layer reach a gate by other ways than through layers."""
-        if not self.weights_of[node]:
+        if not self.fixed.weights_of[node]:
             return False
-        own = self.signals.row(node)
-        if own is not None and own.effect == "attends":
+        if self.signals.effect(node) == "attends":
             return True
         ways, seen = [node], set()
         while ways:
             at = ways.pop()
             for user in at.users:
-                row = self.signals.row(user) if user in self.flows else None
-                if user in self.steers or row and row.effect in ("gates", "attends"):
+                effect = self.signals.effect(user) if user in self.flows else ""
+                if user in self.steers or effect in ("gates", "attends"):
                     return True
-                if row and row.effect in ("moves", "passes", "scales", "adds", "joins", "sums"):
+                if effect in ("moves", "passes", "scales", "adds", "joins", "sums"):
                     ways += [user] if user not in seen else []
                     seen.add(user)
         return False
@@ -182,8 +183,8 @@ class Operations:
         return [n for n in uses(node, self.reached) if n not in self.carriers[node]]
 
     def _opened(self, node: fx.Node) -> dict[fx.Node, float]:
-        row = self.signals.row(node)
-        if row is None or row.effect not in ("scales", "weighs"):
+        effect = self.signals.effect(node)
+        if effect not in ("scales", "weighs"):
             return {}
         found, divides = {}, name_of(node) == "div"
         for gate in self.gates(node):
@@ -207,7 +208,7 @@ class Operations:
             elif (
                 factors
                 or not signal
-                and (shares if divides else shares or masked or row.effect == "weighs")
+                and (shares if divides else shares or masked or effect == "weighs")
             ):
                 for one in shares if divides else [chain, *shares]:
                     self._open(one)
@@ -227,68 +228,6 @@ class Operations:
         self.open |= {node: self.signals.carriers(node)[:1] for node in chain[:-1]}
         self.open[chain[-1]] = []
 
-    def _read_constants(self) -> None:
-        """Sort what the input does not reach: made of weights, of learned numbers, or of others."""
-        weights = layer_weights(self.modules[""])
-        parameters = {n for n, _ in self.modules[""].named_parameters(remove_duplicate=False)}
-        self.learned: set[fx.Node] = set()  # constants made of parameters that are no weights
-        made: dict[fx.Node, bool] = {}  # constants made of weights: by more than a move?
-        self.weights_of: dict[fx.Node, frozenset[str]] = {}  # names of the weights in a node's run
-        for node in self.graph.nodes:
-            own = {f"{node.target}.weight", f"{node.target}.out_proj.weight"}
-            own = {str(node.target)} if node.op == "get_attr" else own
-            if node.op == "call_module" and not node.target:
-                own = {"weight"}
-            # What layers make of constants is no path: a table of positions, an added bias.
-            inner = (
-                self.weights_of[n]
-                for n in node.all_input_nodes
-                if n not in self.reached and n.op != "call_module"
-            )
-            own = own & parameters if node.op in ("get_attr", "call_module") else set()
-            self.weights_of[node] = frozenset(own).union(*inner)
-            if node in self.reached or is_shape(node):
-                continue
-            sources = [made[n] for n in node.all_input_nodes if n in made]
-            if own & weights:
-                made[node] = node.op == "call_module"
-            elif sources:
-                row = FUNCTIONS.get(name_of(node)) if node.op != "call_module" else None
-                moves = row is not None and row.effect == "moves" or name_of(node) == "to"
-                made[node] = any(sources) or not moves
-            elif (
-                self.learned.intersection(node.all_input_nodes)
-                or node.op == "get_attr"
-                and str(node.target) in parameters
-                or node.op == "call_module"
-            ):
-                self.learned.add(node)
-        self.made_aside = {n for n, _ in made.items() if n.op == "call_module"}
-        # A weight that is centred and scaled before its use is normalized: as a signal would be.
-        signals = Signals(self.graph, self.modules, set(made))
-        used = {n for node in self.flows for n in node.all_input_nodes if n in made}
-        self.computed: set[fx.Node] = set()  # no factor of its paths any more
-        self.normalized: dict[fx.Node, list[fx.Node]] = {}
-        for node, carriers in reversed(behind(used, signals.carriers, made).items()):
-            if not made[node]:
-                continue
-            row, several = signals.row(node), len(uses(node, made)) > 1
-            known = row is not None and (
-                row.effect in ("moves", "scales")
-                or name_of(node) == "normalize"
-                or name_of(node) == "sub"
-                and several
-            )
-            if known and len(carriers) == 1 and carriers[0] not in self.computed:
-                self.normalized[node] = carriers
-                gates = [n for n in uses(node, made) if n not in carriers]
-                if any(signals.factors(gate) for gate in gates):
-                    self.computed.add(node)
-                    continue
-                self.opened[node] = dict.fromkeys(gates, 1.0)
-            else:
-                self.computed.add(node)
-
     def build(self, node: fx.Node) -> Run | None:
         """What ``node`` computes of its arguments; None where it passes on the one it is given.
 
@@ -305,7 +244,8 @@ class Operations:
 
     def _use(self, node: fx.Node, carriers: list[fx.Node]) -> Use:
         module, signals = self.signals.module(node), uses(node, carriers)
-        how = self.sum_pools, self.biases, self.computed, self.learned, self.still
+        fixed = self.fixed.computed, self.fixed.learned
+        how = self.sum_pools, self.biases, *fixed, self.still
         return Use(node, signals, module, *how)
 
     def run(self, node: fx.Node) -> Run | None:
@@ -356,7 +296,7 @@ class Operations:
         if node.op in ("placeholder", "output"):
             return None
         if node.op == "get_attr":
-            how = functools.partial(operator.attrgetter(str(node.target)), self.modules[""])
+            how = functools.partial(operator.attrgetter(str(node.target)), self.net)
         elif node.op == "call_module":
             how = self.modules[str(node.target)]
         elif "dropout" in name_of(node):
@@ -364,13 +304,13 @@ class Operations:
         elif name_of(node) in DRAWS:
             drawn = f"{name_of(node)}, random numbers that differ in every pass,"
             raise Use(node, []).refusal(drawn)
-        elif node in self.normalized:
-            use = self._use(node, self.normalized[node])
+        elif node in self.fixed.normalized:
+            use = self._use(node, self.fixed.normalized[node])
             place = use.place
             how = self.signals.row(node).build(use) or (lambda *args, **_: args[place])
         else:
             how = Use(node, []).plain()
-        if self.sum_pools and node in self.learned:
+        if self.sum_pools and node in self.fixed.learned:
             if node.op in ("get_attr", "call_module"):
                 how = functools.partial(surrogate.ones, how)
             else:  # what a fixed mask takes from a learned tensor is no path

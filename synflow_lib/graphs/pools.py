@@ -1,4 +1,7 @@
-"""What runs in place of pooling: of the largest of some numbers, and of its way back."""
+"""What runs in place of pooling: of the largest of some numbers, and of its way back.
+
+Read `surrogate` first.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,9 @@ def largest(use: Use) -> Run:
     if not use.sum_pools:
         return use.plain()
     plain, module = use.plain(), use.module
-    name = type(module).__name__ if module is not None else name_of(use.node)
-    dims = int(name.lower().split("pool")[1][0])
-    adaptive = name.lower().startswith("adaptive")
+    name = name_of(use.node, module)
+    dims = int(name.split("pool")[1][0])
+    adaptive = name.startswith("adaptive")
 
     def run(x: Tensor, *args, **kwargs):
         if module is not None:

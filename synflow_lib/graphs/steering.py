@@ -21,7 +21,7 @@ from collections.abc import Container
 from torch import fx, nn
 
 from .layers import Rule, row_of
-from .nodes import argument, behind, is_shape, name_of, uses
+from .nodes import argument, behind, is_shape, module_of, name_of, uses
 from .surrogate import Use
 
 GATES = {
@@ -50,14 +50,18 @@ class Signals:
         self.graph, self.modules, self.flows = graph, modules, flows
 
     def module(self, node: fx.Node) -> nn.Module | None:
-        return self.modules[str(node.target)] if node.op == "call_module" else None
+        return module_of(node, self.modules)
 
     def row(self, node: fx.Node) -> Rule | None:
-        return None if node.op in ("placeholder", "output") else row_of(node, self.module(node))
+        return row_of(node, self.module(node))
+
+    def effect(self, node: fx.Node) -> str:
+        """What the table says that ``node`` does; nothing where it has no row."""
+        row = self.row(node)
+        return row.effect if row is not None else ""
 
     def name(self, node: fx.Node) -> str:
-        module = self.module(node)
-        return name_of(node) if module is None else type(module).__name__.lower()
+        return name_of(node, self.module(node))
 
     def carriers(self, node: fx.Node) -> list[fx.Node]:
         """The arguments that paths run through; all, where that cannot be told."""
@@ -99,7 +103,7 @@ class Signals:
     def end(self, node: fx.Node) -> tuple[int, fx.Node]:
         """The activation that ``node`` ends in and its place in `GATES`; 0 for none."""
         while node in self.flows:
-            name, row, sources = self.name(node), self.row(node), uses(node, self.flows)
+            name, effect, sources = self.name(node), self.effect(node), uses(node, self.flows)
             if name in GATES:
                 rank = GATES[name]
                 if name in _CLAMPS:
@@ -120,7 +124,6 @@ class Signals:
                     node = carrier[0]
                     continue
                 return int(by_hand), node
-            effect = row.effect if row is not None else None
             through = effect in ("moves", "sums", "adds") or name in ("mul", "div", *SEEN_THROUGH)
             if len(sources) != 1 or not through:
                 return 0, node
@@ -183,8 +186,7 @@ class Signals:
     def _is_pooled(self, gate: fx.Node, value: fx.Node) -> bool:
         """Whether a gate made of ``value`` is one for several of its numbers together."""
         shared, found = self._behind(value, set()), self._behind(gate, self.roots[gate])
-        rows = (self.row(node) for node in found - shared)
-        return any(row is not None and row.effect in ("sums", "largest") for row in rows)
+        return any(self.effect(node) in ("sums", "largest") for node in found - shared)
 
     def _behind(self, node: fx.Node, until: Container[fx.Node]) -> set[fx.Node]:
         return set(behind([node], lambda n: [] if n in until else uses(n, self.flows)))
@@ -196,8 +198,8 @@ class Signals:
         for node in self.graph.nodes:
             if node not in self.flows:
                 continue
-            sources, row = uses(node, self.flows), self.row(node)
-            weighs = row is not None and row.effect in ("weighs", "own", "attends", "looks up")
+            sources = uses(node, self.flows)
+            weighs = self.effect(node) in ("weighs", "own", "attends", "looks up")
             # Parts of one tensor, of packed gates and values, are not made of each other.
             part = _is_part(node, self.name(node)) and self.name(sources[0]) not in _PAIRS
             if not sources or part or weighs and (node.op == "call_module" or len(sources) == 1):
@@ -233,8 +235,7 @@ class Signals:
             pair = name == "getitem" and name_of(sources[0]) in _PAIRS
             if name == "mean" or pair and node.args[1] == 1:
                 return self._bare(uses(sources[0], self.flows)[0] if pair else sources[0])
-            row = self.row(node)
-            if len(sources) != 1 or not (row is not None and row.effect == "moves"):
+            if len(sources) != 1 or self.effect(node) != "moves":
                 return None
             node = sources[0]
         return None
@@ -253,20 +254,20 @@ def _is_negative(node: fx.Node) -> bool:
     return isinstance(power, (int, float)) and power < 0
 
 
-_VIEWS = _PARTS | frozenset(
-    "view view_as reshape reshape_as flatten unflatten ravel squeeze unsqueeze permute transpose t"
-    " swapaxes swapdims movedim moveaxis expand expand_as broadcast_to chunk split tensor_split"
-    " unbind diagonal T mT".split()
-)
+def refuse_hidden_writes(graph: fx.Graph, signals: Signals) -> None:
+    """ValueError where numbers are written that are read by another of their names.
 
-
-def refuse_aliases(graph: fx.Graph, signals: Signals) -> None:
-    """ValueError where numbers that are changed in place are read by another of their names.
-
-    A graph says of ``r = h; h += g(x)`` only what the sum is made of, not that ``r`` is it as well.
+    A graph says of ``r = h; h += g(x)`` only what the sum is made of, not that ``r`` is it as well;
+    and of ``h.add_(x)``, whose result nobody takes, not that ``h`` is another from then on.
     """
-    first: dict[fx.Node, fx.Node] = {}  # of what has run the node whose numbers it shows
+    first: dict[fx.Node, fx.Node] = {}  # a node that has run -> the one that made its numbers
     for node in graph.nodes:
+        if node in signals.flows:
+            if node.op != "call_module" and str(node.target).endswith("_") and not node.users:
+                what = f"{node.target}, whose result is read from its argument later"
+                raise Use(node, []).refusal(what)
+            if node.kwargs.get("out") is not None:
+                raise Use(node, []).refusal(f"{name_of(node)} with out=, a tensor that is written")
         name, row = signals.name(node), signals.row(node)
         source = node.all_input_nodes[0] if node.all_input_nodes else None
         raw = str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", "")
@@ -281,5 +282,5 @@ def refuse_aliases(graph: fx.Graph, signals: Signals) -> None:
             if readers - {node, *first} or first[source].op == "get_attr":
                 what = f"{raw}, in place on numbers that are read by another name later"
                 raise Use(node, []).refusal(what)
-        same = changes or name in _VIEWS or name in SEEN_THROUGH
+        same = changes or name in SEEN_THROUGH or row is not None and row.views
         first[node] = first[source] if same and source is not None else node

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from .network import BATCH_NORM
+from .network import BATCH_NORM, along_channels
 from .nodes import argument, behind, name_of, reads
 
 Run = Callable[..., Any]
@@ -275,15 +275,11 @@ def looked_up(use: Use) -> Run:
     return run
 
 
-def _by_channel(scale: Tensor, x: Tensor) -> Tensor:
-    return scale.abs().view(1, -1, *[1] * (x.dim() - 2))
-
-
 def _scaled(x: Tensor, weight: Tensor | None, variance: Tensor | None, eps: float) -> Tensor:
     """A norm with stored statistics, or none, without its constants."""
     if variance is not None:
-        x = x * _by_channel(torch.rsqrt(variance + eps), x)
-    return x if weight is None else x * _by_channel(weight, x)
+        x = x * along_channels(torch.rsqrt(variance + eps), x)
+    return x if weight is None else x * along_channels(weight.abs(), x)
 
 
 def norm(use: Use) -> Run:

@@ -138,7 +138,7 @@ class _Tracer(fx.Tracer):
         self.root_module_name = root._get_name()
         self.submodule_paths = {module: name for name, module in root.named_modules()}
         self.tensor_attrs = {
-            value: f"{name}.{attribute}" if name else attribute
+            value: f"{name}.{attribute}".removeprefix(".")
             for name, module in root.named_modules()
             for attribute, value in vars(module).items()
             if isinstance(value, Tensor)

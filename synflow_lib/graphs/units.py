@@ -8,6 +8,7 @@ sequence it is a feature at all places. `synflow_lib.graphs.follow` finds them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import networkx as nx
@@ -16,6 +17,8 @@ import torch
 from torch import nn
 
 from .network import CONV_TRANSPOSED
+
+NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")  # one number a unit
 
 
 @dataclass
@@ -86,17 +89,6 @@ class Wiring:
         return found
 
 
-def components(count: int, unions: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Component number of each id, numbered by first appearance."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    left = np.concatenate([a for a, _ in unions]) if unions else np.zeros(0, int)
-    right = np.concatenate([b for _, b in unions]) if unions else np.zeros(0, int)
-    graph = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(count, count))
-    return connected_components(graph, directed=False)[1]
-
-
 def sums_of_units(layer: Layer, score: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Total score of the weights that write each output and that read each input, float64."""
     score = score.detach().double()
@@ -107,3 +99,20 @@ def sums_of_units(layer: Layer, score: torch.Tensor) -> tuple[np.ndarray, np.nda
     if isinstance(layer.module, CONV_TRANSPOSED):
         rows, columns = columns, rows
     return rows.cpu().numpy(), columns.cpu().numpy()
+
+
+def spare_one(stays: np.ndarray, layers: Iterable[Layer]) -> None:
+    """Let a unit on each side of every layer stay: an operation needs a channel, if of zeros."""
+    for layer in layers:
+        for units in (layer.writes, layer.reads):
+            if not stays[units].any():
+                stays[units[0]] = True
+
+
+def pick(module: nn.Module, names: Iterable[str], stays: np.ndarray) -> None:
+    """Cut tensors with one number a unit down to the units that stay, bool (units,)."""
+    chosen = torch.from_numpy(np.flatnonzero(stays))
+    for name in names:
+        tensor = getattr(module, name, None)
+        if tensor is not None:
+            tensor.data = tensor.data.index_select(0, chosen.to(tensor.device))

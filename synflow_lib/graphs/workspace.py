@@ -1,4 +1,7 @@
-"""The private copy of a network that scoring and pruning work on."""
+"""The private copy of a network that scoring and pruning work on.
+
+Read `network` first. A method gets a `Workspace` and a `Context` (see `synflow_lib.scores`).
+"""
 
 from __future__ import annotations
 
@@ -151,6 +154,7 @@ def isolated(device: torch.device, seed: int, draws: bool = True) -> Iterator[No
         yield
 
 
+_REJECTED = (RuntimeError, IndexError, AssertionError)
 _SHAPES = " Check the batch, or pass input_shape= (without the batch dimension)"
 _TYPES = (
     " Scores are computed in float64: if something in the network or in the loss asks for float32,"
@@ -159,14 +163,20 @@ _TYPES = (
 
 
 @contextlib.contextmanager
-def explained_errors(x: Inputs) -> Iterator[None]:
-    """Says which input a network rejected, where torch says which kernel did."""
+def explained_errors(
+    x: Inputs, kinds: type[Exception] | tuple[type[Exception], ...] = _REJECTED
+) -> Iterator[None]:
+    """Says which input a network rejected, where torch says which kernel did.
+
+    Where nothing but the user's forward runs, ``kinds`` is ``Exception``: it may raise anything.
+    """
     shapes = tree_map(lambda t: tuple(t.shape) if isinstance(t, Tensor) else t, x)
     try:
         yield
-    except (RuntimeError, IndexError, AssertionError) as error:
+    except kinds as error:
+        why = str(error).partition("\n")[0]
         raise ValueError(
-            f"the network cannot run on an input of shape {shapes}: {error}."
+            f"the network cannot run on an input of shape {shapes}: {why}."
             + (_TYPES if "type" in str(error) else _SHAPES)
         ) from error
 

@@ -10,40 +10,37 @@ import operator
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
-from .layers import FUNCTIONS, Rule, reached, rule_of
+from .layers import reached, row_of, rule_of
 from .network import PRUNABLE, is_bias, layer_weights
-from .nodes import LIKE, behind, name_of, reads
+from .nodes import LIKE, behind, calls, name_of, reads
 from .surrogate import Use
 from .workspace import pruned_before
 
 
 @torch.no_grad()
-def open_zeros_(net: nn.Module) -> list[str]:
+def open_zeros_(net: fx.GraphModule) -> list[str]:
     """Make ones of weights, gains and factors that are all zero, in place; returns their names.
 
     Where zeros stand among other weights too, a whole layer of them was pruned.
     """
-    opened = _open_parameters(net)
-    if isinstance(net, fx.GraphModule):
-        opened += _open_factors(net)
-    return list(dict.fromkeys(opened))
+    return list(dict.fromkeys([*_open_parameters(net), *_open_factors(net)]))
 
 
-def _open_parameters(net: nn.Module) -> list[str]:
+def _open_parameters(net: fx.GraphModule) -> list[str]:
     """Weights and gains of zeros only become ones."""
-    nodes = net.graph.nodes if isinstance(net, fx.GraphModule) else []
-    called = {str(node.target) for node in nodes if node.op == "call_module"}
+    called = calls(net.graph).keys()
     found = [
-        f"{name}.weight" if name else "weight"
+        f"{name}.weight".removeprefix(".")
         for name, module in net.named_modules()
         if (isinstance(module, PRUNABLE) or (row := rule_of(module)) and row.effect == "scales")
-        and not (nodes and called.isdisjoint(_prefixes(name)))
+        and not called.isdisjoint(_prefixes(name))
     ]
     weights = layer_weights(net)
     named = dict(net.named_parameters(remove_duplicate=False))
-    found += [str(n.target) for n in nodes if n.op == "get_attr" and str(n.target) in weights]
+    read = [str(node.target) for node in net.graph.nodes if node.op == "get_attr"]
+    found += [name for name in read if name in weights]
     if pruned_before(named[name] for name in weights if name in named):
         found = [name for name in found if name not in weights]
     zeros = [name for name in dict.fromkeys(found) if name in named and _is_zero(named[name])]
@@ -88,7 +85,7 @@ def _factors(net: fx.GraphModule) -> list[tuple[fx.Node, fx.Node]]:
     """The constants that multiply a signal or a weight of a layer, each with the product."""
     flows, weights, found = reached(net.graph), layer_weights(net), []
     for node in net.graph.nodes:
-        row, sources = _row(node), reads(node)
+        row, sources = row_of(node), reads(node)
         if node.op == "get_attr" and str(node.target) in weights or not flows.isdisjoint(sources):
             flows.add(node)
         if node in flows and row is not None and row.effect in ("scales", "weighs"):
@@ -114,10 +111,6 @@ def value_of(node: fx.Node, net: fx.GraphModule, known: dict[fx.Node, Any]) -> A
             return net.get_submodule(str(node.target))(*args, **kwargs)
         return Use(node, []).plain()(*args, **kwargs)
     except Exception:  # for want of an input's shape
-        row = _row(node)
+        row = row_of(node)
         moves = row is not None and row.effect == "moves" or name_of(node) in LIKE
         return args[0] if moves and args else None
-
-
-def _row(node: fx.Node) -> Rule | None:
-    return FUNCTIONS.get(name_of(node)) if node.op in ("call_function", "call_method") else None

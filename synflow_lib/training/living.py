@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..graphs.units import Layer, Wiring
+from ..graphs.units import Layer, Wiring, spare_one
 from ..masks import Masks
 from ..randomness import own_random_numbers
-from ..surgery import cut_out, separable, spare_one
+from ..surgery import cut_out, separable
 from .learners import apply_masks
 
 Tensors = dict[str, Tensor]  # by the name of a parameter or buffer
@@ -141,7 +141,7 @@ def _what_stays(
     reached, reaches = _reachable(sounding, forward), _reachable(ends, backward)
     stays = reached & reaches
     stays[wires.inputs] = stays[wires.outputs] = True
-    spare_one(stays, wires)
+    spare_one(stays, wires.layers)
     return stays, {norm.name: silent[norm.name] & ~reached[norm.writes] for norm in wires.norms}
 
 

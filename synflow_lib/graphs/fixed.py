@@ -1,0 +1,110 @@
+"""What the input does not reach: weights, and constants made of them or of other learned numbers.
+
+A weight that a function is given may be moved, scaled or centred before (weight normalization,
+weight standardization). While it stays one factor of a product it is a factor of its paths;
+whatever else is done to it makes another number of it, which is called *computed* here.
+"""
+
+from __future__ import annotations
+
+from torch import fx, nn
+
+from .layers import row_of
+from .network import layer_weights
+from .nodes import behind, is_shape, name_of, uses
+from .steering import Signals
+
+
+class Fixed:
+    """The constants of a graph, and what each of them is made of.
+
+    Args:
+        net: a traced network, with its ``modules`` by name.
+        reached: the nodes whose numbers depend on those of the input.
+        flows: those of them that paths run through.
+
+    Attributes:
+        weights_of: node -> names of the parameters that it multiplies with, or is made of.
+        learned: constants made of parameters that are no weights of layers.
+        aside: layers that are called on constants.
+        computed: constants that are no weight any more, though made of one.
+        normalized: a scaled or centred weight -> the node in it that the weight comes from.
+        opened: such a node -> what scales it, which counts as one like an open gate.
+    """
+
+    def __init__(
+        self,
+        net: fx.GraphModule,
+        modules: dict[str, nn.Module],
+        reached: set[fx.Node],
+        flows: set[fx.Node],
+    ) -> None:
+        self.graph, self.reached = net.graph, reached
+        self.parameters = {name for name, _ in net.named_parameters(remove_duplicate=False)}
+        self.weights_of: dict[fx.Node, frozenset[str]] = {}
+        self.learned: set[fx.Node] = set()
+        self.computed: set[fx.Node] = set()
+        self.normalized: dict[fx.Node, list[fx.Node]] = {}
+        self.opened: dict[fx.Node, dict[fx.Node, float]] = {}
+        changed = self._sort(layer_weights(net))
+        self.aside = {node for node in changed if node.op == "call_module"}
+        # A weight that is centred and scaled before its use is normalized, as a signal would be.
+        used = {n for node in flows for n in node.all_input_nodes if n in changed}
+        self._follow(used, changed, Signals(net.graph, modules, set(changed)))
+
+    def _sort(self, weights: set[str]) -> dict[fx.Node, bool]:
+        """The constants that are made of ``weights`` -> whether more was done than to move them."""
+        changed: dict[fx.Node, bool] = {}
+        for node in self.graph.nodes:
+            own = self._own(node)
+            # What layers make of constants is no path: a table of positions, an added bias.
+            inner = (
+                self.weights_of[n]
+                for n in node.all_input_nodes
+                if n not in self.reached and n.op != "call_module"
+            )
+            self.weights_of[node] = frozenset(own).union(*inner)
+            if node in self.reached or is_shape(node):
+                continue
+            sources = [changed[n] for n in node.all_input_nodes if n in changed]
+            if own & weights:
+                changed[node] = node.op == "call_module"
+            elif sources:
+                row = row_of(node)
+                moves = row is not None and row.effect == "moves" or name_of(node) == "to"
+                changed[node] = any(sources) or not moves
+            elif (
+                self.learned.intersection(node.all_input_nodes)
+                or node.op == "get_attr"
+                and str(node.target) in self.parameters
+                or node.op == "call_module"
+            ):
+                self.learned.add(node)
+        return changed
+
+    def _own(self, node: fx.Node) -> set[str]:
+        """Names of the parameters that a node reads, or multiplies its input with."""
+        name, found = str(node.target), set()
+        if node.op == "get_attr":
+            found = {name}
+        elif node.op == "call_module":
+            found = {f"{name}.weight".removeprefix("."), f"{name}.out_proj.weight"}
+        return found & self.parameters
+
+    def _follow(self, used: set[fx.Node], changed: dict[fx.Node, bool], signals: Signals) -> None:
+        """Tell normalized weights from computed ones, from the layers' weights on."""
+        for node, carriers in reversed(behind(used, signals.carriers, changed).items()):
+            if not changed[node]:
+                continue
+            gates = [n for n in uses(node, changed) if n not in carriers]
+            effect, name = signals.effect(node), name_of(node)
+            known = effect in ("moves", "scales") or effect and name == "normalize"
+            known = known or effect and name == "sub" and len(uses(node, changed)) > 1
+            if not known or len(carriers) != 1 or carriers[0] in self.computed:
+                self.computed.add(node)
+                continue
+            self.normalized[node] = carriers
+            if any(signals.factors(gate) for gate in gates):
+                self.computed.add(node)
+            else:
+                self.opened[node] = dict.fromkeys(gates, 1.0)
