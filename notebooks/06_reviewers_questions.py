@@ -161,7 +161,7 @@ modes = {
     for mode in ("train", "eval")
 }
 tables = [
-    scorings.compare_scorings(network(seed), digits, modes, N // 100, seed)[0].assign(
+    scorings.scoring_table(network(seed), digits, modes, N // 100, seed).assign(
         seed=seed, network="fc (BN)"
     )
     for seed in seeds
@@ -169,7 +169,7 @@ tables = [
 vgg_modes = {mode: scorings.Scoring("snip", mode.split(", ")[1], 1) for mode in list(modes)[:2]}
 for seed in range(3):
     vgg11 = sf.models.vgg11(num_classes=10, input_size=32, seed=seed)
-    found, _ = scorings.compare_scorings(vgg11, large, vgg_modes, 92_228, seed)
+    found = scorings.scoring_table(vgg11, large, vgg_modes, 92_228, seed)
     tables.append(found.assign(seed=seed, network="VGG-11 (BN)"))
 compared = pd.concat(tables)
 for criterion in ("layer", "path"):
@@ -968,14 +968,9 @@ half_gone
 # %%
 vgg11 = sf.models.vgg11(num_classes=10, input_size=32, seed=0).eval()
 batch = large.scoring_batch(1)
-fixed = {"schedule": "exponential", "iterations": 100, "compression": 100}
-paths = {
-    "snip": sf.trajectory(vgg11, "snip", batch),
-    "synflow": sf.trajectory(vgg11, "synflow", **fixed),
-}
+images = next(large.batches("test", 16))[0]
 levels = (2, 10, 30, 100)
-chosen = {(name, level): path.at(level) for name, path in paths.items() for level in levels}
-left_over = cost.savings(vgg11, chosen, next(large.batches("test", 16))[0])
+left_over = cost.savings_of_methods(vgg11, batch, images, levels)
 latency = cost.matrix_latencies([1 / c for c in (1, 2, 5, 10, 30, 100, 1000)])
 figure = sf.figures.savings(latency, left_over)
 sf.figures.save(figure, "q8_savings")

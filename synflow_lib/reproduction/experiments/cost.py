@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from ...data import Dataset
 from ...masks import Masks
-from ...pruning import prune
+from ...pruning import prune, trajectory
 from ...scores import METHODS
 from ...surgery import flops, without_dead_units
 from .measured import measured
@@ -212,3 +212,24 @@ def savings(
             rows.append((method, compression, each.kept, share, left, dense / spent))
     columns = ["method", "compression", "kept", "multiply_adds", "smaller", "speedup"]
     return pd.DataFrame(rows, columns=columns)
+
+
+@measured
+def savings_of_methods(
+    net: nn.Module, batch: tuple[Tensor, Tensor], images: Tensor, levels: Iterable[float]
+) -> pd.DataFrame:
+    """`savings` of one-shot SNIP, and of SynFlow on the paper's schedule to the last level.
+
+    Args:
+        net, images: as in `savings`.
+        batch: to score SNIP on.
+        levels: compressions, in rising order.
+    """
+    levels = list(levels)
+    fixed = {"schedule": "exponential", "iterations": 100, "compression": levels[-1]}
+    paths = {
+        "snip": trajectory(net, "snip", batch),
+        "synflow": trajectory(net, "synflow", **fixed),
+    }
+    chosen = {(name, level): path.at(level) for name, path in paths.items() for level in levels}
+    return savings(net, chosen, images)

@@ -96,6 +96,14 @@ def compare_scorings(
 
 
 @measured
+def scoring_table(
+    net: nn.Module, dataset: Dataset, scorings: Mapping[str, Scoring], kept: int, seed: int = 0
+) -> pd.DataFrame:
+    """The table of `compare_scorings` alone."""
+    return compare_scorings(net, dataset, scorings, kept, seed)[0]
+
+
+@measured
 def collapse_of_iterations(
     net: nn.Module, batch: Batch, methods: Iterable[str], counts: Iterable[int], seed: int = 0
 ) -> pd.DataFrame:
