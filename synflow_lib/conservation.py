@@ -80,7 +80,8 @@ class ConservationReport:
 
     def __str__(self) -> str:
         if self.table.empty:
-            return f"{self.level} level: no laws, since no unit lies between two layers"
+            unit, cut = "no unit lies between two layers", "no cut lies between input and output"
+            return f"{self.level} level: no laws, since {cut if self.level == 'cut' else unit}"
         if math.isnan(self.max_relative_error):
             return f"{self.level} level: {len(self.table)} laws, but all scores are zero"
         return (
@@ -153,13 +154,19 @@ class _Ledger:
         self.writer = np.full(wires.units, "", dtype=object)
         for layer in wires.layers:
             weight = self._weight(layer, known)
-            if f"{layer.name}.weight" in correction:
-                weight = weight + correction[f"{layer.name}.weight"]
+            if layer.weight in correction:
+                weight = weight + correction[layer.weight]
             written, read = sums_of_units(layer, weight)
             np.add.at(self.into, layer.writes, written)
             np.add.at(self.out, layer.reads, read)
             self.total[layer.name] = float(weight.double().sum())
-            self._add(self.constant, layer.writes, f"{layer.name}.bias", known, correction)
+            self._add(
+                self.constant,
+                layer.writes,
+                f"{layer.name}.bias".removeprefix("."),
+                known,
+                correction,
+            )
             fresh = layer.writes[self.writer[layer.writes] == ""]
             self.writer[fresh] = layer.name
         for norm in wires.norms:
@@ -173,7 +180,7 @@ class _Ledger:
 
     @staticmethod
     def _weight(layer: Layer, known: dict[str, Tensor]) -> Tensor:
-        name = f"{layer.name}.weight"
+        name = layer.weight
         if name not in known:
             raise ValueError(f"scores hold no {name!r}; conservation needs every prunable weight")
         weight = known[name].detach()
@@ -235,10 +242,12 @@ class _Ledger:
                 if self.wires.region[layer.reads[0]] in behind
             )
             size = sum(self.total[name] for name in names)
-            rows.append((" + ".join(names), size, float(self.constant[inside].sum() - leak)))
+            rows.append(
+                (" + ".join(names) or "weight", size, float(self.constant[inside].sum() - leak))
+            )
         table = pd.DataFrame(rows, columns=["cut", "size", "constants"])
         table["total"] = table["size"] + table["constants"]
-        table["difference"] = table["total"] - table["total"].iloc[-1]
+        table["difference"] = table["total"] - table["total"].iloc[-1:].sum()  # none, if no cut is
         return ConservationReport("cut", table, _relative(table["difference"], table[["total"]]))
 
     @staticmethod

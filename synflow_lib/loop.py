@@ -6,6 +6,7 @@ writes down which went when.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import sys
 from collections.abc import Callable
@@ -55,7 +56,6 @@ class PruningLoop:
             select["keep"] = left_dense(model, select.get("keep", ()), *shape)
         self.work = Workspace(model, precision(model, self.method_class, context), **select)
         self.model, self.context, self.progress = model, context, progress
-        self.biases = bool(select.get("bias"))
         self.total = self.work.flat.numel()
         self.layout = self.work.layout
         self.steering = self._steering(example) if steering == "layer" else None
@@ -230,15 +230,12 @@ class PruningLoop:
         record = self.record
         # Rounding must not eat the last path: stay under the cut by more than rounding.
         slack = 1.0 - torch.finfo(self.work.flat.dtype).eps ** 0.5
-        # R of all paths is what every cut carries: no need to know the cuts.
-        by_flow = issubclass(self.method_class, SynFlow) and not self.biases
-        cuts = [] if by_flow else self.cuts()
 
         def decide(step: int, scores: Tensor, alive: Tensor, method: Method) -> Tensor | None:
             left = record.counts[-1]
             if left <= stop:
                 return None
-            record.cut = self._least(cuts, scores, alive, method)
+            record.cut = self._smallest_cut(scores, alive, method)
             paths = alive & ~self.steering.flat if self.steering else alive
             stay = keep_cut(scores, record.cut * slack, paths, within=method.within)
             if isinstance(method, SynFlow) and method.paths.detours:
@@ -253,9 +250,9 @@ class PruningLoop:
         self.iterate(decide)
         return self.trajectory()
 
-    def _least(self, cuts: list[list[int]], scores: Tensor, alive: Tensor, method: Method) -> float:
+    def _smallest_cut(self, scores: Tensor, alive: Tensor, method: Method) -> float:
         """What the cut carries that carries least."""
-        if method.cut_size is not None:  # known without a pass over the scores
+        if method.cut_size is not None:  # R, for sums over paths: no need to know the cuts
             return float(method.cut_size)
         scores = scores.masked_fill(~alive, 0)
         if float(scores.amin()) < 0:
@@ -264,14 +261,18 @@ class PruningLoop:
                 " positive conserved ones (Theorem 3)"
             )
         sums = [float(view.sum(dtype=torch.float64)) for view in self.work.views(scores).values()]
-        return min(sum(sums[layer] for layer in cut) for cut in cuts)
+        return min(sum(sums[layer] for layer in cut) for cut in self.cuts)
 
+    @functools.cached_property
     def cuts(self) -> list[list[int]]:
         """The cuts of the network, each as the numbers of the layers that cross it."""
         example = first_input(self.context.batch)
         shape = find_input_shape(self.model, self.context.input_shape, example)
         number = {name: position for position, name in enumerate(self.work.names)}
-        named = [[f"{n}.weight" for n in names] for names, _ in wiring(self.model, shape).cuts()]
+        named = [
+            [f"{n}.weight".removeprefix(".") for n in names]
+            for names, _ in wiring(self.model, shape).cuts()
+        ]
         # A cut with a dense layer in it (keep=) cannot be emptied and needs no watching.
         watched = [[number[n] for n in names] for names in named if set(names) <= set(number)]
         if not watched:

@@ -299,6 +299,7 @@ def inverted(method: str | Scorer | type[Method]) -> type[Method]:
         {
             "inner": inner, "needs_data": inner.needs_data, "iterations": inner.iterations,
             "mode": inner.mode, "draws": inner.draws, "own_type": inner.own_type,
+            "by_paths": inner.by_paths,
             "__doc__": f"{inner.__name__}, its order reversed.",
         },
     )  # fmt: skip

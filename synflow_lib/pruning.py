@@ -56,6 +56,7 @@ def prune(
             one), with scope "local" of each layer; ties go by position.
         batch: data, for methods that score on data; the others ignore it.
         iterations: how often to score; default the paper's: 100 for SynFlow, 1 for the others.
+            With scope "global", those that would remove nothing are left out.
         schedule: densities over the iterations: ``"exponential"`` rho^(-t/n), ``"linear"``, a
             function ``(t, n, final density) -> density``, or ``"cut"``: as many iterations as
             Theorem 3 asks for (see `trajectory`).

@@ -144,7 +144,7 @@ def _on_paths(net: nn.Module, masks: Masks, shape: tuple[int, ...], wires: Wirin
     stays = np.zeros(wires.units, bool)
     stays[wires.inputs] = stays[wires.outputs] = True
     for layer in wires.layers:
-        sums = sums_of_units(layer, on_path[f"{layer.name}.weight"])
+        sums = sums_of_units(layer, on_path[layer.weight])
         for units, kept in zip((layer.writes, layer.reads), sums, strict=True):
             stays[units[kept > 0]] = True
     spare_one(stays, wires.layers)

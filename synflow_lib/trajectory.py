@@ -31,10 +31,12 @@ class Trajectory:
     Attributes:
         layout: parameter name -> shape, in forward order.
         iteration: int32 (N,), the iteration that removed a weight, from 1; `SURVIVED` if none.
-        score: (N,), its score at that time, which orders the weights within one iteration.
+        score: (N,), its score at that time, which orders the weights within one iteration alone.
         counts: how many weights are left: N at first, then one number an iteration.
         history: one row an iteration: ``iteration, kept, compression, prune_size, cut_size,
-            ratio`` (the score removed, the score of the smallest cut, their quotient).
+            ratio`` (the score removed, the score of the smallest cut, their quotient). SynFlow's
+            scores are in units of that iteration, powers of two against overflow: across
+            iterations only ``ratio`` compares.
         within: relative distance up to which scores tie (see `synflow_lib.fast.selection`).
         zeros: which weights scored zero at first; masks that keep some and prune others warn.
     """

@@ -358,6 +358,34 @@ def test_a_unit_of_a_sequence_is_a_feature_over_all_tokens(name):
             torch.testing.assert_close(torch.tensor(table[side]), wanted, rtol=1e-12, atol=0)
 
 
+def test_a_network_that_is_one_layer_has_a_cut_and_no_unit():
+    net = nn.Linear(4, 2)
+    scores = sf.score(net, "synflow")
+    cut = sf.check_conservation(net, scores, "cut")
+    assert cut.table["cut"].tolist() == ["weight"] and cut.holds()
+    with pytest.warns(UserWarning, match="nothing to check"):
+        assert not sf.check_conservation(net, scores, "unit").holds()
+
+
+class TokenAtTheOutput(nn.Module):
+    """What is learned joins the output, and no layer follows that could be cut."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.token = nn.Linear(4, 3), nn.Parameter(torch.ones(1, 2))
+
+    def forward(self, x):
+        return torch.cat([self.layer(x), self.token.expand(len(x), 2)], 1)
+
+
+def test_no_cut_is_no_law_and_says_so():
+    net = TokenAtTheOutput()
+    report = sf.check_conservation(
+        net, sf.score(net, "synflow", input_shape=(4,)), "cut", input_shape=(4,)
+    )
+    assert report.table.empty and "no cut lies between" in str(report)
+
+
 def test_behind_a_norm_scores_on_data_have_no_law():
     net = seeded(SEQUENCES["layer norm"][0])
     with pytest.raises(ValueError, match="behind n only sums over paths are conserved"):

@@ -521,3 +521,31 @@ def test_scores_of_another_precision_than_the_network(dtype):
         assert path.at(compression) == sf.prune(net, scorer, compression)
     assert path.score.dtype == torch.float64
     assert sf.critical_compression(net, scorer).kept == path.last_of_each_layer()
+
+
+def test_r_needs_no_cuts_where_no_bias_is_pruned():
+    """Asked to prune biases that the network does not have; a LayerNorm's cuts have no law."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Linear(4, 6, bias=False), nn.LayerNorm(6, elementwise_affine=False), nn.ReLU(),
+        nn.Linear(6, 2, bias=False),
+    )  # fmt: skip
+    path = sf.trajectory(net, "synflow", bias=True)
+    assert path.max_compression == sf.max_compression(net) == 18
+
+
+def test_upside_down_the_same_weights_take_part():
+    """Of a gate's weights neither SynFlow nor its reverse can say anything."""
+
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.input_shape = (3,)
+            self.value, self.gate, self.head = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3)
+
+        def forward(self, x):
+            return self.head(self.value(x) * torch.sigmoid(self.gate(x)))
+
+    with pytest.warns(UserWarning, match="gate"):
+        found = sf.prune(Gated(), sf.inverted("synflow"), 3)
+    assert list(found) == ["value.weight", "head.weight"]

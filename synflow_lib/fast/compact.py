@@ -34,7 +34,7 @@ class Compactor:
     def __init__(self, work: Workspace, wires: Wiring) -> None:
         self.work = work
         self.modules = dict(work.net.named_modules())
-        by_name = {f"{layer.name}.weight": layer for layer in wires.layers}
+        by_name = {layer.weight: layer for layer in wires.layers}
         self.layers: list[Layer] = [by_name[name] for name in work.names]
         self.norms = wires.norms
         self.fixed = np.zeros(wires.units, bool)
@@ -62,7 +62,7 @@ class Compactor:
             wires = wiring(work.net, input_shape)
         except ValueError:  # an operation that does not keep channels apart
             return None
-        if {f"{layer.name}.weight" for layer in wires.layers} != set(work.names):
+        if {layer.weight for layer in wires.layers} != set(work.names):
             return None
         return cls(work, wires)
 

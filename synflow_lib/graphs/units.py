@@ -30,6 +30,11 @@ class Layer:
     reads: np.ndarray
     writes: np.ndarray
 
+    @property
+    def weight(self) -> str:
+        """The name of its weight; a network may be a single layer, whose own name is empty."""
+        return f"{self.name}.weight".removeprefix(".")
+
 
 @dataclass
 class Norm:

@@ -130,7 +130,7 @@ def _what_stays(
     """Units that stay, bool (units,); by BatchNorm, channels in which nothing but zeros arrives."""
     forward = []
     for layer in wires.layers:
-        mask = kept[f"{layer.name}.weight" if layer.name else "weight"]
+        mask = kept[layer.weight]
         joined = mask.reshape(*mask.shape[:2], -1).any(2).numpy()  # (outputs, inputs)
         forward.append((layer.reads, layer.writes, joined))
     backward = [(writes, reads, joined.T) for reads, writes, joined in forward[::-1]]
