@@ -61,6 +61,7 @@ import torch
 
 import synflow_lib as sf
 from synflow_lib.reproduction import experiments
+from synflow_lib.reproduction.experiments.vgg19 import pruned_again
 from synflow_lib.reproduction.figures import FIVE
 
 settings, device = sf.env.settings(), sf.env.device()
@@ -170,12 +171,9 @@ figure
 
 # %%
 # NBVAL_CHECK_OUTPUT
-net19 = sf.models.vgg19(num_classes=1000, input_size=224, batch_norm=False, seed=0)
-for method in ("random", "magnitude"):
-    live = sf.prune(net19, method, 512, dtype=torch.float32).table()["kept"].tolist()
+for method, live in pruned_again(("random", "magnitude"), 512).items():
     old = vgg19.query("method == @method and compression == 512")["kept"].tolist()
     print(f"{method}: pruned again, equal to what is recorded: {live == old}")
-net19 = None
 
 theirs = sf.paper.figure2().query("doublings > 0")
 theirs["compression"] = 2.0 ** theirs["doublings"]

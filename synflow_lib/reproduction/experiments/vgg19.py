@@ -27,9 +27,10 @@ from ...collapse import max_compression
 from ...data import image_folder
 from ...files import replacing
 from ...graphs.network import prunable
-from ...pruning import trajectory
+from ...pruning import prune, trajectory
 from ...trajectory import Trajectory
 from .collapse import layer_densities
+from .measured import measured
 from .scorings import Scoring, grasp_variant
 
 RESULTS = Path("results") / "untrained"
@@ -105,6 +106,16 @@ def figure2(
         same |= {"image_count": count if source else None, **conditions(start)}
         append(file, [{**same, **each} for each in found])
         print(label, source, f"{time.perf_counter() - start:.0f} s", flush=True)
+
+
+@measured
+def pruned_again(methods: Iterable[str], compression: float) -> dict[str, list[int]]:
+    """Method -> the weights that it leaves in each layer, for methods that look at no image."""
+    net = network()
+    return {
+        method: prune(net, method, compression, dtype=torch.float32).table()["kept"].tolist()
+        for method in methods
+    }
 
 
 # ------------------------------------------------------------------------------------ figure 7
