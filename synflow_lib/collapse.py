@@ -193,15 +193,14 @@ def critical_compression(
     method_class = resolve(method)
     if schedule is None and iterations is None and method_class.iterations > 1:
         schedule = "cut"
-    shared = {"mode": mode, "seed": seed, "loss": loss, "input_shape": input_shape}
-    shared["dtype"] = dtype
     count = method_class.iterations if iterations is None else iterations
     if batch is not None and not isinstance(batch, (tuple, list)):
         with own_random_numbers(seed):  # a shuffling DataLoader draws from torch's generator
             batch = list(batch)
     if method_class.by_paths:
         keep = left_dense(model, keep, input_shape, first_input(batch))
-    shared["keep"] = keep
+    shared = {"mode": mode, "seed": seed, "loss": loss, "input_shape": input_shape}
+    shared |= {"dtype": dtype, "keep": keep}
     limit = max_compression(model, criterion, input_shape=input_shape, keep=keep)
     if schedule == "cut" or count == 1:
         way = trajectory(model, method, batch, schedule=schedule, iterations=iterations, **shared)

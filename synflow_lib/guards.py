@@ -19,7 +19,10 @@ from .masks import Masks
 if TYPE_CHECKING:
     from .scores import Method
 
-_NOISE = {torch.float64: 1e-12, torch.float32: 1e-5}  # of a positive sum by a fast convolution
+_NOISE = {
+    torch.float64: 1e-12,
+    torch.float32: 1e-5,
+}  # below zero: a fast convolution's rounding of a positive sum
 
 
 def refuse_unfit(method: Method, *parts: Tensor) -> None:

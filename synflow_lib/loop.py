@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import sys
 from collections.abc import Callable
 
@@ -28,8 +29,9 @@ from .synflow import SynFlow
 from .trajectory import Record, Trajectory
 from .values import kept_at, whole
 
-# (iteration from 0, scores, alive, method) -> which of those alive stay, or None to end the run.
-Decide = Callable[[int, Tensor, Tensor, Method], "Tensor | None"]
+# (iteration from 0, scores, alive, method) -> which of those alive stay, and what the smallest cut
+# carries, NaN where nobody asks; or None to end the run.
+Decide = Callable[[int, Tensor, Tensor, Method], "tuple[Tensor, float] | None"]
 _SHRUNK = 0.75  # survivors since the last look for dead units, before the next one
 
 
@@ -61,10 +63,10 @@ class PruningLoop:
         self.steering = self._steering(example) if steering == "layer" else None
         self.record = Record(self.total, self.work.flat) if recorded else None
         self.zeros: ZeroScores | None = None  # known from the first scoring on
-        # What is zero was pruned before, or might as well be: it goes first. A bias starts at zero.
+        # A weight that is zero was pruned before and goes first; a bias may start at zero.
         views = self.work.views(self.work.flat)
         self.alive = {name: bool(view.any()) for name, view in views.items()}
-        # A layer of zeros alone starts at zero, such as a head, if nothing else is pruned.
+        # A layer of zeros alone is initialized so, such as a head, if nothing was pruned elsewhere.
         zero = [n for n, alive in self.alive.items() if not (alive or is_bias(n))]
         if zero and pruned_before(view for n, view in views.items() if not is_bias(n)):
             zero = []
@@ -130,13 +132,14 @@ class PruningLoop:
                 self.record.add(torch.zeros_like(self.work.flat), everything, alive, self.left)
             for step in itertools.count() if length is None else range(length):
                 scores = self.score(method)
-                stay = decide(step, scores, alive, method)
-                if stay is None:
+                decision = decide(step, scores, alive, method)
+                if decision is None:
                     break
+                stay, cut = decision
                 left = count(stay)
                 if self.record:
                     self.record.within = method.within  # a function's is known once it has scored
-                    self.record.add(scores, alive, stay, left)
+                    self.record.add(scores, alive, stay, left, cut)
                 alive = stay
                 bar.update()
                 if step + 1 == length:  # nothing is scored again
@@ -170,10 +173,11 @@ class PruningLoop:
         # Iterations that remove nothing are left out.
         counts = sorted((number for number in counts if number < self.left), reverse=True)
 
-        def decide(step: int, scores: Tensor, alive: Tensor, method: Method) -> Tensor:
-            if self.record and isinstance(method, SynFlow):
-                self.record.cut = float(method.total)  # on a chain the score of every layer
-            return self.choose(scores, counts[step], alive, method.within)
+        def decide(step: int, scores: Tensor, alive: Tensor, method: Method):
+            # On a chain, what each layer's scores sum to.
+            known = self.record and isinstance(method, SynFlow)
+            cut = float(method.total) if known else math.nan
+            return self.choose(scores, counts[step], alive, method.within), cut
 
         flat = self.iterate(decide, len(counts))
         if kept > self.left:  # fill up with what is zero
@@ -194,7 +198,7 @@ class PruningLoop:
         sizes = [shape.numel() for shape in self.layout.values()]
         goal = [kept_at(size, min(compression, size)) for size in sizes]
 
-        def decide(step: int, scores: Tensor, alive: Tensor, method: Method) -> Tensor:
+        def decide(step: int, scores: Tensor, alive: Tensor, method: Method):
             counts = goal
             if step < len(densities) - 1:
                 shares = [round(size * densities[step]) for size in sizes]
@@ -203,14 +207,13 @@ class PruningLoop:
                 scores = scores.masked_fill(~self.start, -torch.inf)
             steers = self.steering.flat if self.steering else torch.zeros_like(alive)
             layers = [self.work.views(flat).values() for flat in (scores, alive, steers)]
-            return torch.cat(
-                [
-                    self._of_layer(*(flat.flatten() for flat in parts), number, method.within)
-                    for *parts, number in zip(*layers, counts, strict=True)
-                ]
-            )
+            stay = [
+                self._of_layer(*(flat.flatten() for flat in parts), number, method.within)
+                for *parts, number in zip(*layers, counts, strict=True)
+            ]
+            return torch.cat(stay), math.nan
 
-        # What is zero can be asked for here, so nothing is known to be dead.
+        # Within a layer even zeros may have to stay, so no unit may be left out as dead.
         self.context.fast &= self.left == self.total
         return self.iterate(decide, len(densities), torch.ones_like(self.start))
 
@@ -227,17 +230,16 @@ class PruningLoop:
 
     def by_cuts(self, stop: int) -> Trajectory:
         """Theorem 3 as the schedule, until ``stop`` weights are left or no more can go."""
-        record = self.record
         # Rounding must not eat the last path: stay under the cut by more than rounding.
         slack = 1.0 - torch.finfo(self.work.flat.dtype).eps ** 0.5
 
-        def decide(step: int, scores: Tensor, alive: Tensor, method: Method) -> Tensor | None:
-            left = record.counts[-1]
+        def decide(step: int, scores: Tensor, alive: Tensor, method: Method):
+            left = self.record.counts[-1]
             if left <= stop:
                 return None
-            record.cut = self._smallest_cut(scores, alive, method)
+            cut = self._smallest_cut(scores, alive, method)
             paths = alive & ~self.steering.flat if self.steering else alive
-            stay = keep_cut(scores, record.cut * slack, paths, within=method.within)
+            stay = keep_cut(scores, cut * slack, paths, within=method.within)
             if isinstance(method, SynFlow) and method.paths.detours:
                 stay = _spare_shortest(stay, paths, method, slack)
             if self.steering:
@@ -245,7 +247,7 @@ class PruningLoop:
             kept = count(stay)
             if kept < stop:  # the best of what would go fill up to the count
                 stay |= keep_largest(scores, stop - kept, alive ^ stay, within=method.within)
-            return stay if max(kept, stop) < left else None
+            return (stay, cut) if max(kept, stop) < left else None
 
         self.iterate(decide)
         return self.trajectory()

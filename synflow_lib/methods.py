@@ -27,10 +27,7 @@ class Random(Method):
     """|N(0, 1)|, drawn anew at every scoring."""
 
     inexact = False
-
-    @classmethod
-    def draws(cls, net: nn.Module, context: Context) -> bool:
-        return False  # it has a generator of its own
+    draws_nothing = True  # it has a generator of its own
 
     def __init__(self, work: Workspace, context: Context) -> None:
         super().__init__(work, context)
@@ -44,10 +41,7 @@ class Magnitude(Method):
     """|theta|."""
 
     inexact = False
-
-    @classmethod
-    def draws(cls, net: nn.Module, context: Context) -> bool:
-        return False
+    draws_nothing = True
 
     def flat(self) -> Tensor:
         return self.work.flat.abs()
@@ -108,7 +102,7 @@ class Saliency(Method):
         """dR by each of ``targets``, prunable parameters and constants; and `Scores.correction`."""
         sums = [torch.zeros_like(target) for target in targets]
         for x, y in self.batches:
-            # No name may hold what a chunk leaves behind while the next one runs.
+            # In one expression: a name would keep a chunk's graph while the next one runs.
             _add(sums, torch.autograd.grad(self.objective(x, y), targets, materialize_grads=True))
         return sums, {}
 

@@ -32,7 +32,7 @@ from .graphs.workspace import Workspace, explained_errors
 from .masks import Masks
 from .paths import PathSum, Signs
 
-_SMALL = 1e-12  # paths of one weight more bring next to nothing
+_SMALL = 1e-12  # for every weight: a path of one weight more brings next to nothing
 
 
 class PathProbe:
@@ -51,7 +51,7 @@ class PathProbe:
         traced: fx.GraphModule | None = None,
     ) -> None:
         shape = find_input_shape(model, input_shape)
-        # Before its numbers are gone: constants may be computed of them.
+        # Before the numbers are replaced: constants may be computed of them.
         traced = traced or trace(model, shape)
         self.net = skeleton(traced, device="cpu").float()
         with torch.no_grad():
@@ -68,15 +68,11 @@ class PathProbe:
         self.paths = PathSum(self.net, sum_pools=True)
         own = dict(unwrapped(model).named_parameters(remove_duplicate=False))
         # The graph holds what runs, under one name each; a shared weight may have more.
-        name_there = {id(p): name for name, p in traced.named_parameters()}
-        self.name_there = {
-            name: name_there[id(parameter)]
-            for name, parameter in own.items()
-            if id(parameter) in name_there
-        }
+        there = {id(p): name for name, p in traced.named_parameters()}
+        self.name_there = {name: there[id(p)] for name, p in own.items() if id(p) in there}
         self.weights = {
-            name: self.net.get_parameter(name_there[id(parameter)])
-            if id(parameter) in name_there
+            name: self.net.get_parameter(self.name_there[name])
+            if name in self.name_there
             else torch.empty(parameter.shape, device="meta")  # never runs: only its shape counts
             for name, parameter in own.items()
         }
@@ -157,15 +153,11 @@ class PathProbe:
         nothing = {name: torch.zeros_like(mask) for name, mask in masks.items()}
         if not found:
             return Masks(nothing)
-        there = {n: found[n].to(m.device) if n in found else nothing[n] for n, m in masks.items()}
-        return Masks(
-            {
-                name: mask & (there[name] | steering[name].to(mask.device))
-                if name in steering
-                else mask & there[name]
-                for name, mask in masks.items()
-            }
-        )
+
+        def of(known: dict[str, Tensor], name: str) -> Tensor:
+            return known.get(name, nothing[name]).to(nothing[name].device)
+
+        return Masks({n: mask & (of(found, n) | of(steering, n)) for n, mask in masks.items()})
 
     @functools.cached_property
     def steering(self) -> dict[str, Tensor]:
@@ -251,12 +243,11 @@ class Steering:
     """
 
     def __init__(self, work: Workspace, found: dict[str, Tensor]) -> None:
-        none = torch.zeros_like(work.flat, dtype=torch.bool)
-        views = work.views(none)
+        self.work, self.flat = work, torch.zeros_like(work.flat, dtype=torch.bool)
+        views = work.views(self.flat)
         for name, mask in found.items():
             views[name].copy_(mask)
-        self.flat, self.work, self.sizes = none, work, work.views(none)
-        self.others = none.numel() - count(none)
+        self.others = self.flat.numel() - count(self.flat)
         self.magnitude = work.flat.abs()  # at the start: a method may change the working copy
 
     def ordered(self, scores: Tensor) -> Tensor:
@@ -266,14 +257,11 @@ class Steering:
 
     def stay(self, density: float, alive: Tensor) -> Tensor:
         """Of each layer's the largest, to this density and at least one, bool (N,)."""
-        views = (self.magnitude, self.flat, alive & self.flat)
         found = torch.zeros_like(self.flat)
-        out = self.work.views(found)
-        for name, (size, steers, left) in zip(
-            out, zip(*(self.work.views(v).values() for v in views), strict=True), strict=True
-        ):
-            if total := count(steers.flatten()):
-                number = min(max(1, round(total * density)), count(left.flatten()))
-                kept = keep_largest(size.flatten(), number, left.flatten())
-                out[name].copy_(kept.view(size.shape))
+        flat = (found, self.magnitude, self.flat, alive & self.flat)
+        for out, *rest in zip(*(self.work.views(one).values() for one in flat), strict=True):
+            size, steers, left = (view.flatten() for view in rest)
+            if total := count(steers):
+                number = min(max(1, round(total * density)), count(left))
+                out.copy_(keep_largest(size, number, left).view(out.shape))
         return found

@@ -56,12 +56,13 @@ class Method:
     nonnegative = False  # then a negative score means an operation that was not understood
     inexact = True  # whether scores carry errors of rounding, so that equal ones come out unequal
     by_paths = False  # whether it knows nothing of weights that only steer (see `probe`)
+    draws_nothing = False  # whether it leaves the generators that all threads share alone
     cut_size: Tensor | None = None  # what every cut of the network carries, where that is known
 
     @classmethod
     def draws(cls, net: nn.Module, context: Context) -> bool:
-        """Whether scoring may draw from the generators that all of a process's threads share."""
-        return True
+        """Whether scoring this network may draw from those generators."""
+        return not cls.draws_nothing
 
     def __init__(self, work: Workspace, context: Context) -> None:
         self.work, self.context = work, context

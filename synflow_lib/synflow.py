@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map
 
-from .batches import first_input, inflow, is_plain
+from .batches import Inputs, first_input, inflow, is_plain
 from .fast.compact import Take
 from .fast.shortcuts import Shortcuts
 from .graphs.layers import reached
@@ -34,38 +34,37 @@ class SynFlow(Method):
     iterations = 100
     nonnegative = True
     by_paths = True
-
-    @classmethod
-    def draws(cls, net: nn.Module, context: Context) -> bool:
-        return False
+    draws_nothing = True
 
     def __init__(self, work: Workspace, context: Context) -> None:
         super().__init__(work, context)
         shape = find_input_shape(work.net, context.input_shape, first_input(context.batch))
         self.biases = any(map(is_bias, work.names))
-        if self.biases:  # R is not homogeneous then, so only more range can help
+        if self.biases:  # then rescaling is not exact, so only a wider range can help
             _compute_in_double(work)
-        # Once, for all that reads the graph, in the mode that counts: it would keep dropout.
-        work.net = trace(work.net.eval(), shape)
-        linearize_(work.net, biases=self.biases)
-        opened = open_zeros_(work.net)
-        if opened:
-            warn(
-                f"{some(opened)} hold zeros only, as what is initialized to zero: SynFlow takes"
-                " such a factor as one, since the structure counts and not where it starts"
-            )
+        self._make_linear(shape)
         self.fast = None
         if context.fast and not self.biases and is_plain(shape):
             self.fast = Shortcuts(work, shape, lambda name: self.targets[name])
         parts = {"skip": self.fast.folded, "layer": self.fast.layer} if self.fast else {}
         self.paths = PathSum(work.net, names=work.names, biases=self.biases, **parts)
-        # The shortest paths may carry a very different total: powers of their own.
+        # The shortest paths may carry a very different total, so they have powers of their own.
         rescales = not self.biases
         self.rescaler = Rescaler(self.paths) if rescales else None
         self.rescaler_of_shortest = Rescaler(self.paths) if rescales else None
         self.inflow = inflow(self.fast.prepare(self.paths) if self.fast else shape, work.flat)
         self.total = work.flat.new_zeros(())  # R of the last pass of `flat`
         self._bind()
+
+    def _make_linear(self, shape: Inputs) -> None:
+        """Put in the network's place a graph of it without constants and activations."""
+        # Traced once, for all that reads the graph; in train mode it would hold dropout.
+        self.work.net = linearize_(trace(self.work.net.eval(), shape), biases=self.biases)
+        if opened := open_zeros_(self.work.net):
+            warn(
+                f"{some(opened)} hold zeros only, as what is initialized to zero: SynFlow takes"
+                " such a factor as one, since the structure counts and not where it starts"
+            )
 
     def _bind(self) -> None:
         """Let every gradient become scores, in ``out``, as soon as it exists."""
@@ -92,7 +91,7 @@ class SynFlow(Method):
 
     def flat(self) -> Tensor:
         self.total = self._flow(self.rescaler)
-        if self.paths.tokens:  # a cut carries what comes from the input, and tokens join behind it
+        if self.paths.tokens:  # learned tokens join behind the first cuts, which do not carry them
             with torch.no_grad():
                 self.total = self.paths(self.inflow, self.rescaler, tokens=False)
         return self.out

@@ -160,14 +160,13 @@ class Record:
     Attributes:
         iteration: int32, how many iterations each weight survived so far.
         score: what each weight scored when it went; zero before.
-        cut: the score of the smallest cut in the iteration to be added.
 
     Both tensors are laid out like the loop's scores. Adding up over all of them is several times
     faster than writing to the places of what went, among millions.
     """
 
     def __init__(self, total: int, like: Tensor) -> None:
-        self.total, self.cut, self.within = total, math.nan, 0.0
+        self.total, self.within = total, 0.0
         with torch.inference_mode(False):  # they are written to later, outside of it
             self.iteration = torch.zeros_like(like, dtype=torch.int32)
             self.score = torch.zeros_like(like)
@@ -178,8 +177,13 @@ class Record:
         self.of_all: tuple[Tensor, Tensor] | None = None
         self.origin: Tensor | None = None
 
-    def add(self, scores: Tensor, alive: Tensor, stay: Tensor, kept: int) -> None:
-        """One iteration: of what was ``alive`` the ``kept`` that ``stay`` marks are left."""
+    def add(
+        self, scores: Tensor, alive: Tensor, stay: Tensor, kept: int, cut: float = math.nan
+    ) -> None:
+        """One iteration: of what was ``alive`` the ``kept`` that ``stay`` marks are left.
+
+        ``cut`` is the score of the smallest cut, NaN where it is not known.
+        """
         exact = torch.promote_types(self.score.dtype, scores.dtype)
         with torch.inference_mode(False):
             self.score = self.score.to(exact)  # a scorer of the user's may be more precise
@@ -194,9 +198,9 @@ class Record:
             return total(gone)
 
         size = sum(in_pieces(one, spans(len(score))))
-        ratio = size / self.cut if self.cut else math.nan  # nothing flows any more
+        ratio = size / cut if cut else math.nan  # nothing flows any more
         self.counts.append(kept)
-        row = (len(self.rows) + 1, kept, self.total / max(kept, 1), size, self.cut, ratio)
+        row = (len(self.rows) + 1, kept, self.total / max(kept, 1), size, cut, ratio)
         self.rows.append(row)
 
     def move(self, take: Take, origin: Tensor) -> None:

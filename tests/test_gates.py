@@ -132,6 +132,17 @@ class GeGLU(SwiGLU):
         return self.c(self.b(x) * F.dropout(F.gelu(self.a(x)), 0.5, self.training))
 
 
+class DroppedModule(SwiGLU):
+    """The gate lies behind a module that changes nothing of it in evaluation mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop = nn.AlphaDropout(0.5)
+
+    def forward(self, x):
+        return self.c(self.drop(self.a(x).sigmoid()).cpu().contiguous() * self.b(x))
+
+
 class SwishOfSwish(SwiGLU):
     """SwiGLU whose activation is written by hand."""
 
@@ -244,8 +255,8 @@ class Normalized(Standardized):
 
 PARTS = [
     Swish, Mish, HardSwish, HardSwishOtherwise, OwnReLU, OwnGELU, SqueezeExcite, Excite, HalfGate,
-    HalfGateFunction, SwiGLU, GeGLU, SwishOfSwish, Shared, Clamped, WaveNet, Highway, Mixture,
-    RootMeanSquare, OwnLayerNorm, OwnVariance, ResponseNorm, Standardized, Normalized,
+    HalfGateFunction, SwiGLU, GeGLU, DroppedModule, SwishOfSwish, Shared, Clamped, WaveNet, Highway,
+    Mixture, RootMeanSquare, OwnLayerNorm, OwnVariance, ResponseNorm, Standardized, Normalized,
 ]  # fmt: skip
 
 # ------------------------------------------------------------------------------------ attention

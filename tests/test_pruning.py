@@ -147,8 +147,10 @@ def test_one_iteration_keeps_the_largest_scores_the_first_of_equal_ones(case, me
     net, batch = case
     scores = torch.cat([s.flatten() for s in sf.score(net, method, batch).values()])
     weights = [p.detach() for p in sf.prunable(net).values()]
-    # Pruned before, whatever the others score; a layer of zeros alone starts at zero.
-    gone = torch.cat([((w == 0) & bool(w.any())).flatten() for w in weights])
+    # Pruned before, whatever the others score; a layer of zeros alone starts at zero, unless
+    # another layer has zeros among its weights.
+    pruned = any(bool(w.any()) and bool((w == 0).any()) for w in weights)
+    gone = torch.cat([((w == 0) & (pruned or bool(w.any()))).flatten() for w in weights])
     scores[gone] = -torch.inf
     kept = data.draw(st.integers(1, len(scores)))
     masks = sf.prune(net, method, len(scores) / kept, batch)

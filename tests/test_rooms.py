@@ -83,6 +83,13 @@ def test_an_import_that_points_up_is_found(place, text, tmp_path):
     assert len(upward(tmp_path)) == 1
 
 
+def test_modules_are_short():
+    lines = {
+        path: len(path.read_text(encoding="utf-8").splitlines()) for path in LIBRARY.rglob("*.py")
+    }
+    assert [path.name for path, count in lines.items() if count > 400] == []
+
+
 def test_importing_the_library_loads_no_plotting_and_no_cluster():
     program = (
         "import sys, synflow_lib as sf\n"

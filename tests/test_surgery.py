@@ -59,6 +59,19 @@ NETWORKS = {
 }
 
 
+class Contiguous(nn.Sequential):
+    input_shape = (6,)
+
+    def forward(self, x):
+        return self[1](self[0](x).relu().contiguous())
+
+
+NETWORKS["contiguous"] = lambda: (
+    seeded(lambda: Contiguous(nn.Linear(6, 9), nn.Linear(9, 3))),
+    (6,),
+)
+
+
 @pytest.mark.parametrize("method", ["random", "magnitude", "synflow"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_smaller_network_is_the_same_function(name, method):

@@ -71,7 +71,8 @@ class Fixed:
                 changed[node] = node.op == "call_module"
             elif sources:
                 row = row_of(node)
-                moves = row is not None and row.effect == "moves" or name_of(node) == "to"
+                moves = row is not None and row.effect == "moves"
+                moves = moves or name_of(node) in ("to", "contiguous")
                 changed[node] = any(sources) or not moves
             elif (
                 self.learned.intersection(node.all_input_nodes)
@@ -98,7 +99,7 @@ class Fixed:
                 continue
             gates = [n for n in uses(node, changed) if n not in carriers]
             effect, name = signals.effect(node), name_of(node)
-            known = effect in ("moves", "scales") or effect and name == "normalize"
+            known = effect in ("moves", "scales") or name in ("normalize", "contiguous")
             known = known or effect and name == "sub" and len(uses(node, changed)) > 1
             if not known or len(carriers) != 1 or carriers[0] in self.computed:
                 self.computed.add(node)

@@ -29,8 +29,8 @@ from .units import Layer, Norm, Wiring
 from .workspace import explained_errors
 from .zeros import value_of
 
-_LINEAR = frozenset("moves joins sums largest adds weighs own".split())  # whatever R is
-# Where functions are given what they add, or put in place of what they are given.
+_LINEAR = frozenset("moves joins sums largest adds weighs own".split())  # laws hold for any R
+# Functions that add an argument to the signal, or put it in its place, and which one that is.
 _ADDED = {
     **dict.fromkeys(("add", "sub"), ((0, "input"), (1, "other"))),
     **dict.fromkeys(
@@ -109,12 +109,12 @@ class _Follower:
         self.operations = Operations(net)
         self.wiring, self.units = Wiring(), Names()
         self.names: dict[fx.Node, object] = {}
-        self.seen: dict[str, Layer] = {}  # by the weight
+        self.seen: dict[str, Layer] = {}  # name of a weight -> its layer
 
     def run(self) -> Wiring:
         graph = self.net.graph
         like = next(self.net.parameters())
-        count = 1 if self.net.meta.get("exported") else 2  # which was made of one
+        count = 1 if self.net.meta.get("exported") else 2  # an exported graph is of a batch of one
         given = bound(graph, inflow(self.shape, like, count))
         inputs = [given[node] for node in graph.nodes if node in given]
         silent = contextlib.redirect_stderr(io.StringIO())  # torch.fx prints its own traceback
@@ -165,11 +165,11 @@ class _Follower:
             return self.function(node, names, value.shape)
         try:
             self.operations.build(node)
-        except ValueError as error:  # what R does not know has no law
+        except ValueError as error:  # what sums over paths refuse has no law
             raise no_law(node, module, str(error)) from error
         if row is not None:
             how = getattr(self, f"_{row.effect}", None)
-            # What moves numbers by those of the input is not followed.
+            # Places that depend on the numbers of the input cannot be followed.
             with contextlib.suppress(RuntimeError, NotImplementedError):
                 found = how(node, row, module, carriers) if how else None
         if found is None or _shapes(found) != _shapes(value):
@@ -200,7 +200,7 @@ class _Follower:
             known = Layer(weight.rpartition(".")[0], module, found, self.units.new(shape[dim]))
             self.seen[weight] = known
             self.wiring.layers.append(known)
-        self.units.unions.append((known.reads, found))  # one score for all uses joins their units
+        self.units.unions.append((known.reads, found))  # used twice, a weight has one score
         return self.units.spread(known.writes, shape, dim)
 
     def norm(self, name: str, module: nn.Module, names: Tensor, shape: torch.Size) -> Tensor:
@@ -261,7 +261,7 @@ class _Follower:
                 return held
             if held.is_floating_point():
                 return torch.zeros(held.shape, dtype=torch.float64)
-            found = value_of(n, self.traced, {})  # an index
+            found = value_of(n, self.traced, {})  # an index, which has to have its numbers
             if found is None:
                 raise NotImplementedError
             return found.cpu()
@@ -332,7 +332,7 @@ class _Follower:
     def heads(self, name: str, module: nn.Module, names: Tensor, shape: torch.Size) -> Tensor:
         one = self.units.gather(names, range(names.dim())).expand(
             shape
-        )  # values are made without scores
+        )  # packed projections have no scores
         return self.layer(f"{name}.out_proj.weight", module.out_proj, one, shape)
 
     def encoder(self, name: str, module: nn.Module, names: Tensor) -> Tensor:

@@ -55,6 +55,8 @@ class Rule:
             paths, but no law holds for single units and none can be taken out.
         several: whether more than one argument may come from the input.
         views: whether what comes out may be the same numbers in memory, under another name.
+        same: whether the numbers stay what they are, but for their type or sign: between an
+            activation and a product it leaves the activation a gate.
     """
 
     effect: str
@@ -62,6 +64,7 @@ class Rule:
     units: bool = False
     several: bool = False
     views: bool = False
+    same: bool = False
 
 
 _NO_ACTIVATIONS = (nn.GLU, nn.MultiheadAttention)  # in the same file of torch
@@ -88,11 +91,13 @@ def _row(effect: str, how, functions: str = "", modules: Iterable[type] = (), **
 _row("passes", surrogate.passes,
      "relu relu6 leaky_relu elu selu celu gelu silu mish hardswish hardtanh softplus tanh sigmoid"
      " hardsigmoid prelu rrelu softsign tanhshrink softshrink hardshrink logsigmoid threshold"
-     " clamp clip clamp_min clamp_max dropout dropout1d dropout2d dropout3d alpha_dropout"
-     " feature_alpha_dropout stochastic_depth neg abs positive clone to type type_as float double"
-     " half bfloat16 cuda cpu detach",
-     [*_ACTIVATIONS, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d,
-      nn.AlphaDropout, nn.FeatureAlphaDropout], units=True)
+     " clamp clip clamp_min clamp_max", _ACTIVATIONS, units=True)
+_row("passes", surrogate.passes,
+     "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout stochastic_depth"
+     " neg abs positive clone contiguous detach to type type_as float double half bfloat16 cuda"
+     " cpu",
+     [nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout,
+      nn.FeatureAlphaDropout], units=True, same=True)
 _row("passes", surrogate.passes, "softmax log_softmax softmin normalize local_response_norm",
      [nn.LocalResponseNorm, nn.CrossMapLRN2d])
 _row("moves", first(surrogate.plain), "reshape flatten squeeze unsqueeze", [nn.Flatten], units=True,
@@ -101,7 +106,7 @@ _row("moves", first(surrogate.view), "view", units=True, views=True)
 _row("moves", first(surrogate.plain),
      "view_as reshape_as unflatten ravel permute transpose t swapaxes swapdims movedim moveaxis"
      " expand expand_as broadcast_to getitem select narrow chunk split tensor_split unbind unfold"
-     " diagonal contiguous T mT", [nn.Unflatten], views=True)
+     " diagonal T mT", [nn.Unflatten], views=True)
 _row("moves", first(surrogate.plain),
      "repeat repeat_interleave tile index_select roll flip rot90 fold pixel_shuffle pixel_unshuffle"
      " channel_shuffle",

@@ -15,7 +15,7 @@ from . import attention, surrogate
 from .fixed import Fixed
 from .layers import reached
 from .nodes import argument, behind, is_shape, name_of, uses
-from .steering import SEEN_THROUGH, Signals, refuse_hidden_writes
+from .steering import Signals, refuse_hidden_writes
 from .surrogate import Run, Use
 from .tracing import DRAWS
 
@@ -28,14 +28,11 @@ _NEGATES = frozenset("invert logical_not bitwise_not".split())
 _TRIANGLES = frozenset("tril triu".split())
 _MIXES = frozenset("mul where masked_fill".split()) | _COMBINES | _TRIANGLES
 _OPENS = frozenset("sigmoid hardsigmoid".split())
-# A product with zero is zero for good; a difference of learned numbers only at the moment.
+# Zeros that a mask leaves in these are zeros for good; a learned number is zero at the moment only.
 _KEEPS_ZEROS = frozenset("mul masked_fill where tril triu getitem".split())
-_KEEPS_MASKS = SEEN_THROUGH | frozenset(
-    "mul div matmul bmm addmm baddbmm clamp clip clamp_min".split()
-)
+_KEEPS_MASKS = frozenset("mul div matmul bmm addmm baddbmm clamp clip clamp_min".split())
 
-
-every = operator.attrgetter("all_input_nodes")  # what a node has to be given
+every = operator.attrgetter("all_input_nodes")  # also those that only tell a shape
 
 
 class Operations:
@@ -112,7 +109,7 @@ class Operations:
                             f"the input {given.target!r}, a mask of numbers,"
                         )
                     moves = effect in ("moves", "adds", "scales")
-                    if user not in ways and (moves or self.signals.name(user) in SEEN_THROUGH):
+                    if user not in ways and (moves or self.signals.same(user)):
                         ways.append(user)
 
     def _choices(self) -> set[fx.Node]:
@@ -191,7 +188,7 @@ class Operations:
             chain, factors = self.signals.chain(gate), self.signals.factors(gate)
             activation = self.signals.name(chain[-1])
             signal = not self.flows.isdisjoint(chain)
-            # Where an open gate is not one: some numbers are masked, or all are shares.
+            # Where no one number stands for the open gate: masked in part, or divided by its sum.
             masked = len(chain) == 1 and activation in _OPENS
             over = (n.args[1] for n in chain if name_of(n) == "div" and n.args[1] in self.reached)
             shares = [*filter(None, map(self._summed, [gate] if divides else over))]
@@ -261,7 +258,7 @@ class Operations:
             if not self.open[node]:
                 return attention.quietly(functools.partial(attention.opened, run))
             use = self._use(node, self.open[node])
-            # Numbers are no part of what an open gate is.
+            # An open gate stays one, whatever number it is multiplied with.
             number = name in ("mul", "div") and len(node.all_input_nodes) == 1
             how = None if number else row.build(use)
             return attention.quietly(how or (lambda *args, **_: args[use.place]))
@@ -271,13 +268,14 @@ class Operations:
             return attention.quietly(attention.softmax(dim, -1 if name == "softmin" else 1))
         if self._mixes(node):
             raise Use(node, []).refusal(f"{name} of a fixed mask and one computed of the input")
-        keeps = row is not None and row.effect in ("moves", "adds", "joins", "sums", "largest")
+        effects = ("moves", "adds", "joins", "sums", "largest")
+        keeps = self.signals.same(node) or self.signals.effect(node) in effects
         condition = node.args[node.op == "call_method"] if name == "where" else None
-        chosen = condition in self.reached  # no mask, but a choice
+        chosen = condition in self.reached  # the input chooses: no fixed mask
         if name in _BOUNDS:
             low = argument(node, "min", 1)
             if isinstance(low, (int, float)) and low <= _NOTHING:
-                return attention.quietly(lambda x, *_, **__: x)  # what is masked stays so
+                return attention.quietly(lambda x, *_, **__: x)  # a mask's numbers stay
             if low is not None:
                 run = attention.unmasked(run, Use(node, []))
         if (keeps or name in _KEEPS_MASKS) and not chosen:
@@ -313,7 +311,7 @@ class Operations:
         if self.sum_pools and node in self.fixed.learned:
             if node.op in ("get_attr", "call_module"):
                 how = functools.partial(surrogate.ones, how)
-            else:  # what a fixed mask takes from a learned tensor is no path
+            else:  # where a fixed mask takes numbers away there is no path
                 zeros = name_of(node) in _KEEPS_ZEROS
                 how = functools.partial(attention.ones_but_masks, how, zeros)
         return how

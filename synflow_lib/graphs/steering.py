@@ -36,11 +36,6 @@ _PARTS = frozenset("getitem select narrow".split())
 _IN_PLACE = frozenset("iadd isub imul itruediv".split())
 _PAIRS = frozenset("var_mean std_mean".split())
 PRODUCTS = frozenset("mul matmul bmm mm einsum".split())
-# Behind an activation these leave a gate a gate.
-SEEN_THROUGH = frozenset(
-    "dropout dropout1d dropout2d dropout3d identity alpha_dropout clone to type type_as float"
-    " double half bfloat16 neg abs positive contiguous detach".split()
-)
 
 
 class Signals:
@@ -59,6 +54,11 @@ class Signals:
         """What the table says that ``node`` does; nothing where it has no row."""
         row = self.row(node)
         return row.effect if row is not None else ""
+
+    def same(self, node: fx.Node) -> bool:
+        """Whether ``node`` gives the numbers that it is given, but for their type or sign."""
+        row = self.row(node)
+        return row is not None and row.same
 
     def name(self, node: fx.Node) -> str:
         return name_of(node, self.module(node))
@@ -86,7 +86,7 @@ class Signals:
         if name not in PRODUCTS or left is right:
             return signals
         ranks = [self._rank(left, right), self._rank(right, left)]
-        # Of products that add up positions only a softmax or sigmoid says which count.
+        # Where a product adds up positions, only a softmax or a sigmoid says which of them count.
         able = max(ranks) > 0 if name == "mul" else max(ranks) == _SATURATED
         if ranks[0] == ranks[1] or not able:
             return signals
@@ -97,7 +97,7 @@ class Signals:
         rank, activation = self.end(factor)
         if rank == _INVERSE:
             return rank if self.roots[factor] <= self.roots[other] else 0
-        # What the other is made of is no gate of it: gMLP, where nobody can tell.
+        # An activation that the other factor is computed of as well gates neither (gMLP).
         return 0 if rank and activation in self._behind(other, set()) else rank
 
     def end(self, node: fx.Node) -> tuple[int, fx.Node]:
@@ -124,8 +124,8 @@ class Signals:
                     node = carrier[0]
                     continue
                 return int(by_hand), node
-            through = effect in ("moves", "sums", "adds") or name in ("mul", "div", *SEEN_THROUGH)
-            if len(sources) != 1 or not through:
+            through = effect in ("moves", "sums", "adds") or name in ("mul", "div")
+            if len(sources) != 1 or not (through or self.same(node)):
                 return 0, node
             node = sources[0]
         return 0, node
@@ -200,7 +200,7 @@ class Signals:
                 continue
             sources = uses(node, self.flows)
             weighs = self.effect(node) in ("weighs", "own", "attends", "looks up")
-            # Parts of one tensor, of packed gates and values, are not made of each other.
+            # Gates and values may be parts of one tensor: neither is computed of the other.
             part = _is_part(node, self.name(node)) and self.name(sources[0]) not in _PAIRS
             if not sources or part or weighs and (node.op == "call_module" or len(sources) == 1):
                 found[node] = frozenset([node])
@@ -210,12 +210,12 @@ class Signals:
 
     def _bare(self, node: fx.Node) -> fx.Node:
         """The same numbers before changes of type."""
-        while node in self.flows and self.name(node) in SEEN_THROUGH:
+        while node in self.flows and self.same(node):
             node = uses(node, self.flows)[0]
         return node
 
     def _is_negated(self, node: fx.Node) -> bool:
-        while node in self.flows and self.name(node) in SEEN_THROUGH:
+        while node in self.flows and self.same(node):
             if self.name(node) == "neg":
                 return True
             node = uses(node, self.flows)[0]
@@ -229,7 +229,7 @@ class Signals:
                 added = self._bare(sources[0])  # a sum over its length
                 if self.name(added) == "sum" and added in self.flows:
                     return self._bare(uses(added, self.flows)[0])
-            if name in SEEN_THROUGH and name != "abs":
+            if self.same(node) and name != "abs":
                 node = sources[0]
                 continue
             pair = name == "getitem" and name_of(sources[0]) in _PAIRS
@@ -278,9 +278,9 @@ def refuse_hidden_writes(graph: fx.Graph, signals: Signals) -> None:
         if node in signals.flows and changes and matters:
             names = [n for n, root in first.items() if root is first[source]]
             readers = {user for n in names for user in n.users if not is_shape(user)}
-            # Every use of a constant is a node of its own, and its views may be constants too.
+            # Each use of a constant is a node of its own: not all of its readers are seen here.
             if readers - {node, *first} or first[source].op == "get_attr":
                 what = f"{raw}, in place on numbers that are read by another name later"
                 raise Use(node, []).refusal(what)
-        same = changes or name in SEEN_THROUGH or row is not None and row.views
+        same = changes or row is not None and (row.same or row.views)
         first[node] = first[source] if same and source is not None else node

@@ -46,7 +46,7 @@ def groups(root: Path) -> dict[tuple[str, ...], str]:
     if unknown := sorted(named - set(there)):
         raise ValueError(f"README.md's table names modules that do not exist: {unknown}")
     rest = tuple(name for name in there if name not in named)
-    return {**found, rest: "what the others share: files, random numbers, work space"}
+    return {**found, rest: "what the others share: numbers as users give them, random numbers"}
 
 
 def modules(root: Path) -> list[str]:
