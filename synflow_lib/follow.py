@@ -342,8 +342,9 @@ class _Follower:
     def _sums(self, node, row, module, carriers) -> object:
         names, value, name = self.names[carriers[0]], node.meta["value"], name_of(node)
         kind = (name if module is None else type(module).__name__).lower()
-        if name in ("sum", "mean", "amax", "max", "cumsum"):
-            over = argument(node, "dim", 1, node.kwargs.get("axis"))
+        if name in ("sum", "mean", "amax", "max", "cumsum", "topk"):
+            place = 2 if name == "topk" else 1
+            over = argument(node, "dim", place, node.kwargs.get("axis"))
             over = range(names.dim()) if over is None or over == () else over
             over = [over] if isinstance(over, int) else over
         elif "pool" in kind and "unpool" not in kind:

@@ -145,7 +145,10 @@ def examine(animal: Animal, questions=QUESTIONS, iterations=3) -> dict[str, str]
     """Question -> answer, for one architecture."""
     net = animal.net()
     shape, x = animal.input_shape, animal.example(4)
-    dense = sf.Masks.ones(net)
+    try:
+        dense = sf.Masks.ones(net)
+    except ValueError as error:  # weights that no mask can hold
+        return dict.fromkeys(questions, f"refused: {error}")
     count = dense.kept
     label = _labels(net, x)
 

@@ -750,3 +750,45 @@ class MixerBlock(nn.Module):
         x = x.transpose(1, 2)
         x = x + F.gelu(self.channels(x))
         return self.head(x.mean(1))
+
+
+class _Affine(nn.Module):
+    """ResMLP's norm, in one call."""
+
+    def __init__(self):
+        super().__init__()
+        self.alpha, self.beta = nn.Parameter(torch.rand(12)), nn.Parameter(torch.zeros(12))
+
+    def forward(self, x):
+        return torch.addcmul(self.beta, self.alpha, x, value=-0.5)
+
+
+PLAIN["affine"] = (
+    lambda: nn.Sequential(nn.Linear(6, 12), _Affine(), nn.ReLU(), nn.Linear(12, 4)), (6,)
+)  # fmt: skip
+
+
+@plain((12,))
+class Selections(nn.Module):
+    """What takes some numbers out of others, by fixed places or by their size."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(12, 8), nn.Linear(12, 8), nn.Linear(8, 6)
+        self.head = nn.Linear(3, 4)
+        self.register_buffer("places", torch.tensor([[5, 0, 3, 3, 1, 7]]))
+
+    def forward(self, x):
+        low = torch.minimum(self.a(x), self.b(x)).minimum(torch.ones(8))
+        some = self.c(low) + low.gather(1, self.places.expand(x.shape[0], -1))
+        return self.head(F.relu(some).topk(3, dim=1)[0])
+
+
+@plain((4, 12))
+class SmallestOfRows(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(12, 8), nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.b(torch.amin(self.a(x), 1))

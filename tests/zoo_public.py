@@ -103,8 +103,7 @@ NARROW = {
     "convnext_atto": {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)},
     "convnext_zepto_rms": {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)},
     "davit_tiny":
-        {"depths": (1, 1, 1, 1), "embed_dims": (16, 32, 32, 32), "num_heads": (2, 2, 2, 2),
-         "num_groups": (2, 2, 2, 2)},
+        {"depths": (1, 1, 1, 1), "embed_dims": (16, 32, 32, 32), "num_heads": (2, 2, 2, 2)},
     "densenet121": {"growth_rate": 8, "block_config": (2, 2, 2, 2)},
     "eva02_tiny_patch14_224": {"img_size": 28, "embed_dim": 32, "depth": 2, "num_heads": 2},
     "hiera_tiny_224": {"img_size": 32, "embed_dim": 16, "num_heads": 1, "stages": (1, 1, 1, 1)},
