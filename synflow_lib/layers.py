@@ -98,8 +98,8 @@ _row("moves", first(surrogate.view), "view", units=True)
 _row("moves", first(surrogate.plain),
      "view_as reshape_as unflatten ravel permute transpose t swapaxes swapdims movedim moveaxis"
      " expand expand_as broadcast_to repeat repeat_interleave tile getitem index_select select"
-     " narrow gather take_along_dim chunk split tensor_split unbind roll flip rot90 unfold fold"
-     " diagonal contiguous T mT pixel_shuffle pixel_unshuffle channel_shuffle",
+     " narrow gather take_along_dim chunk split split_with_sizes tensor_split unbind roll flip"
+     " rot90 unfold fold diagonal contiguous T mT pixel_shuffle pixel_unshuffle channel_shuffle",
      [nn.Unflatten, nn.Fold, nn.Unfold, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle])
 _row("moves", first(surrogate.padded), "pad", units=True)
 _row("moves", surrogate.padded, "",

@@ -255,8 +255,8 @@ def _is_negative(node: fx.Node) -> bool:
 
 _VIEWS = _PARTS | frozenset(
     "view view_as reshape reshape_as flatten unflatten ravel squeeze unsqueeze permute transpose t"
-    " swapaxes swapdims movedim moveaxis expand expand_as broadcast_to chunk split tensor_split"
-    " unbind diagonal T mT".split()
+    " swapaxes swapdims movedim moveaxis expand expand_as broadcast_to chunk split"
+    " split_with_sizes tensor_split unbind diagonal T mT".split()
 )
 
 

@@ -10,7 +10,12 @@ TODAY = datetime.date.today().toordinal() % 3
 CHOSEN = sorted(name for name, animal in ANIMALS.items() if animal.small)[TODAY::3]
 
 
-ALWAYS = ["plain/affine", "plain/selections", "plain/smallestofrows"]  # short forms of operations
+ALWAYS = [
+    "plain/affine",
+    "plain/selections",
+    "plain/smallestofrows",
+    "plain/shapebranch",
+]  # short forms of operations
 
 
 @pytest.mark.parametrize("name", dict.fromkeys(ALWAYS + CHOSEN))
