@@ -147,6 +147,9 @@ _row("attends", attention.dot_product, "scaled_dot_product_attention", several=T
 _row("attends", attention.multihead, "", [nn.MultiheadAttention], several=True)
 _row("attends", attention.encoder_layer, "", [nn.TransformerEncoderLayer])
 _row("attends", attention.encoder, "", [nn.TransformerEncoder])
+_row("attends", attention.decoder, "", [nn.TransformerDecoder, nn.TransformerDecoderLayer],
+     several=True)
+_row("attends", attention.transformer, "", [nn.Transformer], several=True)
 _row("attends", attention.windows, f"{_SWIN}.shifted_window_attention")
 _row("moves", first(surrogate.plain), f"{_SWIN}._patch_merging_pad")
 _row("looks up", surrogate.looked_up, "embedding embedding_bag", [nn.Embedding, nn.EmbeddingBag],

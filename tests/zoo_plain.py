@@ -793,3 +793,31 @@ class SmallestOfRows(nn.Module):
 
     def forward(self, x):
         return self.b(torch.amin(self.a(x), 1))
+
+
+class _Encoded(nn.Module):
+    """torch's encoder and decoder, on the input and on what a layer makes of it."""
+
+    def __init__(self, **how):
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 8), nn.Linear(6, 8)
+        self.body = nn.Transformer(8, 2, 1, 2, 12, batch_first=True, **how)
+        self.head = nn.Linear(8, 4)
+        self.mask = nn.Transformer.generate_square_subsequent_mask(5)
+
+    def forward(self, x):
+        return self.head(self.body(self.a(x), self.b(x), tgt_mask=self.mask))
+
+
+PLAIN["transformer_torch"] = (_Encoded, (5, 6))
+PLAIN["transformer_torch_norm_first"] = (lambda: _Encoded(norm_first=True), (5, 6))
+
+
+@plain((5, 6))
+class Decoded(_Encoded):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.TransformerDecoder(self.body.decoder.layers[0], 1)
+
+    def forward(self, x):
+        return self.head(self.body(self.a(x), self.b(x), memory_mask=self.mask))
