@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from .apart import no_law, refuse_joined
 from .batches import Inputs, inflow, one_input
-from .graph import argument, behind, bound, is_shape, name_of
+from .graph import argument, as_list, behind, bound, is_shape, name_of
 from .layers import row_of
 from .network import BATCH_NORM, PRUNABLE, layer_weights, skeleton, trace, unwrapped
 from .operations import Operations
@@ -83,7 +83,7 @@ class _Values(fx.Interpreter):
 
     def fetch_args_kwargs_from_env(self, node: fx.Node):
         args, kwargs = super().fetch_args_kwargs_from_env(node)
-        args = tuple("meta" if isinstance(arg, torch.device) else arg for arg in args)
+        args = tuple("meta" if isinstance(arg, torch.device) else as_list(arg) for arg in args)
         return args, kwargs | {"device": "meta"} if "device" in kwargs else kwargs
 
     def call_module(self, target, args, kwargs):

@@ -147,6 +147,11 @@ def write_out_(graph: fx.Graph) -> None:
         graph.erase_node(node)
 
 
+def as_list(value):
+    """A list that can be written to, as functions write to their arguments, of one in a graph."""
+    return [*value] if isinstance(value, list) else value
+
+
 def is_addition(node: fx.Node) -> bool:
     """Whether ``node`` adds two tensors, the residual sum."""
     return node.op in ("call_function", "call_method") and name_of(node) == "add"

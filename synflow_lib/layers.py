@@ -71,7 +71,8 @@ _ACTIVATIONS = [
     and kind not in _NO_ACTIVATIONS
 ]
 
-_SWIN = "torchvision.models.swin_transformer"  # functions that its graph does not look into
+# Functions of torchvision that its graphs do not look into.
+_SWIN, _VIDEO = "torchvision.models.swin_transformer", "torchvision.models.video"
 FUNCTIONS: dict[str | Callable, Rule] = {}
 MODULES: dict[type[nn.Module], Rule] = {}
 
@@ -150,7 +151,8 @@ _row("attends", attention.encoder, "", [nn.TransformerEncoder])
 _row("attends", attention.decoder, "", [nn.TransformerDecoder, nn.TransformerDecoderLayer],
      several=True)
 _row("attends", attention.transformer, "", [nn.Transformer], several=True)
-_row("attends", attention.windows, f"{_SWIN}.shifted_window_attention")
+_row("attends", attention.windows,
+     f"{_SWIN}.shifted_window_attention {_VIDEO}.swin_transformer.shifted_window_attention_3d")
 _row("moves", first(surrogate.plain), f"{_SWIN}._patch_merging_pad")
 _row("looks up", surrogate.looked_up, "embedding embedding_bag", [nn.Embedding, nn.EmbeddingBag],
      several=True)

@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from .batches import Inputs
-from .graph import bound, is_source
+from .graph import as_list, bound, is_source
 from .network import PRUNABLE, trace
 from .operations import Operations
 
@@ -166,7 +166,7 @@ def _fetch(argument, live: dict[fx.Node, Tensor]):
     if isinstance(argument, fx.Node):
         return live[argument]
     if isinstance(argument, (tuple, list, dict, slice)):
-        return fx.node.map_arg(argument, live.__getitem__)
+        return as_list(fx.node.map_arg(argument, live.__getitem__))
     return argument
 
 

@@ -15,7 +15,9 @@ ALWAYS = [
     "plain/selections",
     "plain/smallestofrows",
     "plain/shapebranch",
-]  # short forms of operations
+    "plain/decoded",
+    "torchvision/swin3d_slim",
+]  # rows that few networks have
 
 
 @pytest.mark.parametrize("name", dict.fromkeys(ALWAYS + CHOSEN))
