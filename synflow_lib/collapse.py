@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from .batches import Batch, Inputs, first_input
-from .graphs.network import find_input_shape, prunable, trace
+from .graphs.network import find_input_shape, prunable, some, trace
 from .graphs.operations import Operations
 from .masks import Masks
-from .paths import fewest_weights
+from .paths import Way, fewest_weights
 from .probe import PathProbe, left_dense
 from .pruning import Schedule, prune, trajectory
 from .randomness import own_random_numbers
@@ -72,18 +72,30 @@ def _shortest_path(model: nn.Module, names: set[str], given: Inputs | None) -> i
     used = fewest_weights(known, names)
     if end not in used:
         raise ValueError(f"no path leads from the input of {type(model).__name__} to its output")
+    best, found = used[end][0], len(used[end][0].names)
     uneven = _uneven(known, used)
-    if uneven and (given is not None or _joins(known, uneven)):
-        return PathProbe(model, given, traced=traced).fewest(names, len(used[end]))
-    return len(used[end])
+    if best.again and not PathProbe(model, given, traced=traced).one_of_each(names, best):
+        found = 0
+    elif not best.again and uneven and (given is not None or _joins(known, uneven)):
+        found = PathProbe(model, given, traced=traced).fewest(names, len(best.names))
+        if found > len(best.names) and any(way.again for ways in used.values() for way in ways):
+            found = 0  # it counts a weight as often as it is used
+    if not found:
+        again = frozenset().union(*(way.again for ways in used.values() for way in ways))
+        raise ValueError(
+            f"how few weights join input to output is not known: {some(again)} is used more than"
+            " once on the shortest path, and one weight was not found that serves all of its uses;"
+            " criterion='layer' does without paths"
+        )
+    return found
 
 
-def _uneven(operations: Operations, used: dict[fx.Node, frozenset[str]]) -> fx.Node | None:
+def _uneven(operations: Operations, used: dict[fx.Node, list[Way]]) -> fx.Node | None:
     """Where paths of more and of fewer weights meet; rather where they are not added up."""
     found = [
         node
         for node, ways in operations.carriers.items()
-        if len({len(used[way]) for way in ways if way in used}) > 1
+        if len({len(used[way][0].names) for way in ways if way in used}) > 1
     ]
     return max(found, key=lambda node: _joins(operations, node), default=None)
 

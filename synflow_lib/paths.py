@@ -8,6 +8,7 @@ every node.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from .batches import Inputs
 from .graphs.network import PRUNABLE
-from .graphs.nodes import bound, is_source
+from .graphs.nodes import as_list, bound, is_source
 from .graphs.operations import Operations
 
 
@@ -83,8 +84,8 @@ class PathSum(nn.Module):
         if names:
             used = fewest_weights(operations, names)
             for node, ways in operations.carriers.items():
-                least = min((len(used[way]) for way in ways), default=0)
-                longer = [way for way in ways if len(used[way]) > least]
+                needs = {way: len(used[way][0].names) for way in ways}
+                longer = [way for way in ways if needs[way] > min(needs.values())]
                 if longer:
                     self.detours[node] = longer
 
@@ -164,7 +165,7 @@ def _fetch(argument, live: dict[fx.Node, Tensor]):
     if isinstance(argument, fx.Node):
         return live[argument]
     if isinstance(argument, (tuple, list, dict, slice)):
-        return fx.node.map_arg(argument, live.__getitem__)
+        return as_list(fx.node.map_arg(argument, live.__getitem__))
     return argument
 
 
@@ -210,25 +211,50 @@ class Signs:
         )
 
 
-def fewest_weights(operations: Operations, names: Iterable[str]) -> dict[fx.Node, frozenset[str]]:
-    """For every node that a path runs through, the weights on the path that needs fewest.
+@dataclass(frozen=True)
+class Way:
+    """The weights on a path, by name, and those that it uses more than once."""
 
-    ``names`` are the parameters that count; a weight used twice counts once.
+    names: frozenset[str] = frozenset()
+    again: frozenset[str] = frozenset()
+
+    def through(self, own: frozenset[str]) -> Way:
+        return Way(self.names | own, self.again | self.names & own)
+
+
+def fewest_weights(operations: Operations, names: Iterable[str]) -> dict[fx.Node, list[Way]]:
+    """For every node that a path runs through, the ways that need fewest weights, the best first.
+
+    ``names`` are the parameters that count; a weight used twice counts once, so a longer way may
+    still be the better one if it has used what comes later.
     """
     names, used = set(names), {}
     first_name = _first_names(operations.net)
+    own: dict[fx.Node, frozenset[str]] = {}
+    for node in operations.flows:
+        row = operations.signals.row(node)
+        beside = row is not None and row.effect in ("adds", "joins")  # no factor of the path
+        weights = () if beside or is_source(node) else operations.fixed.weights_of[node]
+        own[node] = frozenset(first_name.get(name, name) for name in weights) & names
+    count = Counter(name for weights in own.values() for name in weights)
+    shared = {name for name, uses in count.items() if uses > 1}
     for node in operations.nodes:
         if is_source(node):
-            used[node] = frozenset()
+            used[node] = [Way()]
         elif node in operations.flows:
-            row = operations.signals.row(node)
-            beside = row is not None and row.effect in ("adds", "joins")  # no factor of the path
-            weights = () if beside else operations.fixed.weights_of[node]
-            own = {first_name.get(name, name) for name in weights} & names
-            ways = [used[source] for source in operations.carriers[node] if source in used]
-            if ways:
-                used[node] = min((way | own for way in ways), key=len)
+            sources = (used.get(source, ()) for source in operations.carriers[node])
+            if ways := [way.through(own[node]) for source in sources for way in source]:
+                used[node] = _best(ways, shared)
     return used
+
+
+def _best(ways: list[Way], shared: set[str]) -> list[Way]:
+    """The ways that no other beats, whatever weights are used after them."""
+    found: list[Way] = []
+    for way in sorted(ways, key=lambda way: (len(way.names), len(way.again))):
+        if all(len(one.names | way.names & shared) > len(way.names) for one in found):
+            found.append(way)
+    return found
 
 
 def _first_names(model: nn.Module) -> dict[str, str]:

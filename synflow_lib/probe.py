@@ -30,8 +30,9 @@ from .graphs.network import (
 from .graphs.operations import Operations
 from .graphs.workspace import Workspace, explained_errors
 from .masks import Masks
-from .paths import PathSum, Signs
+from .paths import PathSum, Signs, Way
 
+_QUESTIONS = 500  # about one layer, before nobody knows
 _SMALL = 1e-12  # for every weight: a path of one weight more brings next to nothing
 
 
@@ -130,6 +131,33 @@ class PathProbe:
                 "the shortest path from input to output needs too many weights to count"
             )
         return round(math.log2(totals[0] / totals[1]))
+
+    def one_of_each(self, names: Iterable[str], way: Way) -> bool:
+        """Whether one weight of each on ``way``, of all ``names``, is found that joins the ends.
+
+        A weight used twice has to fit both uses. What is not connected as a whole holds no weight
+        that connects, so halves of a layer are asked in turn.
+        """
+        masks = Masks(
+            {n: torch.full(self.weights[n].shape, n in way.names, dtype=torch.bool) for n in names}
+        )
+        order = sorted(way.names, key=lambda name: (name not in way.again, name))
+        return all(self._leave_one(masks, name) for name in order)
+
+    def _leave_one(self, masks: Masks, name: str) -> bool:
+        """Leave one weight of a layer, in place, that still joins input to output."""
+        chosen = masks[name].view(-1)
+        parts = [torch.arange(len(chosen))]
+        for _ in range(_QUESTIONS):
+            if not parts:
+                return False
+            part = parts.pop()
+            chosen.zero_()[part] = True
+            if self.connected(masks):
+                if len(part) == 1:
+                    return True
+                parts += part.tensor_split(2)
+        return False
 
     @torch.inference_mode(False)
     def _flows(self, masks: Masks) -> dict[str, Tensor]:

@@ -286,7 +286,9 @@ def _check(net: nn.Module, shape: Inputs, grouped: bool) -> None:
             problem = "shares its weight with another layer"
         elif isinstance(module, (*PRUNABLE, *BATCH_NORM)) and called[name] > 1:
             problem = f"is used {called[name]} times"
-        elif isinstance(module, _ACROSS_CHANNELS) or getattr(module, "num_parameters", 1) > 1:
+        elif isinstance(module, _ACROSS_CHANNELS) or (
+            isinstance(module, nn.PReLU) and module.num_parameters > 1
+        ):
             problem = f"is a {type(module).__name__}, which tells units apart by their place"
         if problem:
             raise ValueError(f"units cannot be removed here: {name} {problem}; {_SUPPORTED}")

@@ -1,5 +1,8 @@
 """What is read off a network: prunable parameters, order, input shape, fewest weights, units."""
 
+import itertools
+from collections import Counter
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -182,6 +185,69 @@ def test_fewest_weights_where_a_weight_is_used_twice():
     assert sf.max_compression(net, "path") == 15 / 2
     net = seeded(Shared)
     assert sf.max_compression(net, "path") == (12 + 9 + 6) / 3
+
+
+class Between(nn.Module):
+    """One weight twice; which units the input, the middle and the output see, masks say."""
+
+    input_shape = (2,)
+
+    def __init__(self, masks, late):
+        super().__init__()
+        self.a, self.late = nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)
+        self.masks, self.goes_late = torch.tensor(masks).float(), late
+
+    def forward(self, x):
+        before, middle, behind = self.masks
+        h = self.a(x * before) * middle
+        return (self.a(h) + (self.late(h) if self.goes_late else 0)) * behind
+
+
+def brute_force_fewest(net):
+    probe, names = sf.PathProbe(net), [n for n, _ in net.named_parameters()]
+    if not net.goes_late:
+        names.remove("late.weight")
+    places = [(name, i) for name in names for i in range(4)]
+    for count in range(1, 9):
+        for chosen in itertools.combinations(places, count):
+            masks = sf.Masks({n: torch.zeros(2, 2, dtype=torch.bool) for n in names})
+            for name, i in chosen:
+                masks[name].view(-1)[i] = True
+            if probe.connected(masks):
+                return count
+    return None
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_fewest_weights_where_the_uses_of_a_weight_do_not_fit_each_other(late):
+    outcomes = Counter()
+    for masks in itertools.product([(1, 1), (1, 0), (0, 1)], repeat=3):
+        net, right = Between(masks, late), brute_force_fewest(Between(masks, late))
+        try:
+            assert sf.max_compression(net, "path") == 8 / right
+            outcomes[right] += 1
+        except ValueError as error:
+            assert "a.weight is used more than once" in str(error)
+            outcomes["refused"] += 1
+    assert outcomes[1] >= 7 and outcomes["refused"] <= 18
+    assert late or outcomes["refused"]
+
+
+class UsedLater(nn.Module):
+    """The way through ``a`` is the shorter one only because ``a`` comes again."""
+
+    input_shape = (2,)
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)
+
+    def forward(self, x):
+        return self.a(self.b(x) + self.a(x))
+
+
+def test_a_weight_that_comes_again_is_the_shorter_way():
+    assert sf.max_compression(UsedLater(), "path") == 8
 
 
 class Functional(nn.Module):

@@ -200,6 +200,16 @@ def test_a_depthwise_convolution_is_as_wide_as_what_it_reads():
     assert difference(net, small, masks, (3, 5, 5)) <= 1e-12
 
 
+def test_a_network_may_count_its_parameters():
+    class Counted(nn.Sequential):
+        def num_parameters(self):
+            return sum(p.numel() for p in self.parameters())
+
+    net = Counted(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    masks = sf.prune(net, "magnitude", 6)
+    assert without_dead_units(net, masks).num_parameters() < net.num_parameters()
+
+
 def test_masks_of_another_network_are_refused():
     with pytest.raises(ValueError, match="no parameter|has shape"):
         without_dead_units(mlp(3, 2, 1), sf.Masks.ones(mlp(3, 4, 1)))

@@ -38,6 +38,7 @@ class Signal:
     masked: Tensor | None = None  # of scores of attention, what a mask removes
     centre: int | None = None  # id of what this is the mean of
     power: int = 0  # of the signal: 2 for variances and products of queries and keys
+    shifted: bool = False  # a number was added: a clamp behind it is a sigmoid
 
 
 # Of two signals that multiply the one that saturates more is the gate.
@@ -121,7 +122,8 @@ class Oracle:
             if not bool(value.any()) and not name.endswith("bias") and masks is None:
                 value = torch.ones_like(value)
             if every_path:
-                value = value.ne(0).to(value) if masks and name in masks else torch.ones_like(value)
+                kept = masks[name] if masks and name in masks else torch.ones_like(value)
+                value = kept.to(value)  # whatever a kept weight is, zero among them
             self.leaves[id(parameter)] = value.requires_grad_()
         self.flows: dict[int, Signal] = {}
         self.constants: dict[int, Tensor] = dict(self.leaves)
@@ -236,7 +238,8 @@ class Oracle:
             elif len(of) > 1 and of[1] and name in ("sub", "div", "mul"):
                 return args[0]  # a standardized weight: what it is divided by is no factor
         if name == "native_batch_norm" and args[5]:  # a standardized weight: its gain
-            return args[0] * args[1].view(1, -1, *[1] * (args[0].dim() - 2))
+            side = (1, -1, *[1] * (args[0].dim() - 2))
+            return args[0] if args[1] is None else args[0] * args[1].view(side)
         functional = {"copy": lambda a, b, *_: b.expand(a.shape), "view": torch.reshape}.get(name)
         if functional is None:
             packet = getattr(aten, name)
@@ -251,7 +254,8 @@ class Oracle:
         if name in PASSING or name in ACTIVATED or name in RANKS or name in ("pow", "reciprocal"):
             rank = 0 if name in ACTIVATED else RANKS.get(name, first.rank)
             gate = torch.ones_like(first.value) if rank and first.gate is None else first.gate
-            if name in ("hardtanh", "clamp") and len(args) > 2 and args[2]:  # open at its most
+            clamps = name in ("hardtanh", "clamp") and first.shifted
+            if clamps and len(args) > 2 and args[2]:  # open at its most
                 gate = torch.full_like(first.value, float(args[2]))
             if name == "copy":
                 x = f.get(id(args[1]))
@@ -405,14 +409,31 @@ class Oracle:
             )
             given["stride"] = given.get("stride") or given["kernel_size"]
             return [Signal(pool(first.value, **given)), None]
-        if name in ("amax", "max"):
-            if len(args) > 1 and isinstance(args[1], Tensor):
-                raise Unknown("max of two")
+        if name in ("maximum", "minimum") or name == "max" and isinstance(args[-1], Tensor):
+            parts = [f[id(one)].value for one in args[:2] if id(one) in f]
+            shape = torch.broadcast_shapes(args[0].shape, args[1].shape)
+            if self.every_path or len(parts) == 1:
+                return Signal(sum(parts).expand(shape))
+            return Signal(torch.maximum(*parts))  # min(a, b) = -max(-a, -b), and signs are no part
+        if name == "topk":
+            if not self.every_path:
+                return [Signal(function(first.value, *args[1:], **kwargs)[0]), None]
+            dim = args[2] if len(args) > 2 else -1
+            shape = list(first.value.shape)
+            shape[dim] = args[1]
+            return [Signal(first.value.sum(dim, keepdim=True).expand(shape)), None]
+        if name == "addcmul":
+            product = self.rule("mul", function, args[1:], {})
+            factor = abs(kwargs.get("value", args[3] if len(args) > 3 else 1))
+            value = product.value * factor if isinstance(product, Signal) else 0.0
+            return Signal(value + first.value if first is not None else value)
+        if name in ("amax", "amin", "max"):
             if self.every_path:
                 over = args[1] if len(args) > 1 else tuple(range(first.value.dim()))
                 keep = args[2] if len(args) > 2 else False
                 return [Signal(first.value.sum(over, keep)), None]
-            return [Signal(tree_leaves(function(first.value, *args[1:], **kwargs))[0]), None]
+            largest = aten.amax if name == "amin" else function
+            return [Signal(tree_leaves(largest(first.value, *args[1:], **kwargs))[0]), None]
         if name in ("adaptive_max_pool2d",):
             if self.every_path:
                 return [Signal(nn.functional.adaptive_avg_pool2d(first.value, args[1])), None]
@@ -509,4 +530,5 @@ class Oracle:
             new = (real < -50).expand(shape)
             masked = new if masked is None else new | masked
         gate = None if x.gate is None else x.gate.expand(shape)
-        return Signal(x.value.expand(shape), gate, x.rank, masked, None, x.power)
+        number = getattr(other, "ndim", 0) == 0
+        return Signal(x.value.expand(shape), gate, x.rank, masked, None, x.power, number)

@@ -636,6 +636,7 @@ class ShapeBranch(nn.Module):
         if x.shape[0] > 100 or x.dim() != 2:
             raise ValueError("expected a batch of vectors")
         h = sum(self.a(x) for _ in range(x.dim()))
+        h = torch.cat(h.split([3, 5], 1)[::-1], 1)  # export's split_with_sizes
         return self.b(F.relu(h))
 
 
@@ -750,3 +751,73 @@ class MixerBlock(nn.Module):
         x = x.transpose(1, 2)
         x = x + F.gelu(self.channels(x))
         return self.head(x.mean(1))
+
+
+class _Affine(nn.Module):
+    """ResMLP's norm, in one call."""
+
+    def __init__(self):
+        super().__init__()
+        self.alpha, self.beta = nn.Parameter(torch.rand(12)), nn.Parameter(torch.zeros(12))
+
+    def forward(self, x):
+        return torch.addcmul(self.beta, self.alpha, x, value=-0.5)
+
+
+PLAIN["affine"] = (
+    lambda: nn.Sequential(nn.Linear(6, 12), _Affine(), nn.ReLU(), nn.Linear(12, 4)), (6,)
+)  # fmt: skip
+
+
+@plain((12,))
+class Selections(nn.Module):
+    """What takes some numbers out of others, by fixed places or by their size."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(12, 8), nn.Linear(12, 8), nn.Linear(8, 6)
+        self.head = nn.Linear(3, 4)
+        self.register_buffer("places", torch.tensor([[5, 0, 3, 3, 1, 7]]))
+
+    def forward(self, x):
+        low = torch.minimum(self.a(x), self.b(x)).minimum(torch.ones(8))
+        some = self.c(low) + low.gather(1, self.places.expand(x.shape[0], -1))
+        return self.head(F.relu(some).topk(3, dim=1)[0])
+
+
+@plain((4, 12))
+class SmallestOfRows(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(12, 8), nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.b(torch.amin(self.a(x), 1))
+
+
+class _Encoded(nn.Module):
+    """torch's encoder and decoder, on the input and on what a layer makes of it."""
+
+    def __init__(self, **how):
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 8), nn.Linear(6, 8)
+        self.body = nn.Transformer(8, 2, 1, 2, 12, batch_first=True, **how)
+        self.head = nn.Linear(8, 4)
+        self.mask = nn.Transformer.generate_square_subsequent_mask(5)
+
+    def forward(self, x):
+        return self.head(self.body(self.a(x), self.b(x), tgt_mask=self.mask))
+
+
+PLAIN["transformer_torch"] = (_Encoded, (5, 6))
+PLAIN["transformer_torch_norm_first"] = (lambda: _Encoded(norm_first=True), (5, 6))
+
+
+@plain((5, 6))
+class Decoded(_Encoded):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.TransformerDecoder(self.body.decoder.layers[0], 1)
+
+    def forward(self, x):
+        return self.head(self.body(self.a(x), self.b(x), memory_mask=self.mask))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import torch
+from torch import nn
 
 # fmt: off
 TORCHVISION = {
@@ -30,11 +31,9 @@ SLIM = {
     "mobilenet_v2_slim": lambda m: m.mobilenet_v2(width_mult=0.25, num_classes=10),
     "mnasnet_slim": lambda m: m.MNASNet(0.25, num_classes=10),
     "shufflenet_slim": lambda m: m.ShuffleNetV2([1, 2, 1], [24, 16, 32, 64, 64], num_classes=10),
-    "resnet_slim": lambda m: m.ResNet(m.resnet.Bottleneck, [1, 1, 1, 1], 10, width_per_group=8),
-    "resnet_zero_slim": lambda m: m.ResNet(
-        m.resnet.Bottleneck, [1, 1, 1, 1], 10, width_per_group=8, zero_init_residual=True),
-    "resnext_slim": lambda m: m.ResNet(
-        m.resnet.Bottleneck, [1, 1, 1, 1], 10, groups=4, width_per_group=4),
+    "resnet_slim": lambda m: _resnet(m),
+    "resnet_zero_slim": lambda m: _resnet(m, zero_init_residual=True),
+    "resnext_slim": lambda m: _resnet(m, groups=4, width_per_group=4),
     "resnet_dilated_slim": lambda m: m.ResNet(
         m.resnet.Bottleneck, [1, 1, 1, 1], 10, width_per_group=8,
         replace_stride_with_dilation=[False, True, True]),
@@ -48,6 +47,36 @@ SLIM = {
         downsample_layer=m.swin_transformer.PatchMergingV2),
     "vit_slim": lambda m: m.VisionTransformer(32, 8, 2, 2, 32, 64, num_classes=10),
     "maxvit_slim": lambda m: m.MaxVit((64, 64), 16, 4, [16, 32], [1, 1], 8, 0.0, num_classes=10),
+    "alexnet_slim": lambda m: _with_head(m.AlexNet, 24, nn.Sequential(
+        nn.Conv2d(3, 16, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2), nn.Conv2d(16, 24, 5, padding=2),
+        nn.ReLU())),
+    **{f"{name}_slim": functools.partial(lambda name, m: _vgg(m, name), name) for name in (
+        "vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn")},
+    "wide_resnet_slim": lambda m: _resnet(m, width_per_group=16),
+    "resnet_groupnorm_slim": lambda m: _resnet(m, norm_layer=lambda n: nn.GroupNorm(2, n)),
+    "resnet_frozen_slim": lambda m: _resnet(m, norm_layer=_frozen),
+    "regnet_x_slim": lambda m: _regnet(m, None),
+    "regnet_y_slim": lambda m: _regnet(m, 0.25),
+    "mobilenet_v3_small_slim": lambda m: _mobilenet_v3(m, "mobilenet_v3_small"),
+    "mobilenet_v3_large_slim": lambda m: _mobilenet_v3(m, "mobilenet_v3_large"),
+    "mobilenet_v3_dilated_slim": lambda m: _mobilenet_v3(m, "mobilenet_v3_small", dilated=True),
+    "vit_stem_slim": lambda m: m.VisionTransformer(
+        32, 8, 2, 2, 32, 64, num_classes=10, conv_stem_configs=[
+            m.vision_transformer.ConvStemConfig(8, 3, 2, activation_layer=nn.ReLU)] * 3),
+    "fcn_slim": lambda m: m.segmentation.FCN(
+        _stages(m, {"layer2": "out"}), m.segmentation.fcn.FCNHead(64, 4)),
+    "deeplabv3_slim": lambda m: m.segmentation.DeepLabV3(
+        _stages(m, {"layer2": "out"}), nn.Sequential(
+            m.segmentation.deeplabv3.ASPP(64, [2, 3], 8), nn.Conv2d(8, 4, 1))),
+    "lraspp_slim": lambda m: m.segmentation.LRASPP(
+        _stages(m, {"layer1": "low", "layer2": "high"}), 32, 64, 4, 16),
+    "mvit_slim": lambda m: m.video.MViT(
+        (16, 16), 4, [m.video.mvit.MSBlockConfig(1, 8, 16, [3] * 3, [3] * 3, [1] * 3, [1, 2, 2]),
+                      m.video.mvit.MSBlockConfig(2, 16, 16, [3] * 3, [3] * 3, [1, 2, 2], [1] * 3)],
+        residual_pool=True, residual_with_cls_embed=False, rel_pos_embed=True,
+        proj_after_attn=True, num_classes=10),
+    "swin3d_slim": lambda m: m.video.SwinTransformer3d(
+        [2, 4, 4], 16, [1, 2], [2, 2], [2, 2, 2], num_classes=10),
     "fcn_resnet50": lambda m: m.segmentation.fcn_resnet50(weights=None, weights_backbone=None,
                                                           num_classes=4),
     "deeplabv3_mobilenet": lambda m: m.segmentation.deeplabv3_mobilenet_v3_large(
@@ -59,6 +88,7 @@ SLIM = {
     "r2plus1d_18": lambda m: m.video.r2plus1d_18(weights=None, num_classes=10),
 }
 SLIM_SHAPES = {
+    "alexnet_slim": (3, 64, 64), "mvit_slim": (3, 4, 16, 16), "swin3d_slim": (3, 4, 16, 16),
     "maxvit_slim": (3, 64, 64), "r3d_18": (3, 4, 16, 16), "mc3_18": (3, 4, 16, 16),
     "r2plus1d_18": (3, 4, 16, 16), "fcn_resnet50": (3, 32, 32),
     "deeplabv3_mobilenet": (3, 64, 64),
@@ -103,8 +133,7 @@ NARROW = {
     "convnext_atto": {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)},
     "convnext_zepto_rms": {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)},
     "davit_tiny":
-        {"depths": (1, 1, 1, 1), "embed_dims": (16, 32, 32, 32), "num_heads": (2, 2, 2, 2),
-         "num_groups": (2, 2, 2, 2)},
+        {"depths": (1, 1, 1, 1), "embed_dims": (16, 32, 32, 32), "num_heads": (2, 2, 2, 2)},
     "densenet121": {"growth_rate": 8, "block_config": (2, 2, 2, 2)},
     "eva02_tiny_patch14_224": {"img_size": 28, "embed_dim": 32, "depth": 2, "num_heads": 2},
     "hiera_tiny_224": {"img_size": 32, "embed_dim": 16, "num_heads": 1, "stages": (1, 1, 1, 1)},
@@ -118,6 +147,60 @@ NARROW = {
     "vit_tiny_r_s16_p8_224": {"img_size": 64, "embed_dim": 32, "depth": 2, "num_heads": 2},
 }
 # fmt: on
+
+
+def _with_head(kind, channels, features):
+    """AlexNet and VGG, whose own heads hold a hundred million weights."""
+    with torch.device("meta"):
+        net = kind() if kind.__name__ == "AlexNet" else kind(nn.Identity(), init_weights=False)
+    net.features, net.avgpool = features, nn.AdaptiveAvgPool2d(2)
+    net.classifier = nn.Sequential(
+        nn.Dropout(), nn.Linear(4 * channels, 32), nn.ReLU(), nn.Dropout(), nn.Linear(32, 10)
+    )
+    return net
+
+
+def _vgg(m, name):
+    letter = {"vgg11": "A", "vgg13": "B", "vgg16": "D", "vgg19": "E"}[name.removesuffix("_bn")]
+    sizes = [size if size == "M" else size // 16 for size in m.vgg.cfgs[letter]]
+    return _with_head(m.VGG, sizes[-2], m.vgg.make_layers(sizes, name.endswith("_bn")))
+
+
+def _resnet(m, **how):
+    """Two stages of bottlenecks at a quarter of the width."""
+    net = m.ResNet(m.resnet.Bottleneck, [1, 1, 1, 1], 10, **{"width_per_group": 8} | how)
+    net.layer3 = net.layer4 = nn.Identity()
+    net.fc = nn.Linear(512, 10)
+    return net
+
+
+def _frozen(channels):
+    from torchvision.ops.misc import FrozenBatchNorm2d
+
+    norm = FrozenBatchNorm2d(channels)
+    for buffer in norm.buffers():
+        torch.nn.init.uniform_(buffer, 0.5, 1.5)
+    return norm
+
+
+def _regnet(m, se_ratio):
+    sizes = m.regnet.BlockParams([1, 2], [16, 24], [8, 8], [1.0, 1.0], [2, 2], se_ratio)
+    return m.RegNet(sizes, 10, 8)
+
+
+def _mobilenet_v3(m, name, **how):
+    conf = m.mobilenetv3._mobilenet_v3_conf(name, width_mult=0.25, **how)
+    return m.MobileNetV3(conf[0], 64, 10)
+
+
+def _stages(m, names):
+    """A backbone of two stages, which returns what a segmentation head reads."""
+    layers = {"stem": nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU())}
+    block = m.resnet.BasicBlock
+    for name, before, after in (("layer1", 16, 32), ("layer2", 32, 64)):
+        shortcut = nn.Sequential(nn.Conv2d(before, after, 1, 2), nn.BatchNorm2d(after))
+        layers[name] = block(before, after, 2, shortcut)
+    return m._utils.IntermediateLayerGetter(nn.ModuleDict(layers), names)
 
 
 def _efficientnet(m, name):

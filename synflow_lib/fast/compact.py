@@ -46,7 +46,7 @@ class Compactor:
 
         Grouped and transposed convolutions tie units to positions in a weight, and weights shared
         by two modules or left dense tie layers to each other, and what a user's rule multiplies
-        with (see `synflow_lib.layers.rule`) is not known; such networks run uncompacted.
+        with (see `synflow_lib.graphs.layers.rule`) is not known; such networks run uncompacted.
         """
         rows = (MODULES.get(type(module)) for module in work.net.modules())
         if any(row is not None and row.effect == "own" for row in rows):

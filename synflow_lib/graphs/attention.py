@@ -119,36 +119,89 @@ def _heads(module: nn.MultiheadAttention) -> Run:
 
 def encoder_layer(use: Use) -> Run:
     """``nn.TransformerEncoderLayer``."""
-    return _encoder_layer(use.module)
+    block = _block(use.module)
+    return lambda src, src_mask=None, src_key_padding_mask=None, is_causal=False: block(
+        src, None, src_mask, None, src_key_padding_mask
+    )
 
 
 def encoder(use: Use) -> Run:
     """``nn.TransformerEncoder``."""
-    layers, end = [_encoder_layer(layer) for layer in use.module.layers], _gain(use.module.norm)
+    run = _stack(use.module)
+    return lambda src, mask=None, src_key_padding_mask=None, is_causal=None: run(
+        src, None, mask, None, src_key_padding_mask
+    )
 
-    def run(src, mask=None, src_key_padding_mask=None, is_causal=None) -> Tensor:
-        for layer in layers:
-            src = layer(src, mask, src_key_padding_mask)
-        return end(src)
+
+def decoder(use: Use) -> Run:
+    """``nn.TransformerDecoder`` and its layers: paths run from what is decoded and from memory."""
+    if set(use.signals) != {argument(use.node, "tgt", 0), argument(use.node, "memory", 1)}:
+        raise use.refusal()
+    run = _stack(use.module) if hasattr(use.module, "layers") else _block(use.module)
+
+    def decoded(
+        tgt, memory, tgt_mask=None, memory_mask=None, tgt_key_padding_mask=None,
+        memory_key_padding_mask=None, tgt_is_causal=None, memory_is_causal=False,
+    ):  # fmt: skip
+        masks = tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask
+        return run(tgt, memory, *masks)
+
+    return decoded
+
+
+def transformer(use: Use) -> Run:
+    """``nn.Transformer``: the encoder's output is the decoder's memory."""
+    kinds = nn.TransformerEncoder, nn.TransformerDecoder
+    own = use.module.encoder, use.module.decoder
+    sources = {argument(use.node, "src", 0), argument(use.node, "tgt", 1)}
+    if set(use.signals) != sources or any(
+        type(m) is not k for m, k in zip(own, kinds, strict=True)
+    ):
+        raise use.refusal()
+    encode, decode = map(_stack, own)
+
+    def run(
+        src, tgt, src_mask=None, tgt_mask=None, memory_mask=None, src_key_padding_mask=None,
+        tgt_key_padding_mask=None, memory_key_padding_mask=None, *_, **__,
+    ):  # fmt: skip
+        memory = encode(src, None, src_mask, None, src_key_padding_mask)
+        paddings = tgt_key_padding_mask, memory_key_padding_mask
+        return decode(tgt, memory, tgt_mask, memory_mask, *paddings)
 
     return run
 
 
-def _encoder_layer(module: nn.TransformerEncoderLayer) -> Run:
-    heads, before, behind = _heads(module.self_attn), _gain(module.norm1), _gain(module.norm2)
+def _stack(module: nn.TransformerEncoder | nn.TransformerDecoder) -> Run:
+    blocks, end = [_block(layer) for layer in module.layers], _gain(module.norm)
 
-    def run(src, src_mask=None, src_key_padding_mask=None, is_causal=False) -> Tensor:
+    def run(x, *memory_and_masks) -> Tensor:
+        for block in blocks:
+            x = block(x, *memory_and_masks)
+        return end(x)
+
+    return run
+
+
+def _block(module: nn.TransformerEncoderLayer | nn.TransformerDecoderLayer) -> Run:
+    heads, crossed = _heads(module.self_attn), getattr(module, "multihead_attn", None)
+    crossed = crossed and _heads(crossed)
+    gains = [_gain(norm) for name, norm in module.named_children() if name.startswith("norm")]
+
+    def run(x, memory=None, mask=None, memory_mask=None, padding=None, memory_padding=None):
         def attend(x):
-            return heads(x, x, x, attn_mask=src_mask, key_padding_mask=src_key_padding_mask)[0]
+            return heads(x, x, x, attn_mask=mask, key_padding_mask=padding)[0]
+
+        def remember(x):
+            hidden = {"attn_mask": memory_mask, "key_padding_mask": memory_padding}
+            return crossed(x, memory, memory, **hidden)[0]
 
         def forward(x):
             return F.linear(F.linear(x, module.linear1.weight), module.linear2.weight)
 
-        if module.norm_first:
-            src = src + attend(before(src))
-            return src + forward(behind(src))
-        src = before(src + attend(src))
-        return behind(src + forward(src))
+        steps = [attend, remember, forward] if crossed else [attend, forward]
+        for step, gain in zip(steps, gains, strict=True):
+            x = x + step(gain(x)) if module.norm_first else gain(x + step(x))
+        return x
 
     return run
 

@@ -20,6 +20,7 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from ..batches import Inputs
+from .nodes import write_out_
 from .tracing import mark_tokens, plain_output
 
 _one_export = threading.RLock()
@@ -73,6 +74,7 @@ def exported(own: nn.Module, inputs: Inputs, example: Inputs) -> fx.GraphModule:
         elif node.op == "placeholder" and named:
             new.target = str(node.target).removeprefix("kwargs_")
         new.meta = {k: v for k, v in node.meta.items() if k == "nn_module_stack"}
+    write_out_(graph)
     traced = fx.GraphModule(own, graph, type(own).__name__)
     mark_tokens(traced, inputs)
     traced.meta["exported"] = True

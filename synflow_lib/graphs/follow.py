@@ -23,7 +23,7 @@ from .apart import no_law, refuse_joined
 from .layers import row_of
 from .names import Names, components, names_in
 from .network import BATCH_NORM, PRUNABLE, layer_weights, skeleton, trace, unwrapped
-from .nodes import argument, behind, bound, is_shape, module_of, name_of, reduced
+from .nodes import argument, as_list, behind, bound, is_shape, module_of, name_of, reduced
 from .operations import Operations
 from .units import Layer, Norm, Wiring
 from .workspace import explained_errors
@@ -84,7 +84,7 @@ class _Values(fx.Interpreter):
 
     def fetch_args_kwargs_from_env(self, node: fx.Node):
         args, kwargs = super().fetch_args_kwargs_from_env(node)
-        args = tuple("meta" if isinstance(arg, torch.device) else arg for arg in args)
+        args = tuple("meta" if isinstance(arg, torch.device) else as_list(arg) for arg in args)
         return args, kwargs | {"device": "meta"} if "device" in kwargs else kwargs
 
     def call_module(self, target, args, kwargs):
@@ -283,8 +283,8 @@ class _Follower:
 
     def _sums(self, node, row, module, carriers) -> object:
         names, value, kind = self.names[carriers[0]], node.meta["value"], name_of(node, module)
-        if module is None and kind in ("sum", "mean", "amax", "max", "cumsum"):
-            over = reduced(node, names.dim())
+        if module is None and kind in ("sum", "mean", "amax", "max", "cumsum", "topk"):
+            over = reduced(node, names.dim(), 2 if kind == "topk" else 1)
         elif "pool" in kind and "unpool" not in kind:
             over = range(-int(re.search(r"(\d)d", kind)[1]), 0)
         else:

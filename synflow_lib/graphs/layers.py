@@ -76,7 +76,8 @@ _ACTIVATIONS = [
     and kind not in _NO_ACTIVATIONS
 ]
 
-_SWIN = "torchvision.models.swin_transformer"  # functions that its graph does not look into
+# Functions of torchvision that its graphs do not look into.
+_SWIN, _VIDEO = "torchvision.models.swin_transformer", "torchvision.models.video"
 FUNCTIONS: dict[str | Callable, Rule] = {}
 MODULES: dict[type[nn.Module], Rule] = {}
 
@@ -105,11 +106,11 @@ _row("moves", first(surrogate.plain), "reshape flatten squeeze unsqueeze", [nn.F
 _row("moves", first(surrogate.view), "view", units=True, views=True)
 _row("moves", first(surrogate.plain),
      "view_as reshape_as unflatten ravel permute transpose t swapaxes swapdims movedim moveaxis"
-     " expand expand_as broadcast_to getitem select narrow chunk split tensor_split unbind unfold"
-     " diagonal T mT", [nn.Unflatten], views=True)
+     " expand expand_as broadcast_to getitem select narrow chunk split split_with_sizes tensor_split"
+     " unbind unfold diagonal T mT", [nn.Unflatten], views=True)
 _row("moves", first(surrogate.plain),
-     "repeat repeat_interleave tile index_select roll flip rot90 fold pixel_shuffle pixel_unshuffle"
-     " channel_shuffle",
+     "repeat repeat_interleave tile index_select gather take_along_dim roll flip rot90 fold"
+     " pixel_shuffle pixel_unshuffle channel_shuffle",
      [nn.Fold, nn.Unfold, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle])
 _row("moves", first(surrogate.padded), "pad", units=True)
 _row("moves", surrogate.padded, "",
@@ -136,6 +137,7 @@ _row("largest", first(pools.largest),
      units=True)
 _row("largest", pools.maximum, "max maximum", several=True)
 _row("largest", pools.maximum, "amax", units=True)
+_row("largest", pools.topk, "topk")
 _row("weighs", surrogate.plain, "", PRUNABLE, units=True)
 _row("weighs", surrogate.product,
      "matmul mm bmm mv addmm linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d"
@@ -156,7 +158,11 @@ _row("attends", attention.dot_product, "scaled_dot_product_attention", several=T
 _row("attends", attention.multihead, "", [nn.MultiheadAttention], several=True)
 _row("attends", attention.encoder_layer, "", [nn.TransformerEncoderLayer])
 _row("attends", attention.encoder, "", [nn.TransformerEncoder])
-_row("attends", attention.windows, f"{_SWIN}.shifted_window_attention")
+_row("attends", attention.decoder, "", [nn.TransformerDecoder, nn.TransformerDecoderLayer],
+     several=True)
+_row("attends", attention.transformer, "", [nn.Transformer], several=True)
+_row("attends", attention.windows,
+     f"{_SWIN}.shifted_window_attention {_VIDEO}.swin_transformer.shifted_window_attention_3d")
 _row("moves", first(surrogate.plain), f"{_SWIN}._patch_merging_pad")
 _row("looks up", surrogate.looked_up, "embedding embedding_bag", [nn.Embedding, nn.EmbeddingBag],
      several=True)

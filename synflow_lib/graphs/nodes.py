@@ -135,12 +135,48 @@ def bound(graph: fx.Graph, x) -> dict[fx.Node, object]:
     return given
 
 
-def reduced(node: fx.Node, directions: int) -> list[int]:
-    """Which of so many directions a sum, a mean or a maximum goes over, from 0; none: all."""
-    over = argument(node, "dim", 1, node.kwargs.get("axis"))
+def reduced(node: fx.Node, directions: int, place: int = 1) -> list[int]:
+    """Which of so many directions a sum, a mean or a maximum goes over, from 0; none: all.
+
+    ``place`` is where the directions stand among the arguments without a name.
+    """
+    over = argument(node, "dim", place, node.kwargs.get("axis"))
     if over is None or isinstance(over, (tuple, list)) and not over:
         return list(range(directions))
     return [int(dim) % directions for dim in (over if isinstance(over, (tuple, list)) else [over])]
+
+
+# Operations that are others, written shortly. In place they change what is read later, and stay.
+_WRITTEN_OUT = {
+    "addcmul": lambda x, tensor1, tensor2, value=1: torch.add(x, tensor1 * tensor2, alpha=value),
+    "minimum": lambda x, other: -torch.maximum(-x, -other),
+    "amin": lambda x, dim=(), keepdim=False: -torch.amax(-x, dim, keepdim),
+}
+
+
+def write_out_(graph: fx.Graph) -> None:
+    """Replace what is short for other operations by these, so that no rule is needed twice."""
+    for node in list(graph.nodes):
+        called = node.op in ("call_function", "call_method") and node.kwargs.get("out") is None
+        how = _WRITTEN_OUT.get(name_of(node)) if called else None
+        if how is None or str(getattr(node.target, "__name__", node.target)).endswith("_"):
+            continue
+        tracer = fx.proxy.GraphAppendingTracer(graph)
+        args, kwargs = fx.node.map_arg(
+            (node.args, node.kwargs), lambda n, tracer=tracer: fx.Proxy(n, tracer)
+        )
+        before = set(graph.nodes)
+        with graph.inserting_before(node):
+            made = how(*args, **kwargs).node
+        for new in set(graph.nodes) - before:
+            new.meta = dict(node.meta)
+        node.replace_all_uses_with(made)
+        graph.erase_node(node)
+
+
+def as_list(value):
+    """A list that can be written to, as functions write to their arguments, of one in a graph."""
+    return [*value] if isinstance(value, list) else value
 
 
 def is_addition(node: fx.Node) -> bool:

@@ -85,6 +85,21 @@ def maximum(use: Use) -> Run:
     return run
 
 
+def topk(use: Use) -> Run:
+    """The largest of some numbers; among every path each may be of any."""
+    if use.place != 0:
+        raise use.refusal()
+    if not use.sum_pools:
+        return use.plain()
+
+    def run(x: Tensor, k: int, dim: int = -1, *_, **__):
+        total = x.sum(dim, keepdim=True)
+        total = total.repeat_interleave(k, dim)
+        return total, torch.zeros_like(total, dtype=torch.long)
+
+    return run
+
+
 def unpooled(use: Use) -> Run:
     """Unpooling to all places of a window, any of which may have been its largest."""
     plain = use.plain()

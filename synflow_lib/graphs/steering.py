@@ -67,7 +67,7 @@ class Signals:
         """The arguments that paths run through; all, where that cannot be told."""
         signals, name, row = uses(node, self.flows), self.name(node), self.row(node)
         if row is not None and row.effect == "attends" and row.several:
-            return [n for n in signals if n is argument(node, "value", 2)]
+            return [n for n in signals if n is argument(node, "value", 2)] or signals
         if len(signals) != 2:
             return signals
         left, right = signals

@@ -22,7 +22,7 @@ from torch.fx import _symbolic_trace as fx_internals
 from torch.overrides import TorchFunctionMode
 
 from ..batches import Inputs
-from .nodes import argument, behind, name_of, reads
+from .nodes import argument, behind, name_of, reads, write_out_
 
 _one_trace = threading.RLock()
 LEAVES: set[type[nn.Module]] = set()  # classes with a rule of their own: not looked into
@@ -45,6 +45,7 @@ def graph_of(copy: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
         graph = tracer.trace(copy)
     for node in graph.nodes:
         _by_position(node)
+    write_out_(graph)
     traced = fx.GraphModule(copy, graph, type(copy).__name__)
     traced.meta["drew"] = bool(drew)
     mark_tokens(traced, inputs)

@@ -1,0 +1,81 @@
+"""The page docs/networks.md, made of the answers of `zoo`."""
+
+from __future__ import annotations
+
+COLUMNS = {
+    "score": "scores", "prune": "prune 10, 100", "magnitude": "magnitude", "snip": "SNIP",
+    "path": "paths", "cut": "cut schedule", "conservation": "conservation", "surgery": "surgery",
+}  # fmt: skip
+GOALS = {"score": 180, "cut": 170, "path": 170, "conservation": 150}  # of 192
+SIGNS = {"right": "yes", "refused": "refused", "unknown": "no oracle", "wrong": "**wrong**"}
+PAGE = """# Which networks are answered, and how
+
+Made by `python tests/zoo.py --store answers.jsonl --write docs/networks.md`; each network is asked
+what the columns name, with random weights and small inputs.
+
+| word | meaning |
+|---|---|
+| yes | right: as `tests/zoo_oracle.py`, the definition in float64, written apart from the library |
+| refused | a `ValueError` that names the operation or module and says what to do |
+| no oracle | an answer that passed all checks but the comparison |
+| - | not asked; of a cut schedule also where more than 1.5 million weights would take minutes |
+| **wrong** | anything else: another exception, a negative score, all scores zero, another number |
+
+*scores*: SynFlow's, compared one by one. *prune*, *magnitude*, *SNIP*: exact counts at compression
+10 and 100. *paths*: the dense network is connected, its effective compression and whether magnitude
+at 20 collapses are those of the definition, the critical compression is found. *cut schedule*: ends
+connected. *conservation*: every unit to 1e-9. *surgery*: without its dead units the network is the
+same function.
+
+Answers are kept and not asked again, so some are of earlier commits than others; the tests ask a
+third of the small networks for scores and paths anew every day. A convention decides some numbers:
+a clamp that multiplies a signal is open at one, `relu6(a(x)) * b(x)`; where a number was added
+before it, `relu6(x + 3)`, it is a sigmoid written by hand and reaches its bound, divided later.
+
+"""
+
+
+def page(known: dict[str, dict]) -> str:
+    """docs/networks.md of the answers."""
+    known = {name: known[name] for name in sorted(known)}  # however they were asked
+    lines = ["|  | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+
+    def total(kind):
+        cells = []
+        for question in COLUMNS:
+            said = [one[question].partition(":")[0] for one in known.values() if question in one]
+            cells.append(str(said.count(kind)))
+        return " | ".join(cells)
+
+    for kind, sign in SIGNS.items():
+        lines.append(f"| {sign} | {total(kind)} |")
+    answers = [
+        [one.get(q, "").partition(":")[0] in SIGNS for one in known.values()] for q in COLUMNS
+    ]
+    asked = " | ".join(str(sum(column)) for column in answers)
+    goals = " | ".join(f"{GOALS[q]} of 192" if q in GOALS else "" for q in COLUMNS)
+    lines += [f"| asked | {asked} |", f"| goal | {goals} |", ""]
+    for library in ("torchvision", "timm", "transformers", "plain"):
+        names = [name for name in known if name.startswith(f"{library}/")]
+        if not names:
+            continue
+        lines += [f"## {library} ({len(names)})", ""]
+        lines += ["| network | " + " | ".join(COLUMNS.values()) + " |"]
+        lines += ["|---" * (len(COLUMNS) + 1) + "|"]
+        for name in names:
+            said = [known[name].get(question, "").partition(":")[0] for question in COLUMNS]
+            cells = " | ".join(SIGNS.get(one, "-") for one in said)
+            lines.append(f"| {name.partition('/')[2]} | {cells} |")
+        lines.append("")
+    reasons = {}
+    for name, one in known.items():
+        for question in COLUMNS:
+            kind, _, why = one.get(question, "").partition(": ")
+            if kind in ("refused", "wrong"):
+                why = " ".join(why.replace("|", "\\|").split())[:150]
+                reasons.setdefault(f"{kind}: {why}", []).append(f"{name} ({question})")
+    lines += ["## Why", ""]
+    for why, where in sorted(reasons.items(), key=lambda item: -len(item[1])):
+        more = f" and {len(where) - 3} more" if len(where) > 3 else ""
+        lines.append(f"- {why} ... — {', '.join(where[:3])}{more}")
+    return PAGE + "\n".join(lines) + "\n"
