@@ -82,6 +82,7 @@ def test_copies_differ_only_in_the_solutions_and_none_is_left(path):
         "<details>" not in HINT.sub("", text) and "](../" not in text and "colab-badge" not in text
     )
     assert not any(cell.get("outputs") for cell in pupil.cells)
+    assert "NBVAL" not in text, "what speaks to the tests puzzles a student"
     for notebook in (pupil, teacher):
         nbformat.validate(notebook)
 

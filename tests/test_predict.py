@@ -63,7 +63,7 @@ def test_a_choice_is_one_of_its_options():
 def test_no_guess_is_allowed(guess, measured, capsys):
     assert "no guess was made" in guess.beside(measured)
     guess._ipython_display_()
-    assert "No guess yet" in capsys.readouterr().out
+    assert "write mine=..." in capsys.readouterr().out
     assert guess.value is None
 
 

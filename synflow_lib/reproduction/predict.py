@@ -16,7 +16,7 @@ import torch
 
 from ..values import is_bool, real
 
-_HOW = "No guess yet: move the control that a running kernel shows here, or write mine=... above."
+_HOW = "Move the control that a running kernel shows below, or write mine=... above."
 
 
 def _real(value: object, name: str) -> float:
@@ -26,7 +26,12 @@ def _real(value: object, name: str) -> float:
     return real(value, name)
 
 
-def _text(value: float | str) -> str:
+def written(value: float | str) -> str:
+    """A number as people write it; a text as it is.
+
+    >>> written(3.1623), written(3162.3)
+    ('3.16', '3,162')
+    """
     return value if isinstance(value, str) else f"{value:{',.0f' if abs(value) >= 100 else '.3g'}}"
 
 
@@ -128,7 +133,7 @@ class Number(Guess):
         return value
 
     def told(self, value):
-        return f"{_text(value)} {self.unit}".strip()
+        return f"{written(value)} {self.unit}".strip()
 
     def apart(self, measured, value=None):
         value = self.value if value is None else value
@@ -204,7 +209,7 @@ class Curve(Guess):
 
     def __init__(self, question, x: Sequence, low, high, unit="", *, log=False, mine=None):
         self.x, self.one = tuple(x), Number(question, low, high, unit, log=log)
-        span = f"{self.one.span} each, at {', '.join(map(_text, self.x))}"
+        span = f"{self.one.span} each, at {', '.join(map(written, self.x))}"
         super().__init__(question, span, mine)
 
     def checked(self, value, name="mine"):
@@ -216,7 +221,8 @@ class Curve(Guess):
     def told(self, value):
         pairs = zip(self.x, value, strict=True)
         return ", ".join(
-            f"{_text(each)} ({x if isinstance(x, str) else f'at {_text(x)}'})" for x, each in pairs
+            f"{written(each)} ({x if isinstance(x, str) else f'at {written(x)}'})"
+            for x, each in pairs
         )
 
     def apart(self, measured):
@@ -229,7 +235,7 @@ class Curve(Guess):
         for place, x in enumerate(self.x):
             self.one.value = middle if self.value is None else self.value[place]
             look = {"orientation": "vertical", "layout": w.Layout(height="180px")}
-            controls += self.one.build(w, description=_text(x), **look)
+            controls += self.one.build(w, description=written(x), **look)
         return controls
 
     def read(self, controls):
