@@ -59,7 +59,7 @@ class Check:
             except NotOfTheKind as unlike:
                 return f"not yet, {unlike}; expected {self.kind}"
             except Exception as error:  # whatever a student's code raises
-                problem = f"{type(error).__name__}: {error}"
+                problem = f"{type(error).__name__}: {error}".rstrip(".")
                 return f"not yet, your answer raises {problem} on this input: {_shown(case)}"
         if all(each is None for each in found):
             return f"not answered yet, nothing is returned or changed; expected {self.kind}"
