@@ -356,7 +356,7 @@ figure
 # See it on a network small enough to draw: 280 weights in four layers. Filled dots lie on a path from
 # input to output, dashed lines are kept weights that lead nowhere. Choose a method, then move the
 # slider with the arrow keys until the last path is cut, and look which layers are empty then. (The
-# first picture takes a few seconds, those after it none.)
+# scores that enter and leave each unit, to the right, are the subject of notebook 02.)
 
 # %%
 sf.explore.collapse(network="small", method="magnitude")
