@@ -245,7 +245,10 @@ class Curve(Guess):
         """The curve that was guessed, if one was, over numbers ``x``."""
         if self.value is not None:
             ax.plot(self.x, self.value, ":o", color="black", linewidth=2)
-            ax.annotate("your guess", (self.x[0], self.value[0]))
+            ax.annotate(
+                "your guess", (self.x[0], self.value[0]), (0, 6), textcoords="offset points",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1}, zorder=5,
+            )  # fmt: skip
 
 
 def _tensor(value: object) -> torch.Tensor:
