@@ -449,6 +449,7 @@ def test_other_right_answers_are_accepted(name, answer):
         ("protect", lambda scores: {n: s + (s == s.max()) for n, s in scores.items()},
          "raise all to one value"),
         ("prediction", {"LeakyReLU": True}, "the names are ['LeakyReLU']"),
+        ("synflow_from", lambda first, second, x: (first, second), "value 1 of 2: other values"),
         ("is_connected", lambda masks: masks[0] @ masks[1], "raises"),
         ("may_go", lambda s, cut: s.sort().values.cumsum(0)[:5] < cut, "has shape (5,)"),
         ("log2_flow", lambda layers: math.log2(
