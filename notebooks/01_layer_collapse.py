@@ -625,8 +625,7 @@ print(f"log10 of the first empty layer: early {alpha:.1f}, today's {now:.1f}")
 setting = f"VGG-16, scored on {settings.scoring_data} in eval mode"
 rows = experiments.collapse.agreement_rows(points, lives, far, setting)
 sf.paper.record("01_layer_collapse", rows)
-table = sf.paper.agreement_table(rows)
-print(table[["figure", "quantity", "margin", "verdict"]].to_string(index=False))
+print(sf.paper.verdicts(rows, ["figure", "quantity", "margin", "verdict"]))
 
 # %% [markdown]
 # ## Exercises

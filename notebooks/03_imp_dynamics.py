@@ -680,8 +680,7 @@ rows.append(
     )
 )
 sf.paper.record("03_imp_dynamics", rows)
-shown = sf.paper.agreement_table(rows)
-print(shown[["figure", "quantity", "interval", "margin", "verdict"]].to_string(index=False))
+print(sf.paper.verdicts(rows, ["figure", "quantity", "interval", "margin", "verdict"]))
 
 # %% [markdown]
 # ## Exercises

@@ -662,8 +662,7 @@ rows.append(
     )
 )
 sf.paper.record("04_synflow", rows)
-shown = sf.paper.agreement_table(rows)
-print(shown[["figure", "quantity", "margin", "verdict"]].to_string(index=False))
+print(sf.paper.verdicts(rows, ["figure", "quantity", "margin", "verdict"]))
 
 # %% [markdown]
 # ## Exercises

@@ -514,8 +514,7 @@ for (dataset, model), own in table6.groupby(["dataset", "model"]):
         )
     )
 sf.paper.record("05_accuracy_vs_compression", rows)
-shown = sf.paper.agreement_table(rows)
-print(shown[["figure", "quantity", "interval", "margin", "verdict"]].to_string(index=False))
+print(sf.paper.verdicts(rows, ["figure", "quantity", "interval", "margin", "verdict"]))
 
 # %% [markdown]
 # ## Real images: VGG-11 on the images of CIFAR-10

@@ -653,8 +653,7 @@ for name, low, high in (("up to 30", 1, 40), ("from 100", 99, 1e9)):
         )
     )  # fmt: skip
 sf.paper.record("07_sanity_checks", rows)
-shown = sf.paper.agreement_table(rows)
-print(shown[["quantity", "interval", "margin", "verdict"]].to_string(index=False))
+print(sf.paper.verdicts(rows, ["quantity", "interval", "margin", "verdict"]))
 
 # %% [markdown]
 # ## Exercises

@@ -488,7 +488,7 @@ rows = [
     ),
 ]
 sf.paper.record("08_your_own_pruner", rows)
-print(sf.paper.agreement_table(rows)[["quantity", "interval", "verdict"]].to_string(index=False))
+print(sf.paper.verdicts(rows, ["quantity", "interval", "verdict"]))
 
 # %% [markdown]
 # ## Exercises
