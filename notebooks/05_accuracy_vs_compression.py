@@ -251,7 +251,9 @@ print(summary.round(1).to_string())
 # in this sense at compression 10, and at compression 100?
 
 # %%
-better = sf.predict.Curve("SynFlow is better than how many of 4?", [10, 100], 0, 4, mine=None)
+better = sf.predict.Curve(
+    "SynFlow is better than how many of 4?", [10, 100], 0, 4, step=1, mine=None
+)
 better
 
 # %%

@@ -745,7 +745,9 @@ for row in imp.query("compression < 99").itertuples():
 # lie on a path from input to output?
 
 # %%
-imp_on_path = sf.predict.Number("IMP's weights on a path, of 474", 0, 474, "weights", mine=None)
+imp_on_path = sf.predict.Number(
+    "IMP's weights on a path, of 474", 0, 474, "weights", step=1, mine=None
+)
 imp_on_path
 
 # %%

@@ -115,7 +115,7 @@ print(shown[["erk", "uniform"]].to_string())
 # **Predict, then run.** Of its 474 weights, how many does SynFlow's mask keep in the last layer?
 
 # %%
-last_layer = sf.predict.Number("Weights of SynFlow's mask in layer 6", 0, 474, mine=None)
+last_layer = sf.predict.Number("Weights of SynFlow's mask in layer 6", 0, 474, step=1, mine=None)
 last_layer
 
 # %%

@@ -67,6 +67,14 @@ def test_no_guess_is_allowed(guess, measured, capsys):
     assert guess.value is None
 
 
+def test_what_is_counted_is_guessed_in_whole_numbers():
+    [slider] = predict.Number("How many layers?", 0, 21, step=1).widget().controls
+    sliders = predict.Curve("Of 4?", [10, 100], 0, 4, step=1).widget().controls
+    assert {each.step for each in (slider, *sliders)} == {1}
+    [slider] = predict.Number("Which share?", 0, 1).widget().controls
+    assert slider.step == 0.01
+
+
 def test_a_measurement_may_lie_outside_of_the_range():
     assert "measured:   120 percent" in number(mine=90).beside(120)
 

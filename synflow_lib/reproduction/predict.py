@@ -109,6 +109,7 @@ class Number(Guess):
         low, high: the range of answers; what is measured may lie outside.
         unit: such as "percent".
         log: a logarithmic slider, and distances as factors.
+        step: of the slider, such as 1 where something is counted; None is a hundredth of its way.
         mine: the answer, of Python, numpy or torch; None where the slider asks.
 
     Raises:
@@ -122,8 +123,8 @@ class Number(Guess):
       apart:      30.5 percent
     """
 
-    def __init__(self, question, low, high, unit="", *, log=False, mine=None):
-        self.low, self.high, self.unit, self.log = low, high, unit, log
+    def __init__(self, question, low, high, unit="", *, log=False, step=None, mine=None):
+        self.low, self.high, self.unit, self.log, self.step = low, high, unit, log, step
         super().__init__(question, self.told(low).split()[0] + f" to {self.told(high)}", mine)
 
     def checked(self, value, name="mine"):
@@ -149,7 +150,8 @@ class Number(Guess):
         if self.log:
             kind, low, high = w.FloatLogSlider, *torch.tensor([low, high]).double().log10().tolist()
         look |= {"style": {"description_width": "initial"}, "readout_format": ".3g"}
-        return [kind(min=low, max=high, step=(high - low) / 100, continuous_update=False, **look)]
+        look["step"] = self.step or (high - low) / 100
+        return [kind(min=low, max=high, continuous_update=False, **look)]
 
     def read(self, controls):
         return min(max(controls[0].value, self.low), self.high)  # 10 ** log10 is off by an ulp
@@ -207,8 +209,10 @@ class Curve(Guess):
     Your guess: 90 (at 10), 20 (at 100)
     """
 
-    def __init__(self, question, x: Sequence, low, high, unit="", *, log=False, mine=None):
-        self.x, self.one = tuple(x), Number(question, low, high, unit, log=log)
+    def __init__(
+        self, question, x: Sequence, low, high, unit="", *, log=False, step=None, mine=None
+    ):
+        self.x, self.one = tuple(x), Number(question, low, high, unit, log=log, step=step)
         span = f"{self.one.span} each, at {', '.join(map(written, self.x))}"
         super().__init__(question, span, mine)
 
