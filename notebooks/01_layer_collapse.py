@@ -354,7 +354,7 @@ figure
 # See it on a network small enough to draw: 280 weights in four layers. Filled dots lie on a path from
 # input to output, dashed lines are kept weights that lead nowhere. Choose a method, then move the
 # slider with the arrow keys until the last path is cut, and look which layers are empty then. (The
-# first picture takes a few seconds, those after it none.)
+# scores that enter and leave each unit, to the right, are the subject of notebook 02.)
 
 # %%
 sf.explore.collapse(network="small", method="magnitude")
@@ -623,8 +623,7 @@ print(f"log10 of the first empty layer: early {alpha:.1f}, today's {now:.1f}")
 setting = f"VGG-16, scored on {settings.scoring_data} in eval mode"
 rows = experiments.collapse.agreement_rows(points, lives, far, setting)
 sf.paper.record("01_layer_collapse", rows)
-table = sf.paper.agreement_table(rows)
-print(table[["figure", "quantity", "margin", "verdict"]].to_string(index=False))
+print(sf.paper.verdicts(rows, ["figure", "quantity", "margin", "verdict"]))
 
 # %% [markdown]
 # ## Exercises

@@ -796,8 +796,7 @@ rows += [
     for method in ("snip", "grasp")
 ]
 sf.paper.record("02_conservation_laws", rows)
-table = sf.paper.agreement_table(rows)
-print(table[["figure", "quantity", "margin", "verdict"]].to_string(index=False))
+print(sf.paper.verdicts(rows, ["figure", "quantity", "margin", "verdict"]))
 
 # %% [markdown]
 # Two lines are *undecided*: a single network has no spread to judge by, however close its slope. One

@@ -257,7 +257,8 @@ print(sf.exercises.check_shrinking(shrinking))
 # Mean squared weight against inverse layer size, before and after training. Slope 1 is conservation.
 # Ours beside the numbers that the authors published for VGG-19 on CIFAR-10; and ours once more from
 # half of Xavier's standard deviation, where what training adds counts for more. (Xavier's initialization
-# draws the weights of a layer with variance $2 / (\text{inputs} + \text{outputs})$.)
+# draws the weights of a layer with variance $2 / (\text{inputs} + \text{outputs})$. In the tables below
+# `gain` is, as in torch, the factor on that standard deviation: 1 is Xavier's, 0.5 half of it.)
 #
 # **Predict, then run.** From Xavier's initialization the slope is 0.48 before training, and all layers
 # gain nearly the same. Which slope have they after training?
@@ -679,8 +680,7 @@ rows.append(
     )
 )
 sf.paper.record("03_imp_dynamics", rows)
-shown = sf.paper.agreement_table(rows)
-print(shown[["figure", "quantity", "interval", "margin", "verdict"]].to_string(index=False))
+print(sf.paper.verdicts(rows, ["figure", "quantity", "interval", "margin", "verdict"]))
 
 # %% [markdown]
 # ## Exercises

@@ -598,7 +598,7 @@ print(pd.DataFrame(rows).to_string(index=False))
 
 # %%
 def log2_flow(layers):
-    """layers: matrices (outputs, inputs) from input to output. log2 of the sum of |W_L| ... |W_1| 1."""
+    """layers: float64 matrices (outputs, inputs), input first. log2 of the sum of |W_L| ... |W_1| 1."""
     ...
 
 
@@ -662,8 +662,7 @@ rows.append(
     )
 )
 sf.paper.record("04_synflow", rows)
-shown = sf.paper.agreement_table(rows)
-print(shown[["figure", "quantity", "margin", "verdict"]].to_string(index=False))
+print(sf.paper.verdicts(rows, ["figure", "quantity", "margin", "verdict"]))
 
 # %% [markdown]
 # ## Exercises

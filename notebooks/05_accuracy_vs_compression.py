@@ -251,7 +251,9 @@ print(summary.round(1).to_string())
 # in this sense at compression 10, and at compression 100?
 
 # %%
-better = sf.predict.Curve("SynFlow is better than how many of 4?", [10, 100], 0, 4, mine=None)
+better = sf.predict.Curve(
+    "SynFlow is better than how many of 4?", [10, 100], 0, 4, step=1, mine=None
+)
 better
 
 # %%
@@ -514,8 +516,7 @@ for (dataset, model), own in table6.groupby(["dataset", "model"]):
         )
     )
 sf.paper.record("05_accuracy_vs_compression", rows)
-shown = sf.paper.agreement_table(rows)
-print(shown[["figure", "quantity", "interval", "margin", "verdict"]].to_string(index=False))
+print(sf.paper.verdicts(rows, ["figure", "quantity", "interval", "margin", "verdict"]))
 
 # %% [markdown]
 # ## Real images: VGG-11 on the images of CIFAR-10

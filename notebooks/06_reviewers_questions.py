@@ -745,7 +745,9 @@ for row in imp.query("compression < 99").itertuples():
 # lie on a path from input to output?
 
 # %%
-imp_on_path = sf.predict.Number("IMP's weights on a path, of 474", 0, 474, "weights", mine=None)
+imp_on_path = sf.predict.Number(
+    "IMP's weights on a path, of 474", 0, 474, "weights", step=1, mine=None
+)
 imp_on_path
 
 # %%
@@ -1106,10 +1108,9 @@ by_construction(
 # ## What was asked, what we measured
 
 # %%
-answers = sf.paper.agreement_table(rows)
-if "question 01" in set(answers["figure"]):  # not where only the second sitting was run
+if any(row.figure == "question 01" for row in rows):  # not where only the second sitting was run
     sf.paper.record("06_reviewers_questions", rows)
-print(answers[["figure", "quantity", "interval", "margin", "verdict"]].to_string(index=False))
+print(sf.paper.verdicts(rows, ["figure", "quantity", "interval", "margin", "verdict"]))
 
 # %% [markdown]
 # ## Exercises

@@ -115,7 +115,7 @@ print(shown[["erk", "uniform"]].to_string())
 # **Predict, then run.** Of its 474 weights, how many does SynFlow's mask keep in the last layer?
 
 # %%
-last_layer = sf.predict.Number("Weights of SynFlow's mask in layer 6", 0, 474, mine=None)
+last_layer = sf.predict.Number("Weights of SynFlow's mask in layer 6", 0, 474, step=1, mine=None)
 last_layer
 
 # %%
@@ -653,8 +653,7 @@ for name, low, high in (("up to 30", 1, 40), ("from 100", 99, 1e9)):
         )
     )  # fmt: skip
 sf.paper.record("07_sanity_checks", rows)
-shown = sf.paper.agreement_table(rows)
-print(shown[["quantity", "interval", "margin", "verdict"]].to_string(index=False))
+print(sf.paper.verdicts(rows, ["quantity", "interval", "margin", "verdict"]))
 
 # %% [markdown]
 # ## Exercises

@@ -296,7 +296,7 @@ print(costs[["method", "iterations", "seconds", "epochs"]].round(4).to_string(in
 # **Predict, then run.** SynFlow keeps one weight in a thousand. How many of the 21 layers are empty?
 
 # %%
-emptied = sf.predict.Number("Empty layers of ResNet-18, of 21", 0, 21, mine=None)
+emptied = sf.predict.Number("Empty layers of ResNet-18, of 21", 0, 21, step=1, mine=None)
 emptied
 
 # %%
@@ -488,7 +488,7 @@ rows = [
     ),
 ]
 sf.paper.record("08_your_own_pruner", rows)
-print(sf.paper.agreement_table(rows)[["quantity", "interval", "verdict"]].to_string(index=False))
+print(sf.paper.verdicts(rows, ["quantity", "interval", "verdict"]))
 
 # %% [markdown]
 # ## Exercises

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .fast.compact import Take
 from .fast.pieces import fixed_order, in_pieces, spans
-from .fast.selection import arrays, count_above, keep_largest, tied, total
+from .fast.selection import arrays, count_above, keep_largest, places, tied, total
 from .guards import ZeroScores
 from .masks import Masks
 from .values import kept_at
@@ -82,21 +82,27 @@ class Trajectory:
                 f" this run holds {self.counts[-1]} to {self.total}: it ended at compression"
                 f" {self.max_compression:.6g}"
             )
-        if number == 0:
-            flat = torch.ones_like(self.iteration, dtype=torch.bool)
+        left = kept - self.counts[number]
+        if number and self._at_once(number):
+            flat = keep_largest(self.score, left, within=self.within)
         else:
-            left = kept - self.counts[number]
-            flat = keep_largest(self.scores_of(number), left, within=self.within)
-            if self.counts[number]:
-                flat |= self.iteration > number
+            flat = self.iteration > number
+            if left:  # of what this iteration removed, the best; few of all N are looked at
+                here = places(self.iteration == number)
+                stay = keep_largest(self.score.index_select(0, here), left, within=self.within)
+                flat[here] = stay
         masks = Masks.from_flat(flat, self.layout)
         if self.zeros and not quiet:
             self.zeros.warn(masks)
         return masks
 
+    def _at_once(self, number: int) -> bool:
+        """Whether one iteration removed all N weights."""
+        return self.counts[number - 1] - self.counts[number] == self.total
+
     def scores_of(self, number: int) -> Tensor:
         """The scores (N,) of what one iteration removed, minus infinity elsewhere."""
-        if self.counts[number - 1] - self.counts[number] == self.total:
+        if self._at_once(number):
             return self.score
         return self.score.masked_fill(self.iteration != number, -torch.inf)
 

@@ -82,8 +82,22 @@ def test_copies_differ_only_in_the_solutions_and_none_is_left(path):
         "<details>" not in HINT.sub("", text) and "](../" not in text and "colab-badge" not in text
     )
     assert not any(cell.get("outputs") for cell in pupil.cells)
+    assert "NBVAL" not in text, "what speaks to the tests puzzles a student"
     for notebook in (pupil, teacher):
         nbformat.validate(notebook)
+
+
+def test_a_copy_says_for_whom_it_is(tmp_path):
+    """A student was told to change another file than the one to write into."""
+    nbformat.write(sample(), tmp_path / "09_sample.ipynb")
+    classroom.build(tmp_path / "09_sample.ipynb", tmp_path, slides=False)
+    told = {
+        kind: nbformat.read(tmp_path / kind / "09_sample.ipynb", as_version=4).cells[0].source
+        for kind in ("student", "nbgrader/source/09_sample", "instructor")
+    }
+    yours = [kind for kind, text in told.items() if "Your copy" in text]
+    assert yours == ["student", "nbgrader/source/09_sample"]
+    assert [kind for kind, text in told.items() if "change that file" in text] == ["instructor"]
 
 
 def test_a_copy_that_differs_elsewhere_is_seen():

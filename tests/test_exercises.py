@@ -446,7 +446,10 @@ def test_other_right_answers_are_accepted(name, answer):
         ("shuffle", lambda mask: mask.flatten(), "of shape (20,) for one of shape (4, 5)"),
         ("safe_iterations", lambda n, rho: math.log(rho), "is no whole number"),
         ("protect", lambda scores: {n: s * math.inf for n, s in scores.items()}, "not finite"),
+        ("protect", lambda scores: {n: s + (s == s.max()) for n, s in scores.items()},
+         "raise all to one value"),
         ("prediction", {"LeakyReLU": True}, "the names are ['LeakyReLU']"),
+        ("synflow_from", lambda first, second, x: (first, second), "value 1 of 2: other values"),
         ("is_connected", lambda masks: masks[0] @ masks[1], "raises"),
         ("may_go", lambda s, cut: s.sort().values.cumsum(0)[:5] < cut, "has shape (5,)"),
         ("log2_flow", lambda layers: math.log2(

@@ -419,6 +419,16 @@ def test_table_shows_two_digits_of_the_interval():
     assert "known reasons" not in agreement_table(ROWS[3:])
 
 
+def test_verdicts_fit_below_a_cell():
+    long = [identity(1, "a quantity of many words, " * 9, True), *ROWS]
+    shown = paper.verdicts(long, ["figure", "quantity", "interval", "margin", "verdict"])
+    # JupyterLab breaks what is wider than its window, and then no column stands below its name.
+    assert max(map(len, shown.splitlines())) <= 105
+    words = " ".join(line[8:40] for line in shown.splitlines()).split()
+    for row in long:
+        assert all(word in words for word in row.quantity.split()[:3])
+
+
 def test_page_is_ordered_complete_and_reproducible(figures):
     record("02_b", ROWS[:2])
     record("01_a", ROWS[2:])

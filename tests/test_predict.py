@@ -63,8 +63,16 @@ def test_a_choice_is_one_of_its_options():
 def test_no_guess_is_allowed(guess, measured, capsys):
     assert "no guess was made" in guess.beside(measured)
     guess._ipython_display_()
-    assert "No guess yet" in capsys.readouterr().out
+    assert "write mine=..." in capsys.readouterr().out
     assert guess.value is None
+
+
+def test_what_is_counted_is_guessed_in_whole_numbers():
+    [slider] = predict.Number("How many layers?", 0, 21, step=1).widget().controls
+    sliders = predict.Curve("Of 4?", [10, 100], 0, 4, step=1).widget().controls
+    assert {each.step for each in (slider, *sliders)} == {1}
+    [slider] = predict.Number("Which share?", 0, 1).widget().controls
+    assert slider.step == 0.01
 
 
 def test_a_measurement_may_lie_outside_of_the_range():

@@ -24,7 +24,17 @@ import nbformat
 from badges import address
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
-from pairs import HINT, ROOT, BuildError, chosen, command_line, run_command, serialized, write
+from pairs import (
+    CHECKED,
+    HINT,
+    ROOT,
+    BuildError,
+    chosen,
+    command_line,
+    run_command,
+    serialized,
+    write,
+)
 
 SOLUTION = re.compile(
     r"\n*<details>\s*<summary>Solution</summary>\s*(?:```python\n(.*?)```)?(.*?)</details>\n*",
@@ -40,7 +50,12 @@ c = get_config()  # noqa: F821
 c.ClearSolutions.code_stub = {"python": "# Your code goes into the function above."}
 c.ClearSolutions.text_stub = ""
 """
-NOTE = "*Made from `notebooks/{}` by `make classroom`: change that file, not this one.*"
+# Below the title, for whom a copy is made.
+FOR_STUDENTS = (
+    "*Your copy: run the cells from the top, each with Shift and Enter. In exercises write your"
+    " answer in the place of `...`.*"
+)
+FOR_INSTRUCTORS = "*Made from `notebooks/{}` by `make classroom`: change that file, not this one.*"
 
 
 def prepared(notebook: NotebookNode) -> tuple[NotebookNode, dict[int, tuple[str, str]]]:
@@ -75,6 +90,8 @@ def prepared(notebook: NotebookNode) -> tuple[NotebookNode, dict[int, tuple[str,
                 cell.setdefault("attachments", {})[found[3]] = {"image/png": data}
             cell.source = PICTURE.sub(r"![\1](attachment:\3)", cell.source)
             cell.source = cell.source.replace("](../", f"]({address()}/blob/main/")
+        else:
+            cell.source = CHECKED.sub("", cell.source)
         if cell.source or cell.cell_type == "code":
             kept.append(cell)
     return nbformat.from_dict({**notebook, "cells": kept}), solutions
@@ -199,8 +216,9 @@ def build(path: Path, folder: Path, slides: bool = True) -> None:
 
         write_slides(common, folder / "slides", path.stem)
     title, _, rest = common.cells[0].source.partition("\n")
-    noted = "\n".join([title, "", NOTE.format(path.with_suffix(".py").name), rest])
     for kind, notebook in copies.items():
+        note = FOR_INSTRUCTORS if kind == "instructor" else FOR_STUDENTS
+        noted = "\n".join([title, "", note.format(path.with_suffix(".py").name), rest])
         notebook.cells[0] = nbformat.from_dict({**notebook.cells[0], "source": noted})
         write(folder / kind / path.name, serialized(notebook))
     write(folder / "nbgrader" / "nbgrader_config.py", NBGRADER)

@@ -18,7 +18,7 @@ import nbformat
 from nbconvert import SlidesExporter
 from nbformat import NotebookNode
 from pages import absent, described, keep_formulas, put_back
-from pairs import CHECKED, HINT, BuildError
+from pairs import HINT, BuildError
 
 PACKAGES = ("rise", "nbclassic", "math_core", "ziamath")
 PICTURE = re.compile(r"!\[[^\]]*\]\([^)]*\)")
@@ -117,8 +117,6 @@ def as_slides(notebook: NotebookNode) -> NotebookNode:
         else:
             kind, used = "-", used + size
         cell.metadata["slideshow"] = {"slide_type": kind}
-        if code:
-            cell.source = CHECKED.sub("", cell.source)
         if long:  # the output is what the audience looks at
             cell.metadata["transient"] = {"remove_source": True}
     return nbformat.from_dict({**notebook, "cells": with_notes(cells)})

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -213,6 +214,32 @@ def agreement_table(rows: Iterable[Agreement]) -> pd.DataFrame:
     table = pd.DataFrame([_shown(row) for row in checked(rows)])
     unused = [name for name in table.columns[7:] if not table[name].any()]
     return table.drop(columns=unused)
+
+
+def verdicts(rows: Iterable[Agreement], columns: Sequence[str], width: int = 96) -> str:
+    """The records as text that fits below a cell: a long quantity goes on in the next lines.
+
+    Args:
+        columns: of `agreement_table`, among them "quantity".
+        width: characters of a line, where the other columns leave 30 of them for the quantity.
+
+    >>> print(verdicts([identity(3, "a law " * 8, True)], ["quantity", "verdict"], width=40))
+    quantity                        verdict
+    a law a law a law a law a law   holds
+      a law a law a law
+    """
+    table = agreement_table(rows)[list(columns)].astype(str)
+    cells = [list(table.columns), *table.to_numpy().tolist()]
+    sizes = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    place = table.columns.get_loc("quantity")
+    sizes[place] = min(sizes[place], max(30, width - sum(sizes[:place] + sizes[place + 1 :])
+                                         - 2 * len(sizes) + 2))  # fmt: skip
+    indent, lines = " " * (sum(sizes[:place]) + 2 * place + 2), []
+    for row in cells:
+        row[place], *more = textwrap.wrap(row[place], sizes[place], subsequent_indent="  ")
+        texts = (text.ljust(size) for text, size in zip(row, sizes, strict=True))
+        lines += ["  ".join(texts).rstrip(), *(indent + text.strip() for text in more)]
+    return "\n".join(lines)
 
 
 def _shown(row: Agreement) -> dict[str, str]:

@@ -14,7 +14,7 @@ from importlib import resources
 import numpy as np
 import pandas as pd
 
-from .agreement import Agreement, agreement, agreement_table, identity
+from .agreement import Agreement, agreement, agreement_table, identity, verdicts
 from .agreement_page import record, write_agreement
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "identity",
     "loglog_slope",
     "record",
+    "verdicts",
     "write_agreement",
 ]
 

@@ -16,7 +16,7 @@ import torch
 
 from ..values import is_bool, real
 
-_HOW = "No guess yet: move the control that a running kernel shows here, or write mine=... above."
+_HOW = "Move the control that a running kernel shows below, or write mine=... above."
 
 
 def _real(value: object, name: str) -> float:
@@ -26,7 +26,12 @@ def _real(value: object, name: str) -> float:
     return real(value, name)
 
 
-def _text(value: float | str) -> str:
+def written(value: float | str) -> str:
+    """A number as people write it; a text as it is.
+
+    >>> written(3.1623), written(3162.3)
+    ('3.16', '3,162')
+    """
     return value if isinstance(value, str) else f"{value:{',.0f' if abs(value) >= 100 else '.3g'}}"
 
 
@@ -104,6 +109,7 @@ class Number(Guess):
         low, high: the range of answers; what is measured may lie outside.
         unit: such as "percent".
         log: a logarithmic slider, and distances as factors.
+        step: of the slider, such as 1 where something is counted; None is a hundredth of its way.
         mine: the answer, of Python, numpy or torch; None where the slider asks.
 
     Raises:
@@ -117,8 +123,8 @@ class Number(Guess):
       apart:      30.5 percent
     """
 
-    def __init__(self, question, low, high, unit="", *, log=False, mine=None):
-        self.low, self.high, self.unit, self.log = low, high, unit, log
+    def __init__(self, question, low, high, unit="", *, log=False, step=None, mine=None):
+        self.low, self.high, self.unit, self.log, self.step = low, high, unit, log, step
         super().__init__(question, self.told(low).split()[0] + f" to {self.told(high)}", mine)
 
     def checked(self, value, name="mine"):
@@ -128,7 +134,7 @@ class Number(Guess):
         return value
 
     def told(self, value):
-        return f"{_text(value)} {self.unit}".strip()
+        return f"{written(value)} {self.unit}".strip()
 
     def apart(self, measured, value=None):
         value = self.value if value is None else value
@@ -144,7 +150,8 @@ class Number(Guess):
         if self.log:
             kind, low, high = w.FloatLogSlider, *torch.tensor([low, high]).double().log10().tolist()
         look |= {"style": {"description_width": "initial"}, "readout_format": ".3g"}
-        return [kind(min=low, max=high, step=(high - low) / 100, continuous_update=False, **look)]
+        look["step"] = self.step or (high - low) / 100
+        return [kind(min=low, max=high, continuous_update=False, **look)]
 
     def read(self, controls):
         return min(max(controls[0].value, self.low), self.high)  # 10 ** log10 is off by an ulp
@@ -202,9 +209,11 @@ class Curve(Guess):
     Your guess: 90 (at 10), 20 (at 100)
     """
 
-    def __init__(self, question, x: Sequence, low, high, unit="", *, log=False, mine=None):
-        self.x, self.one = tuple(x), Number(question, low, high, unit, log=log)
-        span = f"{self.one.span} each, at {', '.join(map(_text, self.x))}"
+    def __init__(
+        self, question, x: Sequence, low, high, unit="", *, log=False, step=None, mine=None
+    ):
+        self.x, self.one = tuple(x), Number(question, low, high, unit, log=log, step=step)
+        span = f"{self.one.span} each, at {', '.join(map(written, self.x))}"
         super().__init__(question, span, mine)
 
     def checked(self, value, name="mine"):
@@ -216,7 +225,8 @@ class Curve(Guess):
     def told(self, value):
         pairs = zip(self.x, value, strict=True)
         return ", ".join(
-            f"{_text(each)} ({x if isinstance(x, str) else f'at {_text(x)}'})" for x, each in pairs
+            f"{written(each)} ({x if isinstance(x, str) else f'at {written(x)}'})"
+            for x, each in pairs
         )
 
     def apart(self, measured):
@@ -229,7 +239,7 @@ class Curve(Guess):
         for place, x in enumerate(self.x):
             self.one.value = middle if self.value is None else self.value[place]
             look = {"orientation": "vertical", "layout": w.Layout(height="180px")}
-            controls += self.one.build(w, description=_text(x), **look)
+            controls += self.one.build(w, description=written(x), **look)
         return controls
 
     def read(self, controls):
@@ -239,7 +249,10 @@ class Curve(Guess):
         """The curve that was guessed, if one was, over numbers ``x``."""
         if self.value is not None:
             ax.plot(self.x, self.value, ":o", color="black", linewidth=2)
-            ax.annotate("your guess", (self.x[0], self.value[0]))
+            ax.annotate(
+                "your guess", (self.x[0], self.value[0]), (0, 6), textcoords="offset points",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1}, zorder=5,
+            )  # fmt: skip
 
 
 def _tensor(value: object) -> torch.Tensor:

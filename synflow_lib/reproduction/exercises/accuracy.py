@@ -92,6 +92,10 @@ check_paired_interval = Check(
         "1.96 is for many seeds; with n of them take Student's t, n - 1 degrees of freedom": (
             _interval(lambda n: stats.norm.ppf(0.975))
         ),
+        "two mistakes: 1.96 is for many seeds (take Student's t, n - 1 degrees of freedom), and "
+        "the standard deviation of a sample divides by n - 1 (ddof=1)": _interval(
+            lambda n: stats.norm.ppf(0.975), freedom=0
+        ),
         "the square root is forgotten: the error of a mean is s / sqrt(n), not s / n": _interval(
             root=float
         ),
@@ -218,6 +222,10 @@ check_clear_differences = Check(
     mistakes={
         "1.96 is for many seeds; with n of them take Student's t, n - 1 degrees of freedom": _clear(
             lambda n: stats.norm.ppf(0.975)
+        ),
+        "two mistakes: 1.96 is for many seeds (take Student's t, n - 1 degrees of freedom), and "
+        "the standard deviation of a sample divides by n - 1 (ddof=1)": _clear(
+            lambda n: stats.norm.ppf(0.975), freedom=0
         ),
         "the square root is forgotten: the error of a mean is s / sqrt(n), not s / n": _clear(
             root=float

@@ -59,7 +59,7 @@ class Check:
             except NotOfTheKind as unlike:
                 return f"not yet, {unlike}; expected {self.kind}"
             except Exception as error:  # whatever a student's code raises
-                problem = f"{type(error).__name__}: {error}"
+                problem = f"{type(error).__name__}: {error}".rstrip(".")
                 return f"not yet, your answer raises {problem} on this input: {_shown(case)}"
         if all(each is None for each in found):
             return f"not answered yet, nothing is returned or changed; expected {self.kind}"
@@ -144,7 +144,8 @@ def _difference(found: object, wanted: object, same: Callable) -> str:
         return f"{len(found)} values where {len(wanted)} are right"
     if isinstance(wanted, (dict, tuple)):
         place = next(i for i in _places(wanted) if not same(found[i], wanted[i]))
-        return f"{place}: {_difference(found[place], wanted[place], same)}"
+        where = place if isinstance(wanted, dict) else f"value {place + 1} of {len(wanted)}"
+        return f"{where}: {_difference(found[place], wanted[place], same)}"
     if found.shape != wanted.shape:
         return f"the shape {found.shape} where {wanted.shape} is right"
     if found.ndim:

@@ -249,6 +249,14 @@ check_even_odds = Check(
 )
 
 
+def _any_scores() -> Iterator[tuple]:
+    """Also large ones, and such that are all negative."""
+    yield from _random_scores()
+    for factor, shift in ((50, 0), (1, -9)):
+        for (scores,) in _random_scores():
+            yield ({name: factor * score + shift for name, score in scores.items()},)
+
+
 def _protected(answer: object, scores: Scores) -> object:
     """How the new scores order the weights: changed places, those above all others, and where."""
     before = {name: score.clone() for name, score in scores.items()}
@@ -299,7 +307,7 @@ def _raised_in_place(scores: Scores) -> Scores:
 check_protect = Check(
     number=4,
     kind="new, finite scores by name, one weight changed in each layer and above all others",
-    cases=_random_scores,
+    cases=_any_scores,
     observe=_protected,
     right=lambda scores: _raised(scores, _top),
     mistakes={
@@ -311,6 +319,13 @@ check_protect = Check(
         "raise all to one value": lambda scores: {
             name: score + 0.05 * (score == score.max()) for name, score in scores.items()
         },
+        "each layer's largest score is raised by 1, too little where scores are large: "
+        "raise all to one value": lambda scores: {
+            name: score + (score == score.max()) for name, score in scores.items()
+        },
+        "where all scores are negative, twice the largest is below it: add to it instead": (
+            lambda scores: _raised(scores, lambda s: 2 * max(each.max() for each in s.values()))
+        ),
         "more weights changed than one a layer: the order of the others must stay": lambda scores: {
             name: score / score.max() for name, score in scores.items()
         },

@@ -24,16 +24,17 @@ if TYPE_CHECKING:
     from IPython.display import HTML
 
 _COLORS = 16  # of a player's frame: four bits a pixel make small files
+# Of these letters every font has a picture; of those made for players many have none.
 _ICONS = {
     "fa-minus": "−",
     "fa-plus": "+",
-    "fa-fast-backward": "⏮",
-    "fa-step-backward": "⏴|",
+    "fa-fast-backward": "|◀",
+    "fa-step-backward": "‹",
     "fa-play fa-flip-horizontal": "◀",
-    "fa-pause": "⏸",
+    "fa-pause": "||",
     "fa-play": "▶",
-    "fa-step-forward": "|⏵",
-    "fa-fast-forward": "⏭",
+    "fa-step-forward": "›",
+    "fa-fast-forward": "▶|",
 }
 
 

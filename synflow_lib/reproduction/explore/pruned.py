@@ -28,6 +28,7 @@ from ...trajectory import Trajectory
 from ..figures.explore import collapse_view
 from ..figures.style import STYLES
 from ..paper import FIVE
+from ..predict import written
 from .explorer import Explorer, Task, choose
 
 SCHEDULES = ("exponential", "linear", "cut")
@@ -235,7 +236,7 @@ def _mode(method: str) -> str | None:
 
 def compressions(network: str, **_) -> list[str]:
     """The stops of a slider along compressions, as text."""
-    return [f"{compression:.3g}" for compression in subject(network).stops]
+    return [written(compression) for compression in subject(network).stops]
 
 
 # One method at one compression.
@@ -336,7 +337,7 @@ def _show_choice(stop: int, **chosen) -> tuple[Figure, str]:
 def _show_family(stop: int, made: Family) -> tuple[Figure, str]:
     """The picture of a stop, and in words how many weights are kept and what became of paths."""
     verdict, units = made.verdict(stop), made.units(stop)
-    label, compression = STYLES[made.method].label, f"compression {made.stops[stop]:.3g}"
+    label, compression = STYLES[made.method].label, f"compression {written(made.stops[stop])}"
     conserved = "No score is left to conserve."
     if (units[["incoming", "outgoing"]] != 0).any(axis=None):
         error = float(units["max_relative_error"].iloc[0])

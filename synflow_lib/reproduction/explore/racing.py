@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from ..figures.explore import race_view
 from ..figures.style import STYLES
 from ..paper import FIVE
+from ..predict import written
 from .explorer import Explorer, Task
 from .pruned import SUBJECTS, compressions, family, layers_at, subject
 
@@ -98,11 +99,11 @@ def race_words(network: str, stop: int) -> str:
     since = empty.groupby("method")["compression"].min().reindex(FIVE)
     broken = since.dropna().sort_values(kind="stable")
     if broken.empty:
-        return f"Compression {now:.3g}: all five methods have weights in every layer."
-    told = ", ".join(f"{STYLES[m].label} (at {when:.3g})" for m, when in broken.items())
+        return f"Compression {written(now)}: all five methods have weights in every layer."
+    told = ", ".join(f"{STYLES[m].label} (at {written(when)})" for m, when in broken.items())
     whole = ", ".join(STYLES[m].label for m in since.index[since.isna()])
     alive = f" Still whole: {whole}." if whole else ""
-    return f"Compression {now:.3g}: a layer is empty under {told}.{alive}"
+    return f"Compression {written(now)}: a layer is empty under {told}.{alive}"
 
 
 def _show_race(stop: int, network: str) -> tuple[Figure, str]:
