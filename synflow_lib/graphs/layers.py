@@ -106,8 +106,8 @@ _row("moves", first(surrogate.plain), "reshape flatten squeeze unsqueeze", [nn.F
 _row("moves", first(surrogate.view), "view", units=True, views=True)
 _row("moves", first(surrogate.plain),
      "view_as reshape_as unflatten ravel permute transpose t swapaxes swapdims movedim moveaxis"
-     " expand expand_as broadcast_to getitem select narrow chunk split split_with_sizes tensor_split"
-     " unbind unfold diagonal T mT", [nn.Unflatten], views=True)
+     " expand expand_as broadcast_to getitem select narrow chunk split split_with_sizes"
+     " tensor_split unbind unfold diagonal T mT", [nn.Unflatten], views=True)
 _row("moves", first(surrogate.plain),
      "repeat repeat_interleave tile index_select gather take_along_dim roll flip rot90 fold"
      " pixel_shuffle pixel_unshuffle channel_shuffle",
