@@ -102,7 +102,7 @@ def _keeps_channels(
         return len(before) == int(dims[1]) + 2  # else one of them is taken for a side of the map
     if name == "pad":
         return len(argument(node, "pad", 1, ())) <= 2 * (len(before) - 2)
-    if name in ("sum", "mean", "amax"):
+    if name in ("sum", "mean", "amax", "amin"):
         over = argument(node, "dim", 1, node.kwargs.get("axis"))
         over = (over,) if isinstance(over, int) else over
         return bool(over) and all(int(dim) % len(before) > 1 for dim in over)

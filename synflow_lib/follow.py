@@ -342,7 +342,7 @@ class _Follower:
     def _sums(self, node, row, module, carriers) -> object:
         names, value, name = self.names[carriers[0]], node.meta["value"], name_of(node)
         kind = (name if module is None else type(module).__name__).lower()
-        if name in ("sum", "mean", "amax", "max", "cumsum", "topk"):
+        if name in ("sum", "mean", "amax", "amin", "max", "cumsum", "topk"):
             place = 2 if name == "topk" else 1
             over = argument(node, "dim", place, node.kwargs.get("axis"))
             over = range(names.dim()) if over is None or over == () else over
@@ -357,7 +357,9 @@ class _Follower:
         return (found.expand(shape), *value[1:]) if several else found.expand(shape)
 
     def _largest(self, node, row, module, carriers) -> object:
-        two = name_of(node) == "maximum" or isinstance(argument(node, "other", 1), fx.Node)
+        two = name_of(node) in ("maximum", "minimum") or isinstance(
+            argument(node, "other", 1), fx.Node
+        )
         how = self._adds if two else self._sums
         return how(node, row, module, carriers)
 

@@ -122,8 +122,6 @@ def bound(graph: fx.Graph, x) -> dict[fx.Node, object]:
 # Operations that are others, written shortly. In place they change what is read later, and stay.
 _WRITTEN_OUT = {
     "addcmul": lambda x, tensor1, tensor2, value=1: torch.add(x, tensor1 * tensor2, alpha=value),
-    "minimum": lambda x, other: -torch.maximum(-x, -other),
-    "amin": lambda x, dim=(), keepdim=False: -torch.amax(-x, dim, keepdim),
 }
 
 
