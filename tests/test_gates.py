@@ -723,7 +723,7 @@ class ZeroAtFirst(nn.Module):
     def forward(self, x):
         x = x + self.norm(self.c(x))
         x = x + self.scale * self.d(x)
-        x = x + torch.mul(self.e(x), (0.5 * self.gate).view(1, 1, 1))  # the half stays
+        x = x + torch.mul(self.e(x), self.gate.view(1, 1, 1))
         return self.head(self.last(x.mean((2, 3))))
 
 

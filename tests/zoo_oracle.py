@@ -116,10 +116,12 @@ class Oracle:
         )
         self.every_path = every_path
         self.names = {n: id(p) for n, p in net.named_parameters(remove_duplicate=False)}
-        self.leaves = {}
+        self.leaves, self.zeros = {}, {}
         for name, parameter in net.named_parameters():
             value = parameter.detach().clone()
             if not bool(value.any()) and not name.endswith("bias") and masks is None:
+                if not name.endswith("weight"):  # what is made of it is still made of zeros
+                    self.zeros[id(parameter)] = value
                 value = torch.ones_like(value)
             if every_path:
                 kept = masks[name] if masks and name in masks else torch.ones_like(value)
@@ -170,7 +172,10 @@ class Oracle:
         return self.constants.get(id(x), x) if isinstance(x, Tensor) else x
 
     def factor(self, x):
+        made = id(x) in self.constants and id(x) not in self.leaves
         x = self.constant(x)
+        if made and not self.every_path and x.numel() and not bool(x.any()):
+            return torch.ones_like(x)  # zero in the product, whatever made it so
         if not isinstance(x, Tensor):
             return abs(x) if not self.every_path or not x else 1.0
         if x.dtype == torch.bool:
@@ -227,7 +232,8 @@ class Oracle:
     def functional(self, name, function, args, kwargs):
         """A function of constants alone."""
         given = args
-        args, kwargs = tree_map(self.constant, (args, kwargs))
+        zeros = {} if self.every_path else self.zeros
+        args, kwargs = tree_map(lambda x: zeros.get(id(x), self.constant(x)), (args, kwargs))
         if name in ("mean", "std", "var", "std_mean", "var_mean", "linalg_vector_norm", "norm"):
             if args[0].dim() > 1:
                 self.statistics.update(map(id, tree_leaves(self.out)))
@@ -239,7 +245,7 @@ class Oracle:
                 return args[0]  # a standardized weight: what it is divided by is no factor
         if name == "native_batch_norm" and args[5]:  # a standardized weight: its gain
             side = (1, -1, *[1] * (args[0].dim() - 2))
-            return args[0] if args[1] is None else args[0] * args[1].view(side)
+            return args[0] if args[1] is None else args[0] * self.factor(given[1]).view(side)
         functional = {"copy": lambda a, b, *_: b.expand(a.shape), "view": torch.reshape}.get(name)
         if functional is None:
             packet = getattr(aten, name)

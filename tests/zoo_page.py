@@ -28,9 +28,10 @@ connected. *conservation*: every unit to 1e-9. *surgery*: without its dead units
 same function.
 
 Answers are kept and not asked again, so some are of earlier commits than others; the tests ask a
-third of the small networks for scores and paths anew every day. A convention decides some numbers:
-a clamp that multiplies a signal is open at one, `relu6(a(x)) * b(x)`; where a number was added
-before it, `relu6(x + 3)`, it is a sigmoid written by hand and reaches its bound, divided later.
+third of the small networks for scores and paths anew every day. Two conventions decide numbers: a
+clamp that multiplies a signal is open at one, `relu6(a(x)) * b(x)`; where a number was added before
+it, `relu6(x + 3)`, it is a sigmoid written by hand and reaches its bound, which is divided later. A
+learned factor that is zero counts as one, whatever scales it before the product.
 
 """
 

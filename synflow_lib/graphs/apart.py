@@ -105,6 +105,6 @@ def _keeps_channels(
         return len(before) == int(dims[1]) + 2  # else one of them is taken for a side of the map
     if name == "pad":
         return len(argument(node, "pad", 1, ())) <= 2 * (len(before) - 2)
-    if module is None and name in ("sum", "mean", "amax"):
+    if module is None and name in ("sum", "mean", "amax", "amin"):
         return min(reduced(node, len(before))) > 1
     return True

@@ -283,7 +283,7 @@ class _Follower:
 
     def _sums(self, node, row, module, carriers) -> object:
         names, value, kind = self.names[carriers[0]], node.meta["value"], name_of(node, module)
-        if module is None and kind in ("sum", "mean", "amax", "max", "cumsum", "topk"):
+        if module is None and kind in ("sum", "mean", "amax", "amin", "max", "cumsum", "topk"):
             over = reduced(node, names.dim(), 2 if kind == "topk" else 1)
         elif "pool" in kind and "unpool" not in kind:
             over = range(-int(re.search(r"(\d)d", kind)[1]), 0)
@@ -295,7 +295,9 @@ class _Follower:
         return (found.expand(shape), *value[1:]) if several else found.expand(shape)
 
     def _largest(self, node, row, module, carriers) -> object:
-        two = name_of(node) == "maximum" or isinstance(argument(node, "other", 1), fx.Node)
+        two = name_of(node) in ("maximum", "minimum") or isinstance(
+            argument(node, "other", 1), fx.Node
+        )
         how = self._adds if two else self._sums
         return how(node, row, module, carriers)
 

@@ -135,8 +135,8 @@ _row("largest", first(pools.largest),
               for end in ("", "_with_indices")),
      [getattr(nn, f"{kind}MaxPool{n}d") for n in (1, 2, 3) for kind in ("", "Adaptive")],
      units=True)
-_row("largest", pools.maximum, "max maximum", several=True)
-_row("largest", pools.maximum, "amax", units=True)
+_row("largest", pools.maximum, "max maximum minimum", several=True)
+_row("largest", pools.maximum, "amax amin", units=True)
 _row("largest", pools.topk, "topk")
 _row("weighs", surrogate.plain, "", PRUNABLE, units=True)
 _row("weighs", surrogate.product,

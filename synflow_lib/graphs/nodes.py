@@ -149,8 +149,6 @@ def reduced(node: fx.Node, directions: int, place: int = 1) -> list[int]:
 # Operations that are others, written shortly. In place they change what is read later, and stay.
 _WRITTEN_OUT = {
     "addcmul": lambda x, tensor1, tensor2, value=1: torch.add(x, tensor1 * tensor2, alpha=value),
-    "minimum": lambda x, other: -torch.maximum(-x, -other),
-    "amin": lambda x, dim=(), keepdim=False: -torch.amax(-x, dim, keepdim),
 }
 
 

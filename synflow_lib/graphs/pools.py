@@ -65,22 +65,25 @@ def window_sum(dims, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mo
 
 
 def maximum(use: Use) -> Run:
-    """``max`` of one tensor along a direction, or of two tensors."""
+    """``max`` of one tensor along a direction, or of two tensors.
+
+    A smallest number is one as well: min(a, b) = -max(-a, -b), and signs are no part of the paths.
+    """
     name, args = name_of(use.node), use.node.args
+    plain = {"minimum": torch.maximum, "amin": torch.amax}.get(name) or use.plain()
     if use.place is None:
         raise use.refusal()
-    if name == "maximum" or len(args) > 1 and isinstance(args[1], fx.Node):
-        if use.alone:
-            return adds(use)
-        return adds(use) if use.sum_pools else use.plain()
+    if name in ("maximum", "minimum") or len(args) > 1 and isinstance(args[1], fx.Node):
+        return adds(use) if use.alone or use.sum_pools else plain
     if not use.sum_pools:
-        return use.plain()
+        return plain
 
     def run(x: Tensor, dim=None, keepdim: bool = False):
         if dim is None or dim == ():
             return x.sum()
         total = x.sum(dim, keepdim)
-        return total if name == "amax" else (total, torch.zeros_like(total, dtype=torch.long))
+        places = torch.zeros_like(total, dtype=torch.long)
+        return total if name in ("amax", "amin") else (total, places)
 
     return run
 

@@ -61,22 +61,14 @@ def _open_factors(net: fx.GraphModule) -> list[str]:
         if all(map(is_bias, learned)):
             continue
         uses = [n for n in net.graph.nodes if named.get(str(n.target)) is named[learned[0]]]
-        once = len([n for n in uses if n.users]) == len(factor.users) == 1
-        if once and _only_scaled(factor) in uses:
-            named[learned[0]].fill_(1.0)  # it may have a score of its own, and numbers beside it
+        if factor.op == "get_attr" and len([n for n in uses if n.users]) == len(factor.users) == 1:
+            named[learned[0]].fill_(1.0)  # it may have a score of its own
         else:  # what else is made of the parameter stays as it is
             with net.graph.inserting_after(factor):
                 one = net.graph.call_function(torch.ones_like, (factor,))
             user.replace_input_with(factor, one)
         opened += learned
     return opened
-
-
-def _only_scaled(factor: fx.Node) -> fx.Node:
-    """What ``factor`` is made of, by moves and products with numbers, and for this alone."""
-    row, sources = row_of(factor), reads(factor)
-    alone = row is not None and row.effect in ("moves", "scales") and len(sources) == 1
-    return _only_scaled(sources[0]) if alone and len(sources[0].users) == 1 else factor
 
 
 def _is_zero(value: Any) -> bool:
