@@ -226,8 +226,8 @@ class _Follower:
             self.wiring.added.append((node.name, names_in(found)))
         return found
 
-    # One method for each effect of the table (`layers`), which says where the names go: it gives those
-    # of the result, or None where units cannot be followed.
+    # One method for each effect of the table (`layers`). It gives the names of the result, or None
+    # where units cannot be followed.
 
     def _passes(self, node, row, module, carriers) -> Tensor:
         return self.names[carriers[0]]
