@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from .batches import Inputs
 from .graphs.network import PRUNABLE
-from .graphs.nodes import as_list, bound, is_source
+from .graphs.nodes import as_list, bound, is_source, module_of
 from .graphs.operations import Operations
 
 
@@ -48,23 +48,18 @@ class PathSum(nn.Module):
         biases: bool = False,
     ) -> None:
         super().__init__()
-        self.net, self.biases = net, biases
-        self.sum_pools = sum_pools
-        self.detours: dict[fx.Node, list[fx.Node]] = {}
+        self.net, self.graph = net, net.graph
+        self.operations = operations = Operations(net, sum_pools=sum_pools, biases=biases)
+        self.flows, self.still = operations.flows, operations.still
         self.steps: list[_Step] = []
-        self.graph = net.graph
         self.tokens: list[fx.Node] = []  # where a learned token joins, an input of its own
         self.tables: list[fx.Node] = []  # where tokens of the input are looked up
-        operations = Operations(net, sum_pools=sum_pools, biases=biases)
-        self.modules_by_name = operations.modules
-        self.flows, self.still = operations.flows, operations.still
-        self.operations, self.opened = operations, operations.opened
         self.weighted = {  # where a weight layer is called
             node
             for node in self.graph.nodes
-            if node.op == "call_module"
-            and isinstance(self.modules_by_name[str(node.target)], PRUNABLE)
+            if isinstance(module_of(node, operations.modules), PRUNABLE)
         }
+        self.detours = self._detours(names) if names else {}
         skip = set(skip)
         last_use = {}
         for node in operations.nodes:
@@ -81,13 +76,15 @@ class PathSum(nn.Module):
             self.steps.append(_Step(node, run, list(dict.fromkeys(done))))
             if getattr(run, "takes_token", False):
                 (self.tables if is_source(node) else self.tokens).append(node)
-        if names:
-            used = fewest_weights(operations, names)
-            for node, ways in operations.carriers.items():
-                needs = {way: len(used[way][0].names) for way in ways}
-                longer = [way for way in ways if needs[way] > min(needs.values())]
-                if longer:
-                    self.detours[node] = longer
+
+    def _detours(self, names: Iterable[str]) -> dict[fx.Node, list[fx.Node]]:
+        """Where branches meet, those that bring paths through more weights than the fewest."""
+        used, found = fewest_weights(self.operations, names), {}
+        for node, ways in self.operations.carriers.items():
+            needs = {way: len(used[way][0].names) for way in ways}
+            if longer := [way for way in ways if needs[way] > min(needs.values())]:
+                found[node] = longer
+        return found
 
     def forward(
         self,
@@ -130,7 +127,7 @@ class PathSum(nn.Module):
                     values = values | {
                         n: _zeros(live[n]) for n in node.all_input_nodes if n in live
                     }
-                for gate, value in self.opened.get(node, {}).items():
+                for gate, value in self.operations.opened.get(node, {}).items():
                     values = values | {gate: torch.full_like(values[gate], value)}
                 if shortest and node in self.detours:
                     nothing = {way: torch.zeros_like(live[way]) for way in self.detours[node]}

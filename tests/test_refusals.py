@@ -131,6 +131,7 @@ RIGHT = {  # name: (operation, extras, width, what it does to a row of path sums
         lambda h: torch.cat([h, h], 1),
     ),
     "negated sum": (lambda s, x: x - F.relu(x), {}, 4, lambda h: 2 * h),
+    "an activation that is a function alone": (lambda s, x: torch.erf(x), {}, 4, lambda h: h),
     "reversed": (lambda s, x: 1.0 - x, {}, 4, lambda h: h),
     "sum, by name": (lambda s, x: torch.add(x, other=F.relu(x)), {}, 4, lambda h: 2 * h),
     "constant and sum, by name": (

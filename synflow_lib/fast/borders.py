@@ -103,7 +103,7 @@ def _maps(paths: PathSum, shape: tuple[int, ...]) -> dict[fx.Node, list[Axis]]:
         if not node.all_input_nodes or any(n not in maps for n in node.all_input_nodes):
             continue
         first, *others = (maps[n] for n in node.all_input_nodes)
-        module = module_of(node, paths.modules_by_name)
+        module = module_of(node, paths.operations.modules)
         if step.run is None or isinstance(module, BATCH_NORM):
             maps[node] = first
         elif _windows(module) and len(_windows(module)) == len(first):
@@ -141,7 +141,7 @@ def _windows(module: nn.Module | None) -> list[tuple[int, int, int, int]]:
 
 
 def _strides(paths: PathSum, node: fx.Node) -> list[int]:
-    windows = _windows(module_of(node, paths.modules_by_name))
+    windows = _windows(module_of(node, paths.operations.modules))
     return [stride for _, stride, _, _ in windows] or [1]
 
 

@@ -102,11 +102,9 @@ class _Follower:
         batch_statistics: frozenset[str],
         joined: bool,
     ) -> None:
-        self.owner, self.traced, self.net = unwrapped(model), traced, (net := skeleton(traced))
-        self.shape, self.joined = shape, joined
-        self.module, self.batch_statistics = dict(net.named_modules()), batch_statistics
-        self.weights = layer_weights(net)
-        self.operations = Operations(net)
+        self.owner, self.traced, self.net = unwrapped(model), traced, skeleton(traced)
+        self.shape, self.joined, self.batch_statistics = shape, joined, batch_statistics
+        self.weights, self.operations = layer_weights(self.net), Operations(self.net)
         self.wiring, self.units = Wiring(), Names()
         self.names: dict[fx.Node, object] = {}
         self.seen: dict[str, Layer] = {}  # name of a weight -> its layer
@@ -151,7 +149,7 @@ class _Follower:
         carriers = [n for n in self.operations.carriers.get(node, ()) if n in self.names]
         if node.op == "output" or not carriers or is_shape(node):
             return None
-        module = module_of(node, self.module)
+        module = module_of(node, self.operations.modules)
         if not self.joined:
             refuse_joined(self.operations, node, module, carriers)
         names = self.names[carriers[0]]
@@ -212,11 +210,8 @@ class _Follower:
     def function(self, node: fx.Node, names: Tensor, shape: torch.Size) -> Tensor:
         """A layer's weight that a function is given, as it is or scaled."""
         weight, *others = sorted(self.operations.fixed.weights_of[node] & self.weights)
-        owner, given = (
-            self.owner.get_submodule(weight.rpartition(".")[0]),
-            argument(node, "weight", 1),
-        )
-        changed = self.operations.fixed.normalized
+        owner = self.owner.get_submodule(weight.rpartition(".")[0])
+        given, changed = argument(node, "weight", 1), self.operations.fixed.normalized
         ways = behind([given], lambda n: changed.get(n, [])) if isinstance(given, fx.Node) else {}
         rows = [row_of(n) for n in ways if n.op != "get_attr"]
         moved = any(row is None or row.effect == "moves" for row in rows)
@@ -231,7 +226,8 @@ class _Follower:
             self.wiring.added.append((node.name, names_in(found)))
         return found
 
-    # ------------------------------------------------------------------- by the rows of the table
+    # One method for each effect of the table (`layers`). It gives the names of the result, or None
+    # where units cannot be followed.
 
     def _passes(self, node, row, module, carriers) -> Tensor:
         return self.names[carriers[0]]

@@ -13,6 +13,7 @@ scales     a product with a constant of each channel, by its absolute value: nor
 adds       a sum: with the signal of another branch, or with a constant, which lies on no path
 joins      several signals side by side
 gates      half of the signal, which the other half opens and closes
+compares   yes or no: no path runs through it, but what it makes may be a gate
 attends    attention: the mean of the values that each position may see
 looks up   rows of a table by numbers of tokens: an input of ones, at which paths begin
 own        what a user's `rule` says
@@ -57,6 +58,8 @@ class Rule:
         views: whether what comes out may be the same numbers in memory, under another name.
         same: whether the numbers stay what they are, but for their type or sign: between an
             activation and a product it leaves the activation a gate.
+        gate: of what ends in an activation, how much it looks like the gate of another factor; the
+            one of two factors that looks more so is it (see ``steering``).
     """
 
     effect: str
@@ -65,6 +68,7 @@ class Rule:
     several: bool = False
     views: bool = False
     same: bool = False
+    gate: int = 0
 
 
 _NO_ACTIVATIONS = (nn.GLU, nn.MultiheadAttention)  # in the same file of torch
@@ -90,17 +94,26 @@ def _row(effect: str, how, functions: str = "", modules: Iterable[type] = (), **
 
 # fmt: off
 _row("passes", surrogate.passes,
-     "relu relu6 leaky_relu elu selu celu gelu silu mish hardswish hardtanh softplus tanh sigmoid"
-     " hardsigmoid prelu rrelu softsign tanhshrink softshrink hardshrink logsigmoid threshold"
-     " clamp clip clamp_min clamp_max", _ACTIVATIONS, units=True)
+     "relu leaky_relu elu selu celu prelu rrelu tanhshrink softshrink hardshrink logsigmoid"
+     " threshold clamp_min clamp_max", _ACTIVATIONS, units=True)
+_row("passes", surrogate.passes, "sigmoid hardsigmoid",
+     [nn.Sigmoid, nn.Hardsigmoid, nn.Softmax, nn.Softmax2d, nn.Softmin], units=True, gate=4)
+_row("passes", surrogate.passes, "relu6 hardtanh clamp clip", [nn.ReLU6, nn.Hardtanh], units=True,
+     gate=3)
+_row("passes", surrogate.passes, "tanh softsign erf", [nn.Tanh, nn.Softsign], units=True, gate=2)
+_row("passes", surrogate.passes, "silu gelu mish hardswish softplus",
+     [nn.SiLU, nn.GELU, nn.Mish, nn.Hardswish, nn.Softplus], units=True, gate=1)
 _row("passes", surrogate.passes,
      "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout stochastic_depth"
      " neg abs positive clone contiguous detach to type type_as float double half bfloat16 cuda"
      " cpu",
      [nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout,
       nn.FeatureAlphaDropout], units=True, same=True)
-_row("passes", surrogate.passes, "softmax log_softmax softmin normalize local_response_norm",
+_row("passes", surrogate.passes, "softmax softmin", gate=4)
+_row("passes", surrogate.passes, "log_softmax normalize local_response_norm",
      [nn.LocalResponseNorm, nn.CrossMapLRN2d])
+_row("compares", surrogate.refused, "gt ge lt le", gate=4)
+_row("compares", surrogate.refused, "eq ne isnan isinf isfinite")
 _row("moves", first(surrogate.plain), "reshape flatten squeeze unsqueeze", [nn.Flatten], units=True,
      views=True)
 _row("moves", first(surrogate.view), "view", units=True, views=True)

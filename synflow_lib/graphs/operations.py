@@ -23,7 +23,6 @@ _MEANS = frozenset("softmax softmax2d softmin".split())
 _BOUNDS = frozenset("clamp clip clamp_min".split())
 _NOTHING = -20.0  # the exponential of a score as low is next to nothing
 _COMBINES = frozenset("and or rand ror logical_and logical_or bitwise_and bitwise_or".split())
-_COMPARES = frozenset("gt ge lt le eq ne isnan isinf isfinite".split())
 _NEGATES = frozenset("invert logical_not bitwise_not".split())
 _TRIANGLES = frozenset("tril triu".split())
 _MIXES = frozenset("mul where masked_fill".split()) | _COMBINES | _TRIANGLES
@@ -119,9 +118,9 @@ class Operations:
             if node not in self.still:
                 continue
             name, sources = self.signals.name(node), uses(node, self.reached)
-            effects = ("moves", "passes", "adds", "scales", "joins")
-            plain = self.signals.effect(node) in effects
-            if name in _COMPARES or (
+            effect = self.signals.effect(node)
+            plain = effect in ("moves", "passes", "adds", "scales", "joins")
+            if effect == "compares" or (
                 sources
                 and found.issuperset(sources)
                 and (plain and name not in _MEANS or name.strip("_") in _NEGATES | _MIXES)
@@ -281,7 +280,7 @@ class Operations:
         if (keeps or name in _KEEPS_MASKS) and not chosen:
             run = surrogate.view(Use(node, [])) if name == "view" else run
             return attention.quietly(functools.partial(attention.masks_only, run))
-        own = name in _COMPARES or row is not None and row.effect == "attends"
+        own = self.signals.effect(node) in ("compares", "attends")
         run = run if own else attention.unmasked(run, self._use(node, []))
         return attention.quietly(functools.partial(attention.silent, run))
 

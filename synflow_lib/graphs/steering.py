@@ -4,7 +4,7 @@ A product of two signals is no sum over paths: R would be a polynomial of higher
 without bounds with depth. One of the two is taken as a constant, one. It is
 
 - the **gate**: the factor that ends in the more saturating activation, a sigmoid or softmax before
-  a clamp before tanh before SiLU and GELU (`GATES`);
+  a clamp before tanh before SiLU and GELU (the column ``gate`` of the table);
 - the **statistic**: what divides a signal and is computed of that signal without any weight, such
   as its norm or the root of its variance;
 - the **query** and the **key** of attention, whose values carry the paths.
@@ -24,13 +24,7 @@ from .layers import Rule, row_of
 from .nodes import argument, behind, is_shape, module_of, name_of, uses
 from .surrogate import Use
 
-GATES = {
-    **dict.fromkeys("sigmoid hardsigmoid softmax softmax2d softmin gt ge lt le".split(), 4),
-    **dict.fromkeys("relu6 hardtanh clamp clip".split(), 3),
-    **dict.fromkeys("tanh softsign erf".split(), 2),
-    **dict.fromkeys("silu gelu mish hardswish softplus".split(), 1),
-}
-_SATURATED, _INVERSE = 4, 5
+_SATURATED, _INVERSE = 4, 5  # as the column `gate` of the table counts
 _CLAMPS = frozenset("relu6 hardtanh clamp clip".split())
 _PARTS = frozenset("getitem select narrow".split())
 _IN_PLACE = frozenset("iadd isub imul itruediv".split())
@@ -101,14 +95,11 @@ class Signals:
         return 0 if rank and activation in self._behind(other, set()) else rank
 
     def end(self, node: fx.Node) -> tuple[int, fx.Node]:
-        """The activation that ``node`` ends in and its place in `GATES`; 0 for none."""
+        """How much ``node`` looks like a gate, 0 for not at all, and the activation it ends in."""
         while node in self.flows:
-            name, effect, sources = self.name(node), self.effect(node), uses(node, self.flows)
-            if name in GATES:
-                rank = GATES[name]
-                if name in _CLAMPS:
-                    rank = self._clamp(node, name, sources)
-                return rank, node
+            name, row, sources = self.name(node), self.row(node), uses(node, self.flows)
+            if row is not None and row.gate:
+                return self._clamp(node, row, sources) if name in _CLAMPS else row.gate, node
             if name in ("rsqrt", "reciprocal") or name == "pow" and _is_negative(node):
                 return _INVERSE, node
             if name == "div" and node.args[0] not in self.flows:
@@ -124,21 +115,21 @@ class Signals:
                     node = carrier[0]
                     continue
                 return int(by_hand), node
-            through = effect in ("moves", "sums", "adds") or name in ("mul", "div")
+            through = self.effect(node) in ("moves", "sums", "adds") or name in ("mul", "div")
             if len(sources) != 1 or not (through or self.same(node)):
                 return 0, node
             node = sources[0]
         return 0, node
 
-    def _clamp(self, node: fx.Node, name: str, sources: list[fx.Node]) -> int:
+    def _clamp(self, node: fx.Node, row: Rule, sources: list[fx.Node]) -> int:
         """A clamp behind a shift, ``relu6(x + 3)``, is a sigmoid; with one bound it is a ReLU."""
         bounds = [argument(node, key, place) for place, key in ((1, "min"), (2, "max"))]
-        if name in ("clamp", "clip") and None in bounds:
+        if self.name(node) in ("clamp", "clip") and None in bounds:
             return 0
         shift = sources[0] if len(sources) == 1 and sources[0] in self.flows else None
         shifted = shift is not None and name_of(shift) == "add"
         numbers = shifted and any(isinstance(n, (int, float)) for n in shift.args)
-        return _SATURATED if numbers else GATES[name]
+        return _SATURATED if numbers else row.gate
 
     def opening(self, gate: fx.Node, value: fx.Node) -> float:
         """What an open gate is: one, whatever its layers are multiplied with.
@@ -268,13 +259,13 @@ def refuse_hidden_writes(graph: fx.Graph, signals: Signals) -> None:
                 raise Use(node, []).refusal(what)
             if node.kwargs.get("out") is not None:
                 raise Use(node, []).refusal(f"{name_of(node)} with out=, a tensor that is written")
-        name, row = signals.name(node), signals.row(node)
+        row = signals.row(node)
         source = node.all_input_nodes[0] if node.all_input_nodes else None
         raw = str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", "")
         changes = raw.endswith("_") and not raw.endswith("__") or raw in _IN_PLACE
         changes = changes or node.meta.get("in_place", False)
         # An activation changes no path sum, whoever reads it; it may decide which factor is a gate.
-        matters = row is not None and (row.effect != "passes" or name in GATES)
+        matters = row is not None and (row.effect != "passes" or row.gate)
         if node in signals.flows and changes and matters:
             names = [n for n, root in first.items() if root is first[source]]
             readers = {user for n in names for user in n.users if not is_shape(user)}

@@ -89,6 +89,11 @@ def passes(use: Use) -> None:
     return None
 
 
+def refused(use: Use) -> Run:
+    """Nothing: it may steer a path, and no path runs through it."""
+    raise use.refusal()
+
+
 def plain(use: Use) -> Run:
     """The operation, as it is."""
     return use.plain()

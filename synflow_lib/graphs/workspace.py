@@ -90,15 +90,12 @@ class Workspace:
         warn_left_out(model, found, select.get("keep", ()))
         self.names, weights = list(found), list(found.values())
         self.training = model.training
+        self.layout = {name: weight.shape for name, weight in found.items()}
         self.flat = torch.cat([weight.detach().reshape(-1).to(dtype) for weight in weights])
-        parts = self.flat.split([weight.numel() for weight in weights])
-        self.parameters = [
-            nn.Parameter(part.view(weight.shape), requires_grad=False)
-            for part, weight in zip(parts, weights, strict=True)
-        ]
+        views = self.views(self.flat).values()
+        self.parameters = [nn.Parameter(view, requires_grad=False) for view in views]
         own = zip(map(id, weights), self.parameters, strict=True)
         self.net = working_copy(model, dict(own), dtype).requires_grad_(False)
-        self.layout = {name: weight.shape for name, weight in found.items()}
 
     def rebind(self, flat: Tensor, layout: dict[str, torch.Size]) -> None:
         """Put parameters of other shapes, views of ``flat``, in the place of the parameters."""
