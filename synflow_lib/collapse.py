@@ -72,22 +72,22 @@ def _shortest_path(model: nn.Module, names: set[str], given: Inputs | None) -> i
     used = fewest_weights(known, names)
     if end not in used:
         raise ValueError(f"no path leads from the input of {type(model).__name__} to its output")
-    best, found = used[end][0], len(used[end][0].names)
-    uneven = _uneven(known, used)
-    if best.again and not PathProbe(model, given, traced=traced).one_of_each(names, best):
-        found = 0
-    elif not best.again and uneven and (given is not None or _joins(known, uneven)):
+    best, uneven = used[end][0], _uneven(known, used)
+    again = {name for ways in used.values() for way in ways for name in way.again}
+    if best.again:
+        if PathProbe(model, given, traced=traced).one_of_each(names, best):
+            return len(best.names)
+    elif uneven and (given is not None or _joins(known, uneven)):
         found = PathProbe(model, given, traced=traced).fewest(names, len(best.names))
-        if found > len(best.names) and any(way.again for ways in used.values() for way in ways):
-            found = 0  # it counts a weight as often as it is used
-    if not found:
-        again = frozenset().union(*(way.again for ways in used.values() for way in ways))
-        raise ValueError(
-            f"how few weights join input to output is not known: {some(again)} is used more than"
-            " once on the shortest path, and one weight was not found that serves all of its uses;"
-            " criterion='layer' does without paths"
-        )
-    return found
+        if found == len(best.names) or not again:  # else it counts a weight for every use
+            return found
+    else:
+        return len(best.names)
+    raise ValueError(
+        f"how few weights join input to output is not known: {some(sorted(again))} is used more"
+        " than once on the way, and one weight was not found that serves all of its uses;"
+        " criterion='layer' does without paths"
+    )
 
 
 def _uneven(operations: Operations, used: dict[fx.Node, list[Way]]) -> fx.Node | None:

@@ -88,8 +88,11 @@ class _Values(fx.Interpreter):
         return args, kwargs | {"device": "meta"} if "device" in kwargs else kwargs
 
     def call_module(self, target, args, kwargs):
-        if isinstance(self.fetch_attr(target), (*BATCH_NORM, nn.ReLU)):
+        module = self.fetch_attr(target)
+        if isinstance(module, (*BATCH_NORM, nn.ReLU)):
             return args[0]
+        if isinstance(module, nn.Transformer):  # which reads its masks
+            return args[1] if len(args) > 1 else kwargs["tgt"]
         return super().call_module(target, args, kwargs)
 
 
@@ -314,28 +317,35 @@ class _Follower:
             return found.expand(value.shape)
         if isinstance(module, nn.MultiheadAttention):
             return (self.heads(str(node.target), module, names, value[0].shape), *value[1:])
-        if isinstance(module, nn.TransformerEncoder):
-            for number, layer in enumerate(module.layers):
-                names = self.encoder(f"{node.target}.layers.{number}", layer, names)
-            return names
+        if isinstance(module, nn.Transformer):
+            memory = self.stack(f"{node.target}.encoder", module.encoder, names)
+            names = self.names[carriers[1]]
+            return self.stack(f"{node.target}.decoder", module.decoder, names, memory)
         if module is None:  # torchvision's windows
             both = [str(n.target) for n in node.args[1:3]]
             inner, outer = (self.owner.get_submodule(name.rpartition(".")[0]) for name in both)
             packed = torch.Size([*names.shape[:-1], inner.out_features])
             made = self.layer(both[0], inner, names, packed)[..., -outer.in_features :]
             return self.layer(both[1], outer, made, value.shape)
-        encoder = isinstance(module, nn.TransformerEncoderLayer)
-        return self.encoder(str(node.target), module, names) if encoder else None
+        return self.stack(str(node.target), module, *(self.names[n] for n in carriers))
 
     def heads(self, name: str, module: nn.Module, names: Tensor, shape: torch.Size) -> Tensor:
-        one = self.units.gather(names, range(names.dim())).expand(
-            shape
-        )  # packed projections have no scores
+        # Packed projections have no scores.
+        one = self.units.gather(names, range(names.dim())).expand(shape)
         return self.layer(f"{name}.out_proj.weight", module.out_proj, one, shape)
 
-    def encoder(self, name: str, module: nn.Module, names: Tensor) -> Tensor:
-        found = self.heads(f"{name}.self_attn", module.self_attn, names, names.shape)
-        names = self.units.join(names, found)
+    def stack(
+        self, name: str, module: nn.Module, names: Tensor, memory: Tensor | None = None
+    ) -> Tensor:
+        """An encoder, a decoder with its ``memory``, or a layer of one."""
+        if not hasattr(module, "self_attn"):
+            for number, layer in enumerate(module.layers):
+                names = self.stack(f"{name}.layers.{number}", layer, names, memory)
+            return names
+        for part, source in (("self_attn", names), ("multihead_attn", memory)):
+            if source is not None:
+                found = self.heads(f"{name}.{part}", getattr(module, part), source, names.shape)
+                names = self.units.join(names, found)
         hidden = torch.Size([*names.shape[:-1], module.linear1.out_features])
         inner = self.layer(f"{name}.linear1.weight", module.linear1, names, hidden)
         found = self.layer(f"{name}.linear2.weight", module.linear2, inner, names.shape)
