@@ -89,12 +89,18 @@ def test_copies_differ_only_in_the_solutions_and_none_is_left(path):
 
 def test_a_copy_says_for_whom_it_is(tmp_path):
     """A student was told to change another file than the one to write into."""
-    nbformat.write(sample(), tmp_path / "09_sample.ipynb")
+    notes = new_markdown_cell("Ask first.", metadata={"slideshow": {"slide_type": "notes"}})
+    original = sample()
+    original.cells.insert(2, notes)
+    nbformat.write(original, tmp_path / "09_sample.ipynb")
     classroom.build(tmp_path / "09_sample.ipynb", tmp_path, slides=False)
-    told = {
-        kind: nbformat.read(tmp_path / kind / "09_sample.ipynb", as_version=4).cells[0].source
+    made = {
+        kind: nbformat.read(tmp_path / kind / "09_sample.ipynb", as_version=4).cells
         for kind in ("student", "nbgrader/source/09_sample", "instructor")
     }
+    told = {kind: cells[0].source for kind, cells in made.items()}
+    spoken = [kind for kind, cells in made.items() if any("Ask" in c.source for c in cells)]
+    assert spoken == ["instructor"]
     yours = [kind for kind, text in told.items() if "Your copy" in text]
     assert yours == ["student", "nbgrader/source/09_sample"]
     assert [kind for kind, text in told.items() if "change that file" in text] == ["instructor"]

@@ -27,6 +27,12 @@ def test_points_are_those_of_the_solved_exercises():
     table = lab.rubric([*solved[:3], None, len])
     assert table["points"].iloc[-1] == 24 and table["of"].iloc[-1] == 100
     assert table["graded"].tolist() == ["check"] * 5 + ["reader"] * 5 + [""]
+    assert table["points"].tolist()[5:-1] == 5 * [""], "not NaN, which looks like a fault"
+
+
+def test_a_mean_over_both_networks_is_told_what_it_lacks():
+    said = lab.CHECKS[4](lambda table: table.groupby("method")["accuracy"].mean())
+    assert "it returns a Series, which has no columns" in said
 
 
 # ------------------------------------------------------------------------------ what is measured

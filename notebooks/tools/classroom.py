@@ -3,13 +3,13 @@
     python notebooks/tools/classroom.py               all notebooks (`make classroom`)
     python notebooks/tools/classroom.py --only 02     some of them
 
-Into build/classroom/. `student/`: no solutions, no outputs; stubs and checks stay. `instructor/`:
-the same cells, and before each check a cell with the solution; outputs are kept, to project without
-running, but for those of exercises. `nbgrader/`: a course folder for nbgrader, of which `nbgrader
-generate_assignment NAME` releases a notebook; checks are graded tests, answers in words are graded
-by a reader, with the points that the text names (else 1). `slides/`: reveal.js without solutions,
-everything that a page loads in `slides/assets/`; every `##` starts a slide, what does not fit goes
-below it, code of more than 15 lines is left out and its output shown.
+Into build/classroom/. `student/`: no solutions, outputs or speaker's notes; stubs and checks stay.
+`instructor/`: the same cells, and before each check a cell with the solution; outputs are kept, to
+project without running, but for those of exercises. `nbgrader/`: a course folder for nbgrader, of
+which `nbgrader generate_assignment NAME` releases a notebook; checks are graded tests, answers in
+words are graded by a reader, with the points that the text names (else 1). `slides/`: reveal.js
+without solutions, everything that a page loads in `slides/assets/`; every `##` starts a slide, what
+does not fit goes below it, code of more than 15 lines is left out and its output shown.
 """
 
 from __future__ import annotations
@@ -116,6 +116,16 @@ def without_outputs(cell: NotebookNode) -> NotebookNode:
     return nbformat.from_dict({**cell, "outputs": [], "execution_count": None})
 
 
+def without_notes(notebook: NotebookNode) -> NotebookNode:
+    """Without what a speaker keeps from the audience: what to ask, and what will come out."""
+    kept = [
+        cell
+        for cell in notebook.cells
+        if cell.metadata.get("slideshow", {}).get("slide_type") != "notes"
+    ]
+    return nbformat.from_dict({**notebook, "cells": kept})
+
+
 def student(common: NotebookNode) -> NotebookNode:
     """Stubs and checks, no solution, no output."""
     cells = [without_outputs(cell) for cell in common.cells]
@@ -205,9 +215,9 @@ def build(path: Path, folder: Path, slides: bool = True) -> None:
     except (BuildError, OSError) as error:
         raise BuildError(f"{path.name}: {error}") from error
     copies = {
-        "student": student(common),
+        "student": without_notes(student(common)),
         "instructor": instructor(common, solutions),
-        f"nbgrader/source/{path.stem}": for_nbgrader(common, solutions),
+        f"nbgrader/source/{path.stem}": without_notes(for_nbgrader(common, solutions)),
     }
     if found := leaks(copies["student"], original):
         raise BuildError(f"{path.name}: a solution is left in the student copy: {found[0]!r}")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...masks import Masks
 from ..paper import FIVE
-from .check import Check, by_name, number, numbers, returns, several
+from .check import Check, NotOfTheKind, by_name, number, numbers, returns, several
 
 
 def _any_order(value: object) -> np.ndarray:
@@ -71,6 +71,12 @@ def _tables() -> Iterator[tuple]:
 
 def _pivot(table: pd.DataFrame, values: str = "accuracy", how: str = "mean") -> pd.DataFrame:
     return table.pivot_table(index="method", columns="model", values=values, aggfunc=how)
+
+
+def _by_model(value: object) -> dict:
+    if getattr(value, "ndim", 2) != 2:  # such as a mean over both networks
+        raise NotOfTheKind(f"it returns a {type(value).__name__}, which has no columns")
+    return by_name(by_name(number))(value)
 
 
 def _pruned(table: pd.DataFrame) -> pd.DataFrame:
@@ -185,7 +191,7 @@ check_ten_percent = Check(
     number=5,
     kind="a DataFrame of numbers, a row a method, a column a model",
     cases=_tables,
-    observe=returns(by_name(by_name(number))),
+    observe=returns(_by_model),
     right=lambda t: _pivot(_pruned(t)),
     mistakes={
         "the dense networks are averaged in: choose compression 10": _pivot,
@@ -223,18 +229,19 @@ def rubric(answers: Iterable[object]) -> pd.DataFrame:
         answers: the functions of the exercises, in order.
 
     Returns:
-        One row a part: part, graded ("check" or "reader"), points (NaN until a reader gives
+        One row a part: part, graded ("check" or "reader"), points ("" until a reader gives
         them), of; the last row is the total so far.
 
     >>> print(rubric([None] * 5).tail(1).to_string(index=False, header=False))
-    together 0.0 100
+    together 0 100
     """
     rows = [
         (f"exercise {check.number}", "check", check.points * check(each).endswith(": solved"))
         for check, each in zip(CHECKS, answers, strict=True)
     ]
-    rows += [(f"report: {part}", "reader", np.nan) for part in REPORT]
+    rows += [(f"report: {part}", "reader", "") for part in REPORT]
     table = pd.DataFrame(rows, columns=["part", "graded", "points"])
     table["of"] = [*(check.points for check in CHECKS), *REPORT.values()]
-    table.loc[len(table)] = ["together", "", float(table["points"].sum()), int(table["of"].sum())]
+    earned = sum(points for *_, points in rows if points != "")
+    table.loc[len(table)] = ["together", "", earned, int(table["of"].sum())]
     return table
