@@ -23,7 +23,7 @@ from .graphs.network import find_input_shape, is_bias, warn
 from .graphs.workspace import Context, Workspace, pruned_before
 from .guards import ZeroScores, refuse_unfit, warn_of_silence
 from .masks import Masks
-from .probe import Steering, left_dense, steering
+from .probe import SteeringQuota, left_dense, steering
 from .scores import Method, precision, resolve, scoring
 from .synflow import SynFlow
 from .trajectory import Record, Trajectory
@@ -58,35 +58,20 @@ class PruningLoop:
             select["keep"] = left_dense(model, select.get("keep", ()), *shape)
         self.work = Workspace(model, precision(model, self.method_class, context), **select)
         self.model, self.context, self.progress = model, context, progress
-        self.total = self.work.flat.numel()
+        self.size = self.work.flat.numel()
         self.layout = self.work.layout
-        self.steering = self._steering(example) if steering == "layer" else None
-        self.record = Record(self.total, self.work.flat) if recorded else None
+        self.quota = self._quota(example) if steering == "layer" else None
+        self.record = Record(self.size, self.work.flat) if recorded else None
         self.zeros: ZeroScores | None = None  # known from the first scoring on
-        # A weight that is zero was pruned before and goes first; a bias may start at zero.
-        views = self.work.views(self.work.flat)
-        self.alive = {name: bool(view.any()) for name, view in views.items()}
-        # A layer of zeros alone is initialized so, such as a head, if nothing was pruned elsewhere.
-        zero = [n for n, alive in self.alive.items() if not (alive or is_bias(n))]
-        if zero and pruned_before(view for n, view in views.items() if not is_bias(n)):
-            zero = []
-        if zero and not self.method_class.by_paths:  # which takes them as ones, and says so
-            warn(
-                f"{zero} hold zeros only: taken as zero-initialized, not as pruned before. What"
-                " scores weights by their values sees nothing there and prunes them first"
-            )
-        start = [(view != 0) | (n in zero) | is_bias(n) for n, view in views.items()]
-        self.start = torch.cat([part.flatten() for part in start])
-        if not bool(self.start.any()):
-            self.start.fill_(True)
-        self.left = count(self.start)
+        self.nonzero_layers, self.start = _starting(self.work, self.method_class)
+        self.start_count = count(self.start)
 
-    def _steering(self, example: Tensor | None) -> Steering | None:
+    def _quota(self, example: Tensor | None) -> SteeringQuota | None:
         if not self.method_class.by_paths:
             return None
         found = steering(self.model, self.context.input_shape, example)
         found = {name: mask for name, mask in found.items() if name in self.layout}
-        return Steering(self.work, found) if found else None
+        return SteeringQuota(self.work, found) if found else None
 
     def iterations(self, given: int | None) -> int:
         return self.method_class.iterations if given is None else whole(given, "iterations", 1)
@@ -100,15 +85,17 @@ class PruningLoop:
         """Scores of all places of the workspace."""
         flat = method.flat()
         refuse_unfit(method, flat)
-        if self.steering:
-            flat = self.steering.ordered(flat)
+        if self.quota:
+            flat = self.quota.ordered(flat)
         if self.zeros is None:
             scores, start = self.work.views(flat), self.work.views(self.start)
-            if self.steering:  # compared by magnitude
-                start = self.work.views(self.start & ~self.steering.flat)
-                self.alive = {n: on and bool(start[n].any()) for n, on in self.alive.items()}
-            warn_of_silence(scores, self.alive)
-            self.zeros = ZeroScores.of(method, scores, start, self.alive)
+            if self.quota:  # compared by magnitude
+                start = self.work.views(self.start & ~self.quota.mask)
+                self.nonzero_layers = {
+                    n: on and bool(start[n].any()) for n, on in self.nonzero_layers.items()
+                }
+            warn_of_silence(scores, self.nonzero_layers)
+            self.zeros = ZeroScores.of(method, scores, start, self.nonzero_layers)
         return flat
 
     def iterate(
@@ -127,9 +114,11 @@ class PruningLoop:
         looked_at = count(alive)
         bound = scoring(self.method_class, self.work, self.context)
         with bound as method, self.bar(length) as bar:
-            if self.record and self.left < self.total:  # before the first iteration zeros go
+            if self.record and self.start_count < self.size:  # before the first iteration zeros go
                 everything = torch.ones_like(alive)
-                self.record.add(torch.zeros_like(self.work.flat), everything, alive, self.left)
+                self.record.add(
+                    torch.zeros_like(self.work.flat), everything, alive, self.start_count
+                )
             for step in itertools.count() if length is None else range(length):
                 scores = self.score(method)
                 decision = decide(step, scores, alive, method)
@@ -154,7 +143,7 @@ class PruningLoop:
                             self.record.move(take, origin)
         if origin is None:
             return alive
-        mask = torch.zeros(self.total, dtype=torch.bool, device=alive.device)
+        mask = torch.zeros(self.size, dtype=torch.bool, device=alive.device)
         return mask.index_fill_(0, origin.index_select(0, places(alive)).long(), True)
 
     def masks(self, flat: Tensor, scope: str) -> Masks:
@@ -169,29 +158,29 @@ class PruningLoop:
 
     def by_densities(self, densities: list[float], kept: int) -> Tensor:
         """Keep a share of all weights in each iteration, ``kept`` in the last: bool (N,)."""
-        counts = {max(kept, round(self.total * density)) for density in densities[:-1]} | {kept}
+        counts = {max(kept, round(self.size * density)) for density in densities[:-1]} | {kept}
         # Iterations that remove nothing are left out.
-        counts = sorted((number for number in counts if number < self.left), reverse=True)
+        counts = sorted((number for number in counts if number < self.start_count), reverse=True)
 
         def decide(step: int, scores: Tensor, alive: Tensor, method: Method):
             # On a chain, what each layer's scores sum to.
             known = self.record and isinstance(method, SynFlow)
-            cut = float(method.total) if known else math.nan
+            cut = float(method.R) if known else math.nan
             return self.choose(scores, counts[step], alive, method.within), cut
 
         flat = self.iterate(decide, len(counts))
-        if kept > self.left:  # fill up with what is zero
+        if kept > self.start_count:  # fill up with what is zero
             flat = flat.clone()
-            flat[places(~flat)[: kept - self.left]] = True
+            flat[places(~flat)[: kept - self.start_count]] = True
         return flat
 
     def choose(self, scores: Tensor, number: int, alive: Tensor, within: float) -> Tensor:
         """The ``number`` of weights that stay: the largest scores; what steers by magnitude."""
-        if self.steering is None:
+        if self.quota is None:
             return keep_largest(scores, number, alive, within=within)
-        steers = self.steering.stay(number / self.total, alive)
+        steers = self.quota.stay(number / self.size, alive)
         rest = max(0, number - count(steers))
-        return steers | keep_largest(scores, rest, alive & ~self.steering.flat, within=within)
+        return steers | keep_largest(scores, rest, alive & ~self.quota.mask, within=within)
 
     def local(self, densities: list[float], compression: float) -> Tensor:
         """The same within every layer, at least one weight each."""
@@ -203,9 +192,9 @@ class PruningLoop:
             if step < len(densities) - 1:
                 shares = [round(size * densities[step]) for size in sizes]
                 counts = [max(a, b) for a, b in zip(shares, goal, strict=True)]
-            if self.left < self.total:
+            if self.start_count < self.size:
                 scores = scores.masked_fill(~self.start, -torch.inf)
-            steers = self.steering.flat if self.steering else torch.zeros_like(alive)
+            steers = self.quota.mask if self.quota else torch.zeros_like(alive)
             layers = [self.work.views(flat).values() for flat in (scores, alive, steers)]
             stay = [
                 self._of_layer(*(flat.flatten() for flat in parts), number, method.within)
@@ -214,7 +203,7 @@ class PruningLoop:
             return torch.cat(stay), math.nan
 
         # Within a layer even zeros may have to stay, so no unit may be left out as dead.
-        self.context.fast &= self.left == self.total
+        self.context.fast &= self.start_count == self.size
         return self.iterate(decide, len(densities), torch.ones_like(self.start))
 
     @staticmethod
@@ -238,12 +227,12 @@ class PruningLoop:
             if left <= stop:
                 return None
             cut = self._smallest_cut(scores, alive, method)
-            paths = alive & ~self.steering.flat if self.steering else alive
+            paths = alive & ~self.quota.mask if self.quota else alive
             stay = keep_cut(scores, cut * slack, paths, within=method.within)
             if isinstance(method, SynFlow) and method.paths.detours:
                 stay = _spare_shortest(stay, paths, method, slack)
-            if self.steering:
-                stay |= self.steering.stay(count(stay) / self.steering.others, alive)
+            if self.quota:
+                stay |= self.quota.stay(count(stay) / self.quota.others, alive)
             kept = count(stay)
             if kept < stop:  # the best of what would go fill up to the count
                 stay |= keep_largest(scores, stop - kept, alive ^ stay, within=method.within)
@@ -282,12 +271,34 @@ class PruningLoop:
         return watched
 
 
+def _starting(work: Workspace, method: type[Method]) -> tuple[dict[str, bool], Tensor]:
+    """Which layers are not zero, and the weights that a run starts from, bool (N,).
+
+    A weight that is zero was pruned before and goes first; a bias may start at zero.
+    """
+    views = work.views(work.flat)
+    nonzero = {name: bool(view.any()) for name, view in views.items()}
+    # A layer of zeros alone is initialized so, such as a head, if nothing was pruned elsewhere.
+    zero = [name for name, some in nonzero.items() if not (some or is_bias(name))]
+    if zero and pruned_before(view for name, view in views.items() if not is_bias(name)):
+        zero = []
+    if zero and not method.by_paths:  # which takes them as ones, and says so
+        warn(
+            f"{zero} hold zeros only: taken as zero-initialized, not as pruned before. What"
+            " scores weights by their values sees nothing there and prunes them first"
+        )
+    parts = [(view != 0) | (name in zero) | is_bias(name) for name, view in views.items()]
+    start = torch.cat([part.flatten() for part in parts])
+    return nonzero, start if bool(start.any()) else torch.ones_like(start)
+
+
 def _spare_shortest(stay: Tensor, alive: Tensor, method: SynFlow, slack: float) -> Tensor:
     """``stay``, and a path through the fewest weights, so that rho_max by path is reached.
 
     Theorem 3's argument for the sum over the shortest paths of a residual network alone: of the
     weights that would go, those stay that the shortest paths need most, so that what goes carries
-    less than all of that sum. Where each of them carries all of it, the weights off those paths go.
+    less than all of that sum. Where without any one of them no shortest path is left, the weights
+    outside of the shortest paths go in their place.
     """
     short, total = method.shortest()
     limit = float(total) * slack

@@ -50,7 +50,7 @@ class PathSum(nn.Module):
         super().__init__()
         self.net, self.graph = net, net.graph
         self.operations = operations = Operations(net, sum_pools=sum_pools, biases=biases)
-        self.flows, self.still = operations.flows, operations.still
+        self.on_path, self.still = operations.on_path, operations.still
         self.steps: list[_Step] = []
         self.tokens: list[fx.Node] = []  # where a learned token joins, an input of its own
         self.tables: list[fx.Node] = []  # where tokens of the input are looked up
@@ -67,11 +67,11 @@ class PathSum(nn.Module):
             last_use |= dict.fromkeys(node.all_input_nodes, node)
         for node in operations.nodes:
             done = [used for used in [*node.all_input_nodes, node] if last_use[used] is node]
-            if node in self.flows and node.op == "call_module" and node.target in skip:
+            if node in self.on_path and node.op == "call_module" and node.target in skip:
                 run = None
             else:
                 run = operations.run(node)
-                if node in self.flows and isinstance(run, PRUNABLE):
+                if node in self.on_path and isinstance(run, PRUNABLE):
                     run = layer(run) or run
             self.steps.append(_Step(node, run, list(dict.fromkeys(done))))
             if getattr(run, "takes_token", False):
@@ -111,12 +111,12 @@ class PathSum(nn.Module):
         constants: dict[fx.Node, object] = {}
         for step in self.steps:
             node = step.node
-            flows = node in self.flows
+            on_path = node in self.on_path
             if node.op == "output":
                 # None stands for a constant, which lies on no path: `_total` leaves it out.
                 return _total(_fetch(node.args[0], live | dict.fromkeys(constants)))
             if node.op == "placeholder":
-                (live if flows else constants)[node] = given[node]
+                (live if on_path else constants)[node] = given[node]
             elif step.run is None:
                 live[node] = live[self.operations.carriers[node][0]]
             else:
@@ -127,7 +127,7 @@ class PathSum(nn.Module):
                     values = values | {
                         n: _zeros(live[n]) for n in node.all_input_nodes if n in live
                     }
-                for gate, value in self.operations.opened.get(node, {}).items():
+                for gate, value in self.operations.gate_values.get(node, {}).items():
                     values = values | {gate: torch.full_like(values[gate], value)}
                 if shortest and node in self.detours:
                     nothing = {way: torch.zeros_like(live[way]) for way in self.detours[node]}
@@ -136,7 +136,7 @@ class PathSum(nn.Module):
                 kwargs = {key: _fetch(arg, values) for key, arg in node.kwargs.items()}
                 if node in live:
                     kwargs["token"] = live[node]
-                (live if flows else constants)[node] = step.run(*args, **kwargs)
+                (live if on_path else constants)[node] = step.run(*args, **kwargs)
             for used in step.done:
                 live.pop(used, None)
                 constants.pop(used, None)
@@ -228,7 +228,7 @@ def fewest_weights(operations: Operations, names: Iterable[str]) -> dict[fx.Node
     names, used = set(names), {}
     first_name = _first_names(operations.net)
     own: dict[fx.Node, frozenset[str]] = {}
-    for node in operations.flows:
+    for node in operations.on_path:
         row = operations.signals.row(node)
         beside = row is not None and row.effect in ("adds", "joins")  # no factor of the path
         weights = () if beside or is_source(node) else operations.fixed.weights_of[node]
@@ -238,7 +238,7 @@ def fewest_weights(operations: Operations, names: Iterable[str]) -> dict[fx.Node
     for node in operations.nodes:
         if is_source(node):
             used[node] = [Way()]
-        elif node in operations.flows:
+        elif node in operations.on_path:
             sources = (used.get(source, ()) for source in operations.carriers[node])
             if ways := [way.through(own[node]) for source in sources for way in source]:
                 used[node] = _best(ways, shared)

@@ -160,7 +160,7 @@ class PathProbe:
         return False
 
     @torch.inference_mode(False)
-    def _flows(self, masks: Masks) -> dict[str, Tensor]:
+    def _on_path(self, masks: Masks) -> dict[str, Tensor]:
         """Where among the masked weights a path runs through, bool; {} where none is left."""
         self._set(masks, torch.float64)  # backward, sums of zeros have to be exact
         names, targets = list(self.masked), list(self.masked.values())
@@ -177,7 +177,7 @@ class PathProbe:
 
     def on_path(self, masks: Masks) -> Masks:
         """The kept weights that lie on some input-output path, or steer what does."""
-        found, steering = self._flows(masks), self.steering
+        found, steering = self._on_path(masks), self.steering
         nothing = {name: torch.zeros_like(mask) for name, mask in masks.items()}
         if not found:
             return Masks(nothing)
@@ -195,7 +195,7 @@ class PathProbe:
         """
         if not self.paths.operations.gated:
             return {}
-        whole, packed = self.paths.operations.steering()
+        whole, packed = self.paths.operations.steering_parameters()
         weights = layer_weights(self.net)
         own = {
             name: torch.ones(self.weights[name].shape, dtype=torch.bool)
@@ -204,7 +204,7 @@ class PathProbe:
         }
         if not own:
             return {}
-        flows, found = self._flows(Masks(own)), {}
+        flows, found = self._on_path(Masks(own)), {}
         for name, mask in own.items():
             if self.name_there[name] in whole:
                 found[name] = mask
@@ -263,30 +263,30 @@ def left_dense(
     return keep | set(names)
 
 
-class Steering:
+class SteeringQuota:
     """What stays of the gates, queries and keys, whatever paths say.
 
     Attributes:
-        flat: bool (N,), where they are; ``others`` the number of all other weights.
+        mask: bool (N,), where they are; ``others`` the number of all other weights.
     """
 
     def __init__(self, work: Workspace, found: dict[str, Tensor]) -> None:
-        self.work, self.flat = work, torch.zeros_like(work.flat, dtype=torch.bool)
-        views = work.views(self.flat)
+        self.work, self.mask = work, torch.zeros_like(work.flat, dtype=torch.bool)
+        views = work.views(self.mask)
         for name, mask in found.items():
             views[name].copy_(mask)
-        self.others = self.flat.numel() - count(self.flat)
+        self.others = self.mask.numel() - count(self.mask)
         self.magnitude = work.flat.abs()  # at the start: a method may change the working copy
 
     def ordered(self, scores: Tensor) -> Tensor:
         """``scores`` in which these weights, that have none, stand below all in their own order."""
         tiny = 1e-30 * scores.amax() / self.magnitude.amax().clamp(min=1e-30)
-        return torch.where(self.flat, self.magnitude * tiny, scores)
+        return torch.where(self.mask, self.magnitude * tiny, scores)
 
     def stay(self, density: float, alive: Tensor) -> Tensor:
         """Of each layer's the largest, to this density and at least one, bool (N,)."""
-        found = torch.zeros_like(self.flat)
-        flat = (found, self.magnitude, self.flat, alive & self.flat)
+        found = torch.zeros_like(self.mask)
+        flat = (found, self.magnitude, self.mask, alive & self.mask)
         for out, *rest in zip(*(self.work.views(one).values() for one in flat), strict=True):
             size, steers, left = (view.flatten() for view in rest)
             if total := count(steers):

@@ -87,11 +87,12 @@ def prune(
     run = PruningLoop(model, method, Context(batch, mode, seed, loss, input_shape, dtype), progress,
                recorded=schedule == "cut", steering=steering, keep=keep, bias=bias,
                batch_norm=batch_norm)  # fmt: skip
-    kept = kept_at(run.total, compression)
-    if kept > run.left and kept < run.total:
+    kept = kept_at(run.size, compression)
+    if kept > run.start_count and kept < run.size:
         warn(
-            f"{run.left} of the {run.total} weights are not zero and {kept} are to stay: the masks"
-            " keep some that are zero. Prune further, or apply the masks of the first time again"
+            f"{run.start_count} of the {run.size} weights are not zero and {kept} are to stay: the"
+            " masks keep some that are zero. Prune further, or apply the masks of the first time"
+            " again"
         )
     if scope not in ("global", "local"):
         raise ValueError(f"scope={scope!r}; expected 'global' or 'local'")
@@ -164,13 +165,13 @@ def trajectory(
     if schedule == "cut":
         if iterations is not None:
             raise ValueError("schedule='cut' finds its own number of iterations; leave it out")
-        return run.by_cuts(1 if compression is None else kept_at(run.total, compression))
+        return run.by_cuts(1 if compression is None else kept_at(run.size, compression))
     count = run.iterations(iterations)
     if compression is not None:
-        kept, final = kept_at(run.total, compression), 1 / float(compression)
+        kept, final = kept_at(run.size, compression), 1 / float(compression)
     else:  # one scoring orders all weights, to the last
         kept = 0 if count == 1 else len(run.work.names)
-        final = max(kept, 1) / run.total
+        final = max(kept, 1) / run.size
     run.by_densities(_densities(schedule, count, final), kept)
     return run.trajectory()
 

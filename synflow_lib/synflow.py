@@ -23,7 +23,7 @@ from .fast.shortcuts import Shortcuts
 from .graphs.layers import reached
 from .graphs.network import BATCH_NORM, find_input_shape, is_bias, layer_weights, some, trace, warn
 from .graphs.workspace import Context, Workspace, explained_errors
-from .graphs.zeros import open_zeros_
+from .graphs.zeros import ones_for_zeros_
 from .paths import PathSum
 from .scores import METHODS, Method, Scores
 
@@ -53,14 +53,14 @@ class SynFlow(Method):
         self.rescaler = Rescaler(self.paths) if rescales else None
         self.rescaler_of_shortest = Rescaler(self.paths) if rescales else None
         self.inflow = inflow(self.fast.prepare(self.paths) if self.fast else shape, work.flat)
-        self.total = work.flat.new_zeros(())  # R of the last pass of `flat`
+        self.R = work.flat.new_zeros(())  # R of the last pass of `flat`
         self._bind()
 
     def _make_linear(self, shape: Inputs) -> None:
         """Put in the network's place a graph of it without constants and activations."""
         # Traced once, for all that reads the graph; in train mode it would hold dropout.
         self.work.net = linearize_(trace(self.work.net.eval(), shape), biases=self.biases)
-        if opened := open_zeros_(self.work.net):
+        if opened := ones_for_zeros_(self.work.net):
             warn(
                 f"{some(opened)} hold zeros only, as what is initialized to zero: SynFlow takes"
                 " such a factor as one, since the structure counts and not where it starts"
@@ -80,7 +80,7 @@ class SynFlow(Method):
 
         A weight that several layers share counts once in R and more often in its score.
         """
-        return None if self.biases else self.total
+        return None if self.biases else self.R
 
     def compact(self, alive: Tensor) -> tuple[Take, Tensor] | None:
         """Leave out what is dead by the last scores."""
@@ -90,16 +90,16 @@ class SynFlow(Method):
         return smaller
 
     def flat(self) -> Tensor:
-        self.total = self._flow(self.rescaler)
+        self.R = self._flow(self.rescaler)
         if self.paths.tokens:  # learned tokens join behind the first cuts, which do not carry them
             with torch.no_grad():
-                self.total = self.paths(self.inflow, self.rescaler, tokens=False)
+                self.R = self.paths(self.inflow, self.rescaler, tokens=False)
         return self.out
 
     def shortest(self) -> tuple[Tensor, Tensor]:
         """Scores of the sum over the paths through the fewest weights only, and that sum."""
         usual = self.out.clone()
-        self.out.zero_()  # the longer branches get no gradient to overwrite it with
+        self.out.zero_()  # weights of longer paths get no gradient that would overwrite it
         total = self._flow(self.rescaler_of_shortest, shortest=True)
         short = self.out.clone()
         self.out.copy_(usual)

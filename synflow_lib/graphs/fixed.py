@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from .layers import row_of
 from .network import layer_weights
-from .nodes import behind, is_shape, name_of, uses
+from .nodes import is_shape, name_of, upstream, uses
 from .steering import Signals
 
 
@@ -21,7 +21,7 @@ class Fixed:
     Args:
         net: a traced network, with its ``modules`` by name.
         reached: the nodes whose numbers depend on those of the input.
-        flows: those of them that paths run through.
+        on_path: those of them that paths run through.
 
     Attributes:
         weights_of: node -> names of the parameters that it multiplies with, or is made of.
@@ -29,7 +29,7 @@ class Fixed:
         aside: layers that are called on constants.
         computed: constants that are no weight any more, though made of one.
         normalized: a scaled or centred weight -> the node in it that the weight comes from.
-        opened: such a node -> what scales it, which counts as one like an open gate.
+        gate_values: such a node -> what scales it, which counts as one like an open gate.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Fixed:
         net: fx.GraphModule,
         modules: dict[str, nn.Module],
         reached: set[fx.Node],
-        flows: set[fx.Node],
+        on_path: set[fx.Node],
     ) -> None:
         self.graph, self.reached = net.graph, reached
         self.parameters = {name for name, _ in net.named_parameters(remove_duplicate=False)}
@@ -45,11 +45,11 @@ class Fixed:
         self.learned: set[fx.Node] = set()
         self.computed: set[fx.Node] = set()
         self.normalized: dict[fx.Node, list[fx.Node]] = {}
-        self.opened: dict[fx.Node, dict[fx.Node, float]] = {}
+        self.gate_values: dict[fx.Node, dict[fx.Node, float]] = {}
         changed = self._sort(layer_weights(net))
         self.aside = {node for node in changed if node.op == "call_module"}
         # A weight that is centred and scaled before its use is normalized, as a signal would be.
-        used = {n for node in flows for n in node.all_input_nodes if n in changed}
+        used = {n for node in on_path for n in node.all_input_nodes if n in changed}
         self._follow(used, changed, Signals(net.graph, modules, set(changed)))
 
     def _sort(self, weights: set[str]) -> dict[fx.Node, bool]:
@@ -94,7 +94,7 @@ class Fixed:
 
     def _follow(self, used: set[fx.Node], changed: dict[fx.Node, bool], signals: Signals) -> None:
         """Tell normalized weights from computed ones, from the layers' weights on."""
-        for node, carriers in reversed(behind(used, signals.carriers, changed).items()):
+        for node, carriers in reversed(upstream(used, signals.carriers, changed).items()):
             if not changed[node]:
                 continue
             gates = [n for n in uses(node, changed) if n not in carriers]
@@ -108,4 +108,4 @@ class Fixed:
             if any(signals.factors(gate) for gate in gates):
                 self.computed.add(node)
             else:
-                self.opened[node] = dict.fromkeys(gates, 1.0)
+                self.gate_values[node] = dict.fromkeys(gates, 1.0)

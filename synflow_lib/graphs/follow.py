@@ -23,7 +23,7 @@ from .apart import no_law, refuse_joined
 from .layers import row_of
 from .names import Names, components, names_in
 from .network import BATCH_NORM, PRUNABLE, layer_weights, skeleton, trace, unwrapped
-from .nodes import argument, as_list, behind, bound, is_shape, module_of, name_of, reduced
+from .nodes import argument, as_list, bound, is_shape, module_of, name_of, reduced, upstream
 from .operations import Operations
 from .units import Layer, Norm, Wiring
 from .workspace import explained_errors
@@ -122,7 +122,7 @@ class _Follower:
         with torch.device("meta"), silent, explained_errors(self.shape, Exception):
             _Values(self.net).run(*inputs)
         for node in graph.nodes:
-            if node in self.operations.flows and (found := self.follow(node)) is not None:
+            if node in self.operations.on_path and (found := self.follow(node)) is not None:
                 self.names[node] = found
         ends = [self.names[n] for n in node.all_input_nodes if n in self.names]
         if not ends:
@@ -215,7 +215,7 @@ class _Follower:
         weight, *others = sorted(self.operations.fixed.weights_of[node] & self.weights)
         owner = self.owner.get_submodule(weight.rpartition(".")[0])
         given, changed = argument(node, "weight", 1), self.operations.fixed.normalized
-        ways = behind([given], lambda n: changed.get(n, [])) if isinstance(given, fx.Node) else {}
+        ways = upstream([given], lambda n: changed.get(n, [])) if isinstance(given, fx.Node) else {}
         rows = [row_of(n) for n in ways if n.op != "get_attr"]
         moved = any(row is None or row.effect == "moves" for row in rows)
         whole = not rows or given in changed

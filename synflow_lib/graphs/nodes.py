@@ -78,7 +78,7 @@ def _read(node: fx.Node) -> tuple:
     return node.args[:1] if like else (node.args, node.kwargs)
 
 
-def behind(
+def upstream(
     start: Iterable[fx.Node],
     sources: Callable[[fx.Node], list[fx.Node]],
     among: Container[fx.Node] | None = None,

@@ -14,7 +14,7 @@ from torch import Tensor, fx
 from . import attention, surrogate
 from .fixed import Fixed
 from .layers import reached
-from .nodes import argument, behind, is_shape, name_of, uses
+from .nodes import argument, is_shape, name_of, upstream, uses
 from .steering import Signals, refuse_hidden_writes
 from .surrogate import Run, Use
 from .tracing import DRAWS
@@ -45,13 +45,14 @@ class Operations:
     Attributes:
         reached: nodes whose numbers depend on those of the input; `fixed` tells of the others.
         carriers: a node that paths run through -> those of its arguments that bring them.
-        flows: the nodes that paths run through.
+        on_path: the nodes that paths run through.
         steers: nodes that only gates, queries and keys are made of.
         still: these, and what is asked for its shape alone.
         choices: of them, the yes or no of comparisons, and what is made of those.
-        opened: a node -> its gates, each with the number that stands for it where it is open.
-        open: where a gate has masks or tensors on it and no number can stand for it, the nodes that
-            make it of its activation, each with the one it comes from; none for the activation.
+        gate_values: a node -> its gates, each with the number that stands for it where it is open.
+        computed_gates: where a gate has masks or tensors on it and no number can stand for it, the
+            nodes that make it of its activation, each with the one it comes from; none for the
+            activation.
 
     Raises:
         ValueError: what is written in place and read elsewhere, a mask that the caller gives, a
@@ -68,25 +69,27 @@ class Operations:
         self.signals = Signals(graph, modules, self.reached)
         refuse_hidden_writes(graph, self.signals)
         ends = {node for node in graph.nodes if node.op == "output"}
-        self.carriers = behind(ends, self.signals.carriers, self.reached)
-        self.flows = set(self.carriers) | {n for n in self.reached if n.op == "placeholder"}
+        self.carriers = upstream(ends, self.signals.carriers, self.reached)
+        self.on_path = set(self.carriers) | {n for n in self.reached if n.op == "placeholder"}
         gates = {gate for node in self.carriers for gate in self.gates(node)}
-        self.steers = set(behind(gates, every, self.reached - self.flows))
+        self.steers = set(upstream(gates, every, self.reached - self.on_path))
         # Asked for a shape alone: of `x.view_as(y)` the second, and what a constant is shaped by.
-        alive = [node for node in graph.nodes if node in self.flows or node not in self.reached]
+        alive = [node for node in graph.nodes if node in self.on_path or node not in self.reached]
         asked = {n for node in alive for n in every(node)}
-        self.still = self.steers | set(behind(asked, every, self.reached - self.flows))
+        self.still = self.steers | set(upstream(asked, every, self.reached - self.on_path))
         self._refuse_given_masks()
         self.choices = self._choices()
-        self.open: dict[fx.Node, list[fx.Node]] = {}
-        self.opened = {node: found for node in self.carriers if (found := self._opened(node))}
-        self.fixed = Fixed(net, modules, self.reached, self.flows)
-        self.opened |= self.fixed.opened
+        self.computed_gates: dict[fx.Node, list[fx.Node]] = {}
+        self.gate_values = {
+            node: found for node in self.carriers if (found := self._gate_values(node))
+        }
+        self.fixed = Fixed(net, modules, self.reached, self.on_path)
+        self.gate_values |= self.fixed.gate_values
 
     @property
     def nodes(self) -> list[fx.Node]:
         """What has to run, in order: all but what the output does not depend on."""
-        dead = self.reached - self.flows - self.still
+        dead = self.reached - self.on_path - self.still
         return [node for node in self.graph.nodes if node not in dead]
 
     def check(self) -> Operations:
@@ -145,16 +148,16 @@ class Operations:
     @property
     def gated(self) -> bool:
         """Whether any part of the network only steers another."""
-        effects = map(self.signals.effect, self.flows)
+        effects = map(self.signals.effect, self.on_path)
         return bool(self.steers | self.fixed.aside) or not {"gates", "attends"}.isdisjoint(effects)
 
-    def steering(self) -> tuple[set[str], set[str]]:
+    def steering_parameters(self) -> tuple[set[str], set[str]]:
         """Names of the weights that only steer, and of those that may do so with some rows."""
         names = self.fixed.weights_of
-        carried = set().union(*(names[node] for node in self.flows))
+        carried = set().union(*(names[node] for node in self.on_path))
         aside = self.steers | self.fixed.aside
         whole = set().union(*(names[node] for node in aside)) - carried
-        return whole, {n for node in self.flows if self._is_split(node) for n in names[node]}
+        return whole, {n for node in self.on_path if self._is_split(node) for n in names[node]}
 
     def _is_split(self, node: fx.Node) -> bool:
         """Whether numbers of a layer reach a gate by other ways than through layers."""
@@ -166,7 +169,7 @@ class Operations:
         while ways:
             at = ways.pop()
             for user in at.users:
-                effect = self.signals.effect(user) if user in self.flows else ""
+                effect = self.signals.effect(user) if user in self.on_path else ""
                 if user in self.steers or effect in ("gates", "attends"):
                     return True
                 if effect in ("moves", "passes", "scales", "adds", "joins", "sums"):
@@ -178,7 +181,7 @@ class Operations:
         """The arguments of a node on a path that only steer it."""
         return [n for n in uses(node, self.reached) if n not in self.carriers[node]]
 
-    def _opened(self, node: fx.Node) -> dict[fx.Node, float]:
+    def _gate_values(self, node: fx.Node) -> dict[fx.Node, float]:
         effect = self.signals.effect(node)
         if effect not in ("scales", "weighs"):
             return {}
@@ -186,13 +189,13 @@ class Operations:
         for gate in self.gates(node):
             chain, factors = self.signals.chain(gate), self.signals.factors(gate)
             activation = self.signals.name(chain[-1])
-            signal = not self.flows.isdisjoint(chain)
+            signal = not self.on_path.isdisjoint(chain)
             # Where no one number stands for the open gate: masked in part, or divided by its sum.
             masked = len(chain) == 1 and activation in _OPENS
             over = (n.args[1] for n in chain if name_of(n) == "div" and n.args[1] in self.reached)
             shares = [*filter(None, map(self._summed, [gate] if divides else over))]
             if activation in _MEANS and not divides:
-                if gate in self.flows:
+                if gate in self.on_path:
                     what = f"{activation} that is a gate and a signal as well"
                     raise Use(node, [gate]).refusal(what)
             elif factors and (
@@ -207,7 +210,7 @@ class Operations:
                 and (shares if divides else shares or masked or effect == "weighs")
             ):
                 for one in shares if divides else [chain, *shares]:
-                    self._open(one)
+                    self._compute_gate(one)
             else:
                 found[gate] = 1.0 if divides else self.signals.opening(gate, self.carriers[node][0])
         return found
@@ -220,9 +223,9 @@ class Operations:
         names = [self.signals.name(node) for node in chain]
         return chain if "sum" in names and names[-1] in _OPENS else []
 
-    def _open(self, chain: list[fx.Node]) -> None:
-        self.open |= {node: self.signals.carriers(node)[:1] for node in chain[:-1]}
-        self.open[chain[-1]] = []
+    def _compute_gate(self, chain: list[fx.Node]) -> None:
+        self.computed_gates |= {node: self.signals.carriers(node)[:1] for node in chain[:-1]}
+        self.computed_gates[chain[-1]] = []
 
     def build(self, node: fx.Node) -> Run | None:
         """What ``node`` computes of its arguments; None where it passes on the one it is given.
@@ -246,17 +249,17 @@ class Operations:
 
     def run(self, node: fx.Node) -> Run | None:
         """What ``node`` computes, whatever it is: carried, still or constant."""
-        if node in self.flows:
+        if node in self.on_path:
             return self.build(node)
         return self.stilled(node) if node in self.still else self.constant(node)
 
     def stilled(self, node: fx.Node) -> Run:
         """What a node computes that only steers: of a softmax the mean, else shapes and masks."""
         name, row, run = self.signals.name(node), self.signals.row(node), self.constant(node)
-        if node in self.open:
-            if not self.open[node]:
+        if node in self.computed_gates:
+            if not self.computed_gates[node]:
                 return attention.quietly(functools.partial(attention.opened, run))
-            use = self._use(node, self.open[node])
+            use = self._use(node, self.computed_gates[node])
             # An open gate stays one, whatever number it is multiplied with.
             number = name in ("mul", "div") and len(node.all_input_nodes) == 1
             how = None if number else row.build(use)

@@ -21,7 +21,7 @@ from collections.abc import Container
 from torch import fx, nn
 
 from .layers import Rule, row_of
-from .nodes import argument, behind, is_shape, module_of, name_of, uses
+from .nodes import argument, is_shape, module_of, name_of, upstream, uses
 from .surrogate import Use
 
 _SATURATED, _INVERSE = 4, 5  # as the column `gate` of the table counts
@@ -33,10 +33,12 @@ PRODUCTS = frozenset("mul matmul bmm mm einsum".split())
 
 
 class Signals:
-    """Who carries and who steers, among the nodes of ``flows`` in one graph."""
+    """Who carries and who steers, among the nodes of ``reached`` in one graph."""
 
-    def __init__(self, graph: fx.Graph, modules: dict[str, nn.Module], flows: set[fx.Node]) -> None:
-        self.graph, self.modules, self.flows = graph, modules, flows
+    def __init__(
+        self, graph: fx.Graph, modules: dict[str, nn.Module], reached: set[fx.Node]
+    ) -> None:
+        self.graph, self.modules, self.reached = graph, modules, reached
 
     def module(self, node: fx.Node) -> nn.Module | None:
         return module_of(node, self.modules)
@@ -59,7 +61,7 @@ class Signals:
 
     def carriers(self, node: fx.Node) -> list[fx.Node]:
         """The arguments that paths run through; all, where that cannot be told."""
-        signals, name, row = uses(node, self.flows), self.name(node), self.row(node)
+        signals, name, row = uses(node, self.reached), self.name(node), self.row(node)
         if row is not None and row.effect == "attends" and row.several:
             return [n for n in signals if n is argument(node, "value", 2)] or signals
         if len(signals) != 2:
@@ -96,13 +98,13 @@ class Signals:
 
     def end(self, node: fx.Node) -> tuple[int, fx.Node]:
         """How much ``node`` looks like a gate, 0 for not at all, and the activation it ends in."""
-        while node in self.flows:
-            name, row, sources = self.name(node), self.row(node), uses(node, self.flows)
+        while node in self.reached:
+            name, row, sources = self.name(node), self.row(node), uses(node, self.reached)
             if row is not None and row.gate:
                 return self._clamp(node, row, sources) if name in _CLAMPS else row.gate, node
             if name in ("rsqrt", "reciprocal") or name == "pow" and _is_negative(node):
                 return _INVERSE, node
-            if name == "div" and node.args[0] not in self.flows:
+            if name == "div" and node.args[0] not in self.reached:
                 return _INVERSE, node
             if name == "div" and len(sources) == 2:
                 inner = self.end(sources[0])
@@ -126,7 +128,7 @@ class Signals:
         bounds = [argument(node, key, place) for place, key in ((1, "min"), (2, "max"))]
         if self.name(node) in ("clamp", "clip") and None in bounds:
             return 0
-        shift = sources[0] if len(sources) == 1 and sources[0] in self.flows else None
+        shift = sources[0] if len(sources) == 1 and sources[0] in self.reached else None
         shifted = shift is not None and name_of(shift) == "add"
         numbers = shifted and any(isinstance(n, (int, float)) for n in shift.args)
         return _SATURATED if numbers else row.gate
@@ -166,12 +168,12 @@ class Signals:
         """Where tensors multiply a gate behind its activation, or masks close it."""
         *chain, end = self.chain(gate)
         if self.name(end) == "div" and isinstance(end.args[0], fx.Node):
-            chain += [] if end.args[0] in self.flows or is_shape(end.args[0]) else [end]
+            chain += [] if end.args[0] in self.reached or is_shape(end.args[0]) else [end]
         return [
             node
             for node in chain
             if self.name(node) in ("mul", "div", "masked_fill")
-            and any(n not in self.flows and not is_shape(n) for n in node.all_input_nodes)
+            and any(n not in self.reached and not is_shape(n) for n in node.all_input_nodes)
         ]
 
     def _is_pooled(self, gate: fx.Node, value: fx.Node) -> bool:
@@ -180,16 +182,16 @@ class Signals:
         return any(self.effect(node) in ("sums", "largest") for node in found - shared)
 
     def _behind(self, node: fx.Node, until: Container[fx.Node]) -> set[fx.Node]:
-        return set(behind([node], lambda n: [] if n in until else uses(n, self.flows)))
+        return set(upstream([node], lambda n: [] if n in until else uses(n, self.reached)))
 
     @functools.cached_property
     def roots(self) -> dict[fx.Node, frozenset[fx.Node]]:
         """For every node the layers, or the input, that it is computed of without a weight."""
         found: dict[fx.Node, frozenset[fx.Node]] = {}
         for node in self.graph.nodes:
-            if node not in self.flows:
+            if node not in self.reached:
                 continue
-            sources = uses(node, self.flows)
+            sources = uses(node, self.reached)
             weighs = self.effect(node) in ("weighs", "own", "attends", "looks up")
             # Gates and values may be parts of one tensor: neither is computed of the other.
             part = _is_part(node, self.name(node)) and self.name(sources[0]) not in _PAIRS
@@ -201,31 +203,31 @@ class Signals:
 
     def _bare(self, node: fx.Node) -> fx.Node:
         """The same numbers before changes of type."""
-        while node in self.flows and self.same(node):
-            node = uses(node, self.flows)[0]
+        while node in self.reached and self.same(node):
+            node = uses(node, self.reached)[0]
         return node
 
     def _is_negated(self, node: fx.Node) -> bool:
-        while node in self.flows and self.same(node):
+        while node in self.reached and self.same(node):
             if self.name(node) == "neg":
                 return True
-            node = uses(node, self.flows)[0]
+            node = uses(node, self.reached)[0]
         return False
 
     def _mean_of(self, node: fx.Node) -> fx.Node | None:
         """What ``node`` is the mean of, if it is one."""
-        while node in self.flows:
-            name, sources = self.name(node), uses(node, self.flows)
+        while node in self.reached:
+            name, sources = self.name(node), uses(node, self.reached)
             if name == "div" and len(sources) == 1 and node.args[0] is sources[0]:
                 added = self._bare(sources[0])  # a sum over its length
-                if self.name(added) == "sum" and added in self.flows:
-                    return self._bare(uses(added, self.flows)[0])
+                if self.name(added) == "sum" and added in self.reached:
+                    return self._bare(uses(added, self.reached)[0])
             if self.same(node) and name != "abs":
                 node = sources[0]
                 continue
             pair = name == "getitem" and name_of(sources[0]) in _PAIRS
             if name == "mean" or pair and node.args[1] == 1:
-                return self._bare(uses(sources[0], self.flows)[0] if pair else sources[0])
+                return self._bare(uses(sources[0], self.reached)[0] if pair else sources[0])
             if len(sources) != 1 or self.effect(node) != "moves":
                 return None
             node = sources[0]
@@ -253,7 +255,7 @@ def refuse_hidden_writes(graph: fx.Graph, signals: Signals) -> None:
     """
     first: dict[fx.Node, fx.Node] = {}  # a node that has run -> the one that made its numbers
     for node in graph.nodes:
-        if node in signals.flows:
+        if node in signals.reached:
             if node.op != "call_module" and str(node.target).endswith("_") and not node.users:
                 what = f"{node.target}, whose result is read from its argument later"
                 raise Use(node, []).refusal(what)
@@ -266,7 +268,7 @@ def refuse_hidden_writes(graph: fx.Graph, signals: Signals) -> None:
         changes = changes or node.meta.get("in_place", False)
         # An activation changes no path sum, whoever reads it; it may decide which factor is a gate.
         matters = row is not None and (row.effect != "passes" or row.gate)
-        if node in signals.flows and changes and matters:
+        if node in signals.reached and changes and matters:
             names = [n for n, root in first.items() if root is first[source]]
             readers = {user for n in names for user in n.users if not is_shape(user)}
             # Each use of a constant is a node of its own: not all of its readers are seen here.

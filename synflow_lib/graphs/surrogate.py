@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from .network import BATCH_NORM, along_channels
-from .nodes import argument, behind, name_of, reads
+from .nodes import argument, name_of, reads, upstream
 
 Run = Callable[..., Any]
 
@@ -170,7 +170,7 @@ def _no_computed_weight(use: Use) -> None:
     for source in use.node.all_input_nodes:
         if source not in use.computed:
             continue
-        layer = next((n for n in behind([source], reads) if n.op == "call_module"), None)
+        layer = next((n for n in upstream([source], reads) if n.op == "call_module"), None)
         if layer is not None:
             raise use.refusal(f"a factor that layer {layer.target} makes of constants")
         raise use.refusal(f"a weight that {name_of(source)} has changed before its use")
@@ -289,7 +289,7 @@ def _scaled(x: Tensor, weight: Tensor | None, variance: Tensor | None, eps: floa
 
 def norm(use: Use) -> Run:
     """A norm as a module: its scale, and what it divides by where that is stored."""
-    module = use.module
+    module = use.module  # linearized: without mean and beta, its weight not negative
     if isinstance(module, BATCH_NORM) and module.running_var is not None:
         return module
     weight, variance = getattr(module, "weight", None), getattr(module, "running_var", None)

@@ -22,7 +22,7 @@ from torch.fx import _symbolic_trace as fx_internals
 from torch.overrides import TorchFunctionMode
 
 from ..batches import Inputs
-from .nodes import argument, behind, name_of, reads, write_out_
+from .nodes import argument, name_of, reads, upstream, write_out_
 
 _one_trace = threading.RLock()
 LEAVES: set[type[nn.Module]] = set()  # classes with a rule of their own: not looked into
@@ -87,7 +87,7 @@ def _inputs_behind(ids: fx.Node, without: Container[str] = ()) -> set[fx.Node]:
         called = node.op in ("call_function", "call_method")
         return [] if called and name_of(node) in without else reads(node)
 
-    return {one for one in behind([ids], sources) if one.op == "placeholder"}
+    return {one for one in upstream([ids], sources) if one.op == "placeholder"}
 
 
 def looked_up(node: fx.Node, traced: fx.GraphModule) -> fx.Node | None:

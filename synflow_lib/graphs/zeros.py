@@ -14,13 +14,13 @@ from torch import Tensor, fx
 
 from .layers import reached, row_of, rule_of
 from .network import PRUNABLE, is_bias, layer_weights
-from .nodes import LIKE, behind, calls, name_of, reads
+from .nodes import LIKE, calls, name_of, reads, upstream
 from .surrogate import Use
 from .workspace import pruned_before
 
 
 @torch.no_grad()
-def open_zeros_(net: fx.GraphModule) -> list[str]:
+def ones_for_zeros_(net: fx.GraphModule) -> list[str]:
     """Make ones of weights, gains and factors that are all zero, in place; returns their names.
 
     Where zeros stand among other weights too, a whole layer of them was pruned.
@@ -56,7 +56,7 @@ def _open_factors(net: fx.GraphModule) -> list[str]:
     for factor, user in _factors(net):
         if not _is_zero(value_of(factor, net, known)):
             continue
-        sources = [str(n.target) for n in behind([factor], reads) if n.op == "get_attr"]
+        sources = [str(n.target) for n in upstream([factor], reads) if n.op == "get_attr"]
         learned = [name for name in sources if name in named]
         if all(map(is_bias, learned)):
             continue
