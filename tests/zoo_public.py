@@ -120,10 +120,11 @@ VITS = (
     " vit_relpos_small_patch16_224 xcit_nano_12_p16_224"
 ).split()
 RESIZED = {
-    "gcresnet33ts": 64,  # at 32 the softmax of its gates is over one position: nothing to steer
+    # With smaller images the softmax of their gates is over one position: nothing to steer.
+    "gcresnet33ts": 64, "levit_128s": 128,
     "botnet26t_256": 64, "coat_lite_tiny": 64, "crossvit_tiny_240": 240, "eca_botnext26ts_256":
-    64, "efficientformerv2_s0": 64, "efficientvit_m0": 64, "gcvit_xxtiny": 64,
-    "lamhalobotnet50ts_256": 256, "levit_128s": 64, "maxvit_rmlp_pico_rw_256": 64, "mvitv2_tiny":
+    64, "efficientformerv2_s0": 64, "efficientvit_m0": 128, "gcvit_xxtiny": 64,
+    "lamhalobotnet50ts_256": 256, "maxvit_rmlp_pico_rw_256": 64, "mvitv2_tiny":
     64, "nest_tiny": 32, "pit_ti_224": 64, "sebotnet33ts_256": 64, "sequencer2d_s": 64,
     "twins_svt_small": 64, "visformer_tiny": 32, "vitamin_small_224": 64, "volo_d1_224": 64,
 }
