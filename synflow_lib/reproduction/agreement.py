@@ -224,9 +224,9 @@ def verdicts(rows: Iterable[Agreement], columns: Sequence[str], width: int = 96)
         width: characters of a line, where the other columns leave 30 of them for the quantity.
 
     >>> print(verdicts([identity(3, "a law " * 8, True)], ["quantity", "verdict"], width=40))
-    quantity                        verdict
-    a law a law a law a law a law   holds
-      a law a law a law
+    quantity                         verdict
+    a law a law a law a law a law a  holds
+      law a law a law
     """
     table = agreement_table(rows)[list(columns)].astype(str)
     cells = [list(table.columns), *table.to_numpy().tolist()]
