@@ -250,6 +250,23 @@ def test_a_weight_that_comes_again_is_the_shorter_way():
     assert sf.max_compression(UsedLater(), "path") == 8
 
 
+class Beside(nn.Module):
+    """A path without any weight; the weight beside it is used twice."""
+
+    input_shape = (2,)
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(2, 2, bias=False)
+
+    def forward(self, x):
+        return x + self.a(self.a(x))
+
+
+def test_a_path_may_need_no_weight():
+    assert sf.max_compression(Beside(), "path") == 4  # of one weight that has to be kept
+
+
 class Functional(nn.Module):
     """Layers used through their weights."""
 

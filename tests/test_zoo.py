@@ -16,6 +16,7 @@ ALWAYS = [
     "plain/smallestofrows",
     "plain/shapebranch",
     "plain/decoded",
+    "plain/enlarged",
     "torchvision/swin3d_slim",
 ]  # rows that few networks have
 

@@ -821,3 +821,18 @@ class Decoded(_Encoded):
 
     def forward(self, x):
         return self.head(self.body(self.a(x), self.b(x), memory_mask=self.mask))
+
+
+@plain((3, 4, 4))
+class Enlarged(nn.Module):
+    """A branch on shapes, so that torch.export traces it, and interpolation."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3)
+
+    def forward(self, x):
+        if x.dim() != 4:
+            raise ValueError("expected a batch of images")
+        x = F.interpolate(F.relu(self.a(x)), size=6, mode="bilinear")
+        return self.b(F.interpolate(x, scale_factor=2.0, mode="nearest"))

@@ -141,6 +141,9 @@ _row("sums", first(surrogate.plain),
 _row("sums", first(surrogate.plain), "cumsum")
 _row("sums", first(surrogate.interpolated), "interpolate upsample",
      [nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d], units=True)
+_row("sums", first(surrogate.plain),  # as torch.export calls them
+     "upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d"
+     " upsample_bilinear2d upsample_trilinear3d", units=True)
 _row("sums", first(pools.unpooled), "max_unpool1d max_unpool2d max_unpool3d",
      [nn.MaxUnpool1d, nn.MaxUnpool2d, nn.MaxUnpool3d], several=True)
 _row("largest", first(pools.largest),
