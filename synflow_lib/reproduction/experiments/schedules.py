@@ -29,7 +29,7 @@ def one_shot_ratios(model: nn.Module, compressions: Iterable[float]) -> pd.DataF
         exponential and the linear schedule are the same.
     """
     with scoring(SynFlow, Workspace(model), Context()) as method:
-        scores, cut = method.flat(), float(method.total)
+        scores, cut = method.flat(), float(method.R)
 
     def removed(kept: int) -> float:
         """The sum of all but the ``kept`` largest scores."""
