@@ -247,12 +247,13 @@ def examine(animal: Animal, questions=QUESTIONS, iterations=3) -> dict[str, str]
             return "wrong: another function"
         return "right"
 
-    snip = {"batch": (x, label[0]), "loss": label[1]}
+    data = {"batch": (x, label[0]), "loss": label[1]}
     asked = {
         "score": score,
         "prune": prune("synflow", iterations=iterations, input_shape=shape),
         "magnitude": prune("magnitude"),
-        "snip": prune("snip", iterations=1, **snip),
+        "snip": prune("snip", iterations=1, **data),
+        "grasp": prune("grasp", iterations=1, **data),
         "path": path,
         "cut": cut,
         "conservation": conservation,

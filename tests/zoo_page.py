@@ -4,7 +4,7 @@ from __future__ import annotations
 
 COLUMNS = {
     "score": "scores", "prune": "prune 10, 100", "magnitude": "magnitude", "snip": "SNIP",
-    "path": "paths", "cut": "cut schedule", "conservation": "conservation", "surgery": "surgery",
+    "grasp": "GraSP", "path": "paths", "cut": "cut schedule", "conservation": "conservation", "surgery": "surgery",
 }  # fmt: skip
 GOALS = {"score": 180, "cut": 170, "path": 170, "conservation": 150}  # of 192
 SIGNS = {"right": "yes", "refused": "refused", "unknown": "no oracle", "wrong": "**wrong**"}
@@ -21,11 +21,11 @@ what the columns name, with random weights and small inputs.
 | - | not asked; of a cut schedule also where more than 1.5 million weights would take minutes |
 | **wrong** | anything else: another exception, a negative score, all scores zero, another number |
 
-*scores*: SynFlow's, compared one by one. *prune*, *magnitude*, *SNIP*: exact counts at compression
-10 and 100. *paths*: the dense network is connected, its effective compression and whether magnitude
-at 20 collapses are those of the definition, the critical compression is found. *cut schedule*: ends
-connected. *conservation*: every unit to 1e-9. *surgery*: without its dead units the network is the
-same function.
+*scores*: SynFlow's, compared one by one. *prune*, *magnitude*, *SNIP*, *GraSP*: exact counts at
+compression 10 and 100. *paths*: the dense network is connected, its effective compression and
+whether magnitude at 20 collapses are those of the definition, the critical compression is found.
+*cut schedule*: ends connected. *conservation*: every unit to 1e-9. *surgery*: without its dead
+units the network is the same function.
 
 Answers are kept and not asked again, so some are of earlier commits than others; the tests ask a
 third of the small networks for scores and paths anew every day. Two conventions decide numbers: a
