@@ -4,7 +4,8 @@ from __future__ import annotations
 
 COLUMNS = {
     "score": "scores", "prune": "prune 10, 100", "magnitude": "magnitude", "snip": "SNIP",
-    "grasp": "GraSP", "path": "paths", "cut": "cut schedule", "conservation": "conservation", "surgery": "surgery",
+    "grasp": "GraSP", "path": "paths", "cut": "cut schedule",
+    "conservation": "conservation", "surgery": "surgery",
 }  # fmt: skip
 GOALS = {"score": 180, "cut": 170, "path": 170, "conservation": 150}  # of 192
 SIGNS = {"right": "yes", "refused": "refused", "unknown": "no oracle", "wrong": "**wrong**"}
