@@ -6,6 +6,7 @@ Read `scores` first.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterable
 
 import torch
@@ -204,7 +205,16 @@ class Grasp(Saliency):
             g = _joined(gradient.detach() for gradient in found)
         parts = zip(found, self.work.views(g).values(), strict=True)
         total = sum((gradient * part).sum() for gradient, part in parts)
-        _add(sums, torch.autograd.grad(total, targets, materialize_grads=True))
+        try:
+            _add(sums, torch.autograd.grad(total, targets, materialize_grads=True))
+        except RuntimeError as error:
+            what = re.search(r"derivative for aten::(\w+?)(_backward)? is not", str(error))
+            if not what:
+                raise
+            raise ValueError(
+                f"GraSP needs second derivatives, and torch has none of {what[1]}; write it out of"
+                " operations that have, as hardsigmoid is relu6(x + 3) / 6, or take another method"
+            ) from error
         return g
 
 

@@ -733,3 +733,12 @@ def test_weights_that_are_not_finite_are_refused(method, value):
         net[0].weight[0, 0] = value
     with pytest.raises(ValueError, match="NaN or infinite"):
         sf.prune(net, method, 2, images(mlp(3, 4, 2)))
+
+
+def test_grasp_names_what_has_no_second_derivative():
+    net = nn.Sequential(nn.Linear(4, 6), nn.Hardsigmoid(), nn.Linear(6, 3))
+    batch = torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1])
+    with pytest.raises(ValueError, match="has none of hardsigmoid; write it out"):
+        sf.score(net, "grasp", batch)
+    net[1] = nn.Hardswish()
+    assert sf.score(net, "grasp", batch)["0.weight"].isfinite().all()
