@@ -128,6 +128,7 @@ def check_conservation(
         raise ValueError(f"level={level!r}; expected one of {LEVELS}")
     known = dict(getattr(scores, "constants", {})) | dict(scores)
     batch_statistics = frozenset(n.removesuffix(".eps") for n in known if n.endswith(".eps"))
+    # A law needs no unit that could be taken out alone: units whose numbers mix are one, joined.
     wires = wiring(model, find_input_shape(model, input_shape), batch_statistics, joined=True)
     lawless = np.concatenate([wires.inputs, wires.outputs])
     added = [name for name, units in wires.added if not np.isin(units, lawless).all()]

@@ -57,9 +57,10 @@ def prune(
         batch: data, for methods that score on data; the others ignore it.
         iterations: how often to score; default the paper's: 100 for SynFlow, 1 for the others.
             With scope "global", those that would remove nothing are left out.
-        schedule: densities over the iterations: ``"exponential"`` rho^(-t/n), ``"linear"``, a
-            function ``(t, n, final density) -> density``, or ``"cut"``: as many iterations as
-            Theorem 3 asks for (see `trajectory`).
+        schedule: densities over the iterations: ``"exponential"`` rho^(-t/n), the default (unlike
+            that of `trajectory`, which is ``"cut"`` for SynFlow); ``"linear"``; a function ``(t, n,
+            final density) -> density``; or ``"cut"``: as many iterations as Theorem 3 asks for (see
+            `trajectory`).
         scope: ``"global"`` compares all weights, ``"local"`` prunes every layer alike.
         steering: for SynFlow, which sees paths alone: what becomes of weights that only steer, of
             gates, queries and keys. ``"dense"``: their layers stay as they are and out of the

@@ -28,7 +28,7 @@ _WORTH_IT = 0.65  # rebuild when at most this share of the weights would be left
 class Compactor:
     """Shrinks the network of a workspace; `shrink` after any scoring pass.
 
-    Its ``net``, ``parameters``, ``shapes`` and ``flat`` are replaced by smaller ones.
+    The workspace's ``net``, ``parameters``, ``layout`` and ``flat`` are replaced by smaller ones.
     """
 
     def __init__(self, work: Workspace, wires: Wiring) -> None:

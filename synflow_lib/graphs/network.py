@@ -140,7 +140,7 @@ def draws(net: nn.Module, training: bool) -> bool:
 
 
 def is_bias(name: str) -> bool:
-    """Whether a parameter of this name is added, and multiplies nothing."""
+    """Whether a parameter of this name is added and multiplies nothing: it is called a bias."""
     return name.endswith("bias")
 
 
