@@ -207,6 +207,7 @@ def test_only_what_a_run_executes_counts_as_its_code(tmp_path, monkeypatch):
         ("reproduction/figures/style.py", "import", "import os\nimport", False),
         ("data/dataset.py", "(self.num_classes, self.mean", "(self.mean", True),
         ("training/epochs.py", "METRICS = [", "METRICS = []+[", True),
+        ("methods.py", "temperature = 200.0", "temperature = 100.0", True),
     ):
         file = library / name
         text = file.read_text("utf-8")

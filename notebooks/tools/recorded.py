@@ -31,7 +31,7 @@ def code(start: Path = LIBRARY / "sweeps" / "run.py") -> str:
 
     Comments and docstrings do not count, nor does what draws, explains or compares.
     """
-    files, waiting = {}, [start]
+    files, waiting = {}, [start, LIBRARY / "methods.py"]  # methods are called by their names
     while waiting:
         file = waiting.pop()
         if file not in files:
