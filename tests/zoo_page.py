@@ -40,21 +40,15 @@ learned factor that is zero counts as one, whatever scales it before the product
 def page(known: dict[str, dict]) -> str:
     """docs/networks.md of the answers."""
     known = {name: known[name] for name in sorted(known)}  # however they were asked
-    lines = ["|  | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
-
-    def total(kind):
-        cells = []
-        for question in COLUMNS:
-            said = [one[question].partition(":")[0] for one in known.values() if question in one]
-            cells.append(str(said.count(kind)))
-        return " | ".join(cells)
-
+    said = {  # question -> the word of every answer, "" where there is none
+        question: [one.get(question, "").partition(":")[0] for one in known.values()]
+        for question in COLUMNS
+    }
+    lines = _head("")
     for kind, sign in SIGNS.items():
-        lines.append(f"| {sign} | {total(kind)} |")
-    answers = [
-        [one.get(q, "").partition(":")[0] in SIGNS for one in known.values()] for q in COLUMNS
-    ]
-    asked = " | ".join(str(sum(column)) for column in answers)
+        total = " | ".join(str(words.count(kind)) for words in said.values())
+        lines.append(f"| {sign} | {total} |")
+    asked = " | ".join(str(sum(word in SIGNS for word in words)) for words in said.values())
     goals = " | ".join(f"{GOALS[q]} of 192" if q in GOALS else "" for q in COLUMNS)
     lines += [f"| asked | {asked} |", f"| goal | {goals} |", ""]
     for library in ("torchvision", "timm", "transformers", "plain"):
@@ -62,11 +56,10 @@ def page(known: dict[str, dict]) -> str:
         if not names:
             continue
         lines += [f"## {library} ({len(names)})", ""]
-        lines += ["| network | " + " | ".join(COLUMNS.values()) + " |"]
-        lines += ["|---" * (len(COLUMNS) + 1) + "|"]
+        lines += _head("network")
         for name in names:
-            said = [known[name].get(question, "").partition(":")[0] for question in COLUMNS]
-            cells = " | ".join(SIGNS.get(one, "-") for one in said)
+            words = (known[name].get(question, "").partition(":")[0] for question in COLUMNS)
+            cells = " | ".join(SIGNS.get(word, "-") for word in words)
             lines.append(f"| {name.partition('/')[2]} | {cells} |")
         lines.append("")
     reasons = {}
@@ -81,3 +74,8 @@ def page(known: dict[str, dict]) -> str:
         more = f" and {len(where) - 3} more" if len(where) > 3 else ""
         lines.append(f"- {why} ... — {', '.join(where[:3])}{more}")
     return PAGE + "\n".join(lines) + "\n"
+
+
+def _head(first: str) -> list[str]:
+    """The first two lines of a table with a column for every question."""
+    return ["| " + " | ".join([first, *COLUMNS.values()]) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
