@@ -403,12 +403,12 @@ print(sf.exercises.check_fair_magnitude(fair_magnitude))
 #   every path; under random, magnitude, SNIP and GraSP the last path was lost before that.
 # - The largest possible compression of a chain is $N / L$. Random, magnitude, SNIP and GraSP collapse
 #   long before; SynFlow reaches it.
-# - Large layers have small average scores. SynFlow's are the smallest, and scored once it collapses
-#   first; scored again after every step it reaches the limit.
+# - Large layers have small average scores. With SynFlow the averages fall most steeply with size, and
+#   scored once it collapses first; scored again after every step it reaches the limit.
 #
 # **Further questions.** How much of the time that training costs could a mask save on hardware that
 # knows zeros? Is there a cheap measurement at initialization that tells how accurate a pruned network
-# will be, and not only whether it is connected? Both are open.
+# will be, and not only whether it is connected? Neither is answered here.
 #
 # Next: `01_layer_collapse` measures all this exactly and compares it with the paper.
 # `02_conservation_laws` explains the averages, and `04_synflow` proves that scoring again prevents

@@ -143,7 +143,7 @@ fig2
 # %% [markdown]
 # ## Figure 2: the paper's network
 #
-# The paper draws the same for a larger network, VGG-19 for 224x224 images: 143.6 million weights in
+# The paper draws the same for a larger network, VGG-19 for 224x224 images: 143.7 million weights in
 # 19 layers, the layer on the horizontal axis, a line a compression. It takes an hour, so ours was
 # computed once (`python -m synflow_lib.reproduction.experiments.vgg19 --figure 2`), and
 # `sf.recorded` reads what was kept. SNIP and GraSP scored eight photographs of CIFAR-10 (encoded again
@@ -341,13 +341,13 @@ figure
 
 # %% [markdown]
 # Lines: the paper's VGG-16 on CIFAR-100, mean of three runs with its 95% interval. Chance is 1 percent.
-# The one-shot methods reach chance within 0.4 decades of where our networks are cut (on average SNIP
+# The one-shot methods reach chance within half a decade of where our networks are cut (on average SNIP
 # and random before it, GraSP after it, magnitude at it). In all twelve published runs of theirs chance
 # comes before the first empty layer: half a decade or more in eleven, one step of the grid in one
 # (random). The clearest case is magnitude: at $10^{2.5}$ all three published runs are at chance, and no
 # layer of theirs is empty. But a connected network need not be accurate: our SynFlow masks are
 # connected up to the last line, while the published accuracy of SynFlow, 41 percent at $10^3$ and 10
-# percent at $10^4$, is at chance in all runs from $10^{5.25}$ on, where 83 weights are left for 100
+# percent at $10^4$, is at chance in all runs from $10^{5.25}$ on, where 84 weights are left for 100
 # classes.
 
 # %% [markdown]
@@ -595,18 +595,19 @@ now = points.query("method == 'grasp' and criterion == 'layer' and seed == 0")["
 print(f"log10 of the first empty layer: early {alpha:.1f}, today's {now:.1f}")
 
 # %% [markdown]
-# In part. The rest is the **number of images**. Recorded on the same network (seed 0, evaluation mode,
-# photographs of CIFAR-10 with labels spread over the hundred classes), the early version empties its
-# first layer at
+# In part. The **number of images** moves it further. Measured once on the same network (seed 0, evaluation
+# mode, photographs of CIFAR-10 with labels spread over the hundred classes; these runs are not recorded),
+# the early version emptied its first layer at
 #
 # | images | 100 | 400 | 1,000 (as many as the paper scored) | the paper's runs |
 # |---|---|---|---|---|
 # | $\log_{10}$ compression | 3.36 | 3.50 | 3.62 | above 3.5 |
 #
-# More images do not help today's version: it reaches 3.11 with a hundred of them and 2.82 with 400. What
-# the images show matters less: a hundred digits give the early version 3.27, a hundred photographs with
-# their own ten labels 3.26. (In train mode 2.98; with today's sign but no temperature 3.22.) So the
-# published point needs the early score *and* a thousand images. On VGG-19, in figure 2 above, eight
+# More images did not help today's version: it reached 3.11 with a hundred of them and 2.82 with 400. What
+# the images show mattered less: a hundred digits give the early version 3.27, a hundred photographs with
+# their own ten labels gave 3.26. (In train mode 2.98; with today's sign but no temperature 3.22.) So on
+# this network the early score and a thousand images together came to the published runs; one network is
+# no proof that nothing else did. On VGG-19, in figure 2 above, eight
 # images were enough for nearly all layers.
 #
 # ## What the paper shows, what we measured
@@ -642,7 +643,7 @@ print(sf.paper.verdicts(rows, ["figure", "quantity", "margin", "verdict"]))
 #
 # - The critical compression of a one-shot score follows from a rank; no search is needed to find it.
 # - Always say which criterion. By path the one-shot methods collapse earlier than by layer, and their
-#   published accuracies reach chance within 0.4 decades of where our untrained networks lose the last
+#   published accuracies reach chance within half a decade of where our untrained networks lose the last
 #   path, before a layer is empty.
 # - Random pruning loses the smallest layer first. Magnitude, SNIP and GraSP lost one of the largest
 #   first.
@@ -653,7 +654,7 @@ print(sf.paper.verdicts(rows, ["figure", "quantity", "margin", "verdict"]))
 #
 # **Further questions.** Is there a score that is given once, needs no training, and reaches
 # $\rho_{max}$ by path? Which measurement on an untrained network tells at which compression accuracy
-# falls to chance, for SynFlow too, whose networks stay connected? Both are open.
+# falls to chance, for SynFlow too, whose networks stay connected? Neither is answered here.
 #
 # Next: `02_conservation_laws` explains why large layers have small scores, `04_synflow` proves that
 # the cut schedule cannot collapse.

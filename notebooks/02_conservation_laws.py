@@ -237,7 +237,7 @@ print(sf.exercises.check_rescale(rescale))
 # layer against the inverse of its size, log-log. Equal totals give slope 1; a score whose mean does not
 # depend on the layer gives slope 0.
 #
-# The network is the paper's: VGG-19 for 224x224 images, 1000 classes, 143 million weights. One
+# The network is the paper's: VGG-19 for 224x224 images, 1000 classes, 143.7 million weights. One
 # scoring pass for the data-free methods, and two digits enlarged to 224x224 for SNIP and GraSP
 # (the paper used ImageNet), with dropout switched off. The authors counted biases into the size and
 # the mean of a layer; we do the same, and once more without.
@@ -830,9 +830,9 @@ print(sf.paper.verdicts(rows, ["figure", "quantity", "margin", "verdict"]))
 #   (notebook 04).
 #
 # **Further questions.** With GELU the law holds approximately: does the size of its error predict
-# anything about pruning? What is conserved in attention, where activations multiply each other? Is there
+# anything about pruning? What does a training loss conserve in attention, where activations multiply each other? Is there
 # a score with a conservation law of its own that looks at data *and* is never negative? (Notebook 06,
-# question 4, starts SynFlow from images.) All three are open.
+# question 4, starts SynFlow from images.) None of these is answered here.
 
 # %% [markdown]
 # ## References

@@ -161,7 +161,7 @@ figure
 
 # %% [markdown]
 # Left, five layers with very different norms. Right, what each has gained: nearly one curve (at the end
-# 10.3 to 11.3). If differences do not change, all layers gain the **same amount**, large or small. The
+# 10.3 to 11.3; both of one seed). If differences do not change, all layers gain the **same amount**, large or small. The
 # largest layer has gained 4 percent of what it had, the smallest 63 percent.
 
 # %%
@@ -712,7 +712,7 @@ print(sf.paper.verdicts(rows, ["figure", "quantity", "interval", "margin", "verd
 # **Further questions.** Why does iteration help the paper's VGG-11, whose BatchNorm takes the law of equal
 # gains away? Is there an initialization from which training brings all layers to the line, and does
 # magnitude then collapse as late as SynFlow? How much of IMP's advantage is left if each round trains
-# for a few steps only? Nobody has published an answer to these that we know of.
+# for a few steps only? None of these is answered here.
 #
 # Next: `04_synflow` repeats the scoring without the training.
 

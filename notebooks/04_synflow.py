@@ -35,7 +35,7 @@
 # - Use the theorem as a schedule: one run, every compression, exactly up to $\rho_{max}$.
 # - Score networks so deep that their scores leave the range of the number type.
 #
-# Reproduces figure 7 of the paper. About 1½ minutes on two CPU cores; 4 GB of memory. Notebook 02
+# Reproduces figure 7 of the paper. About 2 minutes on one CPU core; 4 GB of memory. Notebook 02
 # explains what "conserved" means.
 
 # %% [markdown]
@@ -196,15 +196,16 @@ sf.explore.steps_animation("cut")
 #
 # The paper's answer: on VGG-19 for 224x224 images, the largest ratio of prune size to cut size during
 # a run, against the number of iterations. Large open markers are the published values. One iteration
-# takes one scoring pass, which gives the ratios of all compressions: it is made here. More iterations
-# on 143.6 million weights take hours; ours were run once, with `sf.trajectory` and the fixed
-# schedules, in float32
+# takes one scoring pass, which gives the ratios of all compressions: it is made here. Runs of ten
+# iterations took 40 to 120 seconds each on 143.7 million weights; they were run once, with
+# `sf.trajectory` and the fixed schedules, in float32
 # (`python -m synflow_lib.reproduction.experiments.vgg19 --figure 7`; it goes on where it stopped), and
-# `sf.recorded` reads what is finished.
+# `sf.recorded` reads them. Runs of more iterations are not recorded yet: there the published values stand
+# alone.
 #
 # **Predict, then run.** The network is pruned to $10^3$ by an exponential schedule. What is the largest ratio
 # of prune size to cut size with 1, 10 and 100 iterations? (Above 1 the theorem promises nothing; the
-# network has 19 layers.)
+# network has 19 layers. Your guess is put beside the published values.)
 
 # %%
 ratios = sf.predict.Curve(
@@ -542,7 +543,7 @@ figure
 # $3\cdot10^{38}$, float64 at $2\cdot10^{308}$. Beyond that the forward pass of $|\theta|$ is infinite,
 # and no score is a finite number.
 #
-# The remedy takes no time. Only the *order* of the scores matters, and multiplying all of them by one
+# The remedy: only the *order* of the scores matters, and multiplying all of them by one
 # number does not change it. So divide the activations behind each layer by a power of two: that is
 # exact, as it touches only the exponent, and every path runs through it. On a residual network the
 # values to divide are all that are alive at that moment, which together form a cut.
@@ -681,7 +682,7 @@ print(sf.paper.verdicts(rows, ["figure", "quantity", "margin", "verdict"]))
 # - A SynFlow score is the flow through a weight. Every cut carries all of the flow; in a chain every
 #   layer is one.
 # - Remove less than a cut, score again, and some path always survives: a union bound shows it, in any
-#   network.
+#   network whose $\mathcal R$ is a sum over paths.
 # - In a chain a schedule is safe if every step removes a smaller share of the survivors than $1/L$.
 #   Exponential schedules need about $L\ln\rho$ steps for that; linear ones need more than
 #   $(L-1)(\rho-1)$, or their last step is too large for the bound.
@@ -692,7 +693,7 @@ print(sf.paper.verdicts(rows, ["figure", "quantity", "margin", "verdict"]))
 # **Further questions.** The theorem's condition is sufficient, not necessary: what is the weakest condition
 # under which no layer is lost, and how few steps does it allow? The flow counts every path by the product
 # of its weights: which other positive, conserved score keeps paths *and* trains better? Is there a limit of
-# many small steps, in which the schedule no longer matters? All three are open.
+# many small steps, in which the schedule no longer matters? None of these is answered here.
 
 # %% [markdown]
 # ## References

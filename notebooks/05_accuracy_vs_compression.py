@@ -36,7 +36,7 @@
 # - Separate the effect of scoring many times from the effect of SynFlow's score.
 #
 # Asks what figures 1 and 6 of the paper ask. At classroom scale: handwritten digits, small networks
-# with BatchNorm, about 5 minutes on one CPU core. The cells are written for CIFAR and the paper's
+# with BatchNorm, about 4 minutes on one CPU core. The cells are written for CIFAR and the paper's
 # networks too (`SYNFLOW_SCALE=colab` or `paper`, a GPU); the numbers below are all of classroom scale.
 
 # %% [markdown]
@@ -521,7 +521,7 @@ print(sf.paper.verdicts(rows, ["figure", "quantity", "interval", "margin", "verd
 # %% [markdown]
 # ## Real images: VGG-11 on the images of CIFAR-10
 #
-# The same library trained VGG-11 (BN) on all 50,000 images, on CPUs, up to an hour a network, and
+# The same library trained VGG-11 (BN) on all 50,000 images, on one CPU thread, in 1 to 160 minutes a network, and
 # `sf.recorded` reads the results (`python -m synflow_lib.reproduction.experiments.real` made them).
 # Two things differ from the paper: 10 epochs of one cycle instead of 160, and the images are CIFAR-10's
 # encoded again as JPEG (accuracy on them is a little below). Scoring as in the paper: evaluation mode,
@@ -550,8 +550,7 @@ figure
 
 # %% [markdown]
 # How many networks stand behind each point, what they reached after the last epoch and at their best,
-# and what the paper's reached at their best (mean of three). Where SNIP and GraSP are there twice, the
-# second time they scored in train mode, as their authors did.
+# and what the paper's reached at their best (mean of three).
 
 # %%
 points = real.assign(
@@ -569,15 +568,15 @@ thousand = shown[np.isclose(shown["log10"], 3)].set_index("method")["best"]
 print(ahead_of_snip.beside(thousand["synflow"] - thousand["snip"]))
 
 # %% [markdown]
-# One seed a point, so no verdicts; but the picture is the paper's. Ours lie 6 to 8 percent lower where
-# networks learn, dense ones included: 10 epochs instead of 160. At $10^2$ SynFlow is first and random
+# One seed a point, so no verdicts. Ours lie 6 to 8 percent lower where networks learn, the dense one
+# included; they had 10 epochs instead of 160. At $10^2$ SynFlow is first and random
 # last in both; at $10^3$ SynFlow is 10 percent ahead of SNIP (the paper: 12), and magnitude and random
 # are at chance or next to it. At $10^{2.5}$, where magnitude is about to collapse, our one network still
 # reaches 26 percent, the paper's three 14. One point is of another kind: our GraSP at $10^3$ is at chance, the
 # paper's reaches 64 percent. Ours has lost its last path there. The paper's was an early version of the
 # score, which keeps layers alive a little longer (notebook 01).
 #
-# **Can a record be trusted?** Train one again. The large ones take an hour each; this one, a perceptron
+# **Can a record be trusted?** Train one again. The large ones take up to hours; this one, a perceptron
 # on digits, takes seconds. On the same versions the numbers are equal; elsewhere rounding may lead
 # training to another network, about as far away as another seed's.
 
@@ -607,16 +606,16 @@ print(f"top-1: recorded {small['accuracy']:.2f} percent, again {anew['top1']:.2f
 #
 # - A disconnected network stays at chance. A connected one may fail too: at 100 random's five networks
 #   are all connected and reach 16 percent.
-# - Up to compression 10 the methods are within 5 percent on the perceptron. Choose by cost.
-# - Scoring again and again rescues SNIP from early collapse, not from falling behind SynFlow. GraSP
+# - Up to compression 10 the methods are within 5 percent on the perceptron.
+# - Scoring again and again rescues SNIP from early collapse; at $10^{2.5}$ it is still behind SynFlow. GraSP
 #   scored again and again does not train from compression 10 on.
-# - SynFlow is the only one of the five that trains above chance at $10^3$, beyond a tenth of
-#   $\rho_{max}$, and it never saw an image. (SNIP and GraSP score in train mode here; what
+# - On the perceptron SynFlow is the only one of the five that trains above chance at $10^3$, beyond a
+#   tenth of $\rho_{max}$, and it never saw an image. (SNIP and GraSP score in train mode here; what
 #   evaluation mode changes is question 1 of notebook 06.)
 #
 # **Further questions.** Why does iterated GraSP fail to train while its networks are connected? Which
 # property of a mask, computed before training, orders networks by the accuracy that they reach? Do the
-# methods that win on CIFAR-10 at $10^2$ win on images of other sizes, on text, on graphs? All open.
+# methods that win on CIFAR-10 at $10^2$ win on images of other sizes, on text, on graphs? None of these is answered here.
 #
 # Next: `06_reviewers_questions` asks what else could explain these curves.
 

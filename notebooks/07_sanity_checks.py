@@ -36,7 +36,7 @@
 # - Judge whether two pruning schedules differ: by their masks, and by what they train to.
 #
 # Everything trained here is the perceptron on digits of notebook 05, which is small; what needs no
-# training uses VGG-16. About 3 minutes on one CPU core.
+# training uses VGG-16. About 2½ minutes on one CPU core.
 
 # %% [markdown]
 # ## Setup
@@ -679,7 +679,7 @@ print(sf.paper.verdicts(rows, ["quantity", "interval", "margin", "verdict"]))
 #
 # **Further questions.** Do the units matter on large images as well, or is it there again the weights? Random
 # masks with SynFlow's units do as well: is there a rule that chooses the widths without any score? What
-# would a mask have to know to be *better* than a rewired one? These are open.
+# would a mask have to know to be *better* than a rewired one? None of these is answered here.
 #
 # Next: `08_your_own_pruner`.
 

@@ -506,12 +506,13 @@ print(sf.paper.verdicts(rows, ["quantity", "interval", "verdict"]))
 # - A method is a function from a model and a batch to scores. Its name works everywhere.
 # - "No layer is empty" is not "connected". LAMP keeps every layer alive to the end and is cut early.
 # - Measure conservation, collapse, accuracy and cost: a method may be good by one and bad by another.
-# - Networks of others can be pruned too; without dead units they are smaller and the same function.
+# - Networks of others can be pruned too. Where dead units can be taken out
+#   ([of which networks](../docs/networks.md)), they become smaller and stay the same function.
 # - In newer networks some weights only steer, and some are never counted. Ask which before comparing.
 #
 # **Further questions.** Can a layer-wise score be mended so that its weights meet, without becoming SynFlow?
 # Is conservation needed, or only that some path is always kept? Which of these methods is worth its cost
-# where training is short? These are open.
+# where training is short? None of these is answered here.
 #
 # Next: `09_course_lab`, a graded assignment.
 
