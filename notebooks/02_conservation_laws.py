@@ -830,9 +830,9 @@ print(sf.paper.verdicts(rows, ["figure", "quantity", "margin", "verdict"]))
 #   (notebook 04).
 #
 # **Further questions.** With GELU the law holds approximately: does the size of its error predict
-# anything about pruning? What does a training loss conserve in attention, where activations multiply each other? Is there
-# a score with a conservation law of its own that looks at data *and* is never negative? (Notebook 06,
-# question 4, starts SynFlow from images.) None of these is answered here.
+# anything about pruning? What does a training loss conserve in attention, where activations multiply
+# each other? Is there a score with a conservation law of its own that looks at data *and* is never
+# negative? (Notebook 06, question 4, starts SynFlow from images.) None of these is answered here.
 
 # %% [markdown]
 # ## References

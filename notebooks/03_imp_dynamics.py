@@ -161,8 +161,8 @@ figure
 
 # %% [markdown]
 # Left, five layers with very different norms. Right, what each has gained: nearly one curve (at the end
-# 10.3 to 11.3; both of one seed). If differences do not change, all layers gain the **same amount**, large or small. The
-# largest layer has gained 4 percent of what it had, the smallest 63 percent.
+# 10.3 to 11.3; both of one seed). If differences do not change, all layers gain the **same amount**,
+# large or small. The largest layer has gained 4 percent of what it had, the smallest 63 percent.
 
 # %%
 # NBVAL_CHECK_OUTPUT

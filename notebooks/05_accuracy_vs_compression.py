@@ -521,11 +521,12 @@ print(sf.paper.verdicts(rows, ["figure", "quantity", "interval", "margin", "verd
 # %% [markdown]
 # ## Real images: VGG-11 on the images of CIFAR-10
 #
-# The same library trained VGG-11 (BN) on all 50,000 images, on one CPU thread, in 1 to 160 minutes a network, and
-# `sf.recorded` reads the results (`python -m synflow_lib.reproduction.experiments.real` made them).
-# Two things differ from the paper: 10 epochs of one cycle instead of 160, and the images are CIFAR-10's
-# encoded again as JPEG (accuracy on them is a little below). Scoring as in the paper: evaluation mode,
-# and the best epoch on the test set counts. Open markers are the paper's VGG-11 (BN) on CIFAR-10.
+# The same library trained VGG-11 (BN) on all 50,000 images, on one CPU thread, in 1 to 160 minutes a
+# network, and `sf.recorded` reads the results (`python -m synflow_lib.reproduction.experiments.real` made
+# them). Two things differ from the paper: 10 epochs of one cycle instead of 160, and the images are
+# CIFAR-10's encoded again as JPEG (what that costs in accuracy was not measured). Scoring as in the paper:
+# evaluation mode, and the best epoch on the test set counts. Open markers are the paper's VGG-11 (BN) on
+# CIFAR-10.
 #
 # **Predict, then run.** At $10^3$, with one weight in a thousand: how far is SynFlow ahead of SNIP?
 
@@ -569,8 +570,7 @@ print(ahead_of_snip.beside(thousand["synflow"] - thousand["snip"]))
 
 # %% [markdown]
 # One seed a point, so no verdicts. Ours lie 6 to 8 percent lower where networks learn, the dense one
-# included; they had 10 epochs instead of 160. At $10^2$ SynFlow is first and random
-# last in both; at $10^3$ SynFlow is 10 percent ahead of SNIP (the paper: 12), and magnitude and random
+# included; they had 10 epochs instead of 160. At $10^2$ SynFlow is first and random last in both; at $10^3$ SynFlow is 10 percent ahead of SNIP (the paper: 12), and magnitude and random
 # are at chance or next to it. At $10^{2.5}$, where magnitude is about to collapse, our one network still
 # reaches 26 percent, the paper's three 14. One point is of another kind: our GraSP at $10^3$ is at chance, the
 # paper's reaches 64 percent. Ours has lost its last path there. The paper's was an early version of the
@@ -607,15 +607,16 @@ print(f"top-1: recorded {small['accuracy']:.2f} percent, again {anew['top1']:.2f
 # - A disconnected network stays at chance. A connected one may fail too: at 100 random's five networks
 #   are all connected and reach 16 percent.
 # - Up to compression 10 the methods are within 5 percent on the perceptron.
-# - Scoring again and again rescues SNIP from early collapse; at $10^{2.5}$ it is still behind SynFlow. GraSP
-#   scored again and again does not train from compression 10 on.
+# - Scoring again and again rescues SNIP from early collapse; at $10^{2.5}$ it is still behind SynFlow.
+#   GraSP scored again and again does not train from compression 10 on.
 # - On the perceptron SynFlow is the only one of the five that trains above chance at $10^3$, beyond a
 #   tenth of $\rho_{max}$, and it never saw an image. (SNIP and GraSP score in train mode here; what
 #   evaluation mode changes is question 1 of notebook 06.)
 #
 # **Further questions.** Why does iterated GraSP fail to train while its networks are connected? Which
 # property of a mask, computed before training, orders networks by the accuracy that they reach? Do the
-# methods that win on CIFAR-10 at $10^2$ win on images of other sizes, on text, on graphs? None of these is answered here.
+# methods that win on CIFAR-10 at $10^2$ win on images of other sizes, on text, on graphs? None of these is
+# answered here.
 #
 # Next: `06_reviewers_questions` asks what else could explain these curves.
 

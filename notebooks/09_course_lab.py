@@ -380,8 +380,8 @@ print(lab.check_ten_percent(ten_percent))
 # 0.01 random and magnitude 10 percent (chance), SNIP and GraSP 20 to 45, SynFlow 40 to 60. The curves
 # part between 0.1 and 0.01. Random and magnitude are at chance because no path is left (the list below
 # the figure; magnitude emptied the last layer, random left every layer some weights that do not meet).
-# SNIP and GraSP are still connected and lose all the same; why, this figure does not show. One seed and six densities: where
-# between 0.1 and 0.01 a method fails this figure does not show (notebook 01 computes it exactly). The
+# SNIP and GraSP are still connected and lose all the same. Why they do, and where between 0.1 and 0.01 a
+# method fails, one seed and six densities do not show (notebook 01 computes exactly where paths end). The
 # paper's VGG-16 at 0.01 is far from chance: random has 79 percent there, GraSP 87 to 88, SNIP 89,
 # magnitude and SynFlow 90.
 #
