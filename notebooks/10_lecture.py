@@ -154,7 +154,7 @@ print(masks.table().round(4).to_string(index=False))
 # slider; the picture below the table is one of its positions.
 #
 # Expect: all four are cut long before the limit, magnitude near 135. Paths are lost before a layer is
-# empty: the paper counts empty layers, which flatters every method.
+# empty: the paper counts empty layers, by which these four look better.
 #
 # If asked: SNIP and GraSP are scored here with BatchNorm's stored statistics, as in figure 2 of the paper.
 # In train mode, as their authors did, both lose their last path near 100.
