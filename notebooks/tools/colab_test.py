@@ -38,7 +38,7 @@ COLAB = {
     "ipython": "7.34.0",
     "ipykernel": "6.17.1",
 }
-# Colab's torch has no CPU build for Linux on PyPI: the one of constraints.txt is used.
+# Of torch and its Python those of constraints.txt are used: PyPI has Colab's for CUDA alone.
 OWN = ("python", "torch", "torchvision")
 OTHERS = (
     "cloudpickle dask distributed filelock joblib networkx pillow safetensors scikit-learn scipy "
@@ -67,8 +67,8 @@ Made by `make colab-test`.
 |---|---|---|
 {packages}
 
-Where the columns differ, Colab's version has no CPU build to test with. Each notebook
-ran in an empty folder with one thread; its setup cell installed this checkout's wheel.
+Where the columns differ (Python and torch) Colab's version was not at hand, so nothing is said about
+it. Each notebook ran in an empty folder with one thread; its setup cell installed this checkout's wheel.
 The version and the date of every file of torch and numpy were compared before and after.
 """
 
