@@ -67,9 +67,10 @@ Made by `make colab-test`.
 |---|---|---|
 {packages}
 
-Where the columns differ (Python and torch) Colab's version was not at hand, so nothing is said about
-it. Each notebook ran in an empty folder with one thread; its setup cell installed this checkout's wheel.
-The version and the date of every file of torch and numpy were compared before and after.
+Where the columns differ (Python and torch) Colab's version was not at hand, so nothing is said
+about it. Each notebook ran in an empty folder with one thread; its setup cell installed this
+checkout's wheel. The version and the date of every file of torch and numpy were compared before
+and after.
 """
 
 
