@@ -227,6 +227,20 @@ RIGHT = {  # name: (operation, extras, width, what it does to a row of path sums
         lambda h: h.repeat_interleave(2, 1),
     ),
     "largest": (lambda s, x: x.view(-1, 2, 2).amax(2), {}, 2, lambda h: h.view(-1, 2, 2).amax(2)),
+    "largest, by name": (
+        lambda s, x: x.view(-1, 2, 2).max(dim=2).values,
+        {},
+        2,
+        lambda h: h.view(-1, 2, 2).amax(2),
+    ),
+    "largest, of torch itself": (
+        lambda s, x: torch.adaptive_max_pool1d(x[:, None], 2)[0][:, 0],
+        {},
+        2,
+        lambda h: h.view(-1, 2, 2).amax(2),
+    ),
+    "opened by yes or no, in float64": (lambda s, x: x * (x > 0).double(), {}, 4, lambda h: h),
+    "without what is no number": (lambda s, x: torch.nan_to_num(x), {}, 4, lambda h: h),
     "chunks": (
         lambda s, x: x.chunk(2, 1)[0] + x.chunk(2, 1)[1],
         {},
@@ -250,6 +264,14 @@ def test_operations_that_are_understood(name):
     dense["i.weight"].fill_(False)
     assert sf.is_collapsed(net, dense, "path")  # no constant stands for the input
     assert sf.effective_compression(net, dense) == float("inf")
+
+
+def test_a_factor_that_the_forward_makes_may_be_of_another_type():
+    net = between(lambda s, x: x @ torch.ones(4, 4, dtype=x.dtype), 4, {})
+    wanted = total(net)
+    net = between(lambda s, x: x @ torch.ones(4, 4), 4, {}).float()
+    assert total(net) == pytest.approx(wanted, rel=1e-6)
+    assert sf.effective_compression(net, sf.Masks.ones(net)) == 1
 
 
 REFUSED = {  # name: (operation, extras, width, what the error names)
@@ -314,6 +336,12 @@ REFUSED = {  # name: (operation, extras, width, what the error names)
         {"write": lambda x: (x.mul_(2), x)[1]},
         4,
         "mul_, whose",
+    ),
+    "looked up by what a layer says": (
+        lambda s, x: s.e(x.argmax(1)),
+        {"e": nn.Embedding(4, 4)},
+        4,
+        "argmax",
     ),
     "median": (lambda s, x: x.median(1, keepdim=True)[0].expand(-1, 4), {}, 4, "median"),
     "bicubic": (

@@ -73,7 +73,11 @@ def exported(own: nn.Module, inputs: Inputs, example: Inputs) -> fx.GraphModule:
                 owner.register_buffer(attribute, value, persistent=False)
         elif node.op == "placeholder" and named:
             new.target = str(node.target).removeprefix("kwargs_")
-        new.meta = {k: v for k, v in node.meta.items() if k == "nn_module_stack"}
+        stack = node.meta.get("nn_module_stack") or {}
+        names = {
+            key: (name.partition("net")[2].lstrip("."), *of) for key, (name, *of) in stack.items()
+        }
+        new.meta = {"nn_module_stack": names}
     write_out_(graph)
     traced = fx.GraphModule(own, graph, type(own).__name__)
     mark_tokens(traced, inputs)
@@ -84,7 +88,7 @@ def exported(own: nn.Module, inputs: Inputs, example: Inputs) -> fx.GraphModule:
 def _name(node: fx.Node) -> str:
     """Of one of ATen's operations, such as "linear"."""
     aten = isinstance(node.target, torch._ops.OpOverload)
-    return node.target._schema.name.removeprefix("aten::") if aten else ""
+    return node.target._schema.name.removeprefix("aten::").removeprefix("sym_") if aten else ""
 
 
 def _as_torch(node: fx.Node, name: str) -> None:

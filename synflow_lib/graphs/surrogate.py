@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .network import BATCH_NORM, along_channels
 from .nodes import argument, name_of, reads, upstream
@@ -63,7 +64,7 @@ class Use:
             what += f" of {len(self.signals)} values of the input"
         stack = list((node.meta.get("nn_module_stack") or {}).values())
         name, owner = stack[-1] if stack else ("", None)
-        inside = self.module is None and owner is not None
+        inside = self.module is None and owner is not None and name
         where = f" in {name}, a {getattr(owner, '__name__', owner)}" if inside else ""
         teach = kind if self.module is not None else repr(name_of(node))
         gate = (
@@ -202,8 +203,11 @@ def product(use: Use) -> Run:
         if without:
             args = [None if i == 2 else arg for i, arg in enumerate(args)]
             kwargs = {key: value for key, value in kwargs.items() if key != "bias"}
-        tensors = {k: _absolute(v) if isinstance(v, Tensor) else v for k, v in kwargs.items()}
-        return plain(*(_absolute(a) if isinstance(a, Tensor) else a for a in args), **tensors)
+        given = [v.dtype for v in tree_leaves((args, kwargs)) if isinstance(v, Tensor)]
+        dtype = functools.reduce(torch.promote_types, given)
+        # A factor that the forward makes may be of another type.
+        args, kwargs = tree_map_only(Tensor, lambda v: _absolute(v).to(dtype), (args, kwargs))
+        return plain(*args, **kwargs)
 
     return run
 

@@ -81,9 +81,21 @@ _NO_TOKENS = frozenset(
 
 
 def _inputs_behind(ids: fx.Node, without: Container[str] = ()) -> set[fx.Node]:
-    """The inputs that ``ids`` are computed of, by other ways than what ``without`` names."""
+    """The inputs that ``ids`` are computed of, by other ways than what ``without`` names.
+
+    What a layer makes of numbers are no tokens, whatever is looked up by them.
+    """
+    net = ids.graph.owning_module
+
+    def weighs(node: fx.Node) -> bool:
+        if node.op == "call_module":
+            return next(net.get_submodule(str(node.target)).parameters(), None) is not None
+        given = (operator.attrgetter(str(n.target)) for n in reads(node) if n.op == "get_attr")
+        return any(isinstance(get(net), nn.Parameter) for get in given)
 
     def sources(node: fx.Node) -> list[fx.Node]:
+        if weighs(node):
+            return []
         called = node.op in ("call_function", "call_method")
         return [] if called and name_of(node) in without else reads(node)
 
@@ -103,7 +115,9 @@ def looked_up(node: fx.Node, traced: fx.GraphModule) -> fx.Node | None:
 
 
 def _by_position(node: fx.Node) -> None:
-    """The spelling ``torch.add(input=x, other=y)`` as ``torch.add(x, y)``."""
+    """The spellings ``torch.add(input=x, other=y)`` as ``torch.add(x, y)``, ``.values`` as [0]."""
+    if node.target is getattr and node.args[1] in ("values", "indices"):
+        node.target, node.args = operator.getitem, (node.args[0], int(node.args[1] == "indices"))
     torchs = node.op == "call_method" or inspect.isbuiltin(node.target)
     for place, name in enumerate(("input", "other")):
         if name in node.kwargs and len(node.args) == place and (torchs or place == 0):
