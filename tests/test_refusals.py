@@ -239,6 +239,12 @@ RIGHT = {  # name: (operation, extras, width, what it does to a row of path sums
         2,
         lambda h: h.view(-1, 2, 2).amax(2),
     ),
+    "drawn for training only": (
+        lambda s, x: (x, torch.rand(4), torch.rand_like(x))[0],
+        {},
+        4,
+        lambda h: h,
+    ),
     "opened by yes or no, in float64": (lambda s, x: x * (x > 0).double(), {}, 4, lambda h: h),
     "without what is no number": (lambda s, x: torch.nan_to_num(x), {}, 4, lambda h: h),
     "chunks": (
@@ -343,6 +349,7 @@ REFUSED = {  # name: (operation, extras, width, what the error names)
         4,
         "argmax",
     ),
+    "factor that is drawn": (lambda s, x: x * (torch.rand(4) > 0.5), {}, 4, "rand, random numbers"),
     "median": (lambda s, x: x.median(1, keepdim=True)[0].expand(-1, 4), {}, 4, "median"),
     "bicubic": (
         lambda s, x: F.interpolate(x.view(-1, 1, 2, 2), scale_factor=2, mode="bicubic").flatten(1),
@@ -606,6 +613,14 @@ REMEDIES = {
     ),
     "prune": (pruned_by_torch, "torch.nn.utils.prune.remove"),
 }
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore:compression counts")
+def test_what_is_compiled_by_torch_jit_is_named():
+    net = nn.Sequential(nn.Linear(4, 4), torch.jit.script(nn.Linear(4, 2)))
+    for call in (lambda: sf.score(net, "synflow"), lambda: sf.prune(net, "magnitude", 2)):
+        with pytest.raises(ValueError, match="^1 is compiled by torch.jit.*afterwards"):
+            call()
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")

@@ -41,10 +41,12 @@ def graph_of(copy: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
     tracer.inputs = inputs
     # torch.fx.wrap replaces functions in their modules meanwhile: calls without a traced value go
     # through to the original, but two that put things back out of order would leave it replaced.
-    with _one_trace, _no_draws() as drew:
+    with _one_trace, _no_draws(tracer) as drew:
         graph = tracer.trace(copy)
-    for node in graph.nodes:
+    for node in reversed(graph.nodes):
         _by_position(node)
+        if node.op == "call_function" and not node.users and _is_new_draw(name_of(node)):
+            graph.erase_node(node)
     write_out_(graph)
     traced = fx.GraphModule(copy, graph, type(copy).__name__)
     traced.meta["drew"] = bool(drew)
@@ -243,18 +245,27 @@ DRAWS = frozenset(
 )
 
 
-class _Undrawn(TorchFunctionMode):
-    """Puts torch's generator back after every draw; a mode belongs to its thread alone."""
+def _is_new_draw(name: str) -> bool:
+    return name.startswith(("rand", "normal", "bernoulli")) and not name.endswith("_")
 
-    def __init__(self, drew: list[str]) -> None:
+
+class _Undrawn(TorchFunctionMode):
+    """Puts torch's generator back after every draw; a mode belongs to its thread alone.
+
+    What is drawn anew in every pass is recorded in the graph: it is no constant.
+    """
+
+    def __init__(self, drew: list[str], tracer: fx.Tracer) -> None:
         super().__init__()
-        self.drew = drew
+        self.drew, self.tracer = drew, tracer
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         name = getattr(function, "__name__", "")
         if name not in DRAWS:
             return function(*args, **(kwargs or {}))
         self.drew.append(name)
+        if _is_new_draw(name):
+            return self.tracer.create_proxy("call_function", function, args, kwargs or {})
         state = torch.get_rng_state()
         try:
             return function(*args, **(kwargs or {}))
@@ -263,7 +274,7 @@ class _Undrawn(TorchFunctionMode):
 
 
 @contextlib.contextmanager
-def _no_draws() -> Iterator[list[str]]:
+def _no_draws(tracer: fx.Tracer) -> Iterator[list[str]]:
     """What the forward draws while it is traced, nobody misses.
 
     Generators that were not drawn from are not touched: another thread may be using them.
@@ -271,7 +282,7 @@ def _no_draws() -> Iterator[list[str]]:
     drew: list[str] = []
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
-        with _Undrawn(drew):
+        with _Undrawn(drew, tracer):
             yield drew
     finally:
         if random.getstate() != python_state:
