@@ -104,7 +104,7 @@ class PathProbe:
     def connected(self, masks: Masks) -> bool:
         """Whether any path of kept weights joins input to output."""
         self._set(masks, self.dtype)
-        with torch.no_grad():
+        with torch.no_grad(), explained_errors(self.inflow):
             return bool(self.paths(self.inflow, self.signs) > 0)
 
     @torch.inference_mode(False)
@@ -169,7 +169,7 @@ class PathProbe:
         names, targets = list(self.masked), list(self.masked.values())
         for weight in targets:
             weight.requires_grad_(True)
-        with torch.enable_grad():
+        with torch.enable_grad(), explained_errors(self.inflow):
             total = self.paths(self.inflow, self.signs)
         flows = [None] * len(names)
         if total.requires_grad:

@@ -146,7 +146,7 @@ class Patches(nn.Module):
     def forward(self, x):
         if not self.branch or x.dim() == 4:  # torch.fx does not know how many directions
             x = F.unfold(x, 2, stride=2)
-        x = F.fold(self.f(x), (4, 4), 2, stride=2)
+        x = F.fold(self.f(x[0].T).T[None], (4, 4), 2, stride=2)
         return self.h(F.adaptive_max_pool2d(x, (4, 2)).flatten(1))
 
 

@@ -272,10 +272,16 @@ def test_operations_that_are_understood(name):
     assert sf.effective_compression(net, dense) == float("inf")
 
 
-def test_a_factor_that_the_forward_makes_may_be_of_another_type():
-    net = between(lambda s, x: x @ torch.ones(4, 4, dtype=x.dtype), 4, {})
-    wanted = total(net)
-    net = between(lambda s, x: x @ torch.ones(4, 4), 4, {}).float()
+@pytest.mark.parametrize("operation", [
+    lambda x, like: x @ torch.ones(4, 4, dtype=like),
+    lambda x, like: (
+        torch.baddbmm(torch.zeros(1, 4, 4, dtype=like), x[:, :, None], x[:, None]).softmax(-1)
+        @ x[:, :, None]
+    )[:, :, 0],
+])  # fmt: skip
+def test_what_the_forward_makes_may_be_of_another_type(operation):
+    wanted = total(between(lambda s, x: operation(x, torch.float64), 4, {}))
+    net = between(lambda s, x: operation(x, torch.float32), 4, {}).float()
     assert total(net) == pytest.approx(wanted, rel=1e-6)
     assert sf.effective_compression(net, sf.Masks.ones(net)) == 1
 
@@ -378,6 +384,13 @@ def test_operations_that_are_not_understood_are_named(name):
                 call()
         assert sf.prune(net, "magnitude", 2).compression == 2
         assert not sf.is_collapsed(net, sf.Masks.ones(net), "layer")
+
+
+def test_a_table_that_is_indexed_is_told_apart_from_one_that_is_looked_up():
+    net = nn.Sequential(nn.Linear(4, 2))
+    net.forward = lambda tokens: net[0](F.one_hot(tokens, 4).float())
+    with pytest.raises(ValueError, match="paths begin at what torch.nn.Embedding"):
+        sf.score(net, "synflow", input_shape=torch.tensor([[1, 3]]))
 
 
 def test_paths_begin_at_what_tokens_look_up():

@@ -11,6 +11,7 @@ import contextlib
 import io
 import logging
 import operator
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -86,9 +87,9 @@ def exported(own: nn.Module, inputs: Inputs, example: Inputs) -> fx.GraphModule:
 
 
 def _name(node: fx.Node) -> str:
-    """Of one of ATen's operations, such as "linear"."""
+    """Of one of ATen's operations, such as "linear"; "numpy_T" and "sym_size" are T and size."""
     aten = isinstance(node.target, torch._ops.OpOverload)
-    return node.target._schema.name.removeprefix("aten::").removeprefix("sym_") if aten else ""
+    return re.sub("^aten::(sym_|numpy_)?", "", node.target._schema.name) if aten else ""
 
 
 def _as_torch(node: fx.Node, name: str) -> None:

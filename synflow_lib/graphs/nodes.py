@@ -52,7 +52,9 @@ def name_of(node: fx.Node, module: nn.Module | None = None) -> str:
     else:
         name = getattr(node.target, "__name__", str(node.target))
         room = getattr(node.target, "__module__", "") or ""
-        if room not in _ROOMS and name != "stochastic_depth":
+        if room.startswith("torch._ops"):  # torch has no other name for it
+            name = name.partition(".")[0]
+        elif room not in _ROOMS and name != "stochastic_depth":
             return f"{room}.{name}"
     return _SYNONYMS.get(name.removesuffix("_"), name.removesuffix("_"))
 

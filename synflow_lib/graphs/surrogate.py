@@ -135,6 +135,13 @@ def ones(run: Run, *args, **kwargs):
     return torch.ones_like(found) if numbers else found
 
 
+def alike(*values):
+    """Tensors of numbers in the widest of their types: what a forward makes may be of another."""
+    numbers = [v for v in tree_leaves(values) if isinstance(v, Tensor) and v.is_floating_point()]
+    dtype = functools.reduce(torch.promote_types, {one.dtype for one in numbers}, torch.bfloat16)
+    return tree_map_only(Tensor, lambda v: v.to(dtype) if v.is_floating_point() else v, values)
+
+
 def _absolute(value):
     if isinstance(value, Tensor):
         return value if value.dtype == torch.bool else value.abs()
@@ -203,10 +210,7 @@ def product(use: Use) -> Run:
         if without:
             args = [None if i == 2 else arg for i, arg in enumerate(args)]
             kwargs = {key: value for key, value in kwargs.items() if key != "bias"}
-        given = [v.dtype for v in tree_leaves((args, kwargs)) if isinstance(v, Tensor)]
-        dtype = functools.reduce(torch.promote_types, given)
-        # A factor that the forward makes may be of another type.
-        args, kwargs = tree_map_only(Tensor, lambda v: _absolute(v).to(dtype), (args, kwargs))
+        args, kwargs = tree_map_only(Tensor, _absolute, alike(args, kwargs))
         return plain(*args, **kwargs)
 
     return run
