@@ -245,6 +245,12 @@ RIGHT = {  # name: (operation, extras, width, what it does to a row of path sums
         4,
         lambda h: h,
     ),
+    "windows in the graph of torch.export": (
+        lambda s, x: x.unfold(1, 2, 2).sum(2) if x.dim() == 2 else x,
+        {},
+        2,
+        lambda h: h.view(-1, 2, 2).sum(2),
+    ),
     "opened by yes or no, in float64": (lambda s, x: x * (x > 0).double(), {}, 4, lambda h: h),
     "without what is no number": (lambda s, x: torch.nan_to_num(x), {}, 4, lambda h: h),
     "chunks": (

@@ -25,7 +25,7 @@ from .nodes import write_out_
 from .tracing import mark_tokens, plain_output
 
 _one_export = threading.RLock()
-_ROOMS = (torch, torch._C._nn, nn.functional)
+_ROOMS = (torch, torch._C._nn)  # F.unfold is another than the method that ATen calls so
 _CHECKS = ("_assert_tensor_metadata", "_assert_async", "_assert_scalar")
 
 
@@ -109,6 +109,8 @@ def _as_torch(node: fx.Node, name: str) -> None:
     elif hasattr(Tensor, name):
         node.kwargs = {key: value for key, value in node.kwargs.items() if key != "layout"}
         node.op, node.target = "call_method", name
+    else:
+        node.target = getattr(nn.functional, name, node.target)
 
 
 @contextlib.contextmanager
