@@ -132,6 +132,12 @@ RIGHT = {  # name: (operation, extras, width, what it does to a row of path sums
     ),
     "negated sum": (lambda s, x: x - F.relu(x), {}, 4, lambda h: 2 * h),
     "an activation that is a function alone": (lambda s, x: torch.erf(x), {}, 4, lambda h: h),
+    "activations that torch calls otherwise": (
+        lambda s, x: F.logsigmoid(F.threshold(x, 0.1, 2.0)),
+        {},
+        4,
+        lambda h: h,
+    ),
     "reversed": (lambda s, x: 1.0 - x, {}, 4, lambda h: h),
     "sum, by name": (lambda s, x: torch.add(x, other=F.relu(x)), {}, 4, lambda h: 2 * h),
     "constant and sum, by name": (

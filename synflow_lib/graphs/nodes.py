@@ -14,6 +14,7 @@ _SYNONYMS = {
     "iadd": "add", "isub": "sub", "imul": "mul", "itruediv": "div", "imatmul": "matmul",
     "truediv": "div", "true_divide": "div", "divide": "div", "multiply": "mul", "rsub": "sub",
     "subtract": "sub", "pos": "positive", "negative": "neg", "absolute": "abs",
+    "log_sigmoid": "logsigmoid", "_threshold": "threshold",
 }  # fmt: skip
 _SHAPES = frozenset(
     "size dim numel ndimension nelement stride is_floating_point is_complex get_device __len__"
