@@ -284,6 +284,27 @@ def test_operations_that_are_understood(name):
     assert sf.effective_compression(net, dense) == float("inf")
 
 
+def test_a_layer_that_is_called_on_a_constant_too_has_no_bias():
+    """As a recurrent layer, unrolled by hand, that begins with zeros."""
+    extras = {"m": nn.Linear(4, 4), "n": nn.LayerNorm(4), "g": GATE}
+    net = between(lambda s, x: s.n(s.m(x)) + s.n(s.m(s.g)), 4, extras)
+    net.n.weight.data.copy_(SCALE)
+    wanted = expected(net, lambda h: h @ a(net.m) * SCALE.abs())
+    assert total(net) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_an_input_of_another_kind_is_named():
+    class Named(Between):
+        def forward(self, batch):
+            return self.o(batch["x"])
+
+    net = Named(None)
+    masks = sf.Masks.ones(net)
+    for ask in (lambda: sf.score(net, "synflow"), lambda: sf.is_collapsed(net, masks, "path")):
+        with pytest.raises(ValueError, match=r"cannot run on an input of shape \(1, 4\)"):
+            ask()
+
+
 @pytest.mark.parametrize("operation", [
     lambda x, like: x @ torch.ones(4, 4, dtype=like),
     lambda x, like: (
