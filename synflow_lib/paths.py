@@ -171,7 +171,9 @@ def _total(output) -> Tensor:
     if not parts:
         raise ValueError(
             f"the network returns {type(output).__name__} without any tensor that depends on its"
-            " input; expected a tensor, or tensors in a dict, list or tuple"
+            " input; expected a tensor, or tensors in a dict, list or tuple. Of whole numbers, such"
+            " as tokens, paths begin at what torch.nn.Embedding or torch.nn.functional.embedding"
+            " looks up, and nowhere else"
         )
     return sum(parts[1:], parts[0])
 

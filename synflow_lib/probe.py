@@ -54,7 +54,10 @@ class PathProbe:
         shape = find_input_shape(model, input_shape)
         # Before the numbers are replaced: constants may be computed of them.
         traced = traced or trace(model, shape)
-        self.net = skeleton(traced, device="cpu").float()
+        # A forward that asks for float64 gets it, and any other is done sooner.
+        wide = any(one.dtype == torch.float64 for one in traced.parameters())
+        self.dtype = torch.float64 if wide else torch.float32
+        self.net = skeleton(traced, device="cpu").to(self.dtype)
         with torch.no_grad():
             for name, parameter in self.net.named_parameters():
                 parameter.fill_(0.0 if is_bias(name) else 1.0)
@@ -78,7 +81,7 @@ class PathProbe:
             for name, parameter in own.items()
         }
         self.masked: dict[str, Tensor] = {}
-        self.inflow = inflow(shape, torch.ones(0, dtype=torch.float32))
+        self.inflow = inflow(shape, torch.ones(0, dtype=self.dtype))
         self.signs = Signs(self.paths)
 
     @torch.no_grad()
@@ -100,8 +103,8 @@ class PathProbe:
     @torch.inference_mode(False)
     def connected(self, masks: Masks) -> bool:
         """Whether any path of kept weights joins input to output."""
-        self._set(masks, torch.float32)
-        with torch.no_grad():
+        self._set(masks, self.dtype)
+        with torch.no_grad(), explained_errors(self.inflow):
             return bool(self.paths(self.inflow, self.signs) > 0)
 
     @torch.inference_mode(False)
@@ -166,7 +169,7 @@ class PathProbe:
         names, targets = list(self.masked), list(self.masked.values())
         for weight in targets:
             weight.requires_grad_(True)
-        with torch.enable_grad():
+        with torch.enable_grad(), explained_errors(self.inflow):
             total = self.paths(self.inflow, self.signs)
         flows = [None] * len(names)
         if total.requires_grad:

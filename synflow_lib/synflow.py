@@ -172,13 +172,14 @@ def _read_as_constants(net: fx.GraphModule) -> set[int]:
     modules, flows = dict(net.named_modules()), reached(net.graph)
     named = dict(net.named_parameters(remove_duplicate=False))
     weights = {id(named[name]) for name in layer_weights(net) if name in named}
-    found = set()
+    found, flowing = set(), set()
     for node in net.graph.nodes:
         if node.op == "get_attr" and str(node.target) in named:
             found.add(id(named[str(node.target)]))
-        elif node.op == "call_module" and node not in flows:
-            found.update(map(id, modules[str(node.target)].parameters()))
-    return found - weights
+        elif node.op == "call_module":  # on both, as a recurrent layer on zeros at first
+            kind = flowing if node in flows else found
+            kind.update(map(id, modules[str(node.target)].parameters()))
+    return found - weights - flowing
 
 
 class Rescaler:

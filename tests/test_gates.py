@@ -832,6 +832,9 @@ def _dot(q, k, v, mask):
 
 MASKED = {
     "method": lambda s, x, q, k, v: (q @ k.mT).where(~s.future, torch.tensor(-1e9)).softmax(-1) @ v,
+    "least number": lambda s, x, q, k, v: (
+        (q @ k.mT).masked_fill(s.future, torch.finfo(torch.float64).min).softmax(-1) @ v
+    ),
     "addmm": lambda s, x, q, k, v: (
         torch.addmm(s.mask, q.flatten(0, 1), k.flatten(0, 1).t()).softmax(-1)[None] @ v
     ),
@@ -971,6 +974,14 @@ VALUES = {
     "norm of a gate": (
         lambda s, f, g, x: f * (_root(F.silu(g)) * F.silu(g)),
         lambda h, x, c: h,
+    ),
+    "divided by the largest": (
+        lambda s, f, g, x: f / f.max(-1, keepdim=True)[0],
+        lambda h, x, c: h,
+    ),
+    "divided by itself and one": (
+        lambda s, f, g, x: (lambda z: z / (1 + z.abs()))(f * s.gamma),
+        lambda h, x, c: h * c,
     ),
     "divided": (
         lambda s, f, g, x: f / torch.sqrt((f**2).mean(-1) + 1e-6)[:, :, None],

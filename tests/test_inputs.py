@@ -134,6 +134,32 @@ def test_what_torch_fx_cannot_follow_torch_export_can(name, laws):
         sf.surgery.without_dead_units(net, dense, input_shape=shape)
 
 
+class Patches(nn.Module):
+    """Cut out and put back, with a branch or without."""
+
+    input_shape = (1, 4, 4)
+
+    def __init__(self, branch):
+        super().__init__()
+        self.f, self.h, self.branch = nn.Linear(4, 4), nn.Linear(8, 2), branch
+
+    def forward(self, x):
+        if not self.branch or x.dim() == 4:  # torch.fx does not know how many directions
+            x = F.unfold(x, 2, stride=2)
+        x = F.fold(self.f(x[0].T).T[None], (4, 4), 2, stride=2)
+        return self.h(F.adaptive_max_pool2d(x, (4, 2)).flatten(1))
+
+
+def test_patches_and_pooling_in_the_graph_of_torch_export():
+    wanted, found = (made_of(lambda branch=branch: Patches(branch)) for branch in (False, True))
+    scores = [sf.score(net, "synflow") for net in (wanted, found)]
+    assert all(torch.equal(scores[0][name], scores[1][name]) for name in scores[0])
+    masks = sf.Masks.ones(found)
+    masks["h.weight"][:, 1:] = False
+    compressions = [sf.effective_compression(net, masks) for net in (wanted, found)]
+    assert compressions[0] == compressions[1] > 1
+
+
 def test_a_tied_weight_counts_once():
     net = made("tiedhead")
     with pytest.warns(UserWarning, match="others are never pruned"):

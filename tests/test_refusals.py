@@ -132,6 +132,12 @@ RIGHT = {  # name: (operation, extras, width, what it does to a row of path sums
     ),
     "negated sum": (lambda s, x: x - F.relu(x), {}, 4, lambda h: 2 * h),
     "an activation that is a function alone": (lambda s, x: torch.erf(x), {}, 4, lambda h: h),
+    "activations that torch calls otherwise": (
+        lambda s, x: F.logsigmoid(F.threshold(x, 0.1, 2.0)),
+        {},
+        4,
+        lambda h: h,
+    ),
     "reversed": (lambda s, x: 1.0 - x, {}, 4, lambda h: h),
     "sum, by name": (lambda s, x: torch.add(x, other=F.relu(x)), {}, 4, lambda h: 2 * h),
     "constant and sum, by name": (
@@ -227,6 +233,32 @@ RIGHT = {  # name: (operation, extras, width, what it does to a row of path sums
         lambda h: h.repeat_interleave(2, 1),
     ),
     "largest": (lambda s, x: x.view(-1, 2, 2).amax(2), {}, 2, lambda h: h.view(-1, 2, 2).amax(2)),
+    "largest, by name": (
+        lambda s, x: x.view(-1, 2, 2).max(dim=2).values,
+        {},
+        2,
+        lambda h: h.view(-1, 2, 2).amax(2),
+    ),
+    "largest, of torch itself": (
+        lambda s, x: torch.adaptive_max_pool1d(x[:, None], 2)[0][:, 0],
+        {},
+        2,
+        lambda h: h.view(-1, 2, 2).amax(2),
+    ),
+    "drawn for training only": (
+        lambda s, x: (x, torch.rand(4), torch.rand_like(x))[0],
+        {},
+        4,
+        lambda h: h,
+    ),
+    "windows in the graph of torch.export": (
+        lambda s, x: x.unfold(1, 2, 2).sum(2) if x.dim() == 2 else x,
+        {},
+        2,
+        lambda h: h.view(-1, 2, 2).sum(2),
+    ),
+    "opened by yes or no, in float64": (lambda s, x: x * (x > 0).double(), {}, 4, lambda h: h),
+    "without what is no number": (lambda s, x: torch.nan_to_num(x), {}, 4, lambda h: h),
     "chunks": (
         lambda s, x: x.chunk(2, 1)[0] + x.chunk(2, 1)[1],
         {},
@@ -250,6 +282,41 @@ def test_operations_that_are_understood(name):
     dense["i.weight"].fill_(False)
     assert sf.is_collapsed(net, dense, "path")  # no constant stands for the input
     assert sf.effective_compression(net, dense) == float("inf")
+
+
+def test_a_layer_that_is_called_on_a_constant_too_has_no_bias():
+    """As a recurrent layer, unrolled by hand, that begins with zeros."""
+    extras = {"m": nn.Linear(4, 4), "n": nn.LayerNorm(4), "g": GATE}
+    net = between(lambda s, x: s.n(s.m(x)) + s.n(s.m(s.g)), 4, extras)
+    net.n.weight.data.copy_(SCALE)
+    wanted = expected(net, lambda h: h @ a(net.m) * SCALE.abs())
+    assert total(net) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_an_input_of_another_kind_is_named():
+    class Named(Between):
+        def forward(self, batch):
+            return self.o(batch["x"])
+
+    net = Named(None)
+    masks = sf.Masks.ones(net)
+    for ask in (lambda: sf.score(net, "synflow"), lambda: sf.is_collapsed(net, masks, "path")):
+        with pytest.raises(ValueError, match=r"cannot run on an input of shape \(1, 4\)"):
+            ask()
+
+
+@pytest.mark.parametrize("operation", [
+    lambda x, like: x @ torch.ones(4, 4, dtype=like),
+    lambda x, like: (
+        torch.baddbmm(torch.zeros(1, 4, 4, dtype=like), x[:, :, None], x[:, None]).softmax(-1)
+        @ x[:, :, None]
+    )[:, :, 0],
+])  # fmt: skip
+def test_what_the_forward_makes_may_be_of_another_type(operation):
+    wanted = total(between(lambda s, x: operation(x, torch.float64), 4, {}))
+    net = between(lambda s, x: operation(x, torch.float32), 4, {}).float()
+    assert total(net) == pytest.approx(wanted, rel=1e-6)
+    assert sf.effective_compression(net, sf.Masks.ones(net)) == 1
 
 
 REFUSED = {  # name: (operation, extras, width, what the error names)
@@ -315,6 +382,13 @@ REFUSED = {  # name: (operation, extras, width, what the error names)
         4,
         "mul_, whose",
     ),
+    "looked up by what a layer says": (
+        lambda s, x: s.e(x.argmax(1)),
+        {"e": nn.Embedding(4, 4)},
+        4,
+        "argmax",
+    ),
+    "factor that is drawn": (lambda s, x: x * (torch.rand(4) > 0.5), {}, 4, "rand, random numbers"),
     "median": (lambda s, x: x.median(1, keepdim=True)[0].expand(-1, 4), {}, 4, "median"),
     "bicubic": (
         lambda s, x: F.interpolate(x.view(-1, 1, 2, 2), scale_factor=2, mode="bicubic").flatten(1),
@@ -343,6 +417,13 @@ def test_operations_that_are_not_understood_are_named(name):
                 call()
         assert sf.prune(net, "magnitude", 2).compression == 2
         assert not sf.is_collapsed(net, sf.Masks.ones(net), "layer")
+
+
+def test_a_table_that_is_indexed_is_told_apart_from_one_that_is_looked_up():
+    net = nn.Sequential(nn.Linear(4, 2))
+    net.forward = lambda tokens: net[0](F.one_hot(tokens, 4).float())
+    with pytest.raises(ValueError, match="paths begin at what torch.nn.Embedding"):
+        sf.score(net, "synflow", input_shape=torch.tensor([[1, 3]]))
 
 
 def test_paths_begin_at_what_tokens_look_up():
@@ -578,6 +659,14 @@ REMEDIES = {
     ),
     "prune": (pruned_by_torch, "torch.nn.utils.prune.remove"),
 }
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore:compression counts")
+def test_what_is_compiled_by_torch_jit_is_named():
+    net = nn.Sequential(nn.Linear(4, 4), torch.jit.script(nn.Linear(4, 2)))
+    for call in (lambda: sf.score(net, "synflow"), lambda: sf.prune(net, "magnitude", 2)):
+        with pytest.raises(ValueError, match="^1 is compiled by torch.jit.*afterwards"):
+            call()
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .nodes import argument, name_of
-from .surrogate import Run, Use
+from .surrogate import Run, Use, alike
 
 # exp(-80) is nothing beside one in float32: -100 and -1e9 are masks as -inf is.
 _REMOVES = 80.0
@@ -258,6 +258,7 @@ def unmasked(run: Run, use: Use) -> Run:
 
 def masks_only(run: Run, *args, **kwargs):
     """What ``run`` makes of such zeros and of masks."""
+    args, kwargs = alike(args, kwargs)
     found = run(*args, **kwargs)
     if isinstance(found, Tensor) and found.is_floating_point():
         return found.masked_fill(found.isnan(), 0.0)

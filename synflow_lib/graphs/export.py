@@ -11,6 +11,7 @@ import contextlib
 import io
 import logging
 import operator
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from .nodes import write_out_
 from .tracing import mark_tokens, plain_output
 
 _one_export = threading.RLock()
-_ROOMS = (torch, torch._C._nn, nn.functional)
+_ROOMS = (torch, torch._C._nn)  # F.unfold is another than the method that ATen calls so
 _CHECKS = ("_assert_tensor_metadata", "_assert_async", "_assert_scalar")
 
 
@@ -73,7 +74,11 @@ def exported(own: nn.Module, inputs: Inputs, example: Inputs) -> fx.GraphModule:
                 owner.register_buffer(attribute, value, persistent=False)
         elif node.op == "placeholder" and named:
             new.target = str(node.target).removeprefix("kwargs_")
-        new.meta = {k: v for k, v in node.meta.items() if k == "nn_module_stack"}
+        stack = node.meta.get("nn_module_stack") or {}
+        names = {
+            key: (name.partition("net")[2].lstrip("."), *of) for key, (name, *of) in stack.items()
+        }
+        new.meta = {"nn_module_stack": names}
     write_out_(graph)
     traced = fx.GraphModule(own, graph, type(own).__name__)
     mark_tokens(traced, inputs)
@@ -82,9 +87,9 @@ def exported(own: nn.Module, inputs: Inputs, example: Inputs) -> fx.GraphModule:
 
 
 def _name(node: fx.Node) -> str:
-    """Of one of ATen's operations, such as "linear"."""
+    """Of one of ATen's operations, such as "linear"; "numpy_T" and "sym_size" are T and size."""
     aten = isinstance(node.target, torch._ops.OpOverload)
-    return node.target._schema.name.removeprefix("aten::") if aten else ""
+    return re.sub("^aten::(sym_|numpy_)?", "", node.target._schema.name) if aten else ""
 
 
 def _as_torch(node: fx.Node, name: str) -> None:
@@ -104,6 +109,8 @@ def _as_torch(node: fx.Node, name: str) -> None:
     elif hasattr(Tensor, name):
         node.kwargs = {key: value for key, value in node.kwargs.items() if key != "layout"}
         node.op, node.target = "call_method", name
+    else:
+        node.target = getattr(nn.functional, name, node.target)
 
 
 @contextlib.contextmanager

@@ -105,7 +105,7 @@ class Fixed:
                 self.computed.add(node)
                 continue
             self.normalized[node] = carriers
-            if any(signals.factors(gate) for gate in gates):
+            if any(signals.factors(gate, carriers[0]) for gate in gates):
                 self.computed.add(node)
             else:
                 self.gate_values[node] = dict.fromkeys(gates, 1.0)

@@ -247,7 +247,7 @@ class _Follower:
     def _moves(self, node, row, module, carriers) -> object:
         if name_of(node) == "masked_fill":
             return self.names[carriers[0]]
-        if name_of(node) == "fold" or isinstance(module, nn.Fold):  # it adds up as well
+        if name_of(node) in ("fold", "col2im") or isinstance(module, nn.Fold):  # it adds up as well
             return None
         return self.build(node)
 

@@ -105,8 +105,8 @@ _row("passes", surrogate.passes, "silu gelu mish hardswish softplus",
      [nn.SiLU, nn.GELU, nn.Mish, nn.Hardswish, nn.Softplus], units=True, gate=1)
 _row("passes", surrogate.passes,
      "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout stochastic_depth"
-     " neg abs positive clone contiguous detach to type type_as float double half bfloat16 cuda"
-     " cpu",
+     " neg abs positive nan_to_num clone contiguous detach to type type_as float double half"
+     " bfloat16 cuda cpu",
      [nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout,
       nn.FeatureAlphaDropout], units=True, same=True)
 _row("passes", surrogate.passes, "softmax softmin", gate=4)
@@ -123,7 +123,7 @@ _row("moves", first(surrogate.plain),
      " tensor_split unbind unfold diagonal T mT", [nn.Unflatten], views=True)
 _row("moves", first(surrogate.plain),
      "repeat repeat_interleave tile index_select gather take_along_dim roll flip rot90 fold"
-     " pixel_shuffle pixel_unshuffle channel_shuffle",
+     " im2col col2im pixel_shuffle pixel_unshuffle channel_shuffle",
      [nn.Fold, nn.Unfold, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle])
 _row("moves", first(surrogate.padded), "pad", units=True)
 _row("moves", surrogate.padded, "",

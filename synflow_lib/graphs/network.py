@@ -198,6 +198,15 @@ def prunable(
     model = unwrapped(model)
     keep = {keep} if isinstance(keep, str) else set(keep)
     modules = dict(model.named_modules())
+    for name, module in modules.items():
+        if (
+            isinstance(module, torch.jit.ScriptModule)
+            and next(module.parameters(), None) is not None
+        ):
+            raise ValueError(
+                f"{name or type(model).__name__} is compiled by torch.jit, whose weights cannot be"
+                " replaced; prune the module that it was made of, and compile it afterwards"
+            )
     unknown = keep - set(modules) - {name for name, _ in model.named_parameters()}
     if unknown:
         raise ValueError(f"keep={sorted(unknown)} names no layer or parameter of the model")

@@ -14,6 +14,7 @@ _SYNONYMS = {
     "iadd": "add", "isub": "sub", "imul": "mul", "itruediv": "div", "imatmul": "matmul",
     "truediv": "div", "true_divide": "div", "divide": "div", "multiply": "mul", "rsub": "sub",
     "subtract": "sub", "pos": "positive", "negative": "neg", "absolute": "abs",
+    "log_sigmoid": "logsigmoid", "_threshold": "threshold",
 }  # fmt: skip
 _SHAPES = frozenset(
     "size dim numel ndimension nelement stride is_floating_point is_complex get_device __len__"
@@ -52,7 +53,9 @@ def name_of(node: fx.Node, module: nn.Module | None = None) -> str:
     else:
         name = getattr(node.target, "__name__", str(node.target))
         room = getattr(node.target, "__module__", "") or ""
-        if room not in _ROOMS and name != "stochastic_depth":
+        if room.startswith("torch._ops"):  # torch has no other name for it
+            name = name.partition(".")[0]
+        elif room not in _ROOMS and name != "stochastic_depth":
             return f"{room}.{name}"
     return _SYNONYMS.get(name.removesuffix("_"), name.removesuffix("_"))
 

@@ -187,7 +187,10 @@ class Operations:
             return {}
         found, divides = {}, name_of(node) == "div"
         for gate in self.gates(node):
-            chain, factors = self.signals.chain(gate), self.signals.factors(gate)
+            chain, factors = (
+                self.signals.chain(gate),
+                self.signals.factors(gate, self.carriers[node][0]),
+            )
             activation = self.signals.name(chain[-1])
             signal = not self.on_path.isdisjoint(chain)
             # Where no one number stands for the open gate: masked in part, or divided by its sum.

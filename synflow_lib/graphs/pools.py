@@ -5,6 +5,8 @@ Read `surrogate` first.
 
 from __future__ import annotations
 
+import inspect
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
@@ -21,21 +23,24 @@ def largest(use: Use) -> Run:
     name = name_of(use.node, module)
     dims = int(name.split("pool")[1][0])
     adaptive = name.startswith("adaptive")
+    keys = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+    keys = ("output_size",) if adaptive else keys
+    if module is not None:
+        indices = module.return_indices
+    else:  # torch's own function, unlike torch.nn.functional's, gives them always
+        always = adaptive and inspect.isbuiltin(use.node.target) or name.endswith("_with_indices")
+        indices = always or use.argument("return_indices", 1 + len(keys), False)
 
     def run(x: Tensor, *args, **kwargs):
+        given = dict(zip(keys, args, strict=False)) | kwargs
         if module is not None:
-            keys = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
-            keys = ("output_size",) if adaptive else keys
-            kwargs = {key: getattr(module, key) for key in keys}
-        kwargs.pop("return_indices", None)
-        indices = use.node.kwargs.get("return_indices", False) or name.endswith("_with_indices")
+            given = vars(module)
+        how = {key: given[key] for key in keys if key in given}
         if adaptive:
-            total = getattr(F, f"adaptive_avg_pool{dims}d")(x, *args, **kwargs)
+            total = getattr(F, f"adaptive_avg_pool{dims}d")(x, **how)
         else:
-            total = window_sum(dims, x, *args, **kwargs)
-        if module is not None:
-            return (total, plain(x)[1]) if module.return_indices else total
-        return (total, plain(x, *args, **kwargs, return_indices=True)[1]) if indices else total
+            total = window_sum(dims, x, **how)
+        return (total, plain(x, *args, **kwargs)[1]) if indices else total
 
     return run
 

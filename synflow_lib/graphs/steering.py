@@ -164,9 +164,10 @@ class Signals:
             found.append(self.carriers(found[-1])[0])
         return found
 
-    def factors(self, gate: fx.Node) -> list[fx.Node]:
-        """Where tensors multiply a gate behind its activation, or masks close it."""
-        *chain, end = self.chain(gate)
+    def factors(self, gate: fx.Node, value: fx.Node) -> list[fx.Node]:
+        """Where tensors multiply a gate of ``value`` behind its activation, or masks close it."""
+        shared = self._behind(value, ())  # a norm of the value knows these factors as well
+        *chain, end = [node for node in self.chain(gate) if node not in shared] or [gate]
         if self.name(end) == "div" and isinstance(end.args[0], fx.Node):
             chain += [] if end.args[0] in self.reached or is_shape(end.args[0]) else [end]
         return [
@@ -194,7 +195,8 @@ class Signals:
             sources = uses(node, self.reached)
             weighs = self.effect(node) in ("weighs", "own", "attends", "looks up")
             # Gates and values may be parts of one tensor: neither is computed of the other.
-            part = _is_part(node, self.name(node)) and self.name(sources[0]) not in _PAIRS
+            several = _PAIRS | {"max"}
+            part = _is_part(node, self.name(node)) and self.name(sources[0]) not in several
             if not sources or part or weighs and (node.op == "call_module" or len(sources) == 1):
                 found[node] = frozenset([node])
             else:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .network import BATCH_NORM, along_channels
 from .nodes import argument, name_of, reads, upstream
@@ -63,7 +64,7 @@ class Use:
             what += f" of {len(self.signals)} values of the input"
         stack = list((node.meta.get("nn_module_stack") or {}).values())
         name, owner = stack[-1] if stack else ("", None)
-        inside = self.module is None and owner is not None
+        inside = self.module is None and owner is not None and name
         where = f" in {name}, a {getattr(owner, '__name__', owner)}" if inside else ""
         teach = kind if self.module is not None else repr(name_of(node))
         gate = (
@@ -134,6 +135,13 @@ def ones(run: Run, *args, **kwargs):
     return torch.ones_like(found) if numbers else found
 
 
+def alike(*values):
+    """Tensors of numbers in the widest of their types: what a forward makes may be of another."""
+    numbers = [v for v in tree_leaves(values) if isinstance(v, Tensor) and v.is_floating_point()]
+    dtype = functools.reduce(torch.promote_types, {one.dtype for one in numbers}, torch.bfloat16)
+    return tree_map_only(Tensor, lambda v: v.to(dtype) if v.is_floating_point() else v, values)
+
+
 def _absolute(value):
     if isinstance(value, Tensor):
         return value if value.dtype == torch.bool else value.abs()
@@ -202,8 +210,8 @@ def product(use: Use) -> Run:
         if without:
             args = [None if i == 2 else arg for i, arg in enumerate(args)]
             kwargs = {key: value for key, value in kwargs.items() if key != "bias"}
-        tensors = {k: _absolute(v) if isinstance(v, Tensor) else v for k, v in kwargs.items()}
-        return plain(*(_absolute(a) if isinstance(a, Tensor) else a for a in args), **tensors)
+        args, kwargs = tree_map_only(Tensor, _absolute, alike(args, kwargs))
+        return plain(*args, **kwargs)
 
     return run
 

@@ -41,10 +41,12 @@ def graph_of(copy: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
     tracer.inputs = inputs
     # torch.fx.wrap replaces functions in their modules meanwhile: calls without a traced value go
     # through to the original, but two that put things back out of order would leave it replaced.
-    with _one_trace, _no_draws() as drew:
+    with _one_trace, _no_draws(tracer) as drew:
         graph = tracer.trace(copy)
-    for node in graph.nodes:
+    for node in reversed(graph.nodes):
         _by_position(node)
+        if node.op == "call_function" and not node.users and _is_new_draw(name_of(node)):
+            graph.erase_node(node)
     write_out_(graph)
     traced = fx.GraphModule(copy, graph, type(copy).__name__)
     traced.meta["drew"] = bool(drew)
@@ -81,9 +83,21 @@ _NO_TOKENS = frozenset(
 
 
 def _inputs_behind(ids: fx.Node, without: Container[str] = ()) -> set[fx.Node]:
-    """The inputs that ``ids`` are computed of, by other ways than what ``without`` names."""
+    """The inputs that ``ids`` are computed of, by other ways than what ``without`` names.
+
+    What a layer makes of numbers are no tokens, whatever is looked up by them.
+    """
+    net = ids.graph.owning_module
+
+    def weighs(node: fx.Node) -> bool:
+        if node.op == "call_module":
+            return next(net.get_submodule(str(node.target)).parameters(), None) is not None
+        given = (operator.attrgetter(str(n.target)) for n in reads(node) if n.op == "get_attr")
+        return any(isinstance(get(net), nn.Parameter) for get in given)
 
     def sources(node: fx.Node) -> list[fx.Node]:
+        if weighs(node):
+            return []
         called = node.op in ("call_function", "call_method")
         return [] if called and name_of(node) in without else reads(node)
 
@@ -103,7 +117,9 @@ def looked_up(node: fx.Node, traced: fx.GraphModule) -> fx.Node | None:
 
 
 def _by_position(node: fx.Node) -> None:
-    """The spelling ``torch.add(input=x, other=y)`` as ``torch.add(x, y)``."""
+    """The spellings ``torch.add(input=x, other=y)`` as ``torch.add(x, y)``, ``.values`` as [0]."""
+    if node.target is getattr and node.args[1] in ("values", "indices"):
+        node.target, node.args = operator.getitem, (node.args[0], int(node.args[1] == "indices"))
     torchs = node.op == "call_method" or inspect.isbuiltin(node.target)
     for place, name in enumerate(("input", "other")):
         if name in node.kwargs and len(node.args) == place and (torchs or place == 0):
@@ -229,18 +245,27 @@ DRAWS = frozenset(
 )
 
 
-class _Undrawn(TorchFunctionMode):
-    """Puts torch's generator back after every draw; a mode belongs to its thread alone."""
+def _is_new_draw(name: str) -> bool:
+    return name.startswith(("rand", "normal", "bernoulli")) and not name.endswith("_")
 
-    def __init__(self, drew: list[str]) -> None:
+
+class _Undrawn(TorchFunctionMode):
+    """Puts torch's generator back after every draw; a mode belongs to its thread alone.
+
+    What is drawn anew in every pass is recorded in the graph: it is no constant.
+    """
+
+    def __init__(self, drew: list[str], tracer: fx.Tracer) -> None:
         super().__init__()
-        self.drew = drew
+        self.drew, self.tracer = drew, tracer
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         name = getattr(function, "__name__", "")
         if name not in DRAWS:
             return function(*args, **(kwargs or {}))
         self.drew.append(name)
+        if _is_new_draw(name):
+            return self.tracer.create_proxy("call_function", function, args, kwargs or {})
         state = torch.get_rng_state()
         try:
             return function(*args, **(kwargs or {}))
@@ -249,7 +274,7 @@ class _Undrawn(TorchFunctionMode):
 
 
 @contextlib.contextmanager
-def _no_draws() -> Iterator[list[str]]:
+def _no_draws(tracer: fx.Tracer) -> Iterator[list[str]]:
     """What the forward draws while it is traced, nobody misses.
 
     Generators that were not drawn from are not touched: another thread may be using them.
@@ -257,7 +282,7 @@ def _no_draws() -> Iterator[list[str]]:
     drew: list[str] = []
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
-        with _Undrawn(drew):
+        with _Undrawn(drew, tracer):
             yield drew
     finally:
         if random.getstate() != python_state:

@@ -151,7 +151,7 @@ def isolated(device: torch.device, seed: int, draws: bool = True) -> Iterator[No
         yield
 
 
-_REJECTED = (RuntimeError, IndexError, AssertionError)
+_REJECTED = (RuntimeError, IndexError, AssertionError, TypeError)
 _SHAPES = " Check the batch, or pass input_shape= (without the batch dimension)"
 _TYPES = (
     " Scores are computed in float64: if something in the network or in the loss asks for float32,"
