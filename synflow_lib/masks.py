@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .fast.selection import count
 from .files import replacing
 from .graphs.network import named_views, prunable
-from .values import whole
+from .values import SEEDS, whole
 
 _FORMAT = "synflow_lib.masks.2"
 _WITHOUT_CHECKSUM = "synflow_lib.masks.1"
@@ -155,7 +155,7 @@ class Masks(Mapping):
             raise ValueError(f"within={within!r}; expected 'layer' or 'network'")
         if not isinstance(generator, torch.Generator):
             try:
-                seed = whole(generator, "generator")
+                seed = whole(generator, "generator", *SEEDS)
             except ValueError:
                 raise TypeError(
                     f"generator={generator!r}; expected a torch.Generator or a seed"

@@ -538,6 +538,15 @@ def test_on_the_papers_networks_before_and_after_training(name):
 # ------------------------------------------------------------------------------ bad input
 
 
+def test_a_tied_weight_has_one_score():
+    net = mlp(4, 4, 4, 2).double()
+    net[2].weight = net[0].weight
+    again = nn.Sequential(net[0], net[1], net[0], net[3], net[4])
+    for level in ("unit", "layer", "cut"):
+        one, other = (sf.check_conservation(n, sf.score(n, "synflow"), level) for n in (net, again))
+        assert str(one) == str(other)
+
+
 def test_unfit_levels_and_scores():
     net = mlp(3, 4, 2)
     scores = sf.score(net, "synflow")

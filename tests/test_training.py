@@ -633,6 +633,13 @@ def test_many_wants_one_of_each():
         train_many(nets, [None], DIGITS, Recipe(1, 0.1))
     with pytest.raises(ValueError, match="one architecture"):
         train_many([perceptron(), convolutional()], [None, None], DIGITS, Recipe(1, 0.1))
+    tied = perceptron()
+    tied[1].weight = nets[0][1].weight
+    for pair in ([nets[0]] * 2, [nets[0], tied]):  # each would train what the other has
+        with pytest.raises(ValueError, match="models 0 and 1 are one network, or share a tensor"):
+            train_many(pair, [None, None], DIGITS, Recipe(1, 0.1))
+        with pytest.raises(ValueError, match="models 0 and 1 are one network, or share a tensor"):
+            sf.imp_many(pair, DIGITS, Recipe(1, 0.1), [2, 4])
 
 
 # ---------------------------------------------------------------------------------------- bad input
@@ -658,6 +665,49 @@ def test_a_recipe_names_the_field_that_is_wrong(field, value):
 def test_too_few_outputs_for_the_classes():
     with pytest.raises(ValueError, match="7 outputs, digits has 10 classes"):
         train(sf.models.fc((1, 8, 8), num_classes=7), None, DIGITS, Recipe(1, 0.1))
+
+
+def test_arguments_of_another_kind_are_named():
+    net, recipe, masks = perceptron(), Recipe(1, 0.1), sf.Masks.ones(perceptron())
+    for said, *given in (
+        ("model is a NoneType; expected a Module", None, masks, DIGITS, recipe),
+        ("masks is a str; expected a Masks", net, "masks", DIGITS, recipe),
+        ("dataset is a str; expected a Dataset", net, masks, "digits", recipe),
+        ("recipe is a NoneType; expected a Recipe", net, masks, DIGITS, None),
+    ):
+        with pytest.raises(TypeError, match=said):
+            train(*given)
+        with pytest.raises(TypeError, match=said):
+            train_many([given[0]], [given[1]], *given[2:])
+    with pytest.raises(TypeError, match="dataset is a str"):
+        evaluate(net, "digits")
+
+
+def test_networks_that_do_not_fit_the_images_are_named():
+    colour = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 10))
+    few = nn.Sequential(nn.Flatten(), nn.Linear(64, 5))
+    double = nn.Sequential(nn.Flatten(0), nn.Unflatten(0, (-1, 32)), nn.Linear(32, 10))
+    for net, said in {
+        colour: r"cannot run on images \(.*, 1, 8, 8\) of digits",
+        few: "5 outputs, digits has 10 classes",
+        double: r"images has shape \(.*, 10\); expected logits",
+    }.items():
+        with pytest.raises(ValueError, match=said):
+            evaluate(net, DIGITS)
+        with pytest.raises(ValueError, match=said):
+            train(net, None, DIGITS, Recipe(1, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda net: net.double(), "after_epoch replaced parameters .* or changed their type"),
+        (lambda net: net.requires_grad_(False), "nothing to train"),
+    ],
+)
+def test_a_callback_that_leaves_nothing_to_train_is_named(change, said):
+    with pytest.raises(ValueError, match=said):
+        train(perceptron(), None, DIGITS, Recipe(2, 0.1), after_epoch=lambda _, net: change(net))
 
 
 def test_masks_of_another_network():

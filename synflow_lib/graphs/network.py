@@ -75,6 +75,41 @@ def own_tensors(model: nn.Module) -> dict[int, Tensor]:
     }
 
 
+def private_copy(model: nn.Module, instead: Mapping[int, Tensor] | None = None) -> nn.Module:
+    """A deep copy that shares nothing with ``model`` but what ``instead`` says.
+
+    Args:
+        instead: id of a parameter or buffer -> what stands for it in the copy.
+
+    Raises:
+        ValueError: something in the model refuses to be copied, or copies itself in another way.
+    """
+    instead, kind = dict(instead or {}), type(model).__name__
+    try:
+        net = copy.deepcopy(model, own_tensors(model) | instead)
+    except Exception as error:
+        raise ValueError(
+            f"{kind} cannot be copied ({error}), and no other copy would be private: something"
+            " that it holds refuses copy.deepcopy"
+        ) from error
+    copies = _parts(net)
+    for name, part in _parts(model).items():
+        found, expected = copies.get(name), instead.get(id(part))
+        if found is not None and (found is part if expected is None else found is not expected):
+            raise ValueError(
+                f"{kind} cannot be copied: a __deepcopy__ in it gives the same {name or kind!r}"
+                " again, or leaves out the memo. Let it copy self.__dict__ by"
+                " copy.deepcopy(..., memo), or take it away"
+            )
+    return net
+
+
+def _parts(model: nn.Module) -> dict[str, object]:
+    """Modules, parameters and buffers by name, a shared one under all of its names."""
+    every = (model.named_modules, model.named_parameters, model.named_buffers)
+    return {name: part for named in every for name, part in named(remove_duplicate=False)}
+
+
 def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
     """The graph of ``model`` in evaluation mode; it shares the parameters.
 
@@ -97,7 +132,7 @@ def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
     model = unwrapped(model)
     if isinstance(model, fx.GraphModule):
         return model
-    memo = own_tensors(model) | {id(parameter): parameter for parameter in model.parameters()}
+    shared = {id(parameter): parameter for parameter in model.parameters()}
     own, reasons = model, []
     ways = [functools.partial(graph_of, inputs=inputs)]
     if inputs is not None:
@@ -105,7 +140,7 @@ def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
         ways.append(functools.partial(exported, inputs=inputs, example=example))
     for way in ways:
         try:
-            own = copy.deepcopy(model, dict(memo)).eval()
+            own = private_copy(model, shared).eval()
             traced = way(own)
         except Exception as error:  # the user's forward runs: anything can come out of it
             reasons.append(error)
@@ -126,9 +161,9 @@ def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
 
 def draws(net: nn.Module, training: bool) -> bool:
     """Whether a forward pass of ``net`` may draw random numbers, as dropout does in train mode."""
-    memo = own_tensors(net) | {id(parameter): parameter for parameter in net.parameters()}
+    shared = {id(parameter): parameter for parameter in net.parameters()}
     try:
-        traced = graph_of(copy.deepcopy(net, memo).train(training))
+        traced = graph_of(private_copy(net, shared).train(training))
     except Exception:  # whatever stops torch.fx, nobody knows what is behind it
         return True
     modules = map(traced.get_submodule, calls(traced.graph))
@@ -196,7 +231,12 @@ def prunable(
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     model = unwrapped(model)
-    keep = {keep} if isinstance(keep, str) else set(keep)
+    try:
+        keep = {keep} if isinstance(keep, str) else set(keep)
+    except TypeError:
+        raise TypeError(
+            f"keep={keep!r}; expected names of layers, such as ['fc'], or () for none"
+        ) from None
     modules = dict(model.named_modules())
     unknown = keep - set(modules) - {name for name, _ in model.named_parameters()}
     if unknown:
@@ -364,10 +404,10 @@ def skeleton(model: nn.Module, device: str = "meta") -> nn.Module:
     """
     model = unwrapped(model)
     tensors = [*model.parameters(), *model.buffers()]
-    memo = own_tensors(model) | {
+    instead = {
         id(t): nn.Parameter(torch.empty_like(t, device=device), requires_grad=False)
         if isinstance(t, nn.Parameter)
         else torch.empty_like(t, device=device)
         for t in tensors
     }
-    return copy.deepcopy(model, memo).eval()
+    return private_copy(model, instead).eval()

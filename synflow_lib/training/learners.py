@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,9 @@ from torch import Tensor, nn
 
 from ..batches import check_output
 from ..fast.unfolded import unfolded
+from ..graphs.network import private_copy
 from ..masks import Masks
+from ..values import instance
 from .recipes import Recipe
 
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes of a number -> as integers
@@ -27,6 +28,7 @@ def gradients(*models: nn.Module) -> Iterator[None]:
         ValueError: weights made in inference mode, which autograd refuses for good.
     """
     for model in models:
+        instance(model, nn.Module, "model")
         if any(parameter.is_inference() for parameter in model.parameters()):
             raise ValueError(
                 f"the weights of {type(model).__name__} were made under torch.inference_mode and"
@@ -39,7 +41,11 @@ def gradients(*models: nn.Module) -> Iterator[None]:
 @contextlib.contextmanager
 def same_mode(*models: nn.Module) -> Iterator[None]:
     """Train or eval mode of the models after as it was before, also after an error."""
-    modes = [(module, module.training) for model in models for module in model.modules()]
+    modes = [
+        (module, module.training)
+        for model in models
+        for module in instance(model, nn.Module, "model").modules()
+    ]
     try:
         yield
     finally:
@@ -54,7 +60,7 @@ def apply_masks(model: nn.Module, masks: Masks | None) -> dict[str, Tensor]:
     """
     found: dict[str, Tensor] = {}
     if masks is not None:
-        masks.apply_(model)
+        instance(masks, Masks, "masks").apply_(model)
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         for name, parameter in masks.parameters_of(model):
             mask, first = masks[name].to(parameter.device), names[id(parameter)]
@@ -108,10 +114,11 @@ class Learner(ABC):
         """Logits (K, batch, classes) for images (batch, ...); with ``own``, (K, batch, ...)."""
         with self.mixed_precision():
             logits = self._forward(x.to(self.dtype), train, own)
-        if logits.dim() != 3:
+        images = x.shape[int(own)]
+        if logits.dim() != 3 or logits.shape[1] != images:
             raise ValueError(
-                f"the output of {self.name} has shape {tuple(logits.shape[1:])}; expected logits"
-                " (batch, classes)"
+                f"the output of {self.name} for {images} images has shape"
+                f" {tuple(logits.shape[1:])}; expected logits (batch, classes)"
             )
         return logits
 
@@ -119,6 +126,11 @@ class Learner(ABC):
         """One step downhill, by gradients that are zero for pruned weights."""
         for parameter in self.parameters:
             parameter.grad = None
+        if not loss.requires_grad:
+            raise ValueError(
+                f"the output of {self.name} depends on nothing that requires a gradient; nothing"
+                " to train"
+            )
         self.scaler.scale(loss).backward()
         for parameter, bits in self.masked:
             if parameter.grad is not None:  # frozen, or not used by the forward pass
@@ -208,6 +220,7 @@ class One(Learner):
         if self.channels_last:
             model.to(memory_format=torch.channels_last)
         self.parameters = list(model.parameters())  # a callback may thaw those that are frozen
+        self.own = [(id(p), p.dtype) for p in self.parameters]
         for name, mask in apply_masks(model, masks and masks[0]).items():
             parameter = model.get_parameter(name)
             self.masked.append((parameter, _bits(mask, parameter)))
@@ -223,10 +236,10 @@ class One(Learner):
 
     def read_back(self, optimizer: torch.optim.Optimizer) -> None:
         """Take over what a callback wrote into the weights, except where nothing stays."""
-        if [*map(id, self.model.parameters())] != [*map(id, self.parameters)]:
+        if [(id(p), p.dtype) for p in self.model.parameters()] != self.own:
             raise ValueError(
-                f"after_epoch replaced parameters of {self.name}, which the optimizer would not"
-                " see; write into them instead (parameter.data.copy_)"
+                f"after_epoch replaced parameters of {self.name} or changed their type,"
+                " which the optimizer would not see; write into them instead (parameter.data.copy_)"
             )
         super().read_back(optimizer)
 
@@ -247,11 +260,19 @@ class Many(Learner):
                 "the models differ in their layers, their parameters or in which of those are"
                 " frozen; expected one architecture"
             )
+        owners: dict[int, int] = {}
+        for number, model in enumerate(models):
+            for tensor in {*model.parameters(), *model.buffers()}:
+                if owners.setdefault(id(tensor), number) != number:
+                    raise ValueError(
+                        f"models {owners[id(tensor)]} and {number} are one network, or share a"
+                        " tensor; expected networks of their own, such as copy.deepcopy gives"
+                    )
         self.models = models
         kept = [apply_masks(*each) for each in zip(models, masks, strict=True)]
         self.stacked, self.buffers = torch.func.stack_module_state(list(models))
         self.parameters = [p for p in self.stacked.values() if p.requires_grad]
-        self.skeleton = copy.deepcopy(models[0]).to("meta")
+        self.skeleton = private_copy(models[0]).to("meta")
         # Weights that are tied in the models are not tied any more there.
         first = {id(parameter): name for name, parameter in models[0].named_parameters()}
         self.names = {

@@ -9,7 +9,7 @@ from torch import nn
 
 from ..data import Dataset
 from ..masks import Masks
-from ..values import seeds_of, whole
+from ..values import instance, seeds_of, whole
 from .alive import learner_for
 from .checkpoints import Checkpoint
 from .epochs import METRICS, Loop, Training, averages
@@ -184,5 +184,6 @@ def evaluate(model: nn.Module, dataset: Dataset, split: str = "test") -> dict[st
     """
     with same_mode(model):
         learner = One(model, None, amp=False)
-        found = averages(learner, dataset.to(learner.device), split)
+        dataset = instance(dataset, Dataset, "dataset").to(learner.device)
+        found = averages(learner, dataset, split)
     return dict(zip(METRICS, found[0], strict=True))
