@@ -150,6 +150,8 @@ def synaptic_saliency(
     """
     if not callable(objective):
         raise TypeError(f"objective is a {type(objective).__name__}; expected a function")
+    if mode not in ("train", "eval"):
+        raise ValueError(f"mode={mode!r}; expected 'train' or 'eval'")
 
     def bound(self: Saliency, x: Inputs, y) -> Tensor:
         return _scalar(objective, self.output(x), y)

@@ -33,6 +33,7 @@ from .graphs.tracing import plain_output
 from .graphs.units import NORM_TENSORS, Layer, Wiring, pick, spare_one, sums_of_units
 from .graphs.workspace import explained_errors
 from .masks import Masks
+from .values import instance
 
 _ROUNDING = 1e-13  # of sums in float64, relative
 _ACROSS_CHANNELS = (nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin, nn.MultiheadAttention)
@@ -70,7 +71,7 @@ def flops(
     shape = find_input_shape(model, input_shape)
     found = prunable(model)
     if masks is not None:
-        masks.parameters_of(model)  # a clear error where they do not fit
+        instance(masks, Masks, "masks").parameters_of(model)  # a clear error where they do not fit
     net = skeleton(model)
     counter = FlopCounterMode(display=False)
     dtype = next(net.parameters()).dtype
@@ -130,7 +131,9 @@ def without_dead_units(
     model = unwrapped(model)
     shape, device = find_input_shape(model, input_shape), next(model.parameters()).device
     dtypes = {name: tensor.dtype for name, tensor in model.state_dict().items()}
-    before = masks.apply_(private_copy(model)).to("cpu", torch.float64).eval()
+    before = (
+        instance(masks, Masks, "masks").apply_(private_copy(model)).to("cpu", torch.float64).eval()
+    )
     wires = separable(before, shape, grouped=True)
     with torch.no_grad():
         stays = _on_paths(before, masks, shape, wires)

@@ -538,6 +538,19 @@ def test_on_the_papers_networks_before_and_after_training(name):
 # ------------------------------------------------------------------------------ bad input
 
 
+def test_scores_of_another_kind_are_named():
+    net = mlp(4, 3, 2)
+    scores = dict(sf.score(net, "synflow"))
+    for given, error, said in (
+        (None, TypeError, "scores is a NoneType"),
+        ({n: s.numpy() for n, s in scores.items()}, TypeError, "is a ndarray; expected a Tensor"),
+        ({n: s + 0j for n, s in scores.items()}, ValueError, "NaN, infinite or complex"),
+        (scores | {"0.bias": torch.ones(5)}, ValueError, r"has shape \(5,\); expected \(3,\)"),
+    ):
+        with pytest.raises(error, match=said):
+            sf.check_conservation(net, given)
+
+
 def test_a_tied_weight_has_one_score():
     net = mlp(4, 4, 4, 2).double()
     net[2].weight = net[0].weight

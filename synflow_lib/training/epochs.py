@@ -209,6 +209,7 @@ class Loop:
             "weights": sketch(self.learner.state()),
             # Equal weights in another network; other devices round, and in mixed precision.
             "outputs": sketch({"logits": self.first}, alike=0.05),
+            "network (layers, settings, types, what is frozen)": self.learner.kind,
         }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -76,12 +77,14 @@ class Learner(ABC):
         parameters: what the optimizer sees.
         masked: pairs of a parameter and the `_bits` of its mask.
         device: where they lie.
+        kind: a digest of all that makes an architecture.
     """
 
     parameters: list[Tensor]
 
     def __init__(self, model: nn.Module, amp: bool | None, copies: int = 1) -> None:
         self.name, self.copies = type(model).__name__, copies
+        self.kind = hashlib.sha256(repr(_kind(model)).encode()).hexdigest()[:16]
         self.masked: list[tuple[Tensor, Tensor]] = []
         like = next(itertools.chain(model.parameters(), model.buffers()), torch.empty(0))
         self.device, self.dtype = like.device, like.dtype
