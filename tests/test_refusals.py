@@ -585,6 +585,15 @@ def test_no_batch_at_all():
 # ----------------------------------------------------------------------------- weights and copies
 
 
+def test_two_parameters_in_the_same_memory_are_refused():
+    net = mlp(4, 4, 4)
+    net[2].weight = nn.Parameter(net[0].weight.data)
+    with pytest.raises(ValueError, match="are two parameters in the same memory"):
+        sf.prune(net, "magnitude", 2)
+    net[2].weight = net[0].weight
+    assert sf.prune(net, "magnitude", 2).apply_(net)[2].weight.count_nonzero() == 8
+
+
 class Itself(nn.Sequential):
     """Its copy is no copy."""
 

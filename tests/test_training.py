@@ -530,8 +530,12 @@ def test_an_optimizer_steps_in_half_precision_too(dtype, optimizer):
     assert weight.tolist() == pytest.approx([0.9] * 64, abs=0.01)
 
 
-@pytest.mark.parametrize("outer", [torch.no_grad, torch.inference_mode])
-def test_training_works_where_the_caller_switched_gradients_off(outer):
+def in_bfloat16():
+    return torch.autocast("cpu", torch.bfloat16)
+
+
+@pytest.mark.parametrize("outer", [torch.no_grad, torch.inference_mode, in_bfloat16])
+def test_training_is_the_same_whatever_the_caller_switched(outer):
     plain, inside = convolutional(), convolutional()
     masks = sf.prune(plain, "random", 2)
     train(plain, masks, DIGITS, Recipe(1, 0.1))
@@ -539,7 +543,7 @@ def test_training_works_where_the_caller_switched_gradients_off(outer):
     with outer():
         train(inside, masks, DIGITS, Recipe(1, 0.1))
         train_many(pair, [masks, None], DIGITS, Recipe(1, 0.1))
-        assert not torch.is_grad_enabled()
+        assert torch.is_grad_enabled() == torch.is_autocast_enabled("cpu") == (outer is in_bfloat16)
     assert_same(tensors(plain), tensors(inside))
     assert_same(tensors(plain), tensors(pair[0]), tolerance=1e-5)
 

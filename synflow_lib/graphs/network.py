@@ -244,6 +244,7 @@ def prunable(
 
     found: dict[str, nn.Parameter] = {}
     seen: set[int] = set()
+    memory: dict[tuple, str] = {}
     for name in _forward_order(model, modules):
         module, kinds = modules[name], []
         if isinstance(module, PRUNABLE):
@@ -265,6 +266,13 @@ def prunable(
                     f" it a parameter first: {_remedy(name, module, kind)}"
                 )
             seen.add(id(parameter))
+            place = parameter.untyped_storage()._cdata, parameter.storage_offset()
+            if (other := memory.setdefault(place, full)) != full:
+                raise ValueError(
+                    f"{other} and {full} are two parameters in the same memory, so that zeros in"
+                    " one are zeros in the other; make them one: assign the parameter itself, not"
+                    " its data"
+                )
             found[full] = parameter
     if not found:
         raise ValueError(

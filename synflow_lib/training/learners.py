@@ -25,6 +25,8 @@ _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes of a number ->
 def gradients(*models: nn.Module) -> Iterator[None]:
     """Autograd at work in the block, also within the caller's ``no_grad`` or inference mode.
 
+    And no autocast of the caller's, in which gradients would be rounded as well.
+
     Raises:
         ValueError: weights made in inference mode, which autograd refuses for good.
     """
@@ -35,7 +37,10 @@ def gradients(*models: nn.Module) -> Iterator[None]:
                 f"the weights of {type(model).__name__} were made under torch.inference_mode and"
                 " cannot be trained; make the network outside of it"
             )
-    with torch.inference_mode(False), torch.enable_grad():
+    kinds = {parameter.device.type for model in models for parameter in model.parameters()}
+    with contextlib.ExitStack() as off, torch.inference_mode(False), torch.enable_grad():
+        for kind in kinds - {"meta"}:
+            off.enter_context(torch.autocast(kind, enabled=False))
         yield
 
 
