@@ -639,11 +639,25 @@ def test_many_wants_one_of_each():
         train_many([perceptron(), convolutional()], [None, None], DIGITS, Recipe(1, 0.1))
     tied = perceptron()
     tied[1].weight = nets[0][1].weight
-    for pair in ([nets[0]] * 2, [nets[0], tied]):  # each would train what the other has
-        with pytest.raises(ValueError, match="models 0 and 1 are one network, or share a tensor"):
-            train_many(pair, [None, None], DIGITS, Recipe(1, 0.1))
-        with pytest.raises(ValueError, match="models 0 and 1 are one network, or share a tensor"):
-            sf.imp_many(pair, DIGITS, Recipe(1, 0.1), [2, 4])
+    for act in (  # each would train what the other has
+        lambda: train_many([nets[0], tied], [None, None], DIGITS, Recipe(1, 0.1)),
+        lambda: sf.imp_many([nets[0], tied], DIGITS, Recipe(1, 0.1), [2, 4]),
+    ):
+        with pytest.raises(ValueError, match="models 0 and 1 share a tensor"):
+            act()
+
+
+def test_a_network_that_stands_twice_is_trained_twice():
+    masks = [sf.prune(perceptron(), "random", 4, seed=seed) for seed in range(2)]
+    expected = train_many([perceptron(), perceptron()], masks, DIGITS, Recipe(1, 0.1))
+    net = perceptron()
+    found = train_many([net, net], masks, DIGITS, Recipe(1, 0.1))
+    for a, b in zip(expected, found, strict=True):
+        assert a.history.equals(b.history)
+    assert sf.Masks.from_model(net) == masks[0]
+    rounds = sf.imp_many([perceptron(), perceptron()], DIGITS, Recipe(1, 0.1), [2, 8], rounds=1)
+    again = sf.imp_many([perceptron()] * 2, DIGITS, Recipe(1, 0.1), [2, 8], rounds=1)
+    assert [r[-1].masks for r in rounds] == [r[-1].masks for r in again]
 
 
 # ---------------------------------------------------------------------------------------- bad input
@@ -694,7 +708,7 @@ def test_networks_that_do_not_fit_the_images_are_named():
     for net, said in {
         colour: r"cannot run on images \(.*, 1, 8, 8\) of digits",
         few: "5 outputs, digits has 10 classes",
-        double: r"images has shape \(.*, 10\); expected logits",
+        double: r"has shape \(.*, 10\); expected logits \(batch, classes\), and the batch",
     }.items():
         with pytest.raises(ValueError, match=said):
             evaluate(net, DIGITS)

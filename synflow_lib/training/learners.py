@@ -59,6 +59,12 @@ def same_mode(*models: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+def apart(models: Sequence[nn.Module]) -> list[nn.Module]:
+    """The models, with a copy in the place of one that has stood before."""
+    seen: set[int] = set()
+    return [private_copy(m) if id(m) in seen or seen.add(id(m)) else m for m in models]
+
+
 def apply_masks(model: nn.Module, masks: Masks | None) -> dict[str, Tensor]:
     """Write the zeros of the masks; the masks by the model's names, on its device.
 
@@ -125,8 +131,8 @@ class Learner(ABC):
         images = x.shape[int(own)]
         if logits.dim() != 3 or logits.shape[1] != images:
             raise ValueError(
-                f"the output of {self.name} for {images} images has shape"
-                f" {tuple(logits.shape[1:])}; expected logits (batch, classes)"
+                f"the output of {self.name} has shape {tuple(logits.shape[1:])}; expected logits"
+                f" (batch, classes), and the batch is of {images} images"
             )
         return logits
 
@@ -273,8 +279,8 @@ class Many(Learner):
             for tensor in {*model.parameters(), *model.buffers()}:
                 if owners.setdefault(id(tensor), number) != number:
                     raise ValueError(
-                        f"models {owners[id(tensor)]} and {number} are one network, or share a"
-                        " tensor; expected networks of their own, such as copy.deepcopy gives"
+                        f"models {owners[id(tensor)]} and {number} share a tensor; expected"
+                        " networks of their own, such as copy.deepcopy gives"
                     )
         self.models = models
         kept = [apply_masks(*each) for each in zip(models, masks, strict=True)]
