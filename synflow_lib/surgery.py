@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .batches import Inputs, call, inflow
 from .collapse import PathProbe
+from .graphs.copies import private_copy
 from .graphs.follow import wiring
 from .graphs.network import (
     BATCH_NORM,
@@ -22,7 +23,6 @@ from .graphs.network import (
     LINEAR,
     PRUNABLE,
     find_input_shape,
-    private_copy,
     prunable,
     skeleton,
     trace,

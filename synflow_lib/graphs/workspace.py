@@ -17,7 +17,8 @@ from torch.utils._pytree import tree_map
 from ..batches import Batch, Inputs
 from ..randomness import own_random_numbers
 from ..values import SEEDS, whole
-from .network import named_views, private_copy, prunable, unwrapped, warn_left_out
+from .copies import private_copy
+from .network import named_views, prunable, unwrapped, warn_left_out
 
 
 def working_type(model: nn.Module) -> torch.dtype:

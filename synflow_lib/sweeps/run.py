@@ -21,7 +21,8 @@ from .. import data as data_sets
 from .. import models as networks
 from ..collapse import is_collapsed
 from ..data import Dataset
-from ..graphs.network import PRUNABLE, private_copy
+from ..graphs.copies import private_copy
+from ..graphs.network import PRUNABLE
 from ..masks import Masks
 from ..pruning import SCHEDULES, prune, trajectory
 from ..randomness import own_random_numbers

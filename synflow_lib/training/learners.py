@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..batches import check_output
 from ..fast.unfolded import unfolded
-from ..graphs.network import private_copy
+from ..graphs.copies import private_copy
 from ..masks import Masks
 from ..values import instance
 from .recipes import Recipe

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..graphs.network import private_copy
+from ..graphs.copies import private_copy
 from ..graphs.units import Layer, Wiring, spare_one
 from ..masks import Masks
 from ..randomness import own_random_numbers
