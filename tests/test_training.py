@@ -548,6 +548,16 @@ def test_training_is_the_same_whatever_the_caller_switched(outer):
     assert_same(tensors(plain), tensors(pair[0]), tolerance=1e-5)
 
 
+def test_mixed_precision_sees_the_weights_of_every_step():
+    recipe = Recipe(4, 0.1)
+    losses = train(perceptron(), None, DIGITS, recipe).history["train_loss"]
+    alone = train(perceptron(), None, DIGITS, recipe, amp=True).history
+    with in_bfloat16():  # in which torch keeps cast weights, also after a step
+        inside = train(perceptron(), None, DIGITS, recipe, amp=True).history
+    assert inside.equals(alone)
+    np.testing.assert_allclose(alone["train_loss"], losses, rtol=0.03)
+
+
 def test_a_network_made_in_inference_mode_is_evaluated_and_refused_by_name():
     with torch.inference_mode():
         net = perceptron()

@@ -121,8 +121,13 @@ class Learner(ABC):
         return recipe.build_optimizer([self.full.get(p, p) for p in self.parameters])
 
     def mixed_precision(self) -> torch.autocast:
-        """What the forward pass runs in."""
-        return torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp)
+        """What the forward pass runs in.
+
+        Within another autocast torch would keep the weights that it has cast, also after a step.
+        """
+        return torch.autocast(
+            self.device.type, self.amp_dtype, enabled=self.amp, cache_enabled=False
+        )
 
     def forward(self, x: Tensor, *, train: bool, own: bool = False) -> Tensor:
         """Logits (K, batch, classes) for images (batch, ...); with ``own``, (K, batch, ...)."""
