@@ -18,7 +18,7 @@ from .batches import Inputs, as_batches, call, check_labels, count_of, logits_of
 from .constants import constants
 from .fast.unfolded import unfold_small_maps_
 from .graphs.network import draws
-from .graphs.workspace import Context, Workspace, explained_errors, explained_loss
+from .graphs.workspace import UNFIT, Context, Workspace, explained_errors, explained_loss
 from .portable_normal import normal
 from .randomness import alone
 from .scores import METHODS, Method, Scorer, Scores, comparable, resolve
@@ -82,7 +82,7 @@ class Saliency(Method):
 
     def output(self, x: Inputs):
         """The network's output, of a copy: some networks write into what they are given."""
-        with explained_errors(x, Exception):
+        with explained_errors(x, UNFIT):
             return call(self.work.net, tree_map(Tensor.clone, x))
 
     def objective(self, x: Inputs, y) -> Tensor:

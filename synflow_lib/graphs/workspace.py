@@ -152,6 +152,8 @@ def isolated(device: torch.device, seed: int, draws: bool = True) -> Iterator[No
 
 
 _REJECTED = (RuntimeError, IndexError, AssertionError)
+UNFIT = (*_REJECTED, TypeError, ValueError)
+"""What torch and Python raise where arguments do not fit."""
 _SHAPES = " Check the batch, or pass input_shape= (without the batch dimension)"
 _TYPES = (
     " Scores are computed in float64: if something in the network or in the loss asks for float32,"
@@ -180,10 +182,10 @@ def explained_errors(
 
 @contextlib.contextmanager
 def explained_loss() -> Iterator[None]:
-    """Says that it was the loss, a function of the user's, that failed; it may raise anything."""
+    """Says that it was the loss, a function of the user's, that failed."""
     try:
         yield
-    except Exception as error:
+    except UNFIT as error:  # errors of the user's own kinds go through
         of_types = "dtype" in str(error) or "scalar type" in str(error)
         raise ValueError(
             f"the loss failed on (output, y): {type(error).__name__}: {error}."
