@@ -98,6 +98,11 @@ def _check(pair, device: torch.device) -> int:
         )
     for name, values in zip("xy", pair, strict=True):
         for tensor in tree_leaves(values):
+            if tensor.is_complex() or tensor.layout != torch.strided:
+                raise ValueError(
+                    f"batch {name} is {tensor.dtype} in the layout {tensor.layout}; expected real"
+                    " numbers in a dense tensor"
+                )
             if tensor.device != device:
                 raise ValueError(
                     f"batch {name} lies on {tensor.device}, the model on {device};"

@@ -25,7 +25,7 @@ from .pruning import Schedule, prune, trajectory
 from .randomness import own_random_numbers
 from .scores import Method, Scorer, resolve
 from .trajectory import Trajectory
-from .values import kept_at
+from .values import instance, kept_at
 
 CRITERIA = ("layer", "path")
 
@@ -126,7 +126,7 @@ def is_collapsed(
     """
     _check_criterion(criterion)
     if criterion == "layer":
-        masks.parameters_of(model)  # a clear error where they do not fit
+        instance(masks, Masks, "masks").parameters_of(model)  # a clear error where they do not fit
         return bool(masks.empty_layers())
     return not PathProbe(model, input_shape).connected(masks)
 
@@ -217,7 +217,8 @@ def critical_compression(
     if schedule == "cut" or count == 1:
         way = trajectory(model, method, batch, schedule=schedule, iterations=iterations, **shared)
         kept = _first_alive(model, way, criterion, input_shape)
-        how = "one score orders all weights" if count == 1 else "the cut schedule's one trajectory"
+        cut = schedule == "cut"
+        how = "the cut schedule's one trajectory" if cut else "one score orders all weights"
         return CriticalCompression(way.total / kept, kept, criterion, limit, f"exact: {how}")
     if not resolution > 1:
         raise ValueError(f"resolution={resolution!r}; expected a factor above 1, such as 1.1")

@@ -36,7 +36,7 @@ g * g as ``scores.correction`` and the check applies it (``corrected=False`` doe
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +47,7 @@ from torch import Tensor, nn
 from .graphs.follow import wiring
 from .graphs.network import find_input_shape, warn
 from .graphs.units import Layer, Wiring, sums_of_units
+from .values import instance
 
 LEVELS = ("unit", "layer", "cut")
 
@@ -126,7 +127,7 @@ def check_conservation(
     """
     if level not in LEVELS:
         raise ValueError(f"level={level!r}; expected one of {LEVELS}")
-    known = dict(getattr(scores, "constants", {})) | dict(scores)
+    known = dict(getattr(scores, "constants", {})) | dict(instance(scores, Mapping, "scores"))
     batch_statistics = frozenset(n.removesuffix(".eps") for n in known if n.endswith(".eps"))
     # A law needs no unit that could be taken out alone: units whose numbers mix are one, joined.
     wires = wiring(model, find_input_shape(model, input_shape), batch_statistics, joined=True)
@@ -184,20 +185,24 @@ class _Ledger:
         name = layer.weight
         if name not in known:
             raise ValueError(f"scores hold no {name!r}; conservation needs every prunable weight")
-        weight = known[name].detach()
+        weight = instance(known[name], Tensor, f"scores[{name!r}]").detach()
         if weight.shape != layer.module.weight.shape:
             raise ValueError(
                 f"scores[{name!r}] has shape {tuple(weight.shape)}; the weight has"
                 f" {tuple(layer.module.weight.shape)}"
             )
-        if not torch.isfinite(weight).all():
-            raise ValueError(f"scores[{name!r}] holds NaN or infinite values")
+        if weight.is_complex() or not torch.isfinite(weight).all():
+            raise ValueError(f"scores[{name!r}] holds NaN, infinite or complex values")
         return weight
 
     @staticmethod
     def _add(book: np.ndarray, units: np.ndarray, name: str, known: dict, correction: dict) -> None:
         if name in known:
             value = known[name].detach().double()
+            if value.shape != (len(units),):
+                raise ValueError(
+                    f"scores[{name!r}] has shape {tuple(value.shape)}; expected ({len(units)},)"
+                )
             if name in correction:
                 value = value + correction[name].double()
             np.add.at(book, units, value.cpu().numpy())

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .fast.selection import count
 from .files import replacing
 from .graphs.network import named_views, prunable
-from .values import whole
+from .values import SEEDS, instance, whole
 
 _FORMAT = "synflow_lib.masks.2"
 _WITHOUT_CHECKSUM = "synflow_lib.masks.1"
@@ -38,7 +38,9 @@ class Masks(Mapping):
     def __init__(self, masks: Mapping[str, Tensor]) -> None:
         if not masks:
             raise ValueError("no masks given; expected at least one parameter name -> bool tensor")
-        for name, mask in masks.items():
+        for name, mask in instance(masks, Mapping, "masks").items():
+            if not isinstance(name, str):
+                raise TypeError(f"masks of {name!r}; expected the name of a parameter, a str")
             if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
                 raise TypeError(
                     f"mask {name!r} is {getattr(mask, 'dtype', type(mask).__name__)};"
@@ -155,7 +157,7 @@ class Masks(Mapping):
             raise ValueError(f"within={within!r}; expected 'layer' or 'network'")
         if not isinstance(generator, torch.Generator):
             try:
-                seed = whole(generator, "generator")
+                seed = whole(generator, "generator", *SEEDS)
             except ValueError:
                 raise TypeError(
                     f"generator={generator!r}; expected a torch.Generator or a seed"
@@ -220,7 +222,8 @@ class Masks(Mapping):
             ValueError: a parameter is missing or has another shape.
         """
         named = model
-        if isinstance(model, nn.Module):
+        if not isinstance(model, Mapping):
+            model = instance(model, nn.Module, "model")
             named = dict(model.named_parameters(remove_duplicate=False))
         bare = {_unwrapped(name): parameter for name, parameter in named.items()}
         found = []
@@ -247,8 +250,15 @@ class Masks(Mapping):
         """Write to ``path`` in the safetensors format, which cannot run code; all or nothing.
 
         With a checksum (SHA-256 of names, shapes and values), which `load` verifies.
+
+        Raises:
+            ValueError: a name that such a file cannot hold.
         """
         path = Path(path)
+        if unfit := [name for name in self if "\n" in name or name == "__metadata__"]:
+            raise ValueError(
+                f"{path}: a file of masks cannot hold the name {unfit[0]!r}; rename it"
+            )
         tensors = {name: mask.to("cpu", torch.uint8).contiguous() for name, mask in self.items()}
         metadata = {"format": _FORMAT, "order": "\n".join(self), "sha256": self.digest}
         with replacing(path) as temporary:

@@ -18,7 +18,7 @@ from .batches import Inputs, as_batches, call, check_labels, count_of, logits_of
 from .constants import constants
 from .fast.unfolded import unfold_small_maps_
 from .graphs.network import draws
-from .graphs.workspace import Context, Workspace, explained_errors, explained_types
+from .graphs.workspace import UNFIT, Context, Workspace, explained_errors, explained_loss
 from .portable_normal import normal
 from .randomness import alone
 from .scores import METHODS, Method, Scorer, Scores, comparable, resolve
@@ -82,7 +82,7 @@ class Saliency(Method):
 
     def output(self, x: Inputs):
         """The network's output, of a copy: some networks write into what they are given."""
-        with explained_errors(x):
+        with explained_errors(x, UNFIT):
             return call(self.work.net, tree_map(Tensor.clone, x))
 
     def objective(self, x: Inputs, y) -> Tensor:
@@ -92,12 +92,11 @@ class Saliency(Method):
         """
         output = self.output(x)
         if self.loss is not None:
-            with explained_types():
-                return _scalar(self.loss(output, y)) * (count_of(x) / self.images)
+            return _scalar(self.loss, output, y) * (count_of(x) / self.images)
         output = logits_of(output)
         check_labels(output, y)
-        output = output / self.temperature
-        return nn.functional.cross_entropy(output, y, reduction="sum") / self.images
+        summed = nn.CrossEntropyLoss(reduction="sum")
+        return _scalar(summed, output / self.temperature, y) / self.images
 
     def slopes(self, targets: list[Tensor]) -> tuple[list[Tensor], dict[str, Tensor]]:
         """dR by each of ``targets``, prunable parameters and constants; and `Scores.correction`."""
@@ -151,9 +150,11 @@ def synaptic_saliency(
     """
     if not callable(objective):
         raise TypeError(f"objective is a {type(objective).__name__}; expected a function")
+    if mode not in ("train", "eval"):
+        raise ValueError(f"mode={mode!r}; expected 'train' or 'eval'")
 
     def bound(self: Saliency, x: Inputs, y) -> Tensor:
-        return _scalar(objective(self.output(x), y))
+        return _scalar(objective, self.output(x), y)
 
     return type("SynapticSaliency", (Saliency,), {"objective": bound, "mode": mode})
 
@@ -229,12 +230,19 @@ def _joined(parts: Iterable[Tensor]) -> Tensor:
     return torch.cat([part.reshape(-1) for part in parts])
 
 
-def _scalar(value) -> Tensor:
-    """``value`` as a tensor of shape (), or a ValueError: what an objective must return."""
+def _scalar(objective: Callable, output, y) -> Tensor:
+    """What an objective returns, as a tensor of shape () with a gradient; or a ValueError."""
+    with explained_loss():
+        value = objective(output, y)
     if not isinstance(value, Tensor) or value.numel() != 1:
         raise ValueError(
             f"the objective returned {getattr(value, 'shape', type(value))}; expected one number,"
             " a tensor of shape ()"
+        )
+    if not value.requires_grad:
+        raise ValueError(
+            "the objective does not depend on a prunable weight by operations with a derivative:"
+            " something, such as detach, no_grad or argmax, stands between them"
         )
     return value.reshape(())
 

@@ -31,6 +31,7 @@ from .graphs.operations import Operations
 from .graphs.workspace import Workspace, explained_errors
 from .masks import Masks
 from .paths import PathSum, Signs, Way
+from .values import instance
 
 _QUESTIONS = 500  # about one layer, before nobody knows
 _SMALL = 1e-12  # for every weight: a path of one weight more brings next to nothing
@@ -89,7 +90,7 @@ class PathProbe:
         # A bias carries nothing from input to output; a layer that never runs is not in the graph.
         found = {
             name: weight
-            for name, weight in masks.parameters_of(self.weights)
+            for name, weight in instance(masks, Masks, "masks").parameters_of(self.weights)
             if not (weight.is_meta or is_bias(name))
         }
         self.net.to(dtype)

@@ -106,7 +106,7 @@ def prune(
         return run.by_cuts(kept).keeping(kept)
     densities = _densities(schedule, run.iterations(iterations), 1 / float(compression))
     if scope == "local":
-        flat = run.local(densities, compression)
+        flat = run.local(densities, float(compression))
     else:
         flat = run.by_densities(densities, kept)
     return run.masks(flat, scope)
@@ -187,7 +187,11 @@ def _densities(schedule: str | Schedule, iterations: int, final: float) -> list[
         schedule = SCHEDULES[schedule]
     elif not callable(schedule):
         raise TypeError(f"schedule is a {type(schedule).__name__}; expected a name or a function")
-    densities = [float(schedule(t, iterations, final)) for t in range(1, iterations + 1)]
+    found = [schedule(t, iterations, final) for t in range(1, iterations + 1)]
+    try:
+        densities = [float(density) for density in found]
+    except (TypeError, ValueError):
+        raise TypeError(f"the schedule gives {found[:3]}...; expected densities, numbers") from None
     rising = any(b > a for a, b in zip(densities, densities[1:], strict=False))
     if rising or not all(0 < d <= 1 for d in densities):
         raise ValueError(

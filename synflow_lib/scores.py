@@ -21,6 +21,7 @@ from .fast.pieces import fixed_order
 from .fast.selection import TIES
 from .graphs.workspace import Context, Workspace, isolated
 from .guards import refuse_unfit, warn_of_silence
+from .values import instance
 
 Scorer = Callable[[nn.Module, "Batch | list[Batch] | None"], dict[str, Tensor]]
 
@@ -161,7 +162,8 @@ def register(name: str, method: Scorer | type[Method], *, replace: bool = False)
         replace: allow a name that is taken.
 
     Raises:
-        ValueError: the name is taken.
+        ValueError: the name is taken, here or by what a `Run` calls "imp" and "dense".
+        TypeError: no name.
 
     >>> def random_sign(model, batch):
     ...     return {name: weight.sign() for name, weight in model.named_parameters()}
@@ -170,6 +172,8 @@ def register(name: str, method: Scorer | type[Method], *, replace: bool = False)
     torch.Size([1, 2])
     >>> del METHODS["sign"]
     """
+    if instance(name, str, "name") in ("imp", "dense"):
+        raise ValueError(f"method {name!r} is a name that runs know already; choose another one")
     if name in METHODS and not replace:
         raise ValueError(f"method {name!r} exists already; choose another name or replace=True")
     METHODS[name] = resolve(method)

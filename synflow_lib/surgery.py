@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .batches import Inputs, call, inflow
 from .collapse import PathProbe
+from .graphs.copies import private_copy
 from .graphs.follow import wiring
 from .graphs.network import (
     BATCH_NORM,
@@ -22,16 +23,17 @@ from .graphs.network import (
     LINEAR,
     PRUNABLE,
     find_input_shape,
-    own_tensors,
     prunable,
     skeleton,
     trace,
+    unwrapped,
 )
 from .graphs.nodes import calls
 from .graphs.tracing import plain_output
 from .graphs.units import NORM_TENSORS, Layer, Wiring, pick, spare_one, sums_of_units
 from .graphs.workspace import explained_errors
 from .masks import Masks
+from .values import instance
 
 _ROUNDING = 1e-13  # of sums in float64, relative
 _ACROSS_CHANNELS = (nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin, nn.MultiheadAttention)
@@ -69,7 +71,7 @@ def flops(
     shape = find_input_shape(model, input_shape)
     found = prunable(model)
     if masks is not None:
-        masks.parameters_of(model)  # a clear error where they do not fit
+        instance(masks, Masks, "masks").parameters_of(model)  # a clear error where they do not fit
     net = skeleton(model)
     counter = FlopCounterMode(display=False)
     dtype = next(net.parameters()).dtype
@@ -77,10 +79,12 @@ def flops(
         call(net, inflow(shape, torch.empty(0, device="meta", dtype=dtype)))
     by_module = counter.get_flop_counts()
     root, rows = type(net).__name__, []
-    for name, weight in found.items():
-        module = name.rpartition(".")[0]
+    uses: dict[int, int] = Counter()  # id of a weight -> multiply-adds of all modules that hold it
+    for module, owner in unwrapped(model).named_modules():
         counts = by_module.get(f"{root}.{module}" if module else "Global", {})
-        dense = sum(counts.values()) // 2
+        uses[id(owner._parameters.get("weight"))] += sum(counts.values()) // 2
+    for name, weight in found.items():
+        dense = uses[id(weight)]
         kept = int(masks[name].sum()) if masks is not None and name in masks else weight.numel()
         rows.append((name, dense, dense * kept // weight.numel()))
     return pd.DataFrame(rows, columns=["layer", "dense", "pruned"])
@@ -106,9 +110,10 @@ def without_dead_units(
         input_shape: of one input, where the network does not tell it.
 
     Returns:
-        A new module, the same function as the masked model in evaluation mode, up to rounding.
-        Pruned weights between units that are left are zero in it: ``Masks.from_model`` reads the
-        masks back. The result is compared with the masked model before it is returned.
+        A new module, of a wrapped network the inner one; the same function as the masked model in
+        evaluation mode, up to rounding. Pruned weights between units that are left are zero in it:
+        ``Masks.from_model`` reads the masks back. The result is compared with the masked model
+        before it is returned.
 
     Raises:
         ValueError: an operation that does not keep units apart; masks of another network.
@@ -123,9 +128,12 @@ def without_dead_units(
       (2): Linear(in_features=1, out_features=1, bias=True)
     )
     """
+    model = unwrapped(model)
     shape, device = find_input_shape(model, input_shape), next(model.parameters()).device
     dtypes = {name: tensor.dtype for name, tensor in model.state_dict().items()}
-    before = masks.apply_(copy.deepcopy(model, own_tensors(model))).to("cpu", torch.float64).eval()
+    before = (
+        instance(masks, Masks, "masks").apply_(private_copy(model)).to("cpu", torch.float64).eval()
+    )
     wires = separable(before, shape, grouped=True)
     with torch.no_grad():
         stays = _on_paths(before, masks, shape, wires)
@@ -242,7 +250,7 @@ def cut_out(
 
     ``added`` goes into the biases of a layer, name -> (outputs,).
     """
-    after = copy.deepcopy(net)
+    after = private_copy(net)
     with torch.no_grad():
         for layer in wires.layers:
             sides = [torch.from_numpy(stays[units]) for units in (layer.writes, layer.reads)]

@@ -6,6 +6,12 @@ import contextlib
 import math
 import numbers
 import operator
+from typing import TypeVar
+
+Kind = TypeVar("Kind")
+
+SEEDS = -(2**63), 2**64 - 1
+"""The least and the largest seed that torch's generators take."""
 
 
 def is_bool(value: object) -> bool:
@@ -53,6 +59,22 @@ def real(value: object, name: str) -> float:
     return found
 
 
+def instance(value: Kind, kind: type[Kind], name: str) -> Kind:
+    """``value``, if it is of this ``kind``.
+
+    Raises:
+        TypeError: it is of another one; the message starts with ``name``.
+
+    >>> instance(3, str, "name")
+    Traceback (most recent call last):
+    ...
+    TypeError: name is a int; expected a str
+    """
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is a {type(value).__name__}; expected a {kind.__name__}")
+    return value
+
+
 def kept_at(total: int, compression: float) -> int:
     """round(N / c) weights, never fewer than one.
 
@@ -67,6 +89,8 @@ def kept_at(total: int, compression: float) -> int:
         raise ValueError(f"compression={compression!r} is a bool; expected a number from 1 to N")
     try:
         value = float(compression)
+    except OverflowError:  # a whole number beyond all floats
+        value = math.inf
     except (TypeError, ValueError):
         raise TypeError(f"compression={compression!r}; expected a number from 1 to N") from None
     if math.isnan(value) or not 1 <= value <= total:

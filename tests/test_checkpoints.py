@@ -151,6 +151,23 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     assert train(perceptron(), masks, DIGITS, recipe, checkpoint=file).resumed == 1
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda net: setattr(net[2], "p", 0.1),
+        lambda net: net[1].requires_grad_(False),
+        lambda net: net.double(),
+    ],
+)
+def test_equal_weights_in_another_network_are_refused(tmp_path, change):
+    killed(tmp_path / "run.pt", net=dropped())
+    net = dropped()
+    change(net)
+    with pytest.raises(ValueError, match="another run: network .layers, settings, types, what is"):
+        train(net, None, DIGITS, Recipe(3, 0.1), checkpoint=tmp_path / "run.pt")
+    assert train(dropped(), None, DIGITS, Recipe(3, 0.1), checkpoint=tmp_path / "run.pt").resumed
+
+
 @pytest.mark.parametrize("width", [8, 19, 21, 64])
 def test_another_width_is_refused_and_crashes_nothing(tmp_path, width):
     killed(tmp_path / "run.pt")

@@ -538,6 +538,28 @@ def test_on_the_papers_networks_before_and_after_training(name):
 # ------------------------------------------------------------------------------ bad input
 
 
+def test_scores_of_another_kind_are_named():
+    net = mlp(4, 3, 2)
+    scores = dict(sf.score(net, "synflow"))
+    for given, error, said in (
+        (None, TypeError, "scores is a NoneType"),
+        ({n: s.numpy() for n, s in scores.items()}, TypeError, "is a ndarray; expected a Tensor"),
+        ({n: s + 0j for n, s in scores.items()}, ValueError, "NaN, infinite or complex"),
+        (scores | {"0.bias": torch.ones(5)}, ValueError, r"has shape \(5,\); expected \(3,\)"),
+    ):
+        with pytest.raises(error, match=said):
+            sf.check_conservation(net, given)
+
+
+def test_a_tied_weight_has_one_score():
+    net = mlp(4, 4, 4, 2).double()
+    net[2].weight = net[0].weight
+    again = nn.Sequential(net[0], net[1], net[0], net[3], net[4])
+    for level in ("unit", "layer", "cut"):
+        one, other = (sf.check_conservation(n, sf.score(n, "synflow"), level) for n in (net, again))
+        assert str(one) == str(other)
+
+
 def test_unfit_levels_and_scores():
     net = mlp(3, 4, 2)
     scores = sf.score(net, "synflow")

@@ -66,6 +66,28 @@ def test_only_bool_tensors(given_masks, error, message):
 # ------------------------------------------------------------------------------ on a model
 
 
+def test_names_that_no_file_can_hold_are_refused_before_it_is_written(tmp_path):
+    for name in ("a\nb", "__metadata__"):
+        with pytest.raises(ValueError, match="cannot hold the name"):
+            sf.Masks({name: torch.ones(2, dtype=torch.bool)}).save(tmp_path / "masks")
+    assert not any(tmp_path.iterdir())
+    with pytest.raises(TypeError, match="masks of 5; expected the name of a parameter"):
+        sf.Masks({5: torch.ones(2, dtype=torch.bool)})
+
+
+def test_masks_and_models_of_another_kind_are_named():
+    net = nn.Linear(2, 1)
+    masks = sf.Masks.ones(net)
+    for other in (None, dict(masks), [masks], sf.score(net, "magnitude")):
+        for ask in (sf.is_collapsed, sf.effective_compression, sf.surgery.without_dead_units):
+            with pytest.raises(TypeError, match=f"masks is a {type(other).__name__}; expected a M"):
+                ask(net, other)
+    with pytest.raises(TypeError, match="model is a NoneType; expected a Module"):
+        masks.apply_(None)
+    with pytest.raises(TypeError, match="masks is a list"):
+        sf.Masks([("weight", masks["weight"])])
+
+
 def test_apply_writes_zeros_and_nothing_else():
     net = mlp(5, 6, 4, bias=True)
     weight = net[0].weight

@@ -604,6 +604,34 @@ def test_outputs_that_are_no_tensor(kind, named):
         assert sf.prune(net, "snip", 2, batch, loss=loss).kept == 6
 
 
+@pytest.mark.parametrize(
+    ("loss", "error", "said"),
+    [
+        ("mse", TypeError, "loss='mse'; expected a function"),
+        (lambda out: out.sum(), ValueError, "the loss failed.*takes 1 positional argument"),
+        (lambda out, y: out[:, y + 9].sum(), ValueError, "the loss failed.*IndexError"),
+        (lambda out, y: out.detach().sum(), ValueError, "does not depend on a prunable weight"),
+        (lambda out, y: out.argmax().double(), ValueError, "does not depend on a prunable weight"),
+    ],
+)
+def test_losses_that_are_none(loss, error, said):
+    net, batch = mlp(4, 5, 3), (torch.randn(6, 4), torch.arange(6) % 3)
+    for method in ("snip", "grasp"):
+        with pytest.raises(error, match=said):
+            sf.prune(net, method, 2, batch, loss=loss)
+
+
+def test_data_that_is_not_of_real_numbers_in_a_dense_tensor():
+    net, x, y = mlp(4, 5, 3), torch.randn(6, 4), torch.arange(6) % 3
+    for batch in ((x + 1j, y), (x.to_sparse(), y), (x, y + 0j)):
+        with pytest.raises(ValueError, match=r"expected real\s+numbers in a dense tensor"):
+            sf.score(net, "snip", batch)
+    with pytest.raises(ValueError, match=r"whole numbers need x.float"):
+        sf.score(net, "snip", ((9 * x).long(), y))
+    with pytest.raises(ValueError, match="complex64; expected real numbers"):
+        sf.score(nn.Linear(4, 3, dtype=torch.complex64), "magnitude")
+
+
 @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64])
 def test_labels_of_any_whole_type(dtype):
     net, x, y = mlp(4, 5, 3), torch.randn(9, 4).double(), torch.arange(9) % 3
@@ -636,6 +664,55 @@ def test_no_batch_at_all():
 
 
 # ----------------------------------------------------------------------------- weights and copies
+
+
+def test_two_parameters_in_the_same_memory_are_refused():
+    net = mlp(4, 4, 4)
+    net[2].weight = nn.Parameter(net[0].weight.data)
+    with pytest.raises(ValueError, match="are two parameters in the same memory"):
+        sf.prune(net, "magnitude", 2)
+    net[2].weight = net[0].weight
+    assert sf.prune(net, "magnitude", 2).apply_(net)[2].weight.count_nonzero() == 8
+
+
+class Itself(nn.Sequential):
+    """Its copy is no copy."""
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+class Afresh(nn.Sequential):
+    """Copied without what the caller wants in the place of its weights."""
+
+    def __deepcopy__(self, memo):
+        new = Afresh(nn.Flatten(), nn.Linear(64, 10))
+        new.load_state_dict(self.state_dict())
+        return new
+
+
+@pytest.mark.parametrize("kind", [Itself, Afresh])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_deepcopy_that_copies_otherwise_is_refused_and_nothing_changes(kind, whole):
+    own = kind(nn.Flatten(), nn.Linear(64, 10))
+    net = own if whole else nn.Sequential(own)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    ones = sf.Masks({name: t != 9 for name, t in before.items() if "weight" in name})
+    digits = sf.data.digits().subset(100, 50)
+    asked = [
+        *(lambda m=m: sf.prune(net, m, 4, input_shape=(64,)) for m in ("synflow", "magnitude")),
+        lambda: sf.surgery.flops(net, input_shape=(64,)),
+        lambda: sf.max_compression(net, "path", input_shape=(64,)),
+    ]
+    if kind is Itself:
+        asked += [
+            lambda: sf.surgery.without_dead_units(net, ones, input_shape=(64,)),
+            lambda: sf.train_many([net], [ones], digits, sf.Recipe(1, 0.1)),
+        ]
+    for ask in asked:
+        with pytest.raises(ValueError, match="cannot be copied: a __deepcopy__ in it"):
+            ask()
+    assert net.training and all(torch.equal(before[n], t) for n, t in net.state_dict().items())
 
 
 def pruned_by_torch(layer):
@@ -932,6 +1009,23 @@ def test_compressions_of_any_kind_of_number(ten):
     net = mlp(6, 5, 4)
     assert sf.prune(net, "magnitude", ten) == sf.prune(net, "magnitude", 10)
     assert sf.trajectory(net, compression=ten).counts[-1] <= 5
+    local = {"scope": "local"}
+    assert sf.prune(net, "magnitude", ten, **local) == sf.prune(net, "magnitude", 10, **local)
+
+
+def test_numbers_out_of_range_and_names_that_are_none():
+    net = mlp(6, 5, 4)
+    with pytest.raises(ValueError, match=r"expected 1 <= compression <= N = 50"):
+        sf.prune(net, "magnitude", 10**400)
+    for seed in (2**64, -(2**63) - 1):
+        with pytest.raises(ValueError, match=f"seed={seed}; expected a whole number from"):
+            sf.prune(net, "random", 2, seed=seed)
+    assert sf.prune(net, "random", 2, seed=np.uint64(2**64 - 1)).kept == 25
+    with pytest.raises(TypeError, match="keep=5; expected names of layers"):
+        sf.prune(net, "magnitude", 2, keep=5)
+    for density in (None, "x", [0.5]):
+        with pytest.raises(TypeError, match="the schedule gives .*expected densities"):
+            sf.prune(net, "magnitude", 2, schedule=lambda t, n, final, d=density: d)
 
 
 def test_a_layer_alone():

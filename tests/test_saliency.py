@@ -586,6 +586,16 @@ def test_unknown_method_lists_the_methods():
         sf.score(mlp(2, 2), 3)
 
 
+def test_names_and_modes_that_would_never_be_used():
+    for name in ("imp", "dense"):  # what a `Run` calls so is something else
+        with pytest.raises(ValueError, match="runs know already"):
+            sf.register(name, sf.methods.Magnitude)
+    with pytest.raises(TypeError, match="name is a NoneType"):
+        sf.register(None, sf.methods.Magnitude)
+    with pytest.raises(ValueError, match="mode='Train'; expected 'train' or 'eval'"):
+        sf.synaptic_saliency(lambda output, y: output.sum(), mode="Train")
+
+
 @pytest.mark.parametrize("method", ["snip", "grasp", "signed_snip"])
 def test_missing_data_says_where_to_get_it(method):
     with pytest.raises(ValueError, match=r"pass batch=\(x, y\).*scoring_batch"):

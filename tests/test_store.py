@@ -113,6 +113,7 @@ def odd_files(folder):
     (folder / "folder.json").mkdir()
     (folder / "loose.json").symlink_to(folder / "nowhere")
     (folder / "circle.json").symlink_to(folder / "circle.json")
+    os.mkfifo(folder / "pipe.json")  # to read from it is to wait for ever
     (folder / ".part-0000000000000000.json").touch()
     (folder / "notes (1).json").write_text(good)
     if os.geteuid():

@@ -258,6 +258,19 @@ def test_multiply_adds_of_grouped_and_single_layers():
     assert flops(nn.Linear(3, 5))["dense"].tolist() == [15]
 
 
+def test_multiply_adds_of_a_tied_weight_count_at_every_use():
+    net = mlp(4, 4, 4)
+    net[-1].weight = net[0].weight
+    assert len(net) == 3 and flops(net).values.tolist() == [["0.weight", 32, 32]]
+
+
+def test_of_a_wrapped_network_the_inner_one_is_taken_apart():
+    net = mlp(4, 6, 3)
+    masks = sf.prune(net, "synflow", 20)
+    small = without_dead_units(nn.DataParallel(net), masks)
+    assert type(small) is type(net) and repr(small) == repr(without_dead_units(net, masks))
+
+
 def test_multiply_adds_of_a_known_network():
     # 0.31 billion for CIFAR's VGG-16 at 32x32, the usual figure.
     assert flops(sf.models.vgg16(seed=0))["dense"].sum() == pytest.approx(3.13e8, rel=0.01)

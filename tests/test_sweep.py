@@ -92,6 +92,8 @@ def test_keys_are_those_of_earlier_versions():
         ({"compression": 0.5}, "compression=0.5"),
         ({"compression": float("nan")}, "compression=nan"),
         ({"method": "best"}, "unknown method 'best'"),
+        ({"mode": "test"}, "mode='test'"),
+        ({"amp": 1}, "amp=1; expected True, False"),
         ({"schedule": "fast"}, "unknown schedule"),
         ({"data_options": {"crop": 3}}, "data_options"),
     ],
@@ -349,6 +351,17 @@ def test_what_cannot_be_prepared_fails_alone(tmp_path):
     assert table["error"][:2].tolist() == ["RuntimeError: no such file", "KeyError: 'layers'"]
     assert "in no_data" in Store(tmp_path).read(runs[0].key)["traceback"]
     assert sweep(runs, tmp_path, progress=False, **options).equals(table)  # nothing is done twice
+
+
+def test_a_network_that_is_given_again_and_again_starts_anew_each_time(tmp_path):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    runs = [Run("digits", "mine", "magnitude", c, QUICK, data_options=FEW) for c in (1, 4)]
+    alone = sweep(runs[1], tmp_path / "a", models={"mine": lambda d, s: net}, progress=False)
+    options = {"models": {"mine": lambda d, s: net}, "progress": False}
+    for together in (False, True):
+        both = sweep(runs, tmp_path / f"{together}", together=together, **options)
+        assert both["top1"][1] == pytest.approx(alone["top1"][0], abs=1)
+        assert both["top1_before"][1] == pytest.approx(alone["top1_before"][0], abs=1)
 
 
 class Branching(nn.Module):

@@ -1,5 +1,6 @@
 """Pruning in several threads of one process, beside forward passes and random numbers of others."""
 
+import copy
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -134,8 +135,10 @@ class Meanwhile(nn.Module):
         thread.join()
         return self.fc(x)
 
-    def __deepcopy__(self, memo):
-        return self
+    def __deepcopy__(self, memo):  # of its layer; what it looks at is one
+        twin = copy.copy(self)
+        twin._modules = {"fc": copy.deepcopy(self.fc, memo)}
+        return twin
 
 
 def test_a_forward_during_tracing_is_not_traced():

@@ -530,8 +530,12 @@ def test_an_optimizer_steps_in_half_precision_too(dtype, optimizer):
     assert weight.tolist() == pytest.approx([0.9] * 64, abs=0.01)
 
 
-@pytest.mark.parametrize("outer", [torch.no_grad, torch.inference_mode])
-def test_training_works_where_the_caller_switched_gradients_off(outer):
+def in_bfloat16():
+    return torch.autocast("cpu", torch.bfloat16)
+
+
+@pytest.mark.parametrize("outer", [torch.no_grad, torch.inference_mode, in_bfloat16])
+def test_training_is_the_same_whatever_the_caller_switched(outer):
     plain, inside = convolutional(), convolutional()
     masks = sf.prune(plain, "random", 2)
     train(plain, masks, DIGITS, Recipe(1, 0.1))
@@ -539,9 +543,19 @@ def test_training_works_where_the_caller_switched_gradients_off(outer):
     with outer():
         train(inside, masks, DIGITS, Recipe(1, 0.1))
         train_many(pair, [masks, None], DIGITS, Recipe(1, 0.1))
-        assert not torch.is_grad_enabled()
+        assert torch.is_grad_enabled() == torch.is_autocast_enabled("cpu") == (outer is in_bfloat16)
     assert_same(tensors(plain), tensors(inside))
     assert_same(tensors(plain), tensors(pair[0]), tolerance=1e-5)
+
+
+def test_mixed_precision_sees_the_weights_of_every_step():
+    recipe = Recipe(4, 0.1)
+    losses = train(perceptron(), None, DIGITS, recipe).history["train_loss"]
+    alone = train(perceptron(), None, DIGITS, recipe, amp=True).history
+    with in_bfloat16():  # in which torch keeps cast weights, also after a step
+        inside = train(perceptron(), None, DIGITS, recipe, amp=True).history
+    assert inside.equals(alone)
+    np.testing.assert_allclose(alone["train_loss"], losses, rtol=0.03)
 
 
 def test_a_network_made_in_inference_mode_is_evaluated_and_refused_by_name():
@@ -633,6 +647,27 @@ def test_many_wants_one_of_each():
         train_many(nets, [None], DIGITS, Recipe(1, 0.1))
     with pytest.raises(ValueError, match="one architecture"):
         train_many([perceptron(), convolutional()], [None, None], DIGITS, Recipe(1, 0.1))
+    tied = perceptron()
+    tied[1].weight = nets[0][1].weight
+    for act in (  # each would train what the other has
+        lambda: train_many([nets[0], tied], [None, None], DIGITS, Recipe(1, 0.1)),
+        lambda: sf.imp_many([nets[0], tied], DIGITS, Recipe(1, 0.1), [2, 4]),
+    ):
+        with pytest.raises(ValueError, match="models 0 and 1 share a tensor"):
+            act()
+
+
+def test_a_network_that_stands_twice_is_trained_twice():
+    masks = [sf.prune(perceptron(), "random", 4, seed=seed) for seed in range(2)]
+    expected = train_many([perceptron(), perceptron()], masks, DIGITS, Recipe(1, 0.1))
+    net = perceptron()
+    found = train_many([net, net], masks, DIGITS, Recipe(1, 0.1))
+    for a, b in zip(expected, found, strict=True):
+        assert a.history.equals(b.history)
+    assert sf.Masks.from_model(net) == masks[0]
+    rounds = sf.imp_many([perceptron(), perceptron()], DIGITS, Recipe(1, 0.1), [2, 8], rounds=1)
+    again = sf.imp_many([perceptron()] * 2, DIGITS, Recipe(1, 0.1), [2, 8], rounds=1)
+    assert [r[-1].masks for r in rounds] == [r[-1].masks for r in again]
 
 
 # ---------------------------------------------------------------------------------------- bad input
@@ -658,6 +693,49 @@ def test_a_recipe_names_the_field_that_is_wrong(field, value):
 def test_too_few_outputs_for_the_classes():
     with pytest.raises(ValueError, match="7 outputs, digits has 10 classes"):
         train(sf.models.fc((1, 8, 8), num_classes=7), None, DIGITS, Recipe(1, 0.1))
+
+
+def test_arguments_of_another_kind_are_named():
+    net, recipe, masks = perceptron(), Recipe(1, 0.1), sf.Masks.ones(perceptron())
+    for said, *given in (
+        ("model is a NoneType; expected a Module", None, masks, DIGITS, recipe),
+        ("masks is a str; expected a Masks", net, "masks", DIGITS, recipe),
+        ("dataset is a str; expected a Dataset", net, masks, "digits", recipe),
+        ("recipe is a NoneType; expected a Recipe", net, masks, DIGITS, None),
+    ):
+        with pytest.raises(TypeError, match=said):
+            train(*given)
+        with pytest.raises(TypeError, match=said):
+            train_many([given[0]], [given[1]], *given[2:])
+    with pytest.raises(TypeError, match="dataset is a str"):
+        evaluate(net, "digits")
+
+
+def test_networks_that_do_not_fit_the_images_are_named():
+    colour = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 10))
+    few = nn.Sequential(nn.Flatten(), nn.Linear(64, 5))
+    double = nn.Sequential(nn.Flatten(0), nn.Unflatten(0, (-1, 32)), nn.Linear(32, 10))
+    for net, said in {
+        colour: r"cannot run on images \(.*, 1, 8, 8\) of digits",
+        few: "5 outputs, digits has 10 classes",
+        double: r"has shape \(.*, 10\); expected logits \(batch, classes\), and the batch",
+    }.items():
+        with pytest.raises(ValueError, match=said):
+            evaluate(net, DIGITS)
+        with pytest.raises(ValueError, match=said):
+            train(net, None, DIGITS, Recipe(1, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda net: net.double(), "after_epoch replaced parameters .* or changed their type"),
+        (lambda net: net.requires_grad_(False), "nothing to train"),
+    ],
+)
+def test_a_callback_that_leaves_nothing_to_train_is_named(change, said):
+    with pytest.raises(ValueError, match=said):
+        train(perceptron(), None, DIGITS, Recipe(2, 0.1), after_epoch=lambda _, net: change(net))
 
 
 def test_masks_of_another_network():

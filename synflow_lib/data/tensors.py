@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from synflow_lib.values import whole
+from synflow_lib.values import SEEDS, whole
 
 __all__ = ["channel_statistics", "random_crops", "resize", "shuffled_ranks", "stratified_order"]
 
@@ -116,7 +116,7 @@ def shuffled_ranks(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         (order, rank), both int64 [n] on the CPU: `order[i]` is an example, and `rank[i]` counts
         the examples of its class before place i.
     """
-    seed = whole(seed, "seed", -(2**63), 2**64 - 1)
+    seed = whole(seed, "seed", *SEEDS)
     labels = labels.cpu()
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     shuffled = labels[order].numpy()

@@ -110,7 +110,7 @@ class _Follower:
         self.weights, self.operations = layer_weights(self.net), Operations(self.net)
         self.wiring, self.units = Wiring(), Names()
         self.names: dict[fx.Node, object] = {}
-        self.seen: dict[str, Layer] = {}  # name of a weight -> its layer
+        self.seen: dict[int, Layer] = {}  # id of a weight -> its layer
 
     def run(self) -> Wiring:
         graph = self.net.graph
@@ -196,10 +196,11 @@ class _Follower:
     def layer(self, weight: str, module: nn.Module, names: Tensor, shape: torch.Size) -> Tensor:
         dim = -1 if isinstance(module, nn.Linear) else 1
         found = self.units.along(names, dim)
-        known = self.seen.get(weight)
+        parameter = id(self.owner.get_parameter(weight))  # tied weights are one
+        known = self.seen.get(parameter)
         if known is None:
             known = Layer(weight.rpartition(".")[0], module, found, self.units.new(shape[dim]))
-            self.seen[weight] = known
+            self.seen[parameter] = known
             self.wiring.layers.append(known)
         self.units.unions.append((known.reads, found))  # used twice, a weight has one score
         return self.units.spread(known.writes, shape, dim)

@@ -5,7 +5,6 @@ Everything here looks at a model and changes nothing of it.
 
 from __future__ import annotations
 
-import copy
 import functools
 import sys
 import warnings
@@ -19,6 +18,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._pytree import tree_leaves
 
 from ..batches import Inputs, described, inflow
+from .copies import private_copy
 from .export import exported
 from .nodes import calls
 from .tracing import graph_of
@@ -61,20 +61,6 @@ def unwrapped(model: nn.Module) -> nn.Module:
             return model
 
 
-def own_tensors(model: nn.Module) -> dict[int, Tensor]:
-    """A memo for ``copy.deepcopy``: what autograd computed and a module remembers, by itself.
-
-    Networks keep features, for Grad-CAM, attention maps or auxiliary losses. torch does not copy
-    such a tensor together with the computation behind it.
-    """
-    return {
-        id(leaf): leaf.detach()
-        for module in model.modules()
-        for leaf in tree_leaves({**vars(module), "_modules": None})
-        if isinstance(leaf, Tensor) and leaf.grad_fn is not None
-    }
-
-
 def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
     """The graph of ``model`` in evaluation mode; it shares the parameters.
 
@@ -97,7 +83,7 @@ def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
     model = unwrapped(model)
     if isinstance(model, fx.GraphModule):
         return model
-    memo = own_tensors(model) | {id(parameter): parameter for parameter in model.parameters()}
+    shared = {id(parameter): parameter for parameter in model.parameters()}
     own, reasons = model, []
     ways = [functools.partial(graph_of, inputs=inputs)]
     if inputs is not None:
@@ -105,7 +91,7 @@ def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
         ways.append(functools.partial(exported, inputs=inputs, example=example))
     for way in ways:
         try:
-            own = copy.deepcopy(model, dict(memo)).eval()
+            own = private_copy(model, shared).eval()
             traced = way(own)
         except Exception as error:  # the user's forward runs: anything can come out of it
             reasons.append(error)
@@ -126,9 +112,9 @@ def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
 
 def draws(net: nn.Module, training: bool) -> bool:
     """Whether a forward pass of ``net`` may draw random numbers, as dropout does in train mode."""
-    memo = own_tensors(net) | {id(parameter): parameter for parameter in net.parameters()}
+    shared = {id(parameter): parameter for parameter in net.parameters()}
     try:
-        traced = graph_of(copy.deepcopy(net, memo).train(training))
+        traced = graph_of(private_copy(net, shared).train(training))
     except Exception:  # whatever stops torch.fx, nobody knows what is behind it
         return True
     modules = map(traced.get_submodule, calls(traced.graph))
@@ -196,7 +182,12 @@ def prunable(
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     model = unwrapped(model)
-    keep = {keep} if isinstance(keep, str) else set(keep)
+    try:
+        keep = {keep} if isinstance(keep, str) else set(keep)
+    except TypeError:
+        raise TypeError(
+            f"keep={keep!r}; expected names of layers, such as ['fc'], or () for none"
+        ) from None
     modules = dict(model.named_modules())
     for name, module in modules.items():
         if (
@@ -213,6 +204,7 @@ def prunable(
 
     found: dict[str, nn.Parameter] = {}
     seen: set[int] = set()
+    memory: dict[tuple, str] = {}
     for name in _forward_order(model, modules):
         module, kinds = modules[name], []
         if isinstance(module, PRUNABLE):
@@ -234,6 +226,13 @@ def prunable(
                     f" it a parameter first: {_remedy(name, module, kind)}"
                 )
             seen.add(id(parameter))
+            place = parameter.untyped_storage()._cdata, parameter.storage_offset()
+            if (other := memory.setdefault(place, full)) != full:
+                raise ValueError(
+                    f"{other} and {full} are two parameters in the same memory, so that zeros in"
+                    " one are zeros in the other; make them one: assign the parameter itself, not"
+                    " its data"
+                )
             found[full] = parameter
     if not found:
         raise ValueError(
@@ -373,10 +372,10 @@ def skeleton(model: nn.Module, device: str = "meta") -> nn.Module:
     """
     model = unwrapped(model)
     tensors = [*model.parameters(), *model.buffers()]
-    memo = own_tensors(model) | {
+    instead = {
         id(t): nn.Parameter(torch.empty_like(t, device=device), requires_grad=False)
         if isinstance(t, nn.Parameter)
         else torch.empty_like(t, device=device)
         for t in tensors
     }
-    return copy.deepcopy(model, memo).eval()
+    return private_copy(model, instead).eval()

@@ -6,7 +6,6 @@ Read `network` first. A method gets a `Workspace` and a `Context` (see `synflow_
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +16,9 @@ from torch.utils._pytree import tree_map
 
 from ..batches import Batch, Inputs
 from ..randomness import own_random_numbers
-from ..values import whole
-from .network import named_views, own_tensors, prunable, unwrapped, warn_left_out
+from ..values import SEEDS, whole
+from .copies import private_copy
+from .network import named_views, prunable, unwrapped, warn_left_out
 
 
 def working_type(model: nn.Module) -> torch.dtype:
@@ -37,6 +37,11 @@ def working_type(model: nn.Module) -> torch.dtype:
         )
     dtype = torch.float32
     for parameter in model.parameters():
+        if parameter.is_complex():
+            raise ValueError(
+                f"the model has parameters of {parameter.dtype}; expected real numbers, for a score"
+                " of complex weights has no meaning here"
+            )
         try:
             dtype = torch.promote_types(dtype, parameter.dtype)
         except RuntimeError as error:  # float8
@@ -63,14 +68,7 @@ def working_copy(
     """
     model = unwrapped(model)
     dtype = dtype or working_type(model)
-    try:
-        net = copy.deepcopy(model, own_tensors(model) | dict(instead or {}))
-    except Exception as error:
-        raise ValueError(
-            f"{type(model).__name__} cannot be copied ({error}), and no other copy would be"
-            " private: something that it holds refuses copy.deepcopy"
-        ) from error
-    net.to(dtype)
+    net = private_copy(model, instead).to(dtype)
     for parameter in net.parameters():
         parameter.grad = None
     return net
@@ -130,11 +128,13 @@ class Context:
     def __post_init__(self) -> None:
         if self.mode not in (None, "train", "eval"):
             raise ValueError(f"mode={self.mode!r}; expected 'train', 'eval' or None")
+        if not (self.loss is None or callable(self.loss)):
+            raise TypeError(f"loss={self.loss!r}; expected a function (output, y) -> scalar")
         if self.dtype not in (None, torch.float32, torch.float64):
             raise ValueError(
                 f"dtype={self.dtype!r}; expected torch.float32, torch.float64 or None (float64)"
             )
-        self.seed = whole(self.seed, "seed")
+        self.seed = whole(self.seed, "seed", *SEEDS)
 
 
 @contextlib.contextmanager
@@ -152,10 +152,12 @@ def isolated(device: torch.device, seed: int, draws: bool = True) -> Iterator[No
 
 
 _REJECTED = (RuntimeError, IndexError, AssertionError, TypeError)
+UNFIT = (*_REJECTED, ValueError)
+"""What torch and Python raise where arguments do not fit."""
 _SHAPES = " Check the batch, or pass input_shape= (without the batch dimension)"
 _TYPES = (
     " Scores are computed in float64: if something in the network or in the loss asks for float32,"
-    " pass dtype=torch.float32"
+    " pass dtype=torch.float32; images that are whole numbers need x.float()"
 )
 
 
@@ -179,14 +181,16 @@ def explained_errors(
 
 
 @contextlib.contextmanager
-def explained_types() -> Iterator[None]:
-    """Says what to do where a function of the user's does not go with float64."""
+def explained_loss() -> Iterator[None]:
+    """Says that it was the loss, a function of the user's, that failed."""
     try:
         yield
-    except RuntimeError as error:
-        if "dtype" not in str(error) and "scalar type" not in str(error):
-            raise
-        raise ValueError(f"the loss failed: {error}.{_TYPES}") from error
+    except UNFIT as error:  # errors of the user's own kinds go through
+        of_types = "dtype" in str(error) or "scalar type" in str(error)
+        raise ValueError(
+            f"the loss failed on (output, y): {type(error).__name__}: {error}."
+            + (_TYPES if of_types else "")
+        ) from error
 
 
 def pruned_before(weights: Iterable[Tensor]) -> bool:

@@ -21,6 +21,7 @@ from .. import data as data_sets
 from .. import models as networks
 from ..collapse import is_collapsed
 from ..data import Dataset
+from ..graphs.copies import private_copy
 from ..graphs.network import PRUNABLE
 from ..masks import Masks
 from ..pruning import SCHEDULES, prune, trajectory
@@ -29,7 +30,7 @@ from ..scores import METHODS, Custom, Method
 from ..training.iterative import imp, imp_many
 from ..training.recipes import Recipe
 from ..training.train import Training, train, train_many
-from ..values import whole
+from ..values import instance, is_bool, whole
 from .fingerprints import of_code, of_network
 
 Make = Callable[[Dataset, int], nn.Module]
@@ -104,8 +105,7 @@ class Run:
         if not number or not math.isfinite(self.compression) or self.compression < 1:
             raise ValueError(f"run: compression={self.compression!r}; expected a number from 1")
         object.__setattr__(self, "compression", float(self.compression))
-        if not isinstance(self.recipe, Recipe):
-            raise TypeError(f"run: recipe is a {type(self.recipe).__name__}; expected a Recipe")
+        instance(self.recipe, Recipe, "run: recipe")
         if self.method not in (*METHODS, "imp", "dense"):
             known = sorted((*METHODS, "imp", "dense"))
             raise ValueError(f"run: unknown method {self.method!r}; expected one of {known}")
@@ -113,8 +113,10 @@ class Run:
             raise ValueError(
                 f"run: unknown schedule {self.schedule!r}; expected one of {list(SCHEDULE_NAMES)}"
             )
-        if self.amp not in (True, False, None):
+        if self.amp is not None and not is_bool(self.amp):
             raise ValueError(f"run: amp={self.amp!r}; expected True, False or None")
+        if self.mode not in (None, "train", "eval"):
+            raise ValueError(f"run: mode={self.mode!r}; expected 'train', 'eval' or None")
         expected = ("size", "channels", "n_train", "n_test")
         unknown = {name for name, _ in self.data_options} - {*expected}
         if unknown:
@@ -176,7 +178,7 @@ class Run:
         dataset = data_sets.by_name(self.dataset) if source is None else source
         if not isinstance(dataset, Dataset):
             with own_random_numbers(0):  # a loader that draws gives the same each time
-                dataset = dataset()
+                dataset = instance(dataset(), Dataset, f"what datasets[{self.dataset!r}] gives")
         options = dict(self.data_options)
         dataset = dataset.subset(options.pop("n_train", None), options.pop("n_test", None))
         return dataset.resized(**options)
@@ -186,7 +188,9 @@ class Run:
         options = dict(self.model_options)
         if self.model in given:
             with own_random_numbers(self.seed):
-                return given[self.model](dataset, self.seed, **options)
+                found = given[self.model](dataset, self.seed, **options)
+            # A copy: what is given may be the same network each time, and training changes it.
+            return private_copy(instance(found, nn.Module, f"what models[{self.model!r}] gives"))
         self.check_names({self.dataset: dataset}, given)
         takes = inspect.signature(getattr(networks, self.model)).parameters
         shape = dataset.input_shape

@@ -131,8 +131,8 @@ class Store:
     def newer(self, key: str) -> bool:
         """Whether a newer version of the library has left a record of this run, not to be lost."""
         try:
-            content = self.file(key).read_bytes()
-        except OSError:
+            content = _content(self.file(key))
+        except (OSError, ValueError):
             return False
         return _is_newer(content)
 
@@ -221,10 +221,16 @@ def _head(body: bytes) -> bytes:
 
 def _read(file: Path, history: bool) -> dict:
     """The record in a file; ValueError or OSError says why there is none."""
-    found = parse(file.read_bytes(), history)
+    found = parse(_content(file), history)
     if f"{found['key']}.json" != file.name:
         raise ValueError(f"holds the run {found['key']}")
     return found
+
+
+def _content(file: Path) -> bytes:
+    if not stat.S_ISREG(file.stat().st_mode):  # to read from a pipe is to wait for ever
+        raise ValueError("no file")
+    return file.read_bytes()
 
 
 def parse(content: bytes, history: bool = True) -> dict:

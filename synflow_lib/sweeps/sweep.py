@@ -63,7 +63,7 @@ def sweep(
     recorded is done again, with a warning; the record is kept in the folder ``superseded``.
 
     Args:
-        runs: what to do; runs that stand twice are done once.
+        runs: what to do, one or several; runs that stand twice are done once.
         store: a folder; also the place of checkpoints.
         executor: None for this process; a number of processes, each on a GPU of its own where
             there are GPUs; or a ``dask.distributed.Client``.
@@ -92,7 +92,7 @@ def sweep(
     >>> table[["method", "compression", "kept", "status"]].values.tolist()
     [['synflow', 1.0, 47400, 'done'], ['synflow', 10.0, 4740, 'done']]
     """
-    runs, folder = list(runs), Store(store)
+    runs, folder = [runs] if isinstance(runs, Run) else list(runs), Store(store)
     given = {"datasets": dict(datasets or {}), "models": dict(models or {})}
     for run in runs:
         if not isinstance(run, Run):

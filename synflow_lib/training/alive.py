@@ -28,6 +28,7 @@ from ..graphs.network import PRUNABLE
 from ..masks import Masks
 from ..randomness import own_random_numbers
 from ..surgery import flops
+from ..values import instance
 from .learners import Learner, One
 from .living import Parts, living_parts
 from .recipes import Recipe
@@ -58,7 +59,11 @@ def learner_for(
     """
     if compact is not None and not isinstance(compact, bool):
         raise TypeError(f"compact={compact!r}; expected True, False or None (where it pays)")
-    options, shape = {"amp": amp, "compile": compile}, dataset.input_shape
+    options, shape = (
+        {"amp": amp, "compile": compile},
+        instance(dataset, Dataset, "dataset").input_shape,
+    )
+    instance(recipe, Recipe, "recipe")
     passes = 3.0 * len(dataset.train_y) * recipe.epochs  # forward, and twice as much back
     silently = compact is None and masks is not None and not watched
     if compact or (silently and passes * _bound(model, shape) > _SAVED):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..files import replacing
 
-_FORMAT = b"synflow_lib.checkpoint.4\n"  # raise it with what training computes
+_FORMAT = b"synflow_lib.checkpoint.5\n"  # raise it with what training computes
 _DIGEST = hashlib.sha256().digest_size
 _ALIKE = 1e-4
 

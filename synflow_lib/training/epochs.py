@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from ..data import Dataset
 from ..masks import Masks
 from ..randomness import own_random_numbers
+from ..values import instance
 from .checkpoints import sketch
 from .learners import Learner
 from .recipes import Recipe
@@ -70,8 +71,9 @@ class Loop:
     def __init__(
         self, learner: Learner, dataset: Dataset, recipe: Recipe, seeds: list[int]
     ) -> None:
-        self.learner, self.recipe, self.seeds = learner, recipe, seeds
-        self.dataset = dataset.to(learner.device)
+        self.learner, self.seeds = learner, seeds
+        self.recipe = instance(recipe, Recipe, "recipe")
+        self.dataset = instance(dataset, Dataset, "dataset").to(learner.device)
         self.distinct = sorted(set(seeds))
         which = [self.distinct.index(seed) for seed in seeds]
         self.batch_of = torch.tensor(which, device=learner.device)
@@ -89,21 +91,9 @@ class Loop:
         self.rows: list[list[list[float]]] = []  # epoch, copy, column
         self.step = 0
         self.past, self.resumed = 0.0, 0  # seconds and epochs of former sessions
-        self.first = self._first_outputs()
-
-    def _first_outputs(self) -> Tensor:
-        """What each copy says of two images before training, (copies, 2, classes), checked."""
         x, _ = next(self.dataset.batches("test", 2))
-        with torch.no_grad():
-            found = self.learner.forward(x.clone(), train=False)
-        outputs, classes = found.shape[-1], self.dataset.num_classes
-        if outputs < classes:
-            raise ValueError(
-                f"the network has {outputs} outputs, {self.dataset.name} has {classes} classes;"
-                " expected at least one output a class"
-            )
-        self.learner.check_copies(x, found)
-        return found
+        self.first = outputs(learner, x.clone(), self.dataset)  # before training
+        learner.check_copies(x, self.first)
 
     def run(self, progress: bool = False) -> list[Training]:
         """Train from ``step`` to the last epoch."""
@@ -219,7 +209,26 @@ class Loop:
             "weights": sketch(self.learner.state()),
             # Equal weights in another network; other devices round, and in mixed precision.
             "outputs": sketch({"logits": self.first}, alike=0.05),
+            "network (layers, settings, types, what is frozen)": self.learner.kind,
         }
+
+
+@torch.no_grad()
+def outputs(learner: Learner, x: Tensor, dataset: Dataset) -> Tensor:
+    """Logits of images of ``dataset`` in evaluation mode; ValueError where they do not fit it."""
+    try:
+        found = learner.forward(x, train=False)
+    except (RuntimeError, IndexError, AssertionError) as error:
+        raise ValueError(
+            f"{learner.name} cannot run on images {tuple(x.shape)} of {dataset.name}:"
+            f" {str(error).partition(chr(10))[0]}"
+        ) from error
+    if found.shape[-1] < dataset.num_classes:
+        raise ValueError(
+            f"the network has {found.shape[-1]} outputs, {dataset.name} has {dataset.num_classes}"
+            " classes; expected at least one output a class"
+        )
+    return found
 
 
 @torch.no_grad()
@@ -227,7 +236,7 @@ def averages(learner: Learner, dataset: Dataset, split: str) -> list[list[float]
     """Loss, top-1 and top-5 of every copy."""
     sums = torch.zeros(learner.copies, 4, device=learner.device, dtype=torch.float64)
     for x, y in dataset.batches(split, 1000):
-        logits = learner.forward(x, train=False)
+        logits = outputs(learner, x, dataset)
         y = y.expand(learner.copies, -1)
         sums += _measure(logits, y, _losses(logits, y))
     return _averages(sums)

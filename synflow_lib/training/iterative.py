@@ -21,7 +21,7 @@ from ..values import kept_at, real, seeds_of, whole
 from .alive import learner_for
 from .checkpoints import Checkpoint
 from .epochs import COLUMNS, Loop, Training
-from .learners import Learner, Many, One, gradients, same_mode
+from .learners import Learner, Many, One, apart, gradients, same_mode
 from .recipes import Recipe
 
 
@@ -142,7 +142,7 @@ def imp_many(
     >>> [copy[-1].masks.compression for copy in found]
     [2.0, 8.0]
     """
-    models, compressions = list(models), list(compressions)
+    models, compressions = apart(models), list(compressions)
     seeds = seeds_of(seeds, len(models))
     if not models or not len(models) == len(compressions) == len(seeds):
         raise ValueError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import copy
+import hashlib
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from ..batches import check_output
 from ..fast.unfolded import unfolded
+from ..graphs.copies import private_copy
 from ..masks import Masks
+from ..values import instance
 from .recipes import Recipe
 
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes of a number -> as integers
@@ -23,28 +25,44 @@ _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes of a number ->
 def gradients(*models: nn.Module) -> Iterator[None]:
     """Autograd at work in the block, also within the caller's ``no_grad`` or inference mode.
 
+    And no autocast of the caller's, in which gradients would be rounded as well.
+
     Raises:
         ValueError: weights made in inference mode, which autograd refuses for good.
     """
     for model in models:
+        instance(model, nn.Module, "model")
         if any(parameter.is_inference() for parameter in model.parameters()):
             raise ValueError(
                 f"the weights of {type(model).__name__} were made under torch.inference_mode and"
                 " cannot be trained; make the network outside of it"
             )
-    with torch.inference_mode(False), torch.enable_grad():
+    kinds = {parameter.device.type for model in models for parameter in model.parameters()}
+    with contextlib.ExitStack() as off, torch.inference_mode(False), torch.enable_grad():
+        for kind in kinds - {"meta"}:
+            off.enter_context(torch.autocast(kind, enabled=False))
         yield
 
 
 @contextlib.contextmanager
 def same_mode(*models: nn.Module) -> Iterator[None]:
     """Train or eval mode of the models after as it was before, also after an error."""
-    modes = [(module, module.training) for model in models for module in model.modules()]
+    modes = [
+        (module, module.training)
+        for model in models
+        for module in instance(model, nn.Module, "model").modules()
+    ]
     try:
         yield
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def apart(models: Sequence[nn.Module]) -> list[nn.Module]:
+    """The models, with a copy in the place of one that has stood before."""
+    seen: set[int] = set()
+    return [private_copy(m) if id(m) in seen or seen.add(id(m)) else m for m in models]
 
 
 def apply_masks(model: nn.Module, masks: Masks | None) -> dict[str, Tensor]:
@@ -54,7 +72,7 @@ def apply_masks(model: nn.Module, masks: Masks | None) -> dict[str, Tensor]:
     """
     found: dict[str, Tensor] = {}
     if masks is not None:
-        masks.apply_(model)
+        instance(masks, Masks, "masks").apply_(model)
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         for name, parameter in masks.parameters_of(model):
             mask, first = masks[name].to(parameter.device), names[id(parameter)]
@@ -70,12 +88,14 @@ class Learner(ABC):
         parameters: what the optimizer sees.
         masked: pairs of a parameter and the `_bits` of its mask.
         device: where they lie.
+        kind: a digest of all that makes an architecture.
     """
 
     parameters: list[Tensor]
 
     def __init__(self, model: nn.Module, amp: bool | None, copies: int = 1) -> None:
         self.name, self.copies = type(model).__name__, copies
+        self.kind = hashlib.sha256(repr(_kind(model)).encode()).hexdigest()[:16]
         self.masked: list[tuple[Tensor, Tensor]] = []
         like = next(itertools.chain(model.parameters(), model.buffers()), torch.empty(0))
         self.device, self.dtype = like.device, like.dtype
@@ -101,17 +121,23 @@ class Learner(ABC):
         return recipe.build_optimizer([self.full.get(p, p) for p in self.parameters])
 
     def mixed_precision(self) -> torch.autocast:
-        """What the forward pass runs in."""
-        return torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp)
+        """What the forward pass runs in.
+
+        Within another autocast torch would keep the weights that it has cast, also after a step.
+        """
+        return torch.autocast(
+            self.device.type, self.amp_dtype, enabled=self.amp, cache_enabled=False
+        )
 
     def forward(self, x: Tensor, *, train: bool, own: bool = False) -> Tensor:
         """Logits (K, batch, classes) for images (batch, ...); with ``own``, (K, batch, ...)."""
         with self.mixed_precision():
             logits = self._forward(x.to(self.dtype), train, own)
-        if logits.dim() != 3:
+        images = x.shape[int(own)]
+        if logits.dim() != 3 or logits.shape[1] != images:
             raise ValueError(
                 f"the output of {self.name} has shape {tuple(logits.shape[1:])}; expected logits"
-                " (batch, classes)"
+                f" (batch, classes), and the batch is of {images} images"
             )
         return logits
 
@@ -119,6 +145,11 @@ class Learner(ABC):
         """One step downhill, by gradients that are zero for pruned weights."""
         for parameter in self.parameters:
             parameter.grad = None
+        if not loss.requires_grad:
+            raise ValueError(
+                f"the output of {self.name} depends on nothing that requires a gradient; nothing"
+                " to train"
+            )
         self.scaler.scale(loss).backward()
         for parameter, bits in self.masked:
             if parameter.grad is not None:  # frozen, or not used by the forward pass
@@ -208,6 +239,7 @@ class One(Learner):
         if self.channels_last:
             model.to(memory_format=torch.channels_last)
         self.parameters = list(model.parameters())  # a callback may thaw those that are frozen
+        self.own = [(id(p), p.dtype) for p in self.parameters]
         for name, mask in apply_masks(model, masks and masks[0]).items():
             parameter = model.get_parameter(name)
             self.masked.append((parameter, _bits(mask, parameter)))
@@ -223,10 +255,10 @@ class One(Learner):
 
     def read_back(self, optimizer: torch.optim.Optimizer) -> None:
         """Take over what a callback wrote into the weights, except where nothing stays."""
-        if [*map(id, self.model.parameters())] != [*map(id, self.parameters)]:
+        if [(id(p), p.dtype) for p in self.model.parameters()] != self.own:
             raise ValueError(
-                f"after_epoch replaced parameters of {self.name}, which the optimizer would not"
-                " see; write into them instead (parameter.data.copy_)"
+                f"after_epoch replaced parameters of {self.name} or changed their type,"
+                " which the optimizer would not see; write into them instead (parameter.data.copy_)"
             )
         super().read_back(optimizer)
 
@@ -247,11 +279,19 @@ class Many(Learner):
                 "the models differ in their layers, their parameters or in which of those are"
                 " frozen; expected one architecture"
             )
+        owners: dict[int, int] = {}
+        for number, model in enumerate(models):
+            for tensor in {*model.parameters(), *model.buffers()}:
+                if owners.setdefault(id(tensor), number) != number:
+                    raise ValueError(
+                        f"models {owners[id(tensor)]} and {number} share a tensor; expected"
+                        " networks of their own, such as copy.deepcopy gives"
+                    )
         self.models = models
         kept = [apply_masks(*each) for each in zip(models, masks, strict=True)]
         self.stacked, self.buffers = torch.func.stack_module_state(list(models))
         self.parameters = [p for p in self.stacked.values() if p.requires_grad]
-        self.skeleton = copy.deepcopy(models[0]).to("meta")
+        self.skeleton = private_copy(models[0]).to("meta")
         # Weights that are tied in the models are not tied any more there.
         first = {id(parameter): name for name, parameter in models[0].named_parameters()}
         self.names = {

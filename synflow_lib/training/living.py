@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..graphs.copies import private_copy
 from ..graphs.units import Layer, Wiring, spare_one
 from ..masks import Masks
 from ..randomness import own_random_numbers
@@ -70,7 +71,7 @@ def living_parts(
     masks = {name: mask.cpu() for name, mask in apply_masks(model, masks).items()}
     kept = {name: torch.ones(p.shape, dtype=torch.bool) for name, p in model.named_parameters()}
     kept |= masks
-    exact = copy.deepcopy(model).to("cpu", torch.float64)
+    exact = private_copy(model).to("cpu", torch.float64)
     wires = separable(exact, shape)
     try:  # the user's forward runs
         stays, zeros = _what_stays(exact, wires, kept, shape, flips)

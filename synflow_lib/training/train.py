@@ -9,11 +9,11 @@ from torch import nn
 
 from ..data import Dataset
 from ..masks import Masks
-from ..values import seeds_of, whole
+from ..values import instance, seeds_of, whole
 from .alive import learner_for
 from .checkpoints import Checkpoint
 from .epochs import METRICS, Loop, Training, averages
-from .learners import Many, One, gradients, same_mode
+from .learners import Many, One, apart, gradients, same_mode
 from .recipes import Recipe
 
 
@@ -123,7 +123,8 @@ def train_many(
     another group, agrees up to rounding, which training amplifies (2 of 432 losses, by 3e-5).
 
     Args:
-        models: K networks of one architecture, trained in place.
+        models: K networks of one architecture, trained in place; one that stands several times is
+            trained as often, from its weights, and becomes the first of these.
         masks: K masks, or None for a dense copy; they may leave different layers dense.
         seeds: one for each copy, or one for all; copies of one seed see the same batches.
         (others): as in `train`.
@@ -142,7 +143,7 @@ def train_many(
     >>> len(results), min(result.top1 for result in results) > 20
     (3, True)
     """
-    models, masks = list(models), list(masks)
+    models, masks = apart(models), list(masks)
     seeds = seeds_of(seeds, len(models))
     if not models or not len(models) == len(masks) == len(seeds):
         raise ValueError(
@@ -184,5 +185,6 @@ def evaluate(model: nn.Module, dataset: Dataset, split: str = "test") -> dict[st
     """
     with same_mode(model):
         learner = One(model, None, amp=False)
-        found = averages(learner, dataset.to(learner.device), split)
+        dataset = instance(dataset, Dataset, "dataset").to(learner.device)
+        found = averages(learner, dataset, split)
     return dict(zip(METRICS, found[0], strict=True))

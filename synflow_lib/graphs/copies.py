@@ -1,0 +1,58 @@
+"""Copies of a network that share nothing with it, however its modules copy themselves."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+
+def own_tensors(model: nn.Module) -> dict[int, Tensor]:
+    """A memo for ``copy.deepcopy``: what autograd computed and a module remembers, by itself.
+
+    Networks keep features, for Grad-CAM, attention maps or auxiliary losses. torch does not copy
+    such a tensor together with the computation behind it.
+    """
+    return {
+        id(leaf): leaf.detach()
+        for module in model.modules()
+        for leaf in tree_leaves({**vars(module), "_modules": None})
+        if isinstance(leaf, Tensor) and leaf.grad_fn is not None
+    }
+
+
+def private_copy(model: nn.Module, instead: Mapping[int, Tensor] | None = None) -> nn.Module:
+    """A deep copy that shares nothing with ``model`` but what ``instead`` says.
+
+    Args:
+        instead: id of a parameter or buffer -> what stands for it in the copy.
+
+    Raises:
+        ValueError: something in the model refuses to be copied, or copies itself in another way.
+    """
+    instead, kind = dict(instead or {}), type(model).__name__
+    try:
+        net = copy.deepcopy(model, own_tensors(model) | instead)
+    except Exception as error:
+        raise ValueError(
+            f"{kind} cannot be copied ({error}), and no other copy would be private: something"
+            " that it holds refuses copy.deepcopy"
+        ) from error
+    copies = _parts(net)
+    for name, part in _parts(model).items():
+        found, expected = copies.get(name), instead.get(id(part))
+        if found is not None and (found is part if expected is None else found is not expected):
+            raise ValueError(
+                f"{kind} cannot be copied: a __deepcopy__ in it gives the same {name or kind!r}"
+                " again, or leaves out the memo. Let it copy self.__dict__ by"
+                " copy.deepcopy(..., memo), or take it away"
+            )
+    return net
+
+
+def _parts(model: nn.Module) -> dict[str, object]:
+    """Modules, parameters and buffers by name, a shared one under all of its names."""
+    every = (model.named_modules, model.named_parameters, model.named_buffers)
+    return {name: part for named in every for name, part in named(remove_duplicate=False)}
