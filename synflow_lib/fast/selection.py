@@ -10,6 +10,7 @@ ties. The groups do not depend on how many weights are to stay, so masks of all 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ from .pieces import in_pieces, spans
 
 _SAMPLES = 1 << 17  # at most, and at most one score in 32
 _FEW = 1 << 16  # scores, from where a detour over samples pays
+_SPARSE = 6  # where fewer than one in so many may be kept, these are taken out first
 
 TIES = 1e-12
 """The ``within`` of scores that are computed in float64.
@@ -58,6 +60,8 @@ def keep_largest(
     if not _numpy_knows(scores):
         return _by_sorting(scores, kept, among, within)
     number = scores.numel() if among is None else count(among)
+    if number < scores.numel() // _SPARSE:
+        return _among(keep_largest, scores, kept, among, within)
     sample = _sorted_sample(scores, among) if 0 < kept < number else None
     if sample is not None:
         found = _split(scores, _bracket(sample, (number - kept) / number, within), among)
@@ -85,9 +89,11 @@ def keep_cut(
         stay = (able.sort().values.double().cumsum(0) >= limit).sum()
         stay = stay if among is None else torch.minimum(stay, among.sum())
         return _by_sorting(scores, stay, among, within)
+    number = scores.numel() if among is None else count(among)
+    if number < scores.numel() // _SPARSE:
+        return _among(keep_cut, scores, limit, among, within)
     sample = _sorted_sample(scores, among)
     if sample is not None:
-        number = scores.numel() if among is None else count(among)
         share = _prefix(sample, limit * sample.numel() / number) / sample.numel()
         found = _split(scores, _bracket(sample, share, within), among, sums=True)
         inside = scores.index_select(0, found.between)
@@ -133,6 +139,17 @@ def tied(scores: Tensor, value: float, within: float) -> tuple[float, float]:
 
 
 # ------------------------------------------------------------------------------ on all scores
+
+
+def _among(
+    keep: Callable[..., Tensor], scores: Tensor, limit: float, among: Tensor, within: float
+) -> Tensor:
+    """``keep`` on the few scores that may be kept alone, which stand in the same order."""
+    where = places(among)
+    chosen = keep(scores.index_select(0, where), limit, within=within)
+    mask = torch.zeros_like(among)
+    mask[pick(where, chosen)] = True
+    return mask
 
 
 def _best(scores: Tensor, kept: int, among: Tensor | None, within: float) -> Tensor:
