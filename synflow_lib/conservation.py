@@ -192,7 +192,7 @@ class _Ledger:
                 f" {tuple(layer.module.weight.shape)}"
             )
         if weight.is_complex() or not torch.isfinite(weight).all():
-            raise ValueError(f"scores[{name!r}] holds NaN, infinite or complex values")
+            raise ValueError(f"scores[{name!r}] holds NaN or infinite values, or complex ones")
         return weight
 
     @staticmethod
