@@ -36,9 +36,9 @@ learned factor that is zero counts as one, whatever scales it before the product
 
 Three answers marked as wrong differ by a convention. Of a GELU written out,
 `0.5 * x * (1 + tanh(...))`, the library takes the gate for what it reaches, two, so that it is the
-same as `nn.GELU`; the oracle takes one (GPT-2, ALBERT). RoBERTa counts its positions from the ids of
-the tokens: the library leaves positions out, the oracle takes what such ids look up for tokens, so
-that three times as much flows.
+same as `nn.GELU`; the oracle takes one (GPT-2, ALBERT). RoBERTa counts its positions from the ids
+of the tokens: the library leaves positions out, the oracle takes what such ids look up for tokens,
+so that three times as much flows.
 
 """
 
