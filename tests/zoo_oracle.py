@@ -39,6 +39,8 @@ class Signal:
     centre: int | None = None  # id of what this is the mean of
     power: int = 0  # of the signal: 2 for variances and products of queries and keys
     shifted: bool = False  # a number was added: a clamp behind it is a sigmoid
+    origin: int | None = None  # id of the tensor whose every number makes one number of this
+    opening: float = 1.0  # what a gate of numbers and that tensor alone reaches
 
 
 # Of two signals that multiply the one that saturates more is the gate.
@@ -68,6 +70,7 @@ SHAPES = set(
     " new_empty rand_like randn_like eq ne lt gt le ge isfinite argmax new_empty_strided"
     " is_same_size _local_scalar_dense bitwise_not logical_not any all".split()
 )
+ELEMENTWISE = PASSING | ACTIVATED | set(RANKS) | set("pow mul multiply div add sub rsub".split())
 
 
 class _Tape(TorchDispatchMode):
@@ -142,7 +145,7 @@ class Oracle:
         for leaf in tree_leaves(inputs):
             if isinstance(leaf, Tensor):
                 if leaf.is_floating_point():
-                    self.flows[id(leaf)] = Signal(torch.ones_like(leaf))
+                    self.put(leaf, Signal(torch.ones_like(leaf)), False)
                 else:
                     self.ids.add(id(leaf))
         self.keep = tape.steps  # no id is used twice
@@ -194,7 +197,7 @@ class Oracle:
             for number, one in enumerate(outs):
                 self.views[id(one)] = (args[0], function, args, kwargs, number)
         if "embedding" in name and id(args[1]) in self.ids:
-            self.flows[id(outs[0])] = Signal(torch.ones_like(outs[0]))
+            self.put(outs[0], Signal(torch.ones_like(outs[0])), False)
             return
         if any(id(leaf) in self.flows for leaf in leaves) and name not in SHAPES:
             found = self.rule(name, function, args, kwargs)
@@ -202,14 +205,36 @@ class Oracle:
             self.out = out
             found = self.functional(name, function, args, kwargs)
         else:
-            if any(id(leaf) in self.ids for leaf in leaves) and not outs[0].is_floating_point():
+            # Of a comparison, such as `ids != padding`, a place is known and no token.
+            numbered = outs and not outs[0].is_floating_point() and outs[0].dtype != torch.bool
+            if numbered and any(id(leaf) in self.ids for leaf in leaves):
                 self.ids.update(map(id, outs))
             return
+        if isinstance(found, Signal) and name in ELEMENTWISE:
+            self.by_hand(found, name, args)
         found = found if isinstance(found, (list, tuple)) else [found]
         if inplace:
             outs = outs[:1]
         for one, value in zip(outs, found, strict=False):
             self.put(one, value, inplace)
+
+    def by_hand(self, signal, name, args) -> None:
+        """What an activation written out, ``0.5 * x * (1 + tanh(x))``, multiplies ``x`` with."""
+        given = [self.flows[id(a)] for a in args if id(a) in self.flows]
+        if len({one.origin for one in given}) != 1:
+            return
+        signal.origin = given[0].origin
+        numbers = [abs(float(a)) for a in args[:2] if isinstance(a, (int, float))]
+        if name in RANKS:
+            signal.opening = 1.0 if signal.gate is None else float(signal.gate.flatten()[0])
+        elif len(given) == 1:
+            signal.opening = given[0].opening
+            if numbers and name in ("mul", "multiply"):
+                signal.opening *= numbers[0]
+            elif numbers and name == "div":
+                signal.opening /= numbers[0]
+            elif numbers and name in ("add", "sub", "rsub"):
+                signal.opening += numbers[0]
 
     def put(self, tensor, value, inplace) -> None:
         if value is None:
@@ -218,6 +243,8 @@ class Oracle:
         if isinstance(value, Tensor) and not value.is_floating_point():
             return
         where[id(tensor)] = value
+        if isinstance(value, Signal) and value.origin is None:
+            value.origin = id(tensor)
         if inplace and id(tensor) in self.views:
             base, function, args, kwargs, number = self.views[id(tensor)]
             places = torch.arange(base.numel()).view(base.shape)
@@ -510,6 +537,9 @@ class Oracle:
             if a is b or id(a) == id(b):
                 return Signal(x.value, power=2)
             raise Unknown("a product of two signals, neither of which is a gate")
+        if times is torch.mul and x.origin == y.origin:  # the gate of an activation written by hand
+            gate, value = (x, y) if x.rank > y.rank else (y, x)
+            return Signal(gate.opening * value.value.expand(gate.value.shape), *self.still(value))
         if x.rank > y.rank:
             return Signal(times(x.gate.to(y.value), y.value), *self.still(y))
         return Signal(times(x.value, y.gate.to(x.value)), *self.still(x))

@@ -34,12 +34,6 @@ clamp that multiplies a signal is open at one, `relu6(a(x)) * b(x)`; where a num
 it, `relu6(x + 3)`, it is a sigmoid written by hand and reaches its bound, which is divided later. A
 learned factor that is zero counts as one, whatever scales it before the product.
 
-Three answers marked as wrong differ by a convention. Of a GELU written out,
-`0.5 * x * (1 + tanh(...))`, the library takes the gate for what it reaches, two, so that it is the
-same as `nn.GELU`; the oracle takes one (GPT-2, ALBERT). RoBERTa counts its positions from the ids
-of the tokens: the library leaves positions out, the oracle takes what such ids look up for tokens,
-so that three times as much flows.
-
 """
 
 
