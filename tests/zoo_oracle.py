@@ -149,7 +149,7 @@ class Oracle:
                 else:
                     self.ids.add(id(leaf))
         self.keep = tape.steps  # no id is used twice
-        self.views, self.statistics = {}, set()
+        self.views, self.statistics, self.largest = {}, set(), {}
         for step in tape.steps:
             self.play(*step)
         ends = [self.flows[id(leaf)] for leaf in numbers(output) if id(leaf) in self.flows]
@@ -199,10 +199,10 @@ class Oracle:
         if "embedding" in name and id(args[1]) in self.ids:
             self.put(outs[0], Signal(torch.ones_like(outs[0])), False)
             return
+        self.out = out
         if any(id(leaf) in self.flows for leaf in leaves) and name not in SHAPES:
             found = self.rule(name, function, args, kwargs)
         elif any(id(leaf) in self.constants for leaf in leaves):
-            self.out = out
             found = self.functional(name, function, args, kwargs)
         else:
             # Of a comparison, such as `ids != padding`, a place is known and no token.
@@ -441,7 +441,15 @@ class Oracle:
                 )
             )
             given["stride"] = given.get("stride") or given["kernel_size"]
+            if not self.every_path and name.endswith("indices"):  # where an unpooling puts them
+                value, places = pool(first.value, **given, return_indices=True)
+                self.largest[id(self.out[1])] = places
+                return [Signal(value), None]
             return [Signal(pool(first.value, **given)), None]
+        if name == "max_unpool2d":
+            if self.every_path:  # any place of a window may have been its largest
+                return Signal(nn.functional.interpolate(first.value, args[2], mode="nearest"))
+            return Signal(function(first.value, self.largest[id(args[1])], *args[2:]))
         if name in ("maximum", "minimum") or name == "max" and isinstance(args[-1], Tensor):
             parts = [f[id(one)].value for one in args[:2] if id(one) in f]
             shape = torch.broadcast_shapes(args[0].shape, args[1].shape)
