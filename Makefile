@@ -33,13 +33,13 @@ ALONE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test test-all test-units test-notebooks lab lint format sync bench site classroom badges colab-test clean distclean
+.PHONY: help figures test test-all test-units test-notebooks gpu-dry-run lab lint format sync bench site classroom badges colab-test clean distclean
 .DELETE_ON_ERROR:
 
 help: ## this list
 	@echo "synflow_lib: prune networks without data, and see the paper's figures come out"
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "Options (PYTHON, TORCH=cpu, JOBS, ONLY) are explained at the top of the Makefile."
 
@@ -76,6 +76,9 @@ test-notebooks: $(READY)
 	@$(ALONE) $(PY) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=900 \
 		--nbval-kernel-startup-timeout=120 -n $(JOBS) --dist loadscope --no-loadscope-reorder \
 		$(RETRAIN) notebooks/*.ipynb
+
+gpu-dry-run: $(READY) ## the GPU's code paths without a GPU: differences, mixed devices, waits
+	@$(ALONE) $(PY) -W ignore tests/dry_run.py
 
 lab: $(VENV)/.installed-lab ## open the notebooks in JupyterLab
 	@$(PY) -m jupyterlab

@@ -142,8 +142,8 @@ def without_dead_units(
         _compare(before, after, shape)
     usual = next(model.parameters()).dtype  # of a bias that was not there
     for name, tensor in [*after.named_parameters(), *after.named_buffers()]:
-        tensor.data = tensor.data.to(device, dtypes.get(name, usual))
-    return after.train(model.training)
+        tensor.data = tensor.data.to(dtypes.get(name, usual))
+    return after.to(device).train(model.training)
 
 
 def _on_paths(net: nn.Module, masks: Masks, shape: tuple[int, ...], wires: Wiring) -> np.ndarray:

@@ -558,6 +558,17 @@ def test_mixed_precision_sees_the_weights_of_every_step():
     np.testing.assert_allclose(alone["train_loss"], losses, rtol=0.03)
 
 
+def test_many_with_batch_norm_train_in_mixed_precision():
+    """Statistics in float32 and a matrix in bfloat16: torch's kernel on a CPU takes no such pair."""
+    nets = [perceptron(batch_norm=True) for _ in range(2)]
+    together = train_many(nets, [None, None], DIGITS, Recipe(2, 0.1), amp=True)
+    alone = train(perceptron(batch_norm=True), None, DIGITS, Recipe(2, 0.1), amp=True)
+    for each in together:
+        np.testing.assert_allclose(
+            each.history["train_loss"], alone.history["train_loss"], rtol=0.05
+        )
+
+
 def test_a_network_made_in_inference_mode_is_evaluated_and_refused_by_name():
     with torch.inference_mode():
         net = perceptron()

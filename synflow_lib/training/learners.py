@@ -292,6 +292,11 @@ class Many(Learner):
         self.stacked, self.buffers = torch.func.stack_module_state(list(models))
         self.parameters = [p for p in self.stacked.values() if p.requires_grad]
         self.skeleton = private_copy(models[0]).to("meta")
+        if self.amp and self.device.type == "cpu":
+            # torch normalizes there no matrix in bfloat16 with statistics in float32.
+            for module in self.skeleton.modules():
+                if isinstance(module, nn.BatchNorm1d):
+                    module.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
         # Weights that are tied in the models are not tied any more there.
         first = {id(parameter): name for name, parameter in models[0].named_parameters()}
         self.names = {
