@@ -559,7 +559,7 @@ def test_mixed_precision_sees_the_weights_of_every_step():
 
 
 def test_many_with_batch_norm_train_in_mixed_precision():
-    """Statistics in float32 and a matrix in bfloat16: torch's kernel on a CPU takes no such pair."""
+    """On a CPU torch normalizes no matrix in bfloat16 with statistics in float32."""
     nets = [perceptron(batch_norm=True) for _ in range(2)]
     together = train_many(nets, [None, None], DIGITS, Recipe(2, 0.1), amp=True)
     alone = train(perceptron(batch_norm=True), None, DIGITS, Recipe(2, 0.1), amp=True)
