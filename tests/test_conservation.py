@@ -624,3 +624,25 @@ def test_units_beside_constants_in_a_sum_stay_units():
     report = sf.check_conservation(net, sf.score(net, "synflow"))
     # Units 0 and 1 of a are those of b as well, by the sum.
     assert len(report.table) == 6 and report.holds(1e-6)
+
+
+class Viewed(nn.Module):
+    """Attention that torch.export traces, and a view of it as its kernel happens to lay it out."""
+
+    input_shape = (5, 8)
+
+    def __init__(self):
+        super().__init__()
+        self.q, self.v, self.o = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        if x.dim() != 3:
+            raise ValueError("expected rows of tokens")
+        q, v = (f(x).unflatten(-1, (2, 4)).transpose(1, 2) for f in (self.q, self.v))
+        y = F.scaled_dot_product_attention(q, q, v)
+        return self.o(y.transpose(1, 2).contiguous().view(len(x), 5, 8))
+
+
+def test_a_view_does_not_depend_on_the_kernel_that_export_met():
+    net = Viewed().double()
+    assert sf.check_conservation(net, sf.score(net, "synflow"), level="unit").holds(1e-12)

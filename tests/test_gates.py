@@ -1031,13 +1031,37 @@ def test_a_mask_before_a_gate_that_does_not_know_it_is_refused(gate):
         sf.score(net, "synflow")
 
 
+FIXED_ZEROS = {  # all but the first column, or row, of a learned matrix is zero for good
+    "product": lambda s: s.rel * s.mk,
+    "transposed": lambda s: (s.rel * s.mk).t(),
+    "of another type": lambda s: (s.rel * s.mk).to(torch.float64).contiguous(),
+    "quotient": lambda s: (s.rel * s.mk) / 2,
+    "padded": lambda s: F.pad(s.rel[:, :1], (0, WIDE - 1)),
+    "joined": lambda s: torch.cat([s.rel[:, :1], torch.zeros(WIDE, WIDE - 1)], 1),
+    "rolled": lambda s: (s.rel * s.mk.roll(1, 1)).roll(-1, 1),
+    "diagonal": lambda s: torch.diag(s.rel[0] * s.mk[0]),
+    "product of matrices": lambda s: s.rel @ torch.diag_embed(s.rel[0] * s.mk[0]),
+}
+
+
 @pytest.mark.filterwarnings("ignore:.*only steer")
-def test_a_fixed_mask_on_a_learned_tensor_cuts_paths():
-    net = seeded(lambda: Gated(lambda s, f, g, x: s.f(x @ (s.rel * s.mk))))
+@pytest.mark.parametrize("name", FIXED_ZEROS)
+def test_a_fixed_mask_on_a_learned_tensor_cuts_paths(name):
+    net = seeded(lambda: Gated(lambda s, f, g, x: s.f(x @ FIXED_ZEROS[name](s))))
     net.rel = nn.Parameter(torch.randn(WIDE, WIDE, dtype=torch.float64))
     masks = sf.Masks({"f.weight": torch.ones(WIDE, WIDE, dtype=torch.bool)})
     assert sf.effective_compression(net, masks) == WIDE
-    net.part = lambda s, f, g, x: f * (1 - s.gamma)
+
+
+@pytest.mark.filterwarnings("ignore:.*only steer")
+@pytest.mark.parametrize(
+    "factor",
+    [lambda s: 1 - s.gamma, lambda s: s.rel[0] @ torch.tensor([[1.0], [-1]] * (WIDE // 2))],
+)
+def test_learned_numbers_that_may_add_up_to_zero_cut_none(factor):
+    net = seeded(lambda: Gated(lambda s, f, g, x: f * factor(s)))
+    net.rel = nn.Parameter(torch.ones(WIDE, WIDE, dtype=torch.float64))
+    masks = sf.Masks({"f.weight": torch.ones(WIDE, WIDE, dtype=torch.bool)})
     assert sf.effective_compression(net, masks) == 1
 
 

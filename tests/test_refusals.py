@@ -257,6 +257,18 @@ RIGHT = {  # name: (operation, extras, width, what it does to a row of path sums
         2,
         lambda h: h.view(-1, 2, 2).sum(2),
     ),
+    "an activation that torch.export writes as a difference": (
+        lambda s, x: F.tanhshrink(x) if x.dim() == 2 else x,
+        {},
+        4,
+        lambda h: h,
+    ),
+    "dropout of channels in the graph of torch.export": (
+        lambda s, x: F.dropout1d(x[..., None], 0.5, False)[..., 0] if x.dim() == 2 else x,
+        {},
+        4,
+        lambda h: h,
+    ),
     "opened by yes or no, in float64": (lambda s, x: x * (x > 0).double(), {}, 4, lambda h: h),
     "without what is no number": (lambda s, x: torch.nan_to_num(x), {}, 4, lambda h: h),
     "chunks": (
@@ -319,6 +331,20 @@ def test_what_the_forward_makes_may_be_of_another_type(operation):
     assert sf.effective_compression(net, sf.Masks.ones(net)) == 1
 
 
+@pytest.mark.parametrize("layer", ["s.m(zeros)", "F.linear(zeros, s.m.weight)"])
+def test_a_recurrent_layer_by_hand_may_begin_with_zeros_of_any_type(layer):
+    """As ``h = torch.zeros(len(x), 4)`` makes them, which are float32 in a network of float32."""
+
+    def unrolled(s, x, dtype):
+        return x + eval(layer, {"F": F, "s": s, "zeros": torch.zeros(1, 4, dtype=dtype)})
+
+    def net(dtype):
+        return between(lambda s, x: unrolled(s, x, dtype), 4, {"m": nn.Linear(4, 4)}).to(dtype)
+
+    assert total(net(torch.float32)) == pytest.approx(total(net(torch.float64)), rel=1e-6)
+    assert not sf.is_collapsed(net(torch.float32), sf.Masks.ones(net(torch.float32)), "path")
+
+
 REFUSED = {  # name: (operation, extras, width, what the error names)
     "product of two": (
         lambda s, x: s.m(x) * s.n(x),
@@ -374,6 +400,18 @@ REFUSED = {  # name: (operation, extras, width, what the error names)
         {},
         4,
         "a weight that tanh has changed",
+    ),
+    "weight with a threshold": (
+        lambda s, x: F.linear(x, s.i.weight * (s.i.weight.abs() > 0.1)),
+        {},
+        4,
+        "a weight that mul has changed",
+    ),
+    "weight times what it is activated to": (
+        lambda s, x: F.linear(x, torch.tanh(s.i.weight) * s.i.weight),
+        {},
+        4,
+        "a weight that mul has changed",
     ),
     "own leaky relu": (lambda s, x: torch.where(x > 0, x, 0.1 * x), {}, 4, "gt|where"),
     "written into": (
@@ -433,6 +471,18 @@ def test_paths_begin_at_what_tokens_look_up():
     behind = sf.score(net[1:], "synflow", input_shape=(5, 8))
     assert all(torch.equal(a, b) for a, b in zip(found.values(), behind.values(), strict=True))
     assert not sf.is_collapsed(net, sf.Masks.ones(net), "path", input_shape=(5,))
+
+
+@pytest.mark.filterwarnings("ignore:compression counts")
+def test_bags_of_tokens_in_the_graph_of_torch_export():
+    class Bag(nn.Sequential):
+        def forward(self, ids):
+            return self[1](self[0](ids)) if ids.dim() == 2 else None
+
+    net, ids = Bag(nn.EmbeddingBag(20, 8), nn.Linear(8, 2)).double(), torch.tensor([[1, 3]])
+    scores = sf.score(net, "synflow", input_shape=ids)
+    torch.testing.assert_close(scores["1.weight"], net[1].weight.detach().abs())
+    assert sf.effective_compression(net, sf.Masks.ones(net), input_shape=ids) == 1
 
 
 def test_batch_norm_over_tokens_is_no_factor_of_features():

@@ -108,6 +108,16 @@ def test_the_masks_can_be_read_back():
     assert sf.Masks.from_model(small).kept == sf.PathProbe(net).on_path(masks).kept
 
 
+def test_an_output_may_hold_what_is_no_tensor():
+    class Counted(nn.Sequential):
+        def forward(self, x):
+            return {"logits": super().forward(x), "layers": 2, "loss": None}
+
+    net = Counted(nn.Linear(5, 9), nn.ReLU(), nn.Linear(9, 3))
+    masks = sf.prune(net, "magnitude", 4)
+    assert without_dead_units(net, masks)(torch.rand(1, 5))["layers"] == 2
+
+
 def test_a_dead_unit_with_a_bias_becomes_a_bias():
     net = mlp(2, 2, 1)
     net[0].bias = nn.Parameter(torch.tensor([0.0, 3.0], dtype=torch.float64))

@@ -200,7 +200,7 @@ def examine(animal: Animal, questions=QUESTIONS, iterations=3) -> dict[str, str]
         for name in dense:
             on = flows[name].flatten(1) > 0
             if name in moved:  # rows that lie on no path and move the output: they steer
-                on |= ~on.any(1, keepdim=True)
+                on |= (~on.any(1) & moved[name])[:, None]
             on_path += int(on.sum())
         if found != count / on_path:
             return (
@@ -262,8 +262,8 @@ def examine(animal: Animal, questions=QUESTIONS, iterations=3) -> dict[str, str]
     return {name: ask(asked[name]) for name in questions}
 
 
-def matters(net, x) -> set[str]:
-    """The weights that the output depends on, of any kind."""
+def matters(net, x) -> dict[str, Tensor]:
+    """The rows of weights that the output depends on, of any kind: name -> bool."""
     net = copy.deepcopy(net).double()
     generator = torch.Generator().manual_seed(0)
     named = dict(net.named_parameters(remove_duplicate=False))
@@ -276,7 +276,11 @@ def matters(net, x) -> set[str]:
     x = tree_map(lambda t: t.double() if t.is_floating_point() else t, x)
     total = sum(out.square().sum() for out in numbers(_call(net, x)))
     slopes = torch.autograd.grad(total, list(named.values()), allow_unused=True)
-    return {n for n, s in zip(named, slopes, strict=True) if s is not None and s.any()}
+    return {
+        name: slope.reshape(len(slope), -1).any(1)
+        for name, slope in zip(named, slopes, strict=True)
+        if slope is not None and slope.dim()
+    }
 
 
 def _call(net, x):

@@ -67,7 +67,7 @@ MOVING = set(
 )
 SHAPES = set(
     "sym_size sym_numel zeros_like ones_like full_like empty_like new_zeros new_ones new_full"
-    " new_empty rand_like randn_like eq ne lt gt le ge isfinite argmax new_empty_strided"
+    " new_empty rand_like randn_like eq ne isfinite argmax new_empty_strided"
     " is_same_size _local_scalar_dense bitwise_not logical_not any all".split()
 )
 ELEMENTWISE = PASSING | ACTIVATED | set(RANKS) | set("pow mul multiply div add sub rsub".split())
@@ -264,7 +264,7 @@ class Oracle:
         if name in ("mean", "std", "var", "std_mean", "var_mean", "linalg_vector_norm", "norm"):
             if args[0].dim() > 1:
                 self.statistics.update(map(id, tree_leaves(self.out)))
-        elif name in ("add", "sqrt", "rsqrt", "clamp", "clamp_min", "mul", "div", "sub"):
+        elif name in ("add sqrt rsqrt reciprocal clamp clamp_min mul div sub expand").split():
             of = [id(one) in self.statistics for one in given[:2]]
             if of[0] and not (len(of) > 1 and isinstance(given[1], Tensor) and not of[1]):
                 self.statistics.update(map(id, tree_leaves(self.out)))
@@ -285,16 +285,16 @@ class Oracle:
         signal = lambda i: f[id(args[i])]  # noqa: E731
         first = signal(0) if flow and flow[0] else None
         if name in PASSING or name in ACTIVATED or name in RANKS or name in ("pow", "reciprocal"):
-            rank = 0 if name in ACTIVATED else RANKS.get(name, first.rank)
-            gate = torch.ones_like(first.value) if rank and first.gate is None else first.gate
-            clamps = name in ("hardtanh", "clamp") and first.shifted
-            if clamps and len(args) > 2 and args[2]:  # open at its most
-                gate = torch.full_like(first.value, float(args[2]))
             if name == "copy":
                 x = f.get(id(args[1]))
                 return Signal(
                     torch.zeros_like(args[0]) if x is None else x.value.expand(args[0].shape)
                 )
+            rank = 0 if name in ACTIVATED else RANKS.get(name, first.rank)
+            gate = torch.ones_like(first.value) if rank and first.gate is None else first.gate
+            clamps = name in ("hardtanh", "clamp") and first.shifted
+            if clamps and len(args) > 2 and args[2]:  # open at its most
+                gate = torch.full_like(first.value, float(args[2]))
             power = first.power
             if name == "pow":
                 if not isinstance(args[1], (int, float)):
@@ -322,6 +322,9 @@ class Oracle:
                 return [Signal(one, one, 5, power=2), Signal(out[1], centre=id(args[0]))]
             one = torch.ones_like(out)
             return Signal(one, one, 5, power=2)
+        if name in ("gt", "ge", "lt", "le"):  # yes or no: nothing flows, and it may be a gate
+            nothing = torch.zeros(args[0].shape, dtype=torch.float64)
+            return Signal(nothing, torch.ones_like(nothing), 4)
         if name in MOVING:
             move = lambda x: function(x, *args[1:], **kwargs)  # noqa: E731
             if name in ("view", "_unsafe_view"):  # strides are not those of the network
@@ -330,14 +333,8 @@ class Oracle:
                 move = lambda x: function(x, args[1], 0)  # noqa: E731
             if name in ("index", "gather", "index_select") and not flow[0]:
                 raise Unknown(name)
-            if name == "cumsum" or not flow[0]:
-                raise (
-                    Unknown(name)
-                    if not flow[0]
-                    else Unknown("cumsum")
-                    if first.rank
-                    else None or None
-                )
+            if not flow[0] or name == "cumsum" and first.rank:
+                raise Unknown(name)
             values = tree_leaves(move(first.value))
             gates = (
                 tree_leaves(move(first.gate)) if first.gate is not None else [None] * len(values)
@@ -369,7 +366,7 @@ class Oracle:
                 x = first.value.expand(torch.broadcast_shapes(first.value.shape, args[1].shape))
                 return Signal(x, first.gate, first.rank)
             divisor = self.factor(args[1])
-            return Signal(first.value / divisor, first.gate, first.rank, first.masked)
+            return Signal(first.value / divisor, self.scaled(first), first.rank, first.masked)
         if name in ("add", "sub", "rsub"):
             return self.sum(name, args, kwargs, flow)
         if name in ("_softmax", "_safe_softmax", "_log_softmax"):
@@ -531,7 +528,7 @@ class Oracle:
                 other = other.to(x.value)
             value = times(x.value, other) if flow[0] else times(other, x.value)
             if times is torch.mul:
-                gate = None if x.gate is None else x.gate.expand(value.shape)
+                gate = None if x.gate is None else self.scaled(x).expand(value.shape)
                 masked = None if x.masked is None else x.masked.expand(value.shape)
                 return Signal(value, gate, x.rank, masked)
             if x.rank == 4 and x.gate is not None and not bool((x.gate == 1).all()):
@@ -552,6 +549,10 @@ class Oracle:
             return Signal(times(x.gate.to(y.value), y.value), *self.still(y))
         return Signal(times(x.value, y.gate.to(x.value)), *self.still(x))
 
+    def scaled(self, x):
+        """The gate of a signal that a constant scales: `relu6(x + 3) / 6` is divided already."""
+        return torch.ones_like(x.gate) if x.rank == RANKS["clamp"] else x.gate
+
     def still(self, x):
         return (None, 0)
 
@@ -560,6 +561,8 @@ class Oracle:
             x, y = self.flows[id(args[0])], self.flows[id(args[1])]
             if name == "sub" and y.centre == id(args[0]):  # centred: a norm passes its signal on
                 return Signal(x.value, x.gate, x.rank)
+            if name == "sub" and x.origin == y.origin and y.rank == RANKS["tanh"]:
+                return Signal(x.value)  # tanhshrink
             alpha = abs(kwargs.get("alpha", args[2] if len(args) > 2 else 1))
             value = x.value + alpha * y.value
             masked = x.masked if x.masked is not None else y.masked

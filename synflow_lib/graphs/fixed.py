@@ -101,6 +101,8 @@ class Fixed:
             effect, name = signals.effect(node), name_of(node)
             known = effect in ("moves", "scales") or name in ("normalize", "contiguous")
             known = known or effect and name == "sub" and len(uses(node, changed)) > 1
+            # A weight times a threshold or tanh of it is another weight, and no norm of it.
+            known = known and (name != "mul" or all(map(signals.divides, gates)))
             if not known or len(carriers) != 1 or carriers[0] in self.computed:
                 self.computed.add(node)
                 continue

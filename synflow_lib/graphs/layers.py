@@ -104,9 +104,9 @@ _row("passes", surrogate.passes, "tanh softsign erf", [nn.Tanh, nn.Softsign], un
 _row("passes", surrogate.passes, "silu gelu mish hardswish softplus",
      [nn.SiLU, nn.GELU, nn.Mish, nn.Hardswish, nn.Softplus], units=True, gate=1)
 _row("passes", surrogate.passes,
-     "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout stochastic_depth"
-     " neg abs positive nan_to_num clone contiguous detach to type type_as float double half"
-     " bfloat16 cuda cpu",
+     "dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout"
+     " stochastic_depth neg abs positive nan_to_num clone contiguous detach to type type_as float"
+     " double half bfloat16 cuda cpu",
      [nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout,
       nn.FeatureAlphaDropout], units=True, same=True)
 _row("passes", surrogate.passes, "softmax softmin", gate=4)

@@ -28,7 +28,10 @@ _TRIANGLES = frozenset("tril triu".split())
 _MIXES = frozenset("mul where masked_fill".split()) | _COMBINES | _TRIANGLES
 _OPENS = frozenset("sigmoid hardsigmoid".split())
 # Zeros that a mask leaves in these are zeros for good; a learned number is zero at the moment only.
-_KEEPS_ZEROS = frozenset("mul masked_fill where tril triu getitem".split())
+_KEEPS_ZEROS = frozenset(
+    "mul div masked_fill where tril triu relu diag diag_embed block_diag kron".split()
+)
+_KEEPS_ZEROS_BY_EFFECT = frozenset("moves joins sums largest weighs".split())
 _KEEPS_MASKS = frozenset("mul div matmul bmm addmm baddbmm clamp clip clamp_min".split())
 
 every = operator.attrgetter("all_input_nodes")  # also those that only tell a shape
@@ -301,7 +304,7 @@ class Operations:
         if node.op == "get_attr":
             how = functools.partial(operator.attrgetter(str(node.target)), self.net)
         elif node.op == "call_module":
-            how = self.modules[str(node.target)]
+            how = functools.partial(surrogate.in_its_type, self.modules[str(node.target)])
         elif "dropout" in name_of(node):
             how = lambda x, *_, **__: x  # noqa: E731
         elif name_of(node) in DRAWS:
@@ -313,10 +316,16 @@ class Operations:
             how = self.signals.row(node).build(use) or (lambda *args, **_: args[place])
         else:
             how = Use(node, []).plain()
+            if self.signals.effect(node) == "weighs":
+                how = functools.partial(surrogate.of_one_type, how)
         if self.sum_pools and node in self.fixed.learned:
             if node.op in ("get_attr", "call_module"):
                 how = functools.partial(surrogate.ones, how)
             else:  # where a fixed mask takes numbers away there is no path
-                zeros = name_of(node) in _KEEPS_ZEROS
+                effect = self.signals.effect(node)
+                zeros = name_of(node) in _KEEPS_ZEROS or self.signals.same(node)
+                zeros = zeros or effect in _KEEPS_ZEROS_BY_EFFECT
+                if effect == "weighs":  # numbers of both signs might add up to zero
+                    how = functools.partial(surrogate.of_absolutes, how)
                 how = functools.partial(attention.ones_but_masks, how, zeros)
         return how

@@ -73,6 +73,8 @@ class Signals:
             and not self._is_negated(right)
         ):
             return [left]
+        if name == "sub" and self.name(right) == "tanh" and uses(right, self.reached) == [left]:
+            return [left]  # tanhshrink, as torch.export writes it
         if name == "add":  # y + (-mean)
             for one, other in ((left, right), (right, left)):
                 if self._is_negated(other) and self._mean_of(other) is self._bare(one):
@@ -122,6 +124,10 @@ class Signals:
                 return 0, node
             node = sources[0]
         return 0, node
+
+    def divides(self, gate: fx.Node) -> bool:
+        """Whether ``gate`` is one over something: a factor that ends so is a norm's."""
+        return self.end(gate)[0] == _INVERSE
 
     def _clamp(self, node: fx.Node, row: Rule, sources: list[fx.Node]) -> int:
         """A clamp behind a shift, ``relu6(x + 3)``, is a sigmoid; with one bound it is a ReLU."""

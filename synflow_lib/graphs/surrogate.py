@@ -142,6 +142,28 @@ def alike(*values):
     return tree_map_only(Tensor, lambda v: v.to(dtype) if v.is_floating_point() else v, values)
 
 
+def of_one_type(run: Run, *args, **kwargs):
+    """``run`` of tensors whose types the forward leaves to torch's default."""
+    args, kwargs = alike(args, kwargs)
+    return run(*args, **kwargs)
+
+
+def in_its_type(module: nn.Module, *args, **kwargs):
+    """The same for a layer, whose weights say which type that is."""
+    like = next((p for p in module.parameters() if p.is_floating_point()), None)
+    if like is not None:
+        args, kwargs = tree_map_only(
+            Tensor, lambda v: v.to(like.dtype) if v.is_floating_point() else v, (args, kwargs)
+        )
+    return module(*args, **kwargs)
+
+
+def of_absolutes(run: Run, *args, **kwargs):
+    """What an operation makes of absolute values."""
+    args, kwargs = tree_map_only(Tensor, _absolute, alike(args, kwargs))
+    return run(*args, **kwargs)
+
+
 def _absolute(value):
     if isinstance(value, Tensor):
         return value if value.dtype == torch.bool else value.abs()
@@ -210,8 +232,7 @@ def product(use: Use) -> Run:
         if without:
             args = [None if i == 2 else arg for i, arg in enumerate(args)]
             kwargs = {key: value for key, value in kwargs.items() if key != "bias"}
-        args, kwargs = tree_map_only(Tensor, _absolute, alike(args, kwargs))
-        return plain(*args, **kwargs)
+        return of_absolutes(plain, *args, **kwargs)
 
     return run
 
@@ -282,7 +303,11 @@ def looked_up(use: Use) -> Run:
     plain = use.plain()
 
     def run(*args, token: Tensor | float = 1.0, **kwargs) -> Tensor:
-        return torch.ones_like(plain(*args, **kwargs)) * token
+        found = plain(*args, **kwargs)
+        # torch.embedding_bag gives counts beside what it looks up.
+        found, *beside = found if isinstance(found, tuple) else (found,)
+        found = torch.ones_like(found) * token
+        return (found, *beside) if beside else found
 
     run.takes_token = True
     return run
