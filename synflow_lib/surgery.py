@@ -23,6 +23,7 @@ from .graphs.network import (
     LINEAR,
     PRUNABLE,
     find_input_shape,
+    first_weight,
     prunable,
     skeleton,
     trace,
@@ -74,7 +75,7 @@ def flops(
         instance(masks, Masks, "masks").parameters_of(model)  # a clear error where they do not fit
     net = skeleton(model)
     counter = FlopCounterMode(display=False)
-    dtype = next(net.parameters()).dtype
+    dtype = first_weight(net).dtype
     with explained_errors(shape, Exception), counter, torch.no_grad():
         call(net, inflow(shape, torch.empty(0, device="meta", dtype=dtype)))
     by_module = counter.get_flop_counts()

@@ -132,6 +132,8 @@ def _check(model: nn.Module) -> None:
             problem = "is dropout, which would draw other random numbers for fewer units"
         elif module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
             problem = "has hooks, which would not see the smaller network"
+        elif type(module).get_extra_state is not nn.Module.get_extra_state:
+            problem = "has an extra state, which nobody can cut"
         if problem:
             raise ValueError(
                 f"the network cannot be trained without its dead units: {name or 'it'} {problem};"
