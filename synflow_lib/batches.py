@@ -5,9 +5,10 @@ x is what the network takes: a tensor, a tuple of its arguments or a dict of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
@@ -53,6 +54,12 @@ def as_batches(
     return chunks
 
 
+def kept_for_passes(batch: object) -> object:
+    """A list of what can be gone through only once, or is shuffled each time; else ``batch``."""
+    kept = isinstance(batch, (tuple, list, Mapping, str, Tensor, np.ndarray))
+    return batch if kept or not isinstance(batch, Iterable) else list(batch)
+
+
 def call(net: Callable, x: Inputs):
     """What the network gives for inputs of any structure, of which a dict goes by name."""
     if isinstance(x, dict):
@@ -76,8 +83,10 @@ def _is_pair(value) -> bool:
     """Whether this is (x, y), and not several of them: a list that begins with a pair is."""
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         return False
-    several = isinstance(value, tuple) and isinstance(value[1], (Tensor, dict))
-    return isinstance(value[0], (Tensor, dict)) or several and isinstance(value[0], (tuple, list))
+    # Of several inputs a DataLoader makes a list in a list.
+    inputs = (tuple, list) if isinstance(value, tuple) else list
+    several = isinstance(value[1], (Tensor, dict)) and isinstance(value[0], inputs)
+    return isinstance(value[0], (Tensor, dict)) or several
 
 
 def _fit(tensor: Tensor, dtype: torch.dtype) -> Tensor:

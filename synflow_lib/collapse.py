@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
-from .batches import Batch, Inputs, first_input
-from .graphs.network import find_input_shape, prunable, some, trace
+from .batches import Batch, Inputs, first_input, kept_for_passes
+from .graphs.network import find_input_shape, is_bias, prunable, some, trace
 from .graphs.operations import Operations
 from .masks import Masks
 from .paths import Way, fewest_weights
@@ -60,7 +60,7 @@ def max_compression(
     found = prunable(model, **select)
     total = sum(parameter.numel() for parameter in found.values())
     if criterion == "layer":
-        return total / len(found)
+        return total / max(1, sum(not is_bias(name) for name in found))
     return total / max(1, _shortest_path(model, set(found), input_shape))
 
 
@@ -208,7 +208,7 @@ def critical_compression(
     count = method_class.iterations if iterations is None else iterations
     if batch is not None and not isinstance(batch, (tuple, list)):
         with own_random_numbers(seed):  # a shuffling DataLoader draws from torch's generator
-            batch = list(batch)
+            batch = kept_for_passes(batch)
     if method_class.by_paths:
         keep = left_dense(model, keep, input_shape, first_input(batch))
     shared = {"mode": mode, "seed": seed, "loss": loss, "input_shape": input_shape}

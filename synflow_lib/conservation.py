@@ -185,20 +185,25 @@ class _Ledger:
         name = layer.weight
         if name not in known:
             raise ValueError(f"scores hold no {name!r}; conservation needs every prunable weight")
-        weight = instance(known[name], Tensor, f"scores[{name!r}]").detach()
+        weight = _Ledger._read(name, known)
         if weight.shape != layer.module.weight.shape:
             raise ValueError(
                 f"scores[{name!r}] has shape {tuple(weight.shape)}; the weight has"
                 f" {tuple(layer.module.weight.shape)}"
             )
-        if weight.is_complex() or not torch.isfinite(weight).all():
-            raise ValueError(f"scores[{name!r}] holds NaN or infinite values, or complex ones")
         return weight
+
+    @staticmethod
+    def _read(name: str, known: dict[str, Tensor]) -> Tensor:
+        found = instance(known[name], Tensor, f"scores[{name!r}]").detach()
+        if found.is_complex() or not torch.isfinite(found).all():
+            raise ValueError(f"scores[{name!r}] holds NaN or infinite values, or complex ones")
+        return found
 
     @staticmethod
     def _add(book: np.ndarray, units: np.ndarray, name: str, known: dict, correction: dict) -> None:
         if name in known:
-            value = known[name].detach().double()
+            value = _Ledger._read(name, known).double()
             if value.shape != (len(units),):
                 raise ValueError(
                     f"scores[{name!r}] has shape {tuple(value.shape)}; expected ({len(units)},)"

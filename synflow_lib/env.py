@@ -27,6 +27,8 @@ import filelock
 import numpy as np
 import torch
 
+from .values import whole
+
 SCALES = ("classroom", "colab", "panel", "paper")
 
 
@@ -234,8 +236,7 @@ def seed_everything(seed: int) -> None:
     >>> seed_everything(0); torch.equal(a, torch.rand(3))
     True
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ValueError(f"seed is {seed!r}; expected an integer from 0 to 2**32 - 1.")
+    seed = whole(seed, "seed", 0, 2**32 - 1)
     random.seed(seed)
     # The global generator is what libraries without a seed argument draw from.
     np.random.seed(seed)  # noqa: NPY002

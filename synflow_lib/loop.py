@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from .batches import first_input
 from .fast.selection import count, erase, keep_cut, keep_largest, places
 from .graphs.follow import wiring
-from .graphs.network import find_input_shape, is_bias, warn
+from .graphs.network import find_input_shape, is_bias, some, warn
 from .graphs.workspace import Context, Workspace, pruned_before
 from .guards import ZeroScores, refuse_unfit, warn_of_silence
 from .masks import Masks
@@ -182,10 +182,31 @@ class PruningLoop:
         rest = max(0, number - count(steers))
         return steers | keep_largest(scores, rest, alive & ~self.quota.mask, within=within)
 
+    def local_counts(self, compression: float) -> dict[str, int]:
+        """Of each layer how many weights stay, at least one."""
+        sizes = {name: shape.numel() for name, shape in self.layout.items()}
+        return {name: kept_at(size, min(float(compression), size)) for name, size in sizes.items()}
+
+    def warn_of_zeros(self, goal: dict[str, int]) -> None:
+        """Warn where more weights are to stay than are not zero: of all (named "") or a layer."""
+        among = {"": self.start, **self.work.views(self.start)}
+        alive = {name: count(among[name]) for name in goal}
+        if short := [name for name, number in goal.items() if number > alive[name]]:
+            total, left, stay = (
+                sum(numbers[name] for name in short)
+                for numbers in ({n: part.numel() for n, part in among.items()}, alive, goal)
+            )
+            of = f" of {some(short)}" if short[0] else ""
+            warn(
+                f"{left} of the {total} weights{of} are not zero and {stay} are to stay: the masks"
+                " keep some that are zero. Prune further, or apply the masks of the first time"
+                " again"
+            )
+
     def local(self, densities: list[float], compression: float) -> Tensor:
         """The same within every layer, at least one weight each."""
         sizes = [shape.numel() for shape in self.layout.values()]
-        goal = [kept_at(size, min(compression, size)) for size in sizes]
+        goal = list(self.local_counts(compression).values())
 
         def decide(step: int, scores: Tensor, alive: Tensor, method: Method):
             counts = goal

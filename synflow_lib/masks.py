@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .fast.selection import count
 from .files import replacing
-from .graphs.network import named_views, prunable
+from .graphs.network import is_bias, named_views, prunable
 from .values import SEEDS, instance, whole
 
 _FORMAT = "synflow_lib.masks.2"
@@ -133,8 +133,11 @@ class Masks(Mapping):
         return table
 
     def empty_layers(self) -> list[str]:
-        """Names of the layers with no weight left: the paper's sign of layer-collapse."""
-        return [name for name, mask in self.items() if not mask.any()]
+        """Names of the layers with no weight left: the paper's sign of layer-collapse.
+
+        Biases, where they are pruned, are no weights: a layer without them is not empty.
+        """
+        return [name for name, mask in self.items() if not (is_bias(name) or mask.any())]
 
     def shuffled(self, generator: torch.Generator | int, within: str = "layer") -> Masks:
         """As many weights, at random places: what is left of a mask that forgets which weights.

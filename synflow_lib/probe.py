@@ -82,7 +82,7 @@ class PathProbe:
             for name, parameter in own.items()
         }
         self.masked: dict[str, Tensor] = {}
-        self.inflow = inflow(shape, torch.ones(0, dtype=self.dtype))
+        self.inflow = inflow(shape, torch.ones(0, dtype=self.dtype, device="cpu"))
         self.signs = Signs(self.paths)
 
     @torch.no_grad()
@@ -123,7 +123,9 @@ class PathProbe:
         with torch.no_grad(), explained_errors(self.inflow):
             if paths(self.inflow, Signs(paths), shortest=True) > 0:
                 return guess
-            whole = {n: torch.ones(self.weights[n].shape, dtype=torch.bool) for n in names}
+            whole = {
+                n: torch.ones(self.weights[n].shape, dtype=torch.bool, device="cpu") for n in names
+            }
             self._set(Masks(whole), torch.float64)
             for t in (_SMALL, _SMALL / 2):
                 for name in names:
@@ -143,7 +145,7 @@ class PathProbe:
         that connects, so halves of a layer are asked in turn.
         """
         masks = Masks(
-            {n: torch.full(self.weights[n].shape, n in way.names, dtype=torch.bool) for n in names}
+            {n: torch.full(self.weights[n].shape, n in way.names, device="cpu") for n in names}
         )
         order = sorted(way.names, key=lambda name: (name not in way.again, name))
         return all(self._leave_one(masks, name) for name in order)
@@ -151,7 +153,7 @@ class PathProbe:
     def _leave_one(self, masks: Masks, name: str) -> bool:
         """Leave one weight of a layer, in place, that still joins input to output."""
         chosen = masks[name].view(-1)
-        parts = [torch.arange(len(chosen))]
+        parts = [torch.arange(len(chosen), device="cpu")]
         for _ in range(_QUESTIONS):
             if not parts:
                 return False
@@ -202,7 +204,7 @@ class PathProbe:
         whole, packed = self.paths.operations.steering_parameters()
         weights = layer_weights(self.net)
         own = {
-            name: torch.ones(self.weights[name].shape, dtype=torch.bool)
+            name: torch.ones(self.weights[name].shape, dtype=torch.bool, device="cpu")
             for name, there in self.name_there.items()
             if there in weights and there in whole | packed
         }

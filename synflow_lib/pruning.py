@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from .batches import Batch
 from .graphs.workspace import Context
-from .guards import warn
 from .loop import PruningLoop
 from .masks import Masks
 from .scores import Method, Scorer
@@ -89,14 +88,10 @@ def prune(
                recorded=schedule == "cut", steering=steering, keep=keep, bias=bias,
                batch_norm=batch_norm)  # fmt: skip
     kept = kept_at(run.size, compression)
-    if kept > run.start_count and kept < run.size:
-        warn(
-            f"{run.start_count} of the {run.size} weights are not zero and {kept} are to stay: the"
-            " masks keep some that are zero. Prune further, or apply the masks of the first time"
-            " again"
-        )
     if scope not in ("global", "local"):
         raise ValueError(f"scope={scope!r}; expected 'global' or 'local'")
+    if kept < run.size:
+        run.warn_of_zeros({"": kept} if scope == "global" else run.local_counts(compression))
     if schedule == "cut":
         if iterations is not None or scope != "global":
             raise ValueError(
@@ -104,9 +99,9 @@ def prune(
                 " leave out iterations= and scope="
             )
         return run.by_cuts(kept).keeping(kept)
-    densities = _densities(schedule, run.iterations(iterations), 1 / float(compression))
+    densities = _densities(schedule, run.iterations(iterations), 1 / max(1.0, float(compression)))
     if scope == "local":
-        flat = run.local(densities, float(compression))
+        flat = run.local(densities, compression)
     else:
         flat = run.by_densities(densities, kept)
     return run.masks(flat, scope)
@@ -169,7 +164,7 @@ def trajectory(
         return run.by_cuts(1 if compression is None else kept_at(run.size, compression))
     count = run.iterations(iterations)
     if compression is not None:
-        kept, final = kept_at(run.size, compression), 1 / float(compression)
+        kept, final = kept_at(run.size, compression), 1 / max(1.0, float(compression))
     else:  # one scoring orders all weights, to the last
         kept = 0 if count == 1 else len(run.work.names)
         final = max(kept, 1) / run.size

@@ -115,7 +115,7 @@ def random(model: nn.Module, quotas: Mapping[str, int], generator: torch.Generat
     first = {}
     for name, quota in quotas.items():
         size = shapes[name].numel()
-        flat = torch.arange(size) < whole(quota, f"quotas[{name!r}]", 0, size)
+        flat = torch.arange(size, device="cpu") < whole(quota, f"quotas[{name!r}]", 0, size)
         first[name] = flat.view(shapes[name])
     return Masks(first).shuffled(generator)
 

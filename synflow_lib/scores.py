@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
-from .batches import Batch
+from .batches import Batch, kept_for_passes
 from .fast.compact import Take
 from .fast.pieces import fixed_order
 from .fast.selection import TIES
@@ -95,9 +95,9 @@ class Custom(Method):
     def __init__(self, work: Workspace, context: Context) -> None:
         super().__init__(work, context)
         work.net.train(work.training)
-        work.net.requires_grad_(True)
-        if context.batch is not None and not isinstance(context.batch, (tuple, list)):
-            context.batch = list(context.batch)  # a generator would be empty in the second pass
+        for parameter in work.net.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
+        context.batch = kept_for_passes(context.batch)
 
     def flat(self) -> Tensor:
         found = self.scores()

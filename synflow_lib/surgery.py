@@ -23,6 +23,7 @@ from .graphs.network import (
     LINEAR,
     PRUNABLE,
     find_input_shape,
+    first_weight,
     prunable,
     skeleton,
     trace,
@@ -74,7 +75,7 @@ def flops(
         instance(masks, Masks, "masks").parameters_of(model)  # a clear error where they do not fit
     net = skeleton(model)
     counter = FlopCounterMode(display=False)
-    dtype = next(net.parameters()).dtype
+    dtype = first_weight(net).dtype
     with explained_errors(shape, Exception), counter, torch.no_grad():
         call(net, inflow(shape, torch.empty(0, device="meta", dtype=dtype)))
     by_module = counter.get_flop_counts()
@@ -188,7 +189,7 @@ def _folded(
         )
         for layer in wires.layers
     ]
-    net(torch.zeros(1, *shape, dtype=torch.float64))
+    net(torch.zeros(1, *shape, dtype=torch.float64, device="cpu"))
     for hook in hooks:
         hook.remove()
     while True:
@@ -205,7 +206,7 @@ def _folded(
 def _fold(module: nn.Module, layer: Layer, constants: Tensor, stays: np.ndarray) -> Tensor:
     rows = torch.from_numpy(stays[layer.writes])
     leaving = torch.from_numpy(~stays[layer.reads])
-    added = torch.zeros(len(rows), dtype=torch.float64)
+    added = torch.zeros(len(rows), dtype=torch.float64, device="cpu")
     transposed = isinstance(module, CONV_TRANSPOSED)
     if getattr(module, "groups", 1) > 1:  # whole groups leave, and no other reads them
         return added
@@ -305,7 +306,7 @@ def _check(net: nn.Module, shape: Inputs, grouped: bool) -> None:
 def _compare(before: nn.Module, after: nn.Module, shape: tuple[int, ...]) -> None:
     """ValueError where the smaller network is another function, for what no check foresaw."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(4, *shape, dtype=torch.float64, generator=generator)
+    x = torch.randn(4, *shape, dtype=torch.float64, generator=generator, device="cpu")
     try:
         pairs = zip(*(tree_leaves(plain_output(net(x))) for net in (before, after)), strict=True)
         difference = max(

@@ -16,6 +16,7 @@ from torch import Tensor
 from .fast.compact import Take
 from .fast.pieces import fixed_order, in_pieces, spans
 from .fast.selection import arrays, count_above, keep_largest, places, tied, total
+from .graphs.network import is_bias
 from .guards import ZeroScores
 from .masks import Masks
 from .values import kept_at
@@ -150,7 +151,8 @@ class Trajectory:
         with it. No search over compressions.
         """
         with fixed_order():
-            tops = self._tops()
+            found = zip(self.layout, self._tops(), strict=True)
+            tops = [top for name, top in found if not is_bias(name)]  # a bias is no layer
             number, least = min((number, top) for number, top, _ in tops)
             if number == SURVIVED:
                 return self.counts[-1]

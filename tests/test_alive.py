@@ -338,6 +338,17 @@ class Killed(Exception):
     pass
 
 
+def test_deterministic_algorithms_do_all_of_it():
+    net, masks = pruned("VGG", "synflow", 20)
+    wanted = sf.train(copy.deepcopy(net), masks, DIGITS, RECIPE, compact=True)
+    torch.use_deterministic_algorithms(True)
+    try:
+        got = sf.train(net, masks, DIGITS, RECIPE, compact=True)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    np.testing.assert_array_equal(got.history, wanted.history)
+
+
 def test_a_killed_training_goes_on_from_its_checkpoint(tmp_path):
     net, masks = pruned("VGG", "synflow", 20)
     whole, first, second = (copy.deepcopy(net) for _ in range(3))

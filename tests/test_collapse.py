@@ -223,6 +223,18 @@ def test_zero_gammas_biases_and_buffers_do_not_decide_about_paths():
     assert not sf.PathProbe(net).on_path(with_bias)["0.fc.bias"].any()
 
 
+def test_a_layer_without_biases_is_not_empty():
+    net = sf.models.fc((4,), depth=2, width=6, num_classes=3, seed=0)  # its biases start at zero
+    path = sf.trajectory(net, "synflow", bias=True)
+    masks = path.at(4)
+    assert not any(mask.any() for name, mask in masks.items() if name.endswith("bias"))
+    assert masks.empty_layers() == [] and not sf.is_collapsed(net, masks, "layer")
+    assert path.last_of_each_layer() == 2
+    total = sum(p.numel() for p in net.parameters())
+    assert sf.max_compression(net, bias=True) == sf.max_compression(net, "path", bias=True)
+    assert sf.max_compression(net, bias=True) == total / 2
+
+
 def test_probing_is_the_same_with_gradients_switched_off():
     net = make("strided")
     masks = masks_of(net, 0.6, torch.Generator().manual_seed(3))

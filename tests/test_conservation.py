@@ -573,6 +573,10 @@ def test_unfit_levels_and_scores():
         sf.check_conservation(net, dict(scores) | {"0.weight": torch.full((4, 3), torch.nan)})
     with pytest.raises(ValueError, match="holds no|hold no '0.weight'"):
         sf.check_conservation(net, {})
+    with pytest.raises(ValueError, match=r"scores\['0.bias'\] holds NaN or infinite"):
+        sf.check_conservation(net, dict(scores) | {"0.bias": torch.full((4,), torch.nan)})
+    with pytest.raises(TypeError, match=r"scores\['0.bias'\] is a list; expected a Tensor"):
+        sf.check_conservation(net, dict(scores) | {"0.bias": [0.0] * 4})
 
 
 class Added(nn.Module):

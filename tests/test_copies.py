@@ -1,5 +1,6 @@
 """Networks that have equal weights and are not the same function; layers that start at zero."""
 
+import copy
 import types
 
 import pytest
@@ -59,6 +60,35 @@ def test_a_checkpoint_of_another_function_is_refused(tmp_path):
         sf.train(Scaled(1.0, torch.tanh), None, DIGITS, RECIPE, checkpoint=file, save_every=0)
     same = sf.train(Scaled(1.0), None, DIGITS, RECIPE, checkpoint=file, save_every=0)
     assert same.resumed >= 1
+
+
+class Counted(nn.Sequential):
+    """Its first parameter is a whole number, and it keeps more in its state than tensors."""
+
+    def __init__(self, *layers):
+        super().__init__(*layers)
+        self.version = nn.Parameter(torch.tensor(3), requires_grad=False)
+
+    def forward(self, x):
+        return super().forward(x.float())  # of whole numbers as well
+
+    def get_extra_state(self):
+        return {"made": "today"}
+
+    def set_extra_state(self, state):
+        pass
+
+
+def test_whole_numbers_and_extra_state_change_no_training(tmp_path):
+    digits, recipe = sf.data.digits().subset(100, 50), sf.Recipe(2, 0.1)
+    plain = sf.models.fc(digits.input_shape, depth=2, seed=0)
+    masks = sf.prune(plain, "magnitude", 4)
+    counted = Counted(*copy.deepcopy(plain))
+    wanted = sf.train(plain, masks, digits, recipe).history["train_loss"][1:].tolist()
+    found = sf.train(counted, masks, digits, recipe, checkpoint=tmp_path / "run.pt")
+    assert found.history["train_loss"][1:].tolist() == wanted
+    with pytest.raises(ValueError, match="it has an extra state"):
+        sf.train(counted, masks, digits, recipe, compact=True)
 
 
 def test_a_layer_that_starts_at_zero_is_not_a_pruned_one():

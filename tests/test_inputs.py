@@ -41,6 +41,20 @@ def test_several_inputs_in_order_or_by_name():
     assert not sf.is_collapsed(net, masks, "path", input_shape=((12,), (6,)))
 
 
+def test_several_inputs_as_a_loader_gives_them():
+    net = made("twoinputs")
+    x, y, labels = torch.randn(6, 12), torch.randn(6, 6), torch.arange(6) % 2
+    examples = [((x[i], y[i]), int(labels[i])) for i in range(6)]
+    wanted = sf.score(net, "snip", ((x, y), labels))
+    loader = torch.utils.data.DataLoader(examples, batch_size=4)
+    for batch in (loader, [[x, y], labels]):
+        for name, score in sf.score(net, "snip", batch).items():
+            torch.testing.assert_close(score, wanted[name])
+    assert sf.prune(net, "synflow", 8, [[x, y], labels]) == sf.prune(
+        net, "synflow", 8, input_shape=((12,), (6,))
+    )
+
+
 def test_an_argument_with_a_default_is_an_input_where_it_is_named():
     net = made("optionalinput")
     right(net, (12,), torch.ones(1, 12))

@@ -771,6 +771,19 @@ def test_what_was_pruned_before_stays_pruned(method, schedule):
     assert masks.kept == 160
 
 
+def test_a_layer_that_has_to_keep_zeros_is_named():
+    net = mlp(8, 16, 4)
+    with torch.no_grad():
+        net[0].weight[:12] = 0
+    with pytest.warns(UserWarning, match="32 of the 128 weights of 0.weight .* and 64 are to"):
+        masks = sf.prune(net, "magnitude", 2, scope="local")
+    assert masks.kept == 96
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sf.prune(net, "magnitude", 2)
+        sf.prune(net, "magnitude", 4, scope="local")
+
+
 def test_layers_without_a_score_are_named():
     net = narrow_resnet()
     with pytest.warns(UserWarning) as none:

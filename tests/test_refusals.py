@@ -4,6 +4,7 @@ Oracles are written out for each network: R is a sum over paths of |W| and of co
 """
 
 import copy
+import math
 import warnings
 from decimal import Decimal
 from fractions import Fraction
@@ -1061,6 +1062,40 @@ def test_compressions_of_any_kind_of_number(ten):
     assert sf.trajectory(net, compression=ten).counts[-1] <= 5
     local = {"scope": "local"}
     assert sf.prune(net, "magnitude", ten, **local) == sf.prune(net, "magnitude", 10, **local)
+
+
+@pytest.mark.parametrize("size", [101, 107])
+def test_the_ends_of_a_logarithmic_axis(size):
+    net = nn.Linear(size, 1)
+    last = 10 ** math.log10(size)
+    assert last > size  # by an ulp
+    for options in ({}, {"scope": "local"}, {"iterations": 3}, {"schedule": "cut"}):
+        assert sf.prune(net, "synflow", last, **options).kept == 1
+        assert sf.prune(net, "synflow", 0.3 / (0.1 + 0.2), **options).kept == size
+    assert sf.trajectory(net, "magnitude").at(last).kept == 1
+    assert sf.trajectory(net, "magnitude", compression=0.3 / (0.1 + 0.2)).counts == [size]
+
+
+@pytest.mark.parametrize("method", ["magnitude", "snip", "grasp", "synflow"])
+def test_a_default_device_other_than_the_models_changes_nothing(method):
+    net = seeded(lambda: nn.Sequential(nn.Linear(300, 70), nn.ReLU(), nn.Linear(70, 3)))
+    batch = torch.randn(6, 300, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3
+
+    def answers():
+        masks = sf.prune(net, method, 50, batch)
+        return {
+            "masks": masks.digest,
+            "scores": {n: s.sum() for n, s in sf.score(net, method, batch).items()},
+            "path": sf.effective_compression(net, masks),
+            "critical": sf.critical_compression(net, method, "path", batch),
+            "law": sf.check_conservation(net, sf.score(net, "synflow")).max_relative_error,
+            "smaller": repr(sf.surgery.without_dead_units(net, masks)),
+            "random": sf.quotas.random(net, sf.quotas.of(masks), 0).digest,
+        }
+
+    wanted = answers()
+    with torch.device("meta"):
+        assert answers() == wanted
 
 
 def test_numbers_out_of_range_and_names_that_are_none():

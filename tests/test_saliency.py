@@ -522,6 +522,26 @@ def test_a_generator_lasts_through_all_iterations_of_a_callable():
     assert lengths == [3, 3, 3]
 
 
+@pytest.mark.parametrize("batch", [torch.ones(2, 3), {"x": torch.ones(2, 3)}, "a note", 7])
+def test_a_callable_sees_its_batch_as_it_was_given(batch):
+    net, seen = mlp(3, 4, 2), []
+
+    def scorer(model, batch):
+        seen.append(batch)
+        return {name: p.detach().abs() for name, p in model.named_parameters()}
+
+    sf.prune(net, scorer, 8, batch, iterations=2)
+    sf.critical_compression(net, scorer, batch=batch)
+    assert len(seen) == 3 and all(each is batch for each in seen)
+
+
+def test_a_callable_on_a_network_with_a_parameter_of_whole_numbers():
+    net = mlp(3, 4, 2)
+    net.steps = nn.Parameter(torch.tensor([3]), requires_grad=False)
+    found = sf.score(net, lambda model, batch: dict(model.named_parameters()))
+    assert torch.equal(found["0.weight"], net[0].weight)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_type_of_number(method, dtype):

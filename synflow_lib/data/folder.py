@@ -110,7 +110,7 @@ def image_folder(
         for split, files in (("train", train), ("test", test)):
             labels = [classes.index(file.parent.name) for file in files]
             tensors[f"{split}_x"] = _decode(files, size, channels)
-            tensors[f"{split}_y"] = torch.tensor(labels, dtype=torch.int64)
+            tensors[f"{split}_y"] = torch.tensor(labels, dtype=torch.int64, device="cpu")
         if place:
             write_tensors(place, fingerprint, tensors)
     found_mean, found_std = channel_statistics(tensors["train_x"])

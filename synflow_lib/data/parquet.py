@@ -110,7 +110,7 @@ def _decoded(file: Path, label: str) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     # What the library `datasets` notes of its columns.
     notes = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
     names = notes.get("info", {}).get("features", {}).get(label, {}).get("names", ())
-    return x, torch.tensor(table[label].to_pylist(), dtype=torch.int64), tuple(names)
+    return x, torch.tensor(table[label].to_pylist(), dtype=torch.int64, device="cpu"), tuple(names)
 
 
 def _check(x: Tensor, y: Tensor, of_each: int, sums: tuple[int, int, int]) -> None:

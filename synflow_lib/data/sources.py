@@ -173,9 +173,9 @@ def _torchvision_dataset(
 
 def _tensors(part) -> tuple[Tensor, Tensor]:
     """uint8 [n, c, h, w] and int64 [n] of MNIST's [n, h, w] or CIFAR's [n, h, w, 3]."""
-    x = torch.as_tensor(part.data)
+    x = torch.as_tensor(part.data, device="cpu")
     x = x[:, None] if x.dim() == 3 else x.permute(0, 3, 1, 2)
-    return x.contiguous(), torch.as_tensor(part.targets)
+    return x.contiguous(), torch.as_tensor(part.targets, device="cpu")
 
 
 def _expected_files(source: type, root: Path) -> tuple[list[tuple[Path, str]], list[str], Path]:

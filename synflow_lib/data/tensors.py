@@ -78,10 +78,10 @@ def channel_statistics(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]
     >>> channel_statistics(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1))
     ((0.5,), (0.5,))
     """
-    values = torch.arange(256, dtype=torch.float64) / 255
+    values = torch.arange(256, dtype=torch.float64, device="cpu") / 255
     means, stds = [], []
     for channel in range(x.shape[1]):
-        counts = torch.zeros(256, dtype=torch.float64)
+        counts = torch.zeros(256, dtype=torch.float64, device="cpu")
         for part in x[:, channel].split(CHUNK):
             counts += torch.bincount(part.flatten(), minlength=256).cpu()
         share = counts / counts.sum()
@@ -118,7 +118,7 @@ def shuffled_ranks(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """
     seed = whole(seed, "seed", *SEEDS)
     labels = labels.cpu()
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed), device="cpu")
     shuffled = labels[order].numpy()
     rank = pd.Series(shuffled).groupby(shuffled).cumcount()
     return order, torch.from_numpy(rank.to_numpy(np.int64, copy=True))

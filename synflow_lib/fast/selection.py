@@ -128,7 +128,7 @@ def tied(scores: Tensor, value: float, within: float) -> tuple[float, float]:
 
         def near(piece: slice, floor: float = floor, ceiling: float = ceiling) -> Tensor:
             part = values[piece]
-            return torch.as_tensor(part[(part >= floor) & (part <= ceiling)])
+            return torch.as_tensor(part[(part >= floor) & (part <= ceiling)], device="cpu")
 
         ordered = _sorted(torch.cat(in_pieces(near, spans(len(values)))))
         low, high = _group(ordered, int(torch.searchsorted(ordered, value)), within)
@@ -254,7 +254,7 @@ def _split(
 ) -> _Split:
     # Strictly above the low bound: that is often zero, the score of millions pruned before.
     values = scores.numpy()
-    mask = torch.empty(scores.shape, dtype=torch.bool)
+    mask = torch.empty(scores.shape, dtype=torch.bool, device="cpu")
     marks, may = mask.numpy(), None if among is None else among.numpy()
 
     def one(piece: slice) -> tuple[int, np.ndarray, float]:
@@ -339,7 +339,7 @@ def count_above(scores: Tensor, bound: float, *, or_equal: bool = False) -> int:
 
     def one(piece: slice) -> int:
         larger = values[piece] >= bound if or_equal else values[piece] > bound
-        return count(torch.as_tensor(larger))
+        return count(torch.as_tensor(larger, device="cpu"))
 
     return sum(in_pieces(one, spans(len(values))))
 

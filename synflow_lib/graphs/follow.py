@@ -260,7 +260,7 @@ class _Follower:
             if not isinstance(held, Tensor) or not held.is_meta:
                 return held
             if held.is_floating_point():
-                return torch.zeros(held.shape, dtype=torch.float64)
+                return torch.zeros(held.shape, dtype=torch.float64, device="cpu")
             found = value_of(n, self.traced, {})  # an index, which has to have its numbers
             if found is None:
                 raise NotImplementedError

@@ -87,7 +87,7 @@ def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
     own, reasons = model, []
     ways = [functools.partial(graph_of, inputs=inputs)]
     if inputs is not None:
-        example = inflow(inputs, next(model.parameters()))
+        example = inflow(inputs, first_weight(model))
         ways.append(functools.partial(exported, inputs=inputs, example=example))
     for way in ways:
         try:
@@ -123,6 +123,12 @@ def draws(net: nn.Module, training: bool) -> bool:
         or (not training and isinstance(module, nn.modules.dropout._DropoutNd))
         for module in modules
     )
+
+
+def first_weight(net: nn.Module) -> Tensor:
+    """A tensor of the network whose type its inputs have: whole numbers are no weights."""
+    tensors = [*net.parameters(), *net.buffers(), torch.empty(0)]
+    return next(tensor for tensor in tensors if tensor.is_floating_point())
 
 
 def is_bias(name: str) -> bool:

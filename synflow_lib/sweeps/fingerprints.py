@@ -111,7 +111,7 @@ def of_network(net: nn.Module, input_shape: tuple[int, ...] | None = None) -> di
     for name, value in net.state_dict().items():
         digest.update(repr((name, tuple(value.shape), str(value.dtype))).encode())
         numbers = value.detach().cpu().double().abs().flatten()
-        places = torch.linspace(1, 2, max(numbers.numel(), 1), dtype=torch.float64)
+        places = torch.linspace(1, 2, len(numbers) or 1, dtype=torch.float64, device="cpu")
         total += float(numbers @ places[: numbers.numel()])
     found = {
         "layers": digest.hexdigest()[:16],

@@ -30,7 +30,7 @@ from ..randomness import own_random_numbers
 from ..surgery import flops
 from ..values import instance
 from .learners import Learner, One
-from .living import Parts, living_parts
+from .living import Parts, living_parts, written
 from .recipes import Recipe
 
 _LITTLE = 0.05  # of the multiply-adds: a smaller saving is none
@@ -138,7 +138,7 @@ class Alive(One):
         """Give the whole network its trained weights, statistics and mode."""
         whole, small = self.whole.state_dict(), self.model.state_dict()
         for name, places in self.parts.places.items():
-            whole[name].put_(places, small[name])
+            whole[name].copy_(written(whole[name], places, small[name]))
         numbers = self.beside.kept.split([int(each.sum()) for each in self.parts.aside.values()])
         for (name, where), part in zip(self.parts.aside.items(), numbers, strict=True):
             whole[name][where] = part

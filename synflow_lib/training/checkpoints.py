@@ -150,7 +150,7 @@ def sketch(tensors: Mapping[str, Tensor], alike: float = _ALIKE) -> dict[str, li
     found = {}
     for name, tensor in tensors.items():
         flat = tensor.detach().to("cpu", torch.float64).flatten().nan_to_num(0, 0, 0)
-        places = torch.arange(1, len(flat) + 1, dtype=torch.float64)
+        places = torch.arange(1, len(flat) + 1, dtype=torch.float64, device="cpu")
         parts = float(flat.norm()), float(flat @ places.cos()), float(flat @ places.sin())
         found[name] = [list(tensor.shape), *parts, alike]
     return found

@@ -289,7 +289,7 @@ def _spread(
 def _spread_state(state: dict, like: list[int]) -> dict:
     """A `Loop.state` of the copies that trained, for all copies."""
     trainers = sorted(set(like))
-    index = torch.tensor([trainers.index(one) for one in like])
+    index = torch.tensor([trainers.index(one) for one in like], device="cpu")
 
     def spread(part: object) -> object:
         if isinstance(part, dict):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from ..batches import check_output
 from ..fast.unfolded import unfolded
 from ..graphs.copies import private_copy
+from ..graphs.network import first_weight
 from ..masks import Masks
 from ..values import instance
 from .recipes import Recipe
@@ -97,7 +97,7 @@ class Learner(ABC):
         self.name, self.copies = type(model).__name__, copies
         self.kind = hashlib.sha256(repr(_kind(model)).encode()).hexdigest()[:16]
         self.masked: list[tuple[Tensor, Tensor]] = []
-        like = next(itertools.chain(model.parameters(), model.buffers()), torch.empty(0))
+        like = first_weight(model)
         self.device, self.dtype = like.device, like.dtype
         self.amp = self.device.type == "cuda" if amp is None else amp
         # Before Ampere bfloat16 is emulated and float16 needs its gradients scaled.
@@ -263,7 +263,7 @@ class One(Learner):
         super().read_back(optimizer)
 
     def _tensors(self) -> dict[str, Tensor]:
-        return self.model.state_dict()
+        return tensors_of(self.model)
 
 
 class Many(Learner):
@@ -344,8 +344,13 @@ class Many(Learner):
                 tensor.copy_(trained[name][number])
 
 
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """The state of a network, without what modules keep there besides (``get_extra_state``)."""
+    return {name: t for name, t in model.state_dict().items() if isinstance(t, Tensor)}
+
+
 def _kind(model: nn.Module) -> tuple:
-    shapes = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
+    shapes = {name: (t.shape, t.dtype) for name, t in tensors_of(model).items()}
     return repr(model), shapes, [parameter.requires_grad for parameter in model.parameters()]
 
 

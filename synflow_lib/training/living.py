@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -69,7 +70,10 @@ def living_parts(
     shape = tuple(input_shape)
     _check(model)
     masks = {name: mask.cpu() for name, mask in apply_masks(model, masks).items()}
-    kept = {name: torch.ones(p.shape, dtype=torch.bool) for name, p in model.named_parameters()}
+    kept = {
+        name: torch.ones(p.shape, dtype=torch.bool, device="cpu")
+        for name, p in model.named_parameters()
+    }
     kept |= masks
     exact = private_copy(model).to("cpu", torch.float64)
     wires = separable(exact, shape)
@@ -79,14 +83,14 @@ def living_parts(
         raise ValueError(f"the network cannot run in float64 ({error})") from error
     numbered = copy.deepcopy(exact)
     for tensor in numbered.state_dict().values():
-        tensor.copy_(torch.arange(tensor.numel()).view_as(tensor))
+        tensor.copy_(torch.arange(tensor.numel(), device="cpu").view_as(tensor))
     numbered = cut_out(numbered, wires, stays)
     places = {name: tensor.long() for name, tensor in numbered.state_dict().items()}
 
     aside = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            out = kept[name].clone().put_(places[name], torch.zeros_like(places[name]).bool())
+            out = written(kept[name], places[name], torch.zeros_like(places[name]).bool())
             if out.any():
                 aside[name] = out
     fading = {}
@@ -97,7 +101,8 @@ def living_parts(
 
     small = cut_out(model, wires, stays)
     try:
-        x = torch.randn(4, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(4, *shape, dtype=torch.float64, generator=generator, device="cpu")
         with own_random_numbers(0):
             _refuse_chance(exact, wires, x)
             small_exact = copy.deepcopy(small).to("cpu", torch.float64)
@@ -111,6 +116,15 @@ def living_parts(
     return Parts(small, small_masks, *moved)
 
 
+def written(tensor: Tensor, places: Tensor, numbers: Tensor) -> Tensor:
+    """``tensor`` with ``numbers`` at its ``places``, counted as in ``flatten``.
+
+    What ``Tensor.put`` does, of which torch has no deterministic kernel.
+    """
+    flat = tensor.flatten().index_put((places.flatten(),), numbers.flatten())
+    return flat.view(tensor.shape)
+
+
 def _check(model: nn.Module) -> None:
     for name, module in model.named_modules():
         problem = None
@@ -118,6 +132,8 @@ def _check(model: nn.Module) -> None:
             problem = "is dropout, which would draw other random numbers for fewer units"
         elif module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
             problem = "has hooks, which would not see the smaller network"
+        elif type(module).get_extra_state is not nn.Module.get_extra_state:
+            problem = "has an extra state, which nobody can cut"
         if problem:
             raise ValueError(
                 f"the network cannot be trained without its dead units: {name or 'it'} {problem};"
@@ -189,7 +205,8 @@ def _constants(
     for factor, train in itertools.product(factors, (True, False)):
         for parameter, value in zip(parameters, start, strict=True):
             parameter.data.copy_(value * factor)
-        net.train(train)(torch.rand(2, *shape, dtype=torch.float64, generator=generator))
+        draw = functools.partial(torch.rand, generator=generator, device="cpu")
+        net.train(train)(draw(2, *shape, dtype=torch.float64))
         for part in parts:
             loud = (seen[part.name] != 0).transpose(0, 1).flatten(1).any(1).numpy()
             # Of BatchNorm too: running means lag behind a constant that decays.
@@ -197,7 +214,7 @@ def _constants(
             if part.name in silent:
                 silent[part.name] &= ~loud
         reads = [seen[layer.name] for layer in wires.layers]
-        total = sum((read * torch.rand(read.shape, generator=generator)).sum() for read in reads)
+        total = sum((read * draw(read.shape)).sum() for read in reads)
         found = torch.autograd.grad(total, parameters, allow_unused=True)
         gradients = dict(zip(parameters, found, strict=True))
         for parameter, units in learned:
@@ -223,7 +240,7 @@ def _refuse_chance(net: nn.Module, wires: Wiring, x: Tensor) -> None:
         where = (size > 0) & (room <= _TOLERANCE * size)
         if where.any():
             constant.append(names[norm])
-        noise = torch.randn(values.shape, generator=generator, dtype=x.dtype) * 1e-14
+        noise = 1e-14 * torch.randn(values.shape, generator=generator, dtype=x.dtype, device="cpu")
         noise = (noise * (size * where)[:, None]).view_as(inputs[0].transpose(0, 1))
         return inputs[0] + noise.transpose(0, 1)
 
@@ -278,7 +295,7 @@ def _outputs_and_gradients(net: nn.Module, x: Tensor) -> tuple[Tensor, Tensors]:
     with torch.no_grad():
         evaluated = net.eval()(x).flatten(1)
     logits = net.train()(x).flatten(1)
-    loss = F.cross_entropy(logits, torch.arange(len(x)) % logits.shape[1])
+    loss = F.cross_entropy(logits, torch.arange(len(x), device="cpu") % logits.shape[1])
     found = torch.autograd.grad(
         loss, list(parameters.values()), allow_unused=True, materialize_grads=True
     )
