@@ -569,12 +569,14 @@ thousand = shown[np.isclose(shown["log10"], 3)].set_index("method")["best"]
 print(ahead_of_snip.beside(thousand["synflow"] - thousand["snip"]))
 
 # %% [markdown]
-# One seed a point, so no verdicts. Ours lie 6 to 8 percent lower where networks learn, the dense one
-# included; they had 10 epochs instead of 160. At $10^2$ SynFlow is first and random last in both; at $10^3$ SynFlow is 10 percent ahead of SNIP (the paper: 12), and magnitude and random
-# are at chance or next to it. At $10^{2.5}$, where magnitude is about to collapse, our one network still
-# reaches 26 percent, the paper's three 14. One point is of another kind: our GraSP at $10^3$ is at chance, the
-# paper's reaches 64 percent. Ours has lost its last path there. The paper's was an early version of the
-# score, which keeps layers alive a little longer (notebook 01).
+# One seed a point, so no verdicts. Ours lie 6 to 9 percent lower where networks learn, the dense one
+# included; they had 10 epochs instead of 160. At $10^2$ the order of the five methods is the paper's:
+# SynFlow, magnitude, SNIP, GraSP, random. At $10^{2.5}$ SynFlow is 5 percent ahead in ours and 4 in the
+# paper's, and magnitude, which is about to collapse, is last in both; SNIP and GraSP, a percent or two
+# apart, have changed places. At $10^3$ SynFlow is 10 percent ahead of SNIP (the paper: 12), and magnitude
+# and random are at chance or next to it. One point is of another kind: our GraSP at $10^3$ is at chance,
+# the paper's reaches 64 percent. Ours has lost its last path there. The paper's was an early version of
+# the score, which keeps layers alive a little longer (notebook 01).
 #
 # **Can a record be trusted?** Train one again. The large ones take up to hours; this one, a perceptron
 # on digits, takes seconds. On the same versions the numbers are equal; elsewhere rounding may lead

@@ -141,7 +141,7 @@ def without_dead_units(
         added = _folded(before, wires, stays, shape)
         after = cut_out(before, wires, stays, added)
         _compare(before, after, shape)
-    usual = next(model.parameters()).dtype  # of a bias that was not there
+    usual = first_weight(model).dtype  # of a bias that was not there
     for name, tensor in [*after.named_parameters(), *after.named_buffers()]:
         tensor.data = tensor.data.to(dtypes.get(name, usual))
     return after.to(device).train(model.training)

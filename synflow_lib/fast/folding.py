@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import fx, nn
 
-from ..graphs.network import BATCH_NORM, CONV, LINEAR, PRUNABLE, skeleton
+from ..graphs.network import BATCH_NORM, CONV, LINEAR, PRUNABLE, first_weight, skeleton
 from ..graphs.nodes import calls, module_of
 
 FOLDABLE = LINEAR + CONV
@@ -72,7 +72,7 @@ def _flat_outputs(net: nn.Module, input_shape: tuple[int, ...]) -> set[str]:
             module.register_forward_hook(
                 lambda _, __, out, name=name: flat.add(name) if out.dim() == 2 else None
             )
-    x = torch.empty(1, *input_shape, device="meta", dtype=next(net.parameters()).dtype)
+    x = torch.empty(1, *input_shape, device="meta", dtype=first_weight(net).dtype)
     try:
         with torch.no_grad():
             empty(x)

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..graphs.network import first_weight
 from ..graphs.workspace import isolated, working_copy
 from ..training.checkpoints import agree, sketch
 
@@ -130,7 +131,7 @@ def _outputs(net: nn.Module, input_shape: tuple[int, ...]) -> Tensor | None:
     try:
         copy = working_copy(net).cpu().eval()
         with isolated(torch.device("cpu"), seed=0):
-            return copy(torch.from_numpy(images).to(next(copy.parameters()).dtype)).detach()
+            return copy(torch.from_numpy(images).to(first_weight(copy).dtype)).detach()
     except Exception:  # the run itself will say what is wrong
         return None
 
