@@ -28,18 +28,18 @@ whether magnitude at 20 collapses are those of the definition, the critical comp
 *cut schedule*: ends connected. *conservation*: every unit to 1e-9. *surgery*: without its dead
 units the network is the same function.
 
-All were asked on one state of the code, on 30 November 2026 with torch 2.13.0, torchvision 0.28.0,
-timm 1.0.31 and transformers 5.24.0. Networks of more than 15 million weights were not asked, and those
-of more than 4 million were not pruned; the tests ask a third of the small ones for scores and paths
-anew every day. Two conventions decide numbers: a clamp that multiplies a signal is open at one,
-`relu6(a(x)) * b(x)`; where a number was added before it, `relu6(x + 3)`, it is a sigmoid written by
-hand and reaches its bound, unless it is divided by it before the product. A learned factor that is
-zero counts as one, whatever scales it before the product.
+All were asked on one state of the code, on 30 November 2026 with torch 2.13.0, torchvision
+0.28.0, timm 1.0.31 and transformers 5.24.0. Networks of more than 15 million weights were not
+asked, and those of more than 4 million were not pruned; the tests ask a third of the small ones
+for scores and paths anew every day. Two conventions decide numbers: a clamp that multiplies a
+signal is open at one, `relu6(a(x)) * b(x)`; where a number was added before it, `relu6(x + 3)`,
+it is a sigmoid written by hand and reaches its bound, unless it is divided by it before the
+product. A learned factor that is zero counts as one, whatever scales it before the product.
 
-Where paths are marked as wrong, scores are right and the effective compression differs from what the
-tests expect of weights that only steer. In EdgeNeXt, looked into, the tests are too strict: at 32
-pixels a norm is over one position there, so that its weights move nothing. The others were not looked
-into.
+Where paths are marked as wrong, scores are right and the effective compression differs from what
+the tests expect of weights that only steer. In EdgeNeXt, looked into, the tests are too strict:
+at 32 pixels a norm is over one position there, so that its weights move nothing. The others were
+not looked into.
 
 """
 
