@@ -245,6 +245,8 @@ class Oracle:
         where[id(tensor)] = value
         if isinstance(value, Signal) and value.origin is None:
             value.origin = id(tensor)
+        if isinstance(value, Signal) and self.every_path:  # sums of paths would pass 1e308
+            value.value = value.value / value.value.detach().masked_fill(value.value == 0, 1)
         if inplace and id(tensor) in self.views:
             base, function, args, kwargs, number = self.views[id(tensor)]
             places = torch.arange(base.numel()).view(base.shape)

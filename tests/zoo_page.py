@@ -36,11 +36,6 @@ signal is open at one, `relu6(a(x)) * b(x)`; where a number was added before it,
 it is a sigmoid written by hand and reaches its bound, unless it is divided by it before the
 product. A learned factor that is zero counts as one, whatever scales it before the product.
 
-Where paths are marked as wrong, the tests' own answer is at fault. In EdgeNeXt, SHViT,
-MobileNetV4 and Visformer the weights that differ are queries and keys to which the output does
-not respond at these small images: the library counts them as steering, the tests only what moves
-the output. In DenseNet-169 the oracle's sums over paths overflow float64.
-
 """
 
 

@@ -95,20 +95,22 @@ SLIM_SHAPES = {
 }
 WHOLE = (
     "cs3darknet_s cspresnet50 cspresnext50 darknet17 dla34 dla46_c dpn48b eca_nfnet_l0"
-    " ecaresnet26t edgenext_xx_small efficientnet_lite0 efficientnet_es efficientnet_b0"
+    " ecaresnet26t efficientnet_lite0 efficientnet_es efficientnet_b0"
     " efficientnetv2_rw_t efficientvim_m1 efficientvit_b0 fasternet_t0 fastvit_t8 fbnetc_100"
     " fbnetv3_b focalnet_tiny_srf gernet_s ghostnet_050 hardcorenas_a hgnet_tiny"
     " hgnetv2_b0 hrnet_w18_small inception_next_atto lambda_resnet26t lcnet_050 mambaout_femto"
     " mixnet_s mobilenet_edgetpu_v2_xs mobilenetv1_100 mobilenetv2_050 mobilenetv3_small_050"
-    " mobilenetv4_conv_small_050 mobilenetv4_hybrid_medium mobileone_s0 mobilevit_xxs"
+    " mobilenetv4_conv_small_050 mobileone_s0 mobilevit_xxs"
     " mobilevitv2_050 nextvit_small nf_regnet_b0 nf_resnet26 poolformer_s12 poolformerv2_s12"
     " pvt_v2_b0 rdnet_tiny regnetv_040 regnetx_002 regnety_002 regnetz_005 repghostnet_050"
     " repvgg_a0 repvit_m0_9 res2net50_14w_8s resnest14d resnet10t resnet14t resnet18 resnet26d"
     " resnet50_gn resnetaa50 resnetblur18 resnetv2_18 resnext26ts rexnet_100 semnasnet_050"
-    " seresnet18 shvit_s1 skresnet18 spnasnet_100 starnet_s050 swiftformer_xs"
+    " seresnet18 skresnet18 spnasnet_100 starnet_s050 swiftformer_xs"
     " tf_efficientnet_lite0 tf_mixnet_s tinynet_e tiny_vit_5m_224 vovnet39a ese_vovnet19b_slim"
     " xception41 legacy_xception"
 ).split()  # at 32 pixels
+# With 32 pixels the last attention is over one position: no query moves the output.
+LARGER = {"edgenext_xx_small": 64, "mobilenetv4_hybrid_medium": 128, "shvit_s1": 128}
 TESTS = (
     "byobnet coatnet convnext convnext2 convnext3 efficientnet efficientnet_evos efficientnet_gn"
     " efficientnet_ln mambaout maxvit nfnet resnet vit vit2 vit3 vit4 vit_relpos"
@@ -126,7 +128,7 @@ RESIZED = {
     64, "efficientformerv2_s0": 64, "efficientvit_m0": 128, "gcvit_xxtiny": 64,
     "lamhalobotnet50ts_256": 256, "maxvit_rmlp_pico_rw_256": 64, "mvitv2_tiny":
     64, "nest_tiny": 32, "pit_ti_224": 64, "sebotnet33ts_256": 64, "sequencer2d_s": 64,
-    "twins_svt_small": 64, "visformer_tiny": 32, "vitamin_small_224": 64, "volo_d1_224": 64,
+    "twins_svt_small": 64, "visformer_tiny": 64, "vitamin_small_224": 64, "volo_d1_224": 64,
 }
 NARROW = {
     "convit_tiny": _VIT | {"local_up_to_layer": 1},
@@ -219,6 +221,7 @@ def _efficientnet(m, name):
 
 TIMM = (
     {name: (32, {}) for name in WHOLE}
+    | {name: (size, {}) for name, size in LARGER.items()}
     | {f"test_{name}": (160, {}) for name in TESTS}
     | dict.fromkeys(VITS, (32, _VIT))
     | {name: (size, {"img_size": size}) for name, size in RESIZED.items()}
