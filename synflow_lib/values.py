@@ -47,13 +47,14 @@ def real(value: object, name: str) -> float:
         ValueError: no finite real number; the message starts with ``name``.
 
     >>> import numpy as np
-    >>> real(np.float64(0.5), "decay"), real(1, "decay")
-    (0.5, 1.0)
+    >>> real(np.float64(0.5), "decay"), real(1, "decay"), real(np.array(2), "decay")
+    (0.5, 1.0, 2.0)
     """
     found = math.nan
-    if isinstance(value, numbers.Real) and not is_bool(value):
-        with contextlib.suppress(OverflowError):
-            found = float(value) + 0.0
+    with contextlib.suppress(OverflowError, RuntimeError):  # a tensor on meta holds no number
+        one = value.item() if getattr(value, "ndim", None) == 0 else value
+        if isinstance(one, numbers.Real) and not is_bool(one):
+            found = float(one) + 0.0
     if not math.isfinite(found):
         raise ValueError(f"{name}={value!r}; expected a finite number")
     return found

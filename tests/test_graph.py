@@ -422,3 +422,41 @@ def test_an_input_that_does_not_fit_names_its_shape():
     x, y = images(net)
     with pytest.raises(ValueError, match=r"cannot run on an input of shape \(8, 2\)"):
         sf.score(net, "snip", (x[:, :2], y))
+
+
+CHANGES = {
+    "moves": lambda x: x.roll(1, 1),
+    "scales": lambda x: x * torch.arange(1.0, 9.0, dtype=x.dtype),
+    "removes": lambda x: torch.cat([x[:, :5], torch.zeros_like(x[:, 5:])], 1),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("where, before", [(0, False), (1, False), (1, True), (2, True)])
+def test_what_a_hook_changes_is_part_of_the_network(change, where, before):
+    def hooked(net):
+        if before:
+            net[where].register_forward_pre_hook(lambda _, args: (change(args[0]),))
+        else:
+            net[where].register_forward_hook(lambda *given: change(given[2]))
+        return net
+
+    net, plain = hooked(mlp(6, 8, 8, 3)), mlp(6, 8, 8, 3)
+    with torch.no_grad():
+        for name, parameter in plain.named_parameters():
+            parameter.abs_() if name.endswith("weight") else parameter.zero_()
+    hooked(plain)(torch.ones(1, 6, dtype=torch.float64)).sum().backward()
+    scores = sf.score(net, "synflow", input_shape=(6,))
+    for name, parameter in sf.prunable(plain).items():
+        found = scores[name] * 2.0 ** getattr(scores, "log2_scale", 0)
+        torch.testing.assert_close(found, parameter.detach() * parameter.grad)
+    assert sf.check_conservation(net, scores, level="unit", input_shape=(6,)).holds(1e-10)
+
+
+def test_a_hook_that_looks_changes_nothing_and_is_left_alone():
+    seen, net = [], mlp(6, 8, 3)
+    before = sf.score(net, "synflow", input_shape=(6,))
+    net[1].register_forward_hook(lambda *given: seen.append(given[2].detach().sum().item()))
+    for name, score in sf.score(net, "synflow", input_shape=(6,)).items():
+        assert torch.equal(score, before[name])
+    assert seen and all(isinstance(one, float) for one in seen)

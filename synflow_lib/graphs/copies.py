@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
+
+from ..batches import Inputs, call
 
 
 def own_tensors(model: nn.Module) -> dict[int, Tensor]:
@@ -50,6 +54,37 @@ def private_copy(model: nn.Module, instead: Mapping[int, Tensor] | None = None) 
                 " copy.deepcopy(..., memo), or take it away"
             )
     return net
+
+
+def hooks_change(model: nn.Module, inputs: Inputs) -> bool:
+    """Whether a hook of the forward changes what a module is given or gives; most only look.
+
+    Args:
+        inputs: one batch, as the forward takes it.
+    """
+    if not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules()):
+        return False
+    changes: list[bool] = []
+
+    def watched(hook: Callable) -> Callable:
+        def run(*args, **kwargs):
+            tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+            before = [tensor._version for tensor in tensors]
+            instead = hook(*args, **kwargs)
+            written = before != [tensor._version for tensor in tensors]
+            changes.append(written or instead is not None)
+            return instead
+
+        return run
+
+    net = private_copy(model).eval()
+    for module in net.modules():
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            hooks.update({key: watched(hook) for key, hook in hooks.items()})
+    # What the forward raises, whoever needs it will say; what hooks draw, nobody misses.
+    with contextlib.suppress(Exception), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        call(net, inputs)
+    return any(changes)
 
 
 def _parts(model: nn.Module) -> dict[str, object]:

@@ -18,7 +18,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._pytree import tree_leaves
 
 from ..batches import Inputs, described, inflow
-from .copies import private_copy
+from .copies import hooks_change, private_copy
 from .export import exported
 from .nodes import calls
 from .tracing import graph_of
@@ -89,6 +89,8 @@ def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
     if inputs is not None:
         example = inflow(inputs, first_weight(model))
         ways.append(functools.partial(exported, inputs=inputs, example=example))
+        if hooks_change(model, example):  # torch.fx looks into no layer, nor at what it hooks
+            ways = ways[1:]
     for way in ways:
         try:
             own = private_copy(model, shared).eval()
