@@ -238,6 +238,7 @@ def test_a_folded_part_in_another_form_is_refused():
 # ------------------------------------------------------------------------------- slides
 
 
+@pytest.mark.in_turn
 @needs_scripts
 def test_slides_of_every_notebook_load_nothing_from_afar_and_tell_no_solution(tmp_path):
     for path in PATHS:

@@ -307,6 +307,7 @@ def walked(net, order, criterion):
     return smallest
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("criterion", ["layer", "path"])
 @pytest.mark.parametrize("method", ["random", "magnitude", "snip", "grasp", "synflow"])
 @pytest.mark.parametrize("name", ["mlp", "residual", "strided", "flattened", "shared", "dag"])

@@ -127,6 +127,7 @@ def errors(net, scores, **options):
     }
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("name", ZOO)
 def test_every_law_holds_on_every_layer(name):
     net, batch = trained(name)
@@ -318,6 +319,7 @@ def flows(net):
     return found
 
 
+@pytest.mark.in_turn
 @pytest.mark.filterwarnings("ignore:.*only steer", "ignore:every score of")
 @pytest.mark.parametrize("name", SEQUENCES)
 def test_laws_of_sequences_hold_and_an_error_is_noticed(name):

@@ -78,6 +78,7 @@ ANYTHING = [
 ]  # fmt: skip
 
 
+@pytest.mark.in_turn
 @every_check
 def test_a_check_takes_anything_for_an_answer_and_accepts_none_of_it(check):
     for value in ANYTHING:

@@ -283,6 +283,7 @@ def fresh(tmp_path_factory):
     return found
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_what_code_means_counts_and_what_it_leaves_behind_does_not(fresh, name):
     (before, after), (there, then), (changed, _) = (each[name.replace("_", " ")] for each in fresh)

@@ -98,6 +98,7 @@ def test_every_scale_trains_the_assignment_s_table(scale, monkeypatch):
         assert (perceptron.dataset, perceptron.model) == ("mnist", "fc")
 
 
+@pytest.mark.in_turn
 def test_the_masks_that_are_shown_are_those_that_are_trained():
     panel = lab.over_densities().panel
     net, data = panel.network()

@@ -116,7 +116,9 @@ def report(path, threads):
         }
 
     found = {"weights": {name: digest(net.parameters()) for name, net in zoo.items()}}
-    found["masks"] = digests(zoo)
+    day = os.environ.get("SYNFLOW_TESTS_IN_TURN")  # as for tests marked in_turn: one of three
+    asked = [n for place, n in enumerate(zoo) if day is None or (place + int(day)) % 3 == 0]
+    found["masks"] = digests(asked)
     Method.within = 0.0
     found["ulps decide"] = digests(["narrow chain"])
     print(json.dumps(found))
@@ -146,7 +148,7 @@ def test_weights_and_masks_are_the_same_on_every_machine():
     first = machines[0]
     networks, masks = len(first["weights"]), len(first["masks"])
     print(f"{masks} masks of {networks} networks on {len(machines)} machines")
-    assert networks == 20 and masks > 150
+    assert networks == 20 and masks > (50 if "SYNFLOW_TESTS_IN_TURN" in os.environ else 150)
     assert differing(machines, "weights") == []
     assert differing(machines, "masks") == []
     # The negative control: without the rule of ties, where an ulp decides, some masks are others.

@@ -255,6 +255,7 @@ def test_synflow_is_algorithm_1_to_the_last_weight(name, seed):
         assert differ <= allowed, f"{differ} of {masks.kept} weights at compression {compression}"
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("make", [narrow_vgg16, narrow_resnet])
 @pytest.mark.parametrize("schedule", ["exponential", "linear", "cut"])
 def test_leaving_dead_units_out_changes_no_mask(make, schedule, monkeypatch):

@@ -197,6 +197,7 @@ def test_a_changed_accuracy_is_not_read(tmp_path):
     print(f"{seen} flipped bits")
 
 
+@pytest.mark.in_turn
 def test_only_what_a_run_executes_counts_as_its_code(tmp_path, monkeypatch):
     library = tmp_path / "synflow_lib"
     shutil.copytree(recorded.LIBRARY, library, ignore=shutil.ignore_patterns("__pycache__"))

@@ -72,6 +72,7 @@ NETWORKS["contiguous"] = lambda: (
 )
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("method", ["random", "magnitude", "synflow"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_smaller_network_is_the_same_function(name, method):
