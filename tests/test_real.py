@@ -93,6 +93,16 @@ def test_the_command_runs_resumes_and_exports(folder, tmp_path, monkeypatch, cap
     assert [Run.from_dict(run).key for run in table["run"]] == table["key"].tolist()
     results = sf.results(store).set_index("key").loc[table["key"]]
     assert table["kept"].tolist() == results["kept"].tolist()
+    # Two records trained once more, from scratch, in a store of their own.
+    try:
+        real.main([*common[:3], str(tmp_path / "again"), *common[4:], *export[1:], "--again", "2"])
+    finally:
+        torch.set_num_threads(threads)
+    again = [json.loads(line) for line in (out / "again.jsonl").read_text().splitlines()]
+    assert len(again) == 2 and {line["key"] for line in again} <= set(table["key"])
+    for line in again:
+        assert line["kept"][0] == line["kept"][1]
+        assert abs(line["top1"][0] - line["top1"][1]) < 20  # percent, of few test images
 
 
 def test_recorded_says_what_is_wrong(tmp_path):

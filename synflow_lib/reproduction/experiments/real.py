@@ -2,6 +2,7 @@
 
     python -m synflow_lib.reproduction.experiments.real --folder FOLDER --seeds 3 --parts a b c d
     python -m synflow_lib.reproduction.experiments.real --export
+    python -m synflow_lib.reproduction.experiments.real --folder FOLDER --store NEW --again 10
 
 FOLDER holds ``train/<class>/*.jpg`` and ``test/<class>/*.jpg``: CIFAR-10's images encoded again as
 JPEG, which is said wherever results are shown. The sweep goes on where it stopped, at any time. It
@@ -266,6 +267,36 @@ def exported(folder: str | Path) -> dict[str, str]:
     return {json.loads(line)["key"]: line for text in texts for line in text.splitlines()}
 
 
+def quickest(points: Iterable[Point], folder: str | Path, count: int) -> dict[str, dict]:
+    """Of ``points`` the ``count`` recorded runs that took least time: key -> record."""
+    lines, keys = exported(folder), [point.run.key for point in points]
+    found = {key: json.loads(lines[key]) for key in keys if key in lines}
+    return dict(sorted(found.items(), key=lambda item: item[1]["seconds"])[:count])
+
+
+def compare(before: Mapping[str, dict], store: str | Path, folder: str | Path) -> list[dict]:
+    """Write how recorded runs ended when they were trained once more to ``folder/again.jsonl``.
+
+    Args:
+        before: of `quickest`.
+        store: holds the same runs, trained from scratch.
+    """
+    records, lines = Store(store).records(), []
+    for key, line in before.items():
+        if (record := records.get(key, {})).get("status") == "done":
+            lines.append(
+                {
+                    "label": line["label"], "compression": line["run"]["compression"], "key": key,
+                    "kept": [line["kept"], record["result"]["kept"]],
+                    "top1": [line["top1"], _rounded(record["result"]["top1"])],
+                    "finished": record["finished"], "machine": record["machine"],
+                }
+            )  # fmt: skip
+    with replacing(Path(folder) / "again.jsonl") as file:
+        file.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    return lines
+
+
 def _line(point: Point, record: dict) -> dict:
     result = dict(record["result"])
     history = result.pop("history")
@@ -311,6 +342,9 @@ def main(arguments: list[str] | None = None) -> None:
         "--results", type=Path, default=Path("results") / "real", help="records; not done again"
     )
     parser.add_argument("--export", action="store_true", help="write RESULTS, run nothing")
+    parser.add_argument(
+        "--again", type=int, metavar="N", help="train the N quickest records once more, in STORE"
+    )
     args = parser.parse_args(arguments)
     if args.export:
         print(export(args.store, args.results, args.seeds))
@@ -319,10 +353,13 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     records, elsewhere = Store(args.store).records(), exported(args.results)
+    asked = points(args.seeds, args.parts)
+    before = quickest(asked, args.results, args.again) if args.again else {}
     todo = [
         point
-        for point in points(args.seeds, args.parts)
-        if point.run.key not in {*records, *elsewhere}
+        for point in asked
+        if point.run.key not in records
+        and (point.run.key in before if args.again else point.run.key not in elsewhere)
         or (args.retry_failed and records.get(point.run.key, {}).get("status") == "failed")
     ][: args.limit]
     seconds = estimates([point.run for point in todo], records, measured_rate())
@@ -351,6 +388,8 @@ def main(arguments: list[str] | None = None) -> None:
     )  # fmt: skip
     failed = table[table["status"] == "failed"]
     print(f"{len(table) - len(failed)} runs done, {len(failed)} failed", *failed["error"])
+    for line in compare(before, args.store, args.results) if args.again else ():
+        print(f"{line['label']:20} {line['compression']:8.1f}  recorded, again: {line['top1']}")
 
 
 if __name__ == "__main__":
