@@ -1,6 +1,7 @@
 """What is read off a network: prunable parameters, order, input shape, fewest weights, units."""
 
 import itertools
+import types
 from collections import Counter
 
 import pytest
@@ -460,3 +461,28 @@ def test_a_hook_that_looks_changes_nothing_and_is_left_alone():
     for name, score in sf.score(net, "synflow", input_shape=(6,)).items():
         assert torch.equal(score, before[name])
     assert seen and all(isinstance(one, float) for one in seen)
+
+
+def test_a_forward_of_one_module_alone_is_followed():
+    def shifted(net):
+        net[1].forward = types.MethodType(lambda _, x: 2 * x.roll(1, 1), net[1])
+        return net
+
+    net, plain = shifted(mlp(6, 8, 3)), shifted(mlp(6, 8, 3))
+    with torch.no_grad():
+        for parameter in plain.parameters():
+            parameter.abs_()
+    plain(torch.ones(1, 6, dtype=torch.float64)).sum().backward()
+    scores = sf.score(net, "synflow", input_shape=(6,))
+    for name, parameter in sf.prunable(plain).items():
+        found = scores[name] * 2.0 ** getattr(scores, "log2_scale", 0)
+        torch.testing.assert_close(found, parameter.detach() * parameter.grad)
+
+
+def test_a_forward_that_runs_the_original_s_layers_is_refused():
+    net = mlp(6, 8, 3)
+    net.forward = lambda x: net[2](net[0](x))
+    with pytest.raises(ValueError, match="names the network itself.*MethodType"):
+        sf.prune(net, "synflow", 3, input_shape=(6,))
+    net.forward = types.MethodType(lambda self, x: self[2](self[0](x)), net)
+    assert sf.prune(net, "synflow", 3, input_shape=(6,)).kept == 24

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,17 @@ def private_copy(model: nn.Module, instead: Mapping[int, Tensor] | None = None) 
             f"{kind} cannot be copied ({error}), and no other copy would be private: something"
             " that it holds refuses copy.deepcopy"
         ) from error
+    theirs = set(model.modules())
+    for name, module in net.named_modules():
+        forward = vars(module).get("forward")
+        if inspect.isfunction(forward):
+            read = inspect.getclosurevars(forward)
+            if theirs.intersection(_modules((*read.nonlocals.values(), *read.globals.values()))):
+                raise ValueError(
+                    f"{kind} cannot be copied: the forward of {name or kind!r} is a function that"
+                    " names the network itself, so a copy would run the original's layers. Write"
+                    " it in a class, or set types.MethodType(function, module)"
+                )
     copies = _parts(net)
     for name, part in _parts(model).items():
         found, expected = copies.get(name), instead.get(id(part))
@@ -85,6 +97,10 @@ def hooks_change(model: nn.Module, inputs: Inputs) -> bool:
     with contextlib.suppress(Exception), torch.no_grad(), torch.random.fork_rng(devices=[]):
         call(net, inputs)
     return any(changes)
+
+
+def _modules(values: Iterable) -> list[nn.Module]:
+    return [value for value in values if isinstance(value, nn.Module)]
 
 
 def _parts(model: nn.Module) -> dict[str, object]:

@@ -175,6 +175,8 @@ class _Tracer(fx.Tracer):
         return _Proxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if "forward" in vars(m):  # of this module alone, whatever its class is known for
+            return False
         # A traced module is of a class made for the trace; its own is the next one.
         return not LEAVES.isdisjoint(type(m).__mro__) or super().is_leaf_module(
             m, module_qualified_name
