@@ -94,8 +94,9 @@ def kept_at(total: int, compression: float) -> int:
         value = math.inf
     except (TypeError, ValueError):
         raise TypeError(f"compression={compression!r}; expected a number from 1 to N") from None
-    # 10 ** log10(N) may come out an ulp above N.
-    value = next((float(end) for end in (1, total) if math.isclose(value, end)), value)
+    for end in (1, total):  # 10 ** log10(N) may come out an ulp above N
+        if math.isclose(value, end):
+            value = float(end)
     if math.isnan(value) or not 1 <= value <= total:
         raise ValueError(
             f"compression={compression!r}; expected 1 <= compression <= N = {total}"
