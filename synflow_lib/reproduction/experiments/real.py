@@ -289,6 +289,7 @@ def compare(before: Mapping[str, dict], store: str | Path, folder: str | Path) -
                     "label": line["label"], "compression": line["run"]["compression"], "key": key,
                     "kept": [line["kept"], record["result"]["kept"]],
                     "top1": [line["top1"], _rounded(record["result"]["top1"])],
+                    "test_loss": [line["test_loss"], _rounded(record["result"]["test_loss"])],
                     "finished": record["finished"], "machine": record["machine"],
                 }
             )  # fmt: skip
