@@ -1,0 +1,131 @@
+"""Functions that a network holds, such as hooks, and that name its layers from outside.
+
+``copy.deepcopy`` takes a function as it is: in a copy it would run the layers of the original.
+"""
+
+from __future__ import annotations
+
+import dis
+import functools
+import inspect
+import types
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+_HOLDERS = (dict, list, tuple)
+_HOLD = (types.FunctionType, types.MethodType, *_HOLDERS)
+
+
+def follow_names_(net: nn.Module, copies: Mapping[int, Any]) -> None:
+    """Let the functions that ``net`` holds name what it holds.
+
+    Args:
+        net: a copy of a network.
+        copies: id of a part of the original -> the part of ``net``.
+
+    Raises:
+        ValueError: a class names parts of the original, and a class has no copy.
+    """
+    for name, module in net.named_modules():
+        for way in ("forward", "__call__"):
+            function = inspect.getattr_static(type(module), way)
+            if isinstance(function, types.FunctionType) and _reaches(function, copies):
+                kind = type(net).__name__
+                raise ValueError(
+                    f"{kind} cannot be copied: {type(module).__name__}, the class of"
+                    f" {name or kind!r}, names the network's own layers from outside, so a copy"
+                    " would run the original's. Let it find them through self"
+                )
+        for key, value in vars(module).items():
+            new = _renamed(value, copies) if isinstance(value, _HOLD) else value
+            if new is not value and isinstance(value, dict):
+                value.update(new)  # of hooks, which torch knows by their place
+            elif new is not value:
+                vars(module)[key] = new
+
+
+def _renamed(value: Any, copies: Mapping[int, Any]) -> Any:
+    """``value`` itself, or where it reaches a part of the original one that reaches the copy's."""
+
+    def one(leaf: Any) -> Any:
+        if isinstance(leaf, types.FunctionType) and _reaches(leaf, copies):
+            return _rebound(leaf, copies)
+        if isinstance(leaf, types.MethodType):
+            found = [one(part) for part in _parts(leaf)]
+            same = all(new is old for new, old in zip(found, _parts(leaf), strict=True))
+            return leaf if same else types.MethodType(*found)
+        return copies.get(id(leaf), leaf)
+
+    if not isinstance(value, _HOLDERS):
+        return one(value)
+    leaves = tree_leaves(value)
+    return value if all(one(leaf) is leaf for leaf in leaves) else tree_map(one, value)
+
+
+def _rebound(function: types.FunctionType, copies: Mapping[int, Any]) -> types.FunctionType:
+    cells = tuple(
+        cell if (new := _renamed(old, copies)) is old else types.CellType(new)
+        for cell, old in ((cell, _content(cell)) for cell in function.__closure__ or ())
+    )
+    known = function.__globals__
+    changed = {name: _renamed(known[name], copies) for name in _globals(function.__code__, known)}
+    if any(value is not known[name] for name, value in changed.items()):
+        known = known | changed
+    rebound = types.FunctionType(
+        function.__code__, known, function.__name__, _renamed(function.__defaults__, copies), cells
+    )
+    rebound.__kwdefaults__ = _renamed(function.__kwdefaults__, copies)
+    rebound.__dict__.update(vars(function))
+    return rebound
+
+
+def _reaches(
+    function: types.FunctionType, copies: Mapping[int, Any], seen: set | None = None
+) -> bool:
+    """Whether a function names a part of the original, or functions that do."""
+    seen = set() if seen is None else seen
+    if function in seen or str(function.__module__).partition(".")[0] == "torch":
+        return False
+    seen.add(function)
+    leaves = list(_named(function))
+    leaves += [part for m in leaves if isinstance(m, types.MethodType) for part in _parts(m)]
+    return any(
+        id(leaf) in copies or isinstance(leaf, types.FunctionType) and _reaches(leaf, copies, seen)
+        for leaf in leaves
+    )
+
+
+def _parts(method: types.MethodType) -> tuple[Any, Any]:
+    return method.__func__, method.__self__
+
+
+def _named(function: types.FunctionType) -> Iterator[Any]:
+    """What a function closes over, has as defaults, and reads of its module."""
+    known = function.__globals__
+    values = [_content(cell) for cell in function.__closure__ or ()]
+    values += [function.__defaults__, function.__kwdefaults__]
+    values += [known[name] for name in _globals(function.__code__, known)]
+    for value in values:
+        yield from tree_leaves(value) if isinstance(value, _HOLDERS) else [value]
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not set yet
+        return None
+
+
+def _globals(code: types.CodeType, known: Mapping[str, Any]) -> list[str]:
+    return [name for name in _loaded(code) if name in known]
+
+
+@functools.lru_cache(4096)
+def _loaded(code: types.CodeType) -> frozenset[str]:
+    """Names of globals: what an attribute is called, such as the model's own, is none."""
+    inner = [_loaded(part) for part in code.co_consts if isinstance(part, types.CodeType)]
+    own = {i.argval for i in dis.get_instructions(code) if i.opname == "LOAD_GLOBAL"}
+    return frozenset(own).union(*inner)
