@@ -1,7 +1,9 @@
 """What users do with modules: functions that name layers, computed parameters, hooks, copies."""
 
 import copy
+import functools
 import types
+import weakref
 
 import pytest
 import torch
@@ -68,6 +70,24 @@ def in_a_list(net):
     net.forward = types.MethodType(lambda self, x: layers[1](2 * layers[0](self[0](x))), net)
 
 
+def by_a_partial(net):
+    net.forward = functools.partial(lambda factor, x: net[2](factor * net[1](net[0](x))), 2)
+
+
+class Behind(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = weakref.ref(net)
+
+    def forward(self, x):
+        return self.net()[2].forward(x) + x[:, :3]
+
+
+def by_a_weak_reference(net):
+    net.forward = types.MethodType(lambda self, x: self.behind(self[1](self[0](x))), net)
+    net.behind = Behind(net)
+
+
 def in_a_hook(net):
     net[2].register_forward_hook(lambda _, args, out: net[2].forward(args[0]) + out)
 
@@ -78,9 +98,19 @@ def in_a_module(net):
     net[0].layer = own[0]
 
 
-@pytest.mark.parametrize(
-    "hold", [in_the_forward, as_a_default, by_a_helper, in_a_list, in_a_hook, in_a_module]
-)
+HOLDS = [
+    in_the_forward,
+    as_a_default,
+    by_a_helper,
+    by_a_partial,
+    by_a_weak_reference,
+    in_a_list,
+    in_a_hook,
+    in_a_module,
+]
+
+
+@pytest.mark.parametrize("hold", HOLDS)
 def test_functions_that_name_layers_run_those_of_the_copy(hold):
     def make():
         net = mlp(6, 8, 3)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import dis
 import functools
 import inspect
+import operator
 import types
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,7 +18,8 @@ from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 _HOLDERS = (dict, list, tuple)
-_HOLD = (types.FunctionType, types.MethodType, *_HOLDERS)
+_AROUND = (types.MethodType, functools.partial, weakref.ref)
+_HOLD = (types.FunctionType, *_AROUND, *_HOLDERS)
 
 
 def follow_names_(net: nn.Module, copies: Mapping[int, Any]) -> None:
@@ -53,10 +56,9 @@ def _renamed(value: Any, copies: Mapping[int, Any]) -> Any:
     def one(leaf: Any) -> Any:
         if isinstance(leaf, types.FunctionType) and _reaches(leaf, copies):
             return _rebound(leaf, copies)
-        if isinstance(leaf, types.MethodType):
-            found = [one(part) for part in _parts(leaf)]
-            same = all(new is old for new, old in zip(found, _parts(leaf), strict=True))
-            return leaf if same else types.MethodType(*found)
+        if old := _inner(leaf):
+            new = [_renamed(part, copies) for part in old]
+            return leaf if all(map(operator.is_, old, new)) else _around(leaf, new)
         return copies.get(id(leaf), leaf)
 
     if not isinstance(value, _HOLDERS):
@@ -91,15 +93,28 @@ def _reaches(
         return False
     seen.add(function)
     leaves = list(_named(function))
-    leaves += [part for m in leaves if isinstance(m, types.MethodType) for part in _parts(m)]
+    leaves += [part for leaf in leaves for part in _inner(leaf)]
     return any(
         id(leaf) in copies or isinstance(leaf, types.FunctionType) and _reaches(leaf, copies, seen)
         for leaf in leaves
     )
 
 
-def _parts(method: types.MethodType) -> tuple[Any, Any]:
-    return method.__func__, method.__self__
+def _inner(leaf: Any) -> list[Any]:
+    """What a bound method, a call with some arguments or a weak reference stands around."""
+    if isinstance(leaf, types.MethodType):
+        return [leaf.__func__, leaf.__self__]
+    if isinstance(leaf, functools.partial):
+        return [leaf.func, *leaf.args, *leaf.keywords.values()]
+    return [leaf()] if isinstance(leaf, weakref.ref) else []
+
+
+def _around(leaf: Any, parts: list[Any]) -> Any:
+    """The same around other parts."""
+    if not isinstance(leaf, functools.partial):
+        return type(leaf)(*parts)
+    first = len(leaf.args) + 1
+    return functools.partial(*parts[:first], **dict(zip(leaf.keywords, parts[first:], strict=True)))
 
 
 def _named(function: types.FunctionType) -> Iterator[Any]:
