@@ -280,3 +280,35 @@ def test_a_scripted_activation_may_be_scored_on_data():
     batch = torch.randn(6, 6, dtype=torch.float64), torch.arange(6) % 3
     right = sf.score(mlp(6, 8, 3), "snip", batch)
     assert all(torch.equal(s, right[n]) for n, s in sf.score(net, "snip", batch).items())
+
+
+def test_a_lazy_norm_is_named():
+    net = nn.Sequential(nn.Linear(6, 8), nn.LazyBatchNorm1d(), nn.ReLU(), nn.Linear(8, 3))
+    for method in ("synflow", "magnitude"):
+        with pytest.raises(ValueError, match="^1.weight is a lazy parameter"):
+            sf.prune(net, method, 3, **SHAPE)
+
+
+def forget(weight):
+    weight.grad.zero_()
+
+
+@pytest.mark.parametrize("of", ["weight", "after", "module"])
+def test_hooks_of_the_backward_keep_copies_from_being_trained_together(of):
+    def make():
+        net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        if of == "weight":
+            net[1].weight.register_hook(torch.zeros_like)
+        elif of == "after":
+            net[1].weight.register_post_accumulate_grad_hook(forget)
+        else:
+            net[1].register_full_backward_pre_hook(lambda _, slopes: (0 * slopes[0],))
+        return net
+
+    digits, recipe = sf.data.digits().subset(100, 50), sf.Recipe(1, 0.1)
+    with pytest.raises(ValueError, match="hook of the backward.*one by one"):
+        sf.train_many([make(), make()], [None, None], digits, recipe)
+    net = make()
+    before = net[1].weight.detach().clone()
+    sf.train(net, None, digits, recipe)
+    assert torch.equal(net[1].weight, before)

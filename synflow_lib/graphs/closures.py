@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 _HOLDERS = (dict, list, tuple)
 _AROUND = (types.MethodType, functools.partial, weakref.ref)
+_PARTS = frozenset("_parameters _buffers _modules".split())
 _HOLD = (types.FunctionType, *_AROUND, *_HOLDERS)
 
 
@@ -32,18 +33,21 @@ def follow_names_(net: nn.Module, copies: Mapping[int, Any]) -> None:
     Raises:
         ValueError: a class names parts of the original, and a class has no copy.
     """
-    for name, module in net.named_modules():
+    kinds = {type(module): name for name, module in net.named_modules()}
+    for kind, name in kinds.items():
         for way in ("forward", "__call__"):
-            function = inspect.getattr_static(type(module), way)
+            function = inspect.getattr_static(kind, way)
             if isinstance(function, types.FunctionType) and _reaches(function, copies):
-                kind = type(net).__name__
+                whole = type(net).__name__
                 raise ValueError(
-                    f"{kind} cannot be copied: {type(module).__name__}, the class of"
-                    f" {name or kind!r}, names the network's own layers from outside, so a copy"
-                    " would run the original's. Let it find them through self"
+                    f"{whole} cannot be copied: {kind.__name__}, the class of {name or whole!r},"
+                    " names the network's own layers from outside, so a copy would run the"
+                    " original's. Let it find them through self"
                 )
+    for module in net.modules():
         for key, value in vars(module).items():
-            new = _renamed(value, copies) if isinstance(value, _HOLD) else value
+            holds = isinstance(value, _HOLD) and value and key not in _PARTS
+            new = _renamed(value, copies) if holds else value
             if new is not value and isinstance(value, dict):
                 value.update(new)  # of hooks, which torch knows by their place
             elif new is not value:

@@ -213,6 +213,11 @@ def prunable(
                 f"{name or type(model).__name__} is compiled by torch.jit, whose weights cannot be"
                 " replaced; prune the module that it was made of, and compile it afterwards"
             )
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise ValueError(
+                f"{name} is a lazy parameter: run one forward pass before pruning the model"
+            )
     unknown = keep - set(modules) - {name for name, _ in model.named_parameters()}
     if unknown:
         raise ValueError(f"keep={sorted(unknown)} names no layer or parameter of the model")
@@ -231,10 +236,6 @@ def prunable(
             full = f"{name}.{kind}".removeprefix(".")
             if parameter is None or id(parameter) in seen or _within(full, keep):
                 continue
-            if isinstance(parameter, nn.parameter.UninitializedParameter):
-                raise ValueError(
-                    f"{full} is a lazy parameter: run one forward pass before pruning the model"
-                )
             if not isinstance(parameter, nn.Parameter):
                 raise ValueError(
                     f"{full} is computed from other tensors, so zeros in it would not last; make"
