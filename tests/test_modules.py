@@ -70,6 +70,13 @@ def in_a_list(net):
     net.forward = types.MethodType(lambda self, x: layers[1](2 * layers[0](self[0](x))), net)
 
 
+def by_itself(net):
+    def run(x, number=0):
+        return run(2 * net[number](x), number + 1) if number < 3 else x
+
+    net.forward = run
+
+
 def by_a_partial(net):
     net.forward = functools.partial(lambda factor, x: net[2](factor * net[1](net[0](x))), 2)
 
@@ -102,6 +109,7 @@ HOLDS = [
     in_the_forward,
     as_a_default,
     by_a_helper,
+    by_itself,
     by_a_partial,
     by_a_weak_reference,
     in_a_list,

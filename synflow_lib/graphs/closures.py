@@ -11,7 +11,7 @@ import inspect
 import operator
 import types
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import nn
@@ -23,7 +23,7 @@ _PARTS = frozenset("_parameters _buffers _modules".split())
 _HOLD = (types.FunctionType, *_AROUND, *_HOLDERS)
 
 
-def follow_names_(net: nn.Module, copies: Mapping[int, Any]) -> None:
+def follow_names_(net: nn.Module, copies: dict[int, Any]) -> None:
     """Let the functions that ``net`` holds name what it holds.
 
     Args:
@@ -37,7 +37,7 @@ def follow_names_(net: nn.Module, copies: Mapping[int, Any]) -> None:
     for kind, name in kinds.items():
         for way in ("forward", "__call__"):
             function = inspect.getattr_static(kind, way)
-            if isinstance(function, types.FunctionType) and _reaches(function, copies):
+            if _reaches([function], copies):
                 whole = type(net).__name__
                 raise ValueError(
                     f"{whole} cannot be copied: {kind.__name__}, the class of {name or whole!r},"
@@ -54,12 +54,12 @@ def follow_names_(net: nn.Module, copies: Mapping[int, Any]) -> None:
                 vars(module)[key] = new
 
 
-def _renamed(value: Any, copies: Mapping[int, Any]) -> Any:
+def _renamed(value: Any, copies: dict[int, Any]) -> Any:
     """``value`` itself, or where it reaches a part of the original one that reaches the copy's."""
 
     def one(leaf: Any) -> Any:
-        if isinstance(leaf, types.FunctionType) and _reaches(leaf, copies):
-            return _rebound(leaf, copies)
+        if id(leaf) not in copies and isinstance(leaf, types.FunctionType):
+            return _rebound(leaf, copies) if _reaches([leaf], copies) else leaf
         if old := _inner(leaf):
             new = [_renamed(part, copies) for part in old]
             return leaf if all(map(operator.is_, old, new)) else _around(leaf, new)
@@ -71,37 +71,38 @@ def _renamed(value: Any, copies: Mapping[int, Any]) -> Any:
     return value if all(one(leaf) is leaf for leaf in leaves) else tree_map(one, value)
 
 
-def _rebound(function: types.FunctionType, copies: Mapping[int, Any]) -> types.FunctionType:
-    cells = tuple(
-        cell if (new := _renamed(old, copies)) is old else types.CellType(new)
-        for cell, old in ((cell, _content(cell)) for cell in function.__closure__ or ())
-    )
-    known = function.__globals__
-    changed = {name: _renamed(known[name], copies) for name in _globals(function.__code__, known)}
-    if any(value is not known[name] for name, value in changed.items()):
-        known = known | changed
-    rebound = types.FunctionType(
-        function.__code__, known, function.__name__, _renamed(function.__defaults__, copies), cells
-    )
+def _rebound(function: types.FunctionType, copies: dict[int, Any]) -> types.FunctionType:
+    known, code, closure = function.__globals__, function.__code__, function.__closure__ or ()
+    own = [name for name in _globals(code, known) if _reaches([known[name]], copies)]
+    cells = [types.CellType() if _reaches([_content(c)], copies) else c for c in closure]
+    names = dict(known) if own else known
+    rebound = types.FunctionType(code, names, function.__name__, None, tuple(cells))
+    copies[id(function)] = rebound  # it may call itself
+    for cell, old in zip(cells, closure, strict=True):
+        if cell is not old:
+            cell.cell_contents = _renamed(_content(old), copies)
+    names.update({name: _renamed(known[name], copies) for name in own})
+    rebound.__defaults__ = _renamed(function.__defaults__, copies)
     rebound.__kwdefaults__ = _renamed(function.__kwdefaults__, copies)
     rebound.__dict__.update(vars(function))
     return rebound
 
 
-def _reaches(
-    function: types.FunctionType, copies: Mapping[int, Any], seen: set | None = None
-) -> bool:
-    """Whether a function names a part of the original, or functions that do."""
+def _reaches(values: Iterable[Any], copies: Mapping[int, Any], seen: set | None = None) -> bool:
+    """Whether any of ``values`` is a part of the original, or a function that names one."""
     seen = set() if seen is None else seen
-    if function in seen or str(function.__module__).partition(".")[0] == "torch":
-        return False
-    seen.add(function)
-    leaves = list(_named(function))
+    leaves = [leaf for v in values for leaf in (tree_leaves(v) if isinstance(v, _HOLDERS) else [v])]
     leaves += [part for leaf in leaves for part in _inner(leaf)]
-    return any(
-        id(leaf) in copies or isinstance(leaf, types.FunctionType) and _reaches(leaf, copies, seen)
-        for leaf in leaves
-    )
+    for leaf in leaves:
+        if id(leaf) in copies:
+            return True
+        if not isinstance(leaf, types.FunctionType) or leaf in seen:
+            continue
+        seen.add(leaf)
+        ours = str(leaf.__module__).partition(".")[0] != "torch"
+        if ours and _reaches(_named(leaf), copies, seen):
+            return True
+    return False
 
 
 def _inner(leaf: Any) -> list[Any]:
@@ -121,14 +122,12 @@ def _around(leaf: Any, parts: list[Any]) -> Any:
     return functools.partial(*parts[:first], **dict(zip(leaf.keywords, parts[first:], strict=True)))
 
 
-def _named(function: types.FunctionType) -> Iterator[Any]:
+def _named(function: types.FunctionType) -> list[Any]:
     """What a function closes over, has as defaults, and reads of its module."""
     known = function.__globals__
     values = [_content(cell) for cell in function.__closure__ or ()]
     values += [function.__defaults__, function.__kwdefaults__]
-    values += [known[name] for name in _globals(function.__code__, known)]
-    for value in values:
-        yield from tree_leaves(value) if isinstance(value, _HOLDERS) else [value]
+    return values + [known[name] for name in _globals(function.__code__, known)]
 
 
 def _content(cell: types.CellType) -> Any:
