@@ -33,7 +33,7 @@ def constants(work: Workspace) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
         norm = isinstance(module, BATCH_NORM)
         batch_statistics = norm and (module.training or module.running_mean is None)
         for kind in ["bias", "weight"] if batch_statistics else ["bias"]:
-            parameter = module._parameters.get(kind)
+            parameter = dict(module.named_parameters(recurse=False)).get(kind)
             if parameter is not None and id(parameter) not in pruned:
                 found[prefix + kind] = parameter.detach(), parameter.requires_grad_(True)
         if batch_statistics:

@@ -9,7 +9,6 @@ work on is `graphs.workspace`.
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
@@ -19,6 +18,7 @@ from .batches import Batch, kept_for_passes
 from .fast.compact import Take
 from .fast.pieces import fixed_order
 from .fast.selection import TIES
+from .graphs.copies import private_copy
 from .graphs.workspace import Context, Workspace, isolated
 from .guards import refuse_unfit, warn_of_silence
 from .values import instance
@@ -111,7 +111,7 @@ class Custom(Method):
 
     def scores(self) -> Scores:
         # A copy each time: whatever the function does to it, the next call sees the weights.
-        found = type(self).function(copy.deepcopy(self.work.net), self.context.batch)
+        found = type(self).function(private_copy(self.work.net), self.context.batch)
         if not isinstance(found, dict):
             raise TypeError(
                 f"the scorer returned a {type(found).__name__}; expected a dict of parameter name"

@@ -159,6 +159,8 @@ def linearize_(net: fx.GraphModule, biases: bool = False) -> fx.GraphModule:
     signed = _read_as_constants(net)
     with torch.no_grad():
         for module in net.modules():
+            module._backward_hooks.clear()  # they are no part of the function
+            module._backward_pre_hooks.clear()
             if isinstance(module, BATCH_NORM) and module.running_mean is not None:
                 module.running_mean.zero_()
         for name, parameter in net.named_parameters():

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from ..batches import Inputs, call
+from .closures import follow_names_
 
 
 def own_tensors(model: nn.Module) -> dict[int, Tensor]:
@@ -39,23 +39,13 @@ def private_copy(model: nn.Module, instead: Mapping[int, Tensor] | None = None) 
     """
     instead, kind = dict(instead or {}), type(model).__name__
     try:
-        net = copy.deepcopy(model, own_tensors(model) | instead)
+        with _unnoticed(model):
+            net = copy.deepcopy(model, own_tensors(model) | instead)
     except Exception as error:
         raise ValueError(
             f"{kind} cannot be copied ({error}), and no other copy would be private: something"
             " that it holds refuses copy.deepcopy"
         ) from error
-    theirs = set(model.modules())
-    for name, module in net.named_modules():
-        forward = vars(module).get("forward")
-        if inspect.isfunction(forward):
-            read = inspect.getclosurevars(forward)
-            if theirs.intersection(_modules((*read.nonlocals.values(), *read.globals.values()))):
-                raise ValueError(
-                    f"{kind} cannot be copied: the forward of {name or kind!r} is a function that"
-                    " names the network itself, so a copy would run the original's layers. Write"
-                    " it in a class, or set types.MethodType(function, module)"
-                )
     copies = _parts(net)
     for name, part in _parts(model).items():
         found, expected = copies.get(name), instead.get(id(part))
@@ -65,7 +55,16 @@ def private_copy(model: nn.Module, instead: Mapping[int, Tensor] | None = None) 
                 " again, or leaves out the memo. Let it copy self.__dict__ by"
                 " copy.deepcopy(..., memo), or take it away"
             )
+    follow_names_(net, {id(part): copies.get(name) for name, part in _parts(model).items()})
     return net
+
+
+@contextlib.contextmanager
+def _unnoticed(model: nn.Module) -> Iterator[None]:
+    """Puts torch's generator back, which a ``__deepcopy__`` that makes new layers draws from."""
+    own = any(hasattr(module, "__deepcopy__") for module in model.modules())
+    with torch.random.fork_rng(devices=[], enabled=own):
+        yield
 
 
 def hooks_change(model: nn.Module, inputs: Inputs) -> bool:
@@ -79,11 +78,12 @@ def hooks_change(model: nn.Module, inputs: Inputs) -> bool:
     changes: list[bool] = []
 
     def watched(hook: Callable) -> Callable:
-        def run(*args, **kwargs):
+        def run(module, *args, **kwargs):
             tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-            before = [tensor._version for tensor in tensors]
-            instead = hook(*args, **kwargs)
-            written = before != [tensor._version for tensor in tensors]
+            tensors += module.parameters(recurse=False)  # a hook may prune them
+            before = [tensor.clone() for tensor in tensors]  # .data tells nobody that it is written
+            instead = hook(module, *args, **kwargs)
+            written = not all(map(torch.equal, before, tensors))
             changes.append(written or instead is not None)
             return instead
 
@@ -97,10 +97,6 @@ def hooks_change(model: nn.Module, inputs: Inputs) -> bool:
     with contextlib.suppress(Exception), torch.no_grad(), torch.random.fork_rng(devices=[]):
         call(net, inputs)
     return any(changes)
-
-
-def _modules(values: Iterable) -> list[nn.Module]:
-    return [value for value in values if isinstance(value, nn.Module)]
 
 
 def _parts(model: nn.Module) -> dict[str, object]:

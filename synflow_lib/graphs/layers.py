@@ -207,8 +207,9 @@ def rule_of(module: nn.Module) -> Rule | None:
     """The row of a module."""
     kind = type(module)
     known = next((one for one in kind.__mro__ if one in MODULES), None)
-    # A subclass with a forward of its own does something else.
-    return MODULES[known] if known and kind.forward is known.forward else None
+    # A subclass, or a module, with a forward of its own does something else.
+    own = "forward" in vars(module) or known and kind.forward is not known.forward
+    return MODULES[known] if known and not own else None
 
 
 def rule(

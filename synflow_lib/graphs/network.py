@@ -81,16 +81,17 @@ def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
     ['placeholder', 'call_module', 'output']
     """
     model = unwrapped(model)
-    if isinstance(model, fx.GraphModule):
+    example = None if inputs is None else inflow(inputs, first_weight(model))
+    # torch.fx looks into no layer, nor at what hooks it.
+    hooked = example is not None and hooks_change(model, example)
+    if isinstance(model, fx.GraphModule) and not hooked:
         return model
     shared = {id(parameter): parameter for parameter in model.parameters()}
     own, reasons = model, []
     ways = [functools.partial(graph_of, inputs=inputs)]
     if inputs is not None:
-        example = inflow(inputs, first_weight(model))
         ways.append(functools.partial(exported, inputs=inputs, example=example))
-        if hooks_change(model, example):  # torch.fx looks into no layer, nor at what it hooks
-            ways = ways[1:]
+    ways = ways[hooked:]
     for way in ways:
         try:
             own = private_copy(model, shared).eval()
@@ -98,6 +99,12 @@ def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
         except Exception as error:  # the user's forward runs: anything can come out of it
             reasons.append(error)
             continue
+        if any("parameter is not a member" in str(one) for one in reasons):
+            warn(
+                f"{type(model).__name__} runs parameters that are not its own, as of layers in a"
+                " plain list: they are never pruned nor counted, and paths take them as constants."
+                " Hold them in torch.nn.ModuleList or ModuleDict"
+            )
         # A layer that is used through its weight alone is no layer any more in the graph's module.
         traced.meta["layer_weights"] = layer_weights(own)
         return traced
@@ -206,6 +213,11 @@ def prunable(
                 f"{name or type(model).__name__} is compiled by torch.jit, whose weights cannot be"
                 " replaced; prune the module that it was made of, and compile it afterwards"
             )
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise ValueError(
+                f"{name} is a lazy parameter: run one forward pass before pruning the model"
+            )
     unknown = keep - set(modules) - {name for name, _ in model.named_parameters()}
     if unknown:
         raise ValueError(f"keep={sorted(unknown)} names no layer or parameter of the model")
@@ -224,10 +236,6 @@ def prunable(
             full = f"{name}.{kind}".removeprefix(".")
             if parameter is None or id(parameter) in seen or _within(full, keep):
                 continue
-            if isinstance(parameter, nn.parameter.UninitializedParameter):
-                raise ValueError(
-                    f"{full} is a lazy parameter: run one forward pass before pruning the model"
-                )
             if not isinstance(parameter, nn.Parameter):
                 raise ValueError(
                     f"{full} is computed from other tensors, so zeros in it would not last; make"

@@ -149,7 +149,9 @@ class _Tracer(fx.Tracer):
     """``torch.fx.Tracer``, except for how it learns of calls and of reads of parameters."""
 
     def trace(self, root: nn.Module, concrete_args=None) -> fx.Graph:
-        forward = vars(root).get("forward", type(root).forward)
+        forward, kind = vars(root).get("forward", type(root).forward), type(root)
+        if kind.__call__ is not nn.Module.__call__ and not isinstance(root, fx.GraphModule):
+            forward = kind.__call__  # what a class does around its forward
         forward = getattr(forward, "__func__", forward)
         self.root = root
         self.root_module_name = root._get_name()
@@ -178,8 +180,8 @@ class _Tracer(fx.Tracer):
         if "forward" in vars(m):  # of this module alone, whatever its class is known for
             return False
         # A traced module is of a class made for the trace; its own is the next one.
-        return not LEAVES.isdisjoint(type(m).__mro__) or super().is_leaf_module(
-            m, module_qualified_name
+        return not LEAVES.isdisjoint(type(m).__mro__) or (
+            super().is_leaf_module(m, module_qualified_name) and not _computes(m)
         )
 
     def _inputs(self, forward: Callable) -> tuple[list[fx.Proxy], dict[str, fx.Proxy]]:
@@ -230,6 +232,12 @@ class _Tracer(fx.Tracer):
 
         own = {"__call__": call, "__getattr__": read, "__module__": kind.__module__}
         return type(kind.__name__, (kind,), own | {"__qualname__": kind.__qualname__})
+
+
+def _computes(module: nn.Module) -> bool:
+    """Whether a weight or bias of ``module`` is made of other tensors, as by parametrizations."""
+    made = (getattr(module, name, None) for name in {"weight", "bias"} - set(module._parameters))
+    return any(isinstance(one, (Tensor, fx.Proxy)) for one in made)
 
 
 def plain_output(value):

@@ -279,6 +279,13 @@ class Many(Learner):
                 "the models differ in their layers, their parameters or in which of those are"
                 " frozen; expected one architecture"
             )
+        for name, part in [p for m in models for p in (*m.named_parameters(), *m.named_modules())]:
+            after = getattr(part, "_post_accumulate_grad_hooks", None)
+            if part._backward_hooks or getattr(part, "_backward_pre_hooks", None) or after:
+                raise ValueError(
+                    f"{name or type(part).__name__} has a hook of the backward, which does not run"
+                    " where copies are trained together; remove it, or train the models one by one"
+                )
         owners: dict[int, int] = {}
         for number, model in enumerate(models):
             for tensor in {*model.parameters(), *model.buffers()}:

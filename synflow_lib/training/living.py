@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import itertools
 from collections.abc import Iterable
@@ -81,7 +80,7 @@ def living_parts(
         stays, zeros = _what_stays(exact, wires, kept, shape, flips)
     except RuntimeError as error:
         raise ValueError(f"the network cannot run in float64 ({error})") from error
-    numbered = copy.deepcopy(exact)
+    numbered = private_copy(exact)
     for tensor in numbered.state_dict().values():
         tensor.copy_(torch.arange(tensor.numel(), device="cpu").view_as(tensor))
     numbered = cut_out(numbered, wires, stays)
@@ -105,7 +104,7 @@ def living_parts(
         x = torch.randn(4, *shape, dtype=torch.float64, generator=generator, device="cpu")
         with own_random_numbers(0):
             _refuse_chance(exact, wires, x)
-            small_exact = copy.deepcopy(small).to("cpu", torch.float64)
+            small_exact = private_copy(small).to("cpu", torch.float64)
             _compare_training(exact, small_exact, kept, places, aside, x)
     except RuntimeError as error:  # a size that is written into the forward pass
         raise ValueError(f"the network cannot run with fewer units ({error})") from error
@@ -182,7 +181,7 @@ def _constants(
     and activations make of nothing, and gradients tell whether they could change it. Weight decay
     can: it takes biases to zero, where Hardswish of -4 is no longer silent, or past it (``flips``).
     """
-    net = copy.deepcopy(net).requires_grad_(True)
+    net = private_copy(net).requires_grad_(True)
     parts, seen = [*wires.layers, *wires.norms], {}
     learned = []  # parameters, each with the units that it could wake
     for part in parts:
@@ -230,7 +229,7 @@ def _refuse_chance(net: nn.Module, wires: Wiring, x: Tensor) -> None:
     beta of zero lets the gradient through or not by its sign. So gradients are taken twice, each
     time with other noise, of the size of rounding, on the channels that are constant.
     """
-    net, constant = copy.deepcopy(net), []
+    net, constant = private_copy(net), []
     generator = torch.Generator().manual_seed(0)
     names = {net.get_submodule(norm.name): norm.name for norm in wires.norms}
 
