@@ -2,6 +2,7 @@
 
 import functools
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -109,3 +110,19 @@ def test_the_search_is_exported_too(tmp_path):
     """A part with a name of several letters."""
     assert real.export(tmp_path / "store", tmp_path / "results", 1) == {}
     assert len(real.points(1, ["search"])) == 6
+
+
+def test_a_file_that_says_a_run_twice_or_is_no_text_is_named(tmp_path):
+    line = (Path(__file__).parents[1] / "results/real/small.jsonl").read_text(encoding="utf-8")
+    file = tmp_path / "small.jsonl"
+    file.write_text(line + line, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"line 2 of .*small.jsonl is line 1 again"):
+        recorded("small", tmp_path)
+    file.write_text(json.dumps({**json.loads(line), "machine": None}), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"line 1 of .*small.jsonl is no recorded run"):
+        recorded("small", tmp_path)
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"small.jsonl is no text in UTF-8"):
+        recorded("small", tmp_path)
+    with pytest.raises(ValueError, match=r"nothing is recorded as \['small'\]"):
+        recorded(["small"])

@@ -23,11 +23,11 @@ from .style import (
     legend,
     log_axis,
     ordered,
-    require,
     sequence,
     styles,
     subplots,
 )
+from .tables import require
 
 _MANY = 2000  # points above which a vector image is larger and slower than a bitmap
 _INVERSE_SIZE = "1 / layer size (1 / parameters)"

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .style import COMPRESSION, STYLES, log_axis, require, subplots
+from .style import COMPRESSION, STYLES, log_axis, subplots
+from .tables import require
 
 
 def random_collapse(

@@ -21,10 +21,10 @@ from .style import (
     log_axis,
     ordered,
     power_of_ten,
-    require,
     styles,
     subplots,
 )
+from .tables import require
 
 _LABELS = {
     "fc": "fully connected",

@@ -17,7 +17,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from .drawn import draw_units, draw_weights
-from .style import MAX_COMPRESSION, key, require, sequence, styles, theme
+from .style import MAX_COMPRESSION, key, sequence, styles, theme
+from .tables import require
 
 ON_PATH = {"color": "#0173b2", "linestyle": "-"}
 DEAD_END = {"color": "#de8f05", "linestyle": (0, (2, 1.5))}

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .style import COMPRESSION, STYLES, key, legend, lines, log_axis, require, styles, subplots
+from .style import COMPRESSION, STYLES, key, legend, lines, log_axis, styles, subplots
+from .tables import require
 
 _CUT = {"linestyle": "none", "marker": "x", "markersize": 7, "markeredgewidth": 1.8}
 _GREY = {"color": "#d9d9d9", "linewidth": 0}

@@ -22,11 +22,11 @@ from .style import (
     log_axis,
     ordered,
     power_of_ten,
-    require,
     sequence,
     styles,
     subplots,
 )
+from .tables import require
 
 _CROSS = {"linestyle": "none", "marker": "x", "markersize": 6, "markeredgewidth": 1.8}
 _STATES = [  # of a network, which are no methods

@@ -21,10 +21,10 @@ from .style import (
     log_axis,
     ordered,
     power_of_ten,
-    require,
     styles,
     subplots,
 )
+from .tables import require
 
 _BOUND = {"color": "black", "linestyle": "--", "linewidth": 1.3}
 _CLEAR, _UNCLEAR = "#0173b2", "#666666"
