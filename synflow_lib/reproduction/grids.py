@@ -17,6 +17,7 @@ from ..sweeps.store import Store
 from ..sweeps.sweep import sweep
 from ..training.recipes import COLAB, Recipe, paper_recipe
 from ..training.train import train
+from ..values import whole
 from . import paper
 
 # As they are drawn: label -> what makes the run another one.
@@ -39,6 +40,9 @@ class Panel:
         variants: label -> fields of `Run` that make it: method, iterations, mode, rewind, ...
         title: what a figure calls the network.
         one_dense: whether all methods share the dense run at compression 1.
+
+    Raises:
+        ValueError: a label without a variant, or a variant without a method.
     """
 
     dataset: str
@@ -52,6 +56,14 @@ class Panel:
     title: str = ""
     one_dense: bool = True
 
+    def __post_init__(self) -> None:
+        for label in self.methods:
+            if "method" not in self.variants.get(label, {}):
+                raise ValueError(
+                    f"no variant {label!r} that names a method; expected"
+                    f" {label!r}: {{'method': ...}} among {list(self.variants)}"
+                )
+
     def points(self, seeds: int) -> Iterator[tuple[Hashable, float, Run]]:
         """(label, alpha, run) of every point. A dense run has compression 1 at every alpha.
 
@@ -64,7 +76,7 @@ class Panel:
         for label in self.methods:
             for alpha in self.alphas:
                 how = DENSE if self.one_dense and not alpha else self.variants[label]
-                for seed in range(seeds):
+                for seed in range(whole(seeds, "seeds", 1)):
                     yield label, alpha, self._run(how, alpha, seed)
 
     def runs(self, seeds: int) -> list[Run]:
@@ -188,9 +200,12 @@ class Grid:
             dataset, model, method (the label), compression (asked for, also beside a dense run),
             seed, accuracy (top-1 after the last epoch, percent), best (over epochs, as the paper's
             figure 6), before (before training), disconnected (bool; 0, 1 and NaN where the paths of
-            some network cannot be asked), empty_layers, kept. Runs that failed are left out.
+            some network cannot be asked), empty_layers, kept. Runs that failed are left out, and a
+            run that is said twice counts once.
+
+        Raises:
+            ValueError: a column is missing.
         """
-        done = results[results["status"] == "done"].set_index("key")
         rows = [
             (run.key, panel.dataset, panel.model, label, 10.0**alpha, run.seed)
             for panel, label, alpha, run in self.points()
@@ -198,6 +213,10 @@ class Grid:
         names = ["key", "dataset", "model", "method", "compression", "seed"]
         outcome = {"top1": "accuracy", "best_top1": "best", "top1_before": "before"}
         counts = ["empty_layers", "kept"]
+        needed = ["key", "status", *outcome, "disconnected", *counts]
+        if missing := [name for name in needed if name not in results]:
+            raise ValueError(f"results lacks the column {missing[0]!r}; expected what sweep gives")
+        done = results[results["status"] == "done"].drop_duplicates("key").set_index("key")
         found = done[[*outcome, "disconnected", *counts]].rename(columns=outcome)
         table = pd.DataFrame(rows, columns=names).join(found, on="key", how="inner")
         known = table["disconnected"].notna().all()  # bool(None) would be False, bool(NaN) True
