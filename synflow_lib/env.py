@@ -149,10 +149,7 @@ def device() -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         # Allocating is the only check that covers every backend, absent ones included.
-        found = torch.empty(1, device=value).device if value != "cpu" else torch.device("cpu")
-        if found.type == "meta":
-            raise RuntimeError("it holds no numbers")
-        return found
+        return torch.empty(1, device=value).device if value != "cpu" else torch.device("cpu")
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         why = str(error).partition("\n")[0]
         raise ValueError(
@@ -274,13 +271,13 @@ def describe() -> dict[str, str | int | None]:
 def _folder(variable: str, default: str) -> Path:
     """The folder that a variable names, or else ``default`` in the checkout; created if missing."""
     value = os.environ.get(variable)
-    folder = Path(value or default)
+    if value:
+        folder = Path(value).expanduser().absolute()
+    else:
+        folder = _checkout() / Path(default).expanduser()  # an absolute one stays what it is
     try:
-        folder = folder.expanduser()
-        # An absolute one stays what it is.
-        folder = folder.absolute() if value else _checkout() / folder
         folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError) as error:  # a user without a home is a RuntimeError
+    except OSError as error:
         raise ValueError(
             f"the folder {folder} cannot be created ({error}). "
             f"Set {variable} to a folder that can be written."
