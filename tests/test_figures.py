@@ -374,7 +374,7 @@ def test_a_gap_in_a_place_is_no_point_left_out():
         figures.layer_fractions(
             table.assign(compression=table["compression"].where(table.index > 0))
         )
-    with pytest.raises(ValueError, match=r"'density' holds 50.0; expected kept / N, from 0 to 1"):
+    with pytest.raises(ValueError, match=r"'density' holds 50.0; expected shares from 0 to 1"):
         figures.layer_fractions(table.assign(density=50.0))
 
 
@@ -389,6 +389,11 @@ def test_kinds_of_columns_do_not_change_a_figure():
             np.testing.assert_array_equal(line.get_xydata(), twin.get_xydata())
     with pytest.raises(ValueError, match="more than one column 'accuracy'"):
         figures.accuracy_curves(pd.concat([table, table["accuracy"]], axis=1))
+
+
+def test_a_quantity_of_any_name_may_be_in_percent():
+    rows = {"network": "fc", "state": ["before", "after"], "layer": 1, "density": [100.0, 59.4]}
+    assert figures.layer_profiles(pd.DataFrame(rows), {"density": "percent"}).axes
 
 
 def test_every_layer_may_be_empty():

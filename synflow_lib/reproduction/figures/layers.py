@@ -26,7 +26,7 @@ from .style import (
     styles,
     subplots,
 )
-from .tables import require
+from .tables import require, shares
 
 _CROSS = {"linestyle": "none", "marker": "x", "markersize": 6, "markeredgewidth": 1.8}
 _STATES = [  # of a network, which are no methods
@@ -66,6 +66,7 @@ def layer_fractions(
     table = require(
         table, ["method", "compression", "layer", "density"], "layer_fractions", ["layer"]
     )
+    shares(table, "density", "layer_fractions")
     if table.duplicated(["method", "compression", "layer"]).any():
         raise ValueError(
             "layer_fractions: more than one row for one method, compression and layer; expected "
@@ -129,6 +130,7 @@ def layers_by_compression(table: pd.DataFrame, published: pd.DataFrame | None = 
     """
     columns = ["method", "compression", "layer", "density"]
     table = require(table, columns, "layers_by_compression")
+    shares(table, "density", "layers_by_compression")
     levels = sorted(table["compression"].unique())
     shades = ordered(levels, power_of_ten, end=0.95)
     sources = [(table, {"linewidth": 1.3, "marker": ".", "markersize": 4})]

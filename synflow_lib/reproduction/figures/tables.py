@@ -87,12 +87,18 @@ def _numbers(values: pd.Series, column: str, where: str) -> pd.Series:
         raise ValueError(f"{where} holds an infinite number.")
     if gaps.any() and column in _PLACES:
         raise ValueError(f"{where} has gaps; expected a number in every row.")
-    if column in ("compression", "critical_compression") and not (values > 0).all():
+    if column in ("compression", "critical_compression") and (values <= 0).any():
         raise ValueError(f"{where} holds {values.min()}; expected N / kept.")
-    if column == "density" and (values.lt(0) | values.gt(1)).any():
-        odd = values[values.lt(0) | values.gt(1)].iloc[0]
-        raise ValueError(f"{where} holds {odd}; expected kept / N, from 0 to 1.")
     return values
+
+
+def shares(table: pd.DataFrame, column: str, what: str) -> None:
+    """Raises a ValueError where a column, such as the density, is no share from 0 to 1."""
+    odd = table.loc[(table[column] < 0) | (table[column] > 1), column]
+    if len(odd):
+        raise ValueError(
+            f"{what}: the column {column!r} holds {odd.iloc[0]}; expected shares from 0 to 1."
+        )
 
 
 def _quoted(names: Iterable[object]) -> str:
