@@ -36,13 +36,10 @@ class Panel:
     Attributes:
         dataset, model, recipe, data_options, model_options: as in `Run`.
         alphas: compressions as exponents; compression = 10**alpha.
-        methods: labels, of ``variants``.
+        methods: labels of ``variants`` that name a method; others are a ValueError.
         variants: label -> fields of `Run` that make it: method, iterations, mode, rewind, ...
         title: what a figure calls the network.
         one_dense: whether all methods share the dense run at compression 1.
-
-    Raises:
-        ValueError: a label without a variant, or a variant without a method.
     """
 
     dataset: str
@@ -57,12 +54,9 @@ class Panel:
     one_dense: bool = True
 
     def __post_init__(self) -> None:
-        for label in self.methods:
-            if "method" not in self.variants.get(label, {}):
-                raise ValueError(
-                    f"no variant {label!r} that names a method; expected"
-                    f" {label!r}: {{'method': ...}} among {list(self.variants)}"
-                )
+        odd = [label for label in self.methods if "method" not in self.variants.get(label, {})]
+        if odd:
+            raise ValueError(f"no variant {odd[0]!r} that names a method, in {self.variants}")
 
     def points(self, seeds: int) -> Iterator[tuple[Hashable, float, Run]]:
         """(label, alpha, run) of every point. A dense run has compression 1 at every alpha.
@@ -335,11 +329,8 @@ def _papers(
     dataset: str, models: Iterable[str], last: float, methods: tuple = paper.FIVE
 ) -> list[Panel]:
     """The paper's panels of a data set, from compression 1 in quarters of a decade."""
-    panels = []
-    for model in models:
-        recipe = paper_recipe(dataset, "resnet18" if "resnet" in model else model)
-        panels.append(Panel(dataset, model, recipe, _steps(0, last, 0.25), methods))
-    return panels
+    recipes = {m: paper_recipe(dataset, "resnet18" if "resnet" in m else m) for m in models}
+    return [Panel(dataset, m, r, _steps(0, last, 0.25), methods) for m, r in recipes.items()]
 
 
 _DECADES = (0.0, 1.0, 2.0, 3.0)
