@@ -149,7 +149,10 @@ def device() -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         # Allocating is the only check that covers every backend, absent ones included.
-        return torch.empty(1, device=value).device if value != "cpu" else torch.device("cpu")
+        found = torch.empty(1, device=value).device if value != "cpu" else torch.device("cpu")
+        if found.type == "meta":
+            raise RuntimeError("it holds no numbers")
+        return found
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         why = str(error).partition("\n")[0]
         raise ValueError(
@@ -271,13 +274,13 @@ def describe() -> dict[str, str | int | None]:
 def _folder(variable: str, default: str) -> Path:
     """The folder that a variable names, or else ``default`` in the checkout; created if missing."""
     value = os.environ.get(variable)
-    if value:
-        folder = Path(value).expanduser().absolute()
-    else:
-        folder = _checkout() / Path(default).expanduser()  # an absolute one stays what it is
+    folder = Path(value or default)
     try:
+        folder = folder.expanduser()
+        # An absolute one stays what it is.
+        folder = folder.absolute() if value else _checkout() / folder
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # a user without a home is a RuntimeError
         raise ValueError(
             f"the folder {folder} cannot be created ({error}). "
             f"Set {variable} to a folder that can be written."

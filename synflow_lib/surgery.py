@@ -69,7 +69,7 @@ def flops(
     >>> flops(net, Masks({"0.weight": torch.arange(12).view(3, 4) < 5})).values.tolist()
     [['0.weight', 12, 5], ['2.weight', 6, 6]]
     """
-    shape = find_input_shape(model, input_shape)
+    shape = find_input_shape(instance(model, nn.Module, "model"), input_shape)
     found = prunable(model)
     if masks is not None:
         instance(masks, Masks, "masks").parameters_of(model)  # a clear error where they do not fit
@@ -129,7 +129,7 @@ def without_dead_units(
       (2): Linear(in_features=1, out_features=1, bias=True)
     )
     """
-    model = unwrapped(model)
+    model = unwrapped(instance(model, nn.Module, "model"))
     shape, device = find_input_shape(model, input_shape), next(model.parameters()).device
     dtypes = {name: tensor.dtype for name, tensor in model.state_dict().items()}
     before = (
@@ -189,7 +189,8 @@ def _folded(
         )
         for layer in wires.layers
     ]
-    net(torch.zeros(1, *shape, dtype=torch.float64, device="cpu"))
+    # Two, as BatchNorm without stored statistics refuses a single one.
+    net(torch.zeros(2, *shape, dtype=torch.float64, device="cpu"))
     for hook in hooks:
         hook.remove()
     while True:

@@ -254,3 +254,37 @@ def test_a_whole_build_records_what_it_trained_and_the_next_one_trains_anew(tmp_
     assert not exported and runs.name == f"figures-{build.recorded.code()}"
     (runs / "finished.json").touch()  # and then the build was interrupted
     assert built() == [] and exported == [runs]
+
+
+def test_a_damaged_half_is_named_and_nothing_is_written_from_it(sample):
+    pairs.sync(sample)
+    target = sample.with_suffix(".ipynb")
+    text, notebook = sample.read_bytes(), target.read_bytes()
+    for path, damaged, told in (
+        (target, notebook[:200], r"00_sample.ipynb is no notebook \(NotJSONError"),
+        (target, b"null", "00_sample.ipynb is no notebook"),
+        (target, b"\xff" + notebook, "00_sample.ipynb is no notebook"),
+        (sample, b"# \xff\n" + text, "00_sample.py is no notebook"),
+        (sample, b"", "00_sample.py holds no cell"),
+        (sample, text.replace(b"# %%\n", b"<<<<<<< HEAD\n# %%\n", 1), "'<<<<<<< HEAD'"),
+    ):
+        path.write_bytes(damaged)
+        other = target if path is sample else sample
+        os.utime(other, (0, 0))  # the damaged half is the newer one
+        before = other.read_bytes()
+        for take in (None, "py", "ipynb"):
+            if path is sample and take == "ipynb":
+                continue  # which repairs it
+            with pytest.raises(pairs.BuildError, match=told):
+                pairs.sync(sample, take)
+        assert path.read_bytes() == damaged and other.read_bytes() == before
+        sample.write_bytes(text)
+        target.write_bytes(notebook)
+
+
+def test_a_file_out_of_reach_is_told_without_a_traceback():
+    def out_of_reach():
+        raise NotADirectoryError(20, "Not a directory", "here")
+
+    with pytest.raises(SystemExit, match="Not a directory: 'here'"):
+        pairs.run_command(out_of_reach)

@@ -235,6 +235,11 @@ def test_a_folded_part_in_another_form_is_refused():
         copies(notebook)
 
 
+def test_a_check_that_prints_nothing_cannot_be_graded():
+    with pytest.raises(BuildError, match=r"ends with 'check\(double\)'; expected print"):
+        classroom.failing("check(double)")
+
+
 # ------------------------------------------------------------------------------- slides
 
 

@@ -144,3 +144,12 @@ def test_workers_take_a_gpu_each_and_share_when_there_are_too_few(monkeypatch, t
         lock.release()
     monkeypatch.setenv("SYNFLOW_DEVICE", "cpu")
     assert env.own_device() == torch.device("cpu")
+
+
+def test_a_device_without_numbers_and_a_user_without_a_home_are_refused(monkeypatch):
+    monkeypatch.setenv("SYNFLOW_DEVICE", "meta")
+    with pytest.raises(ValueError, match="SYNFLOW_DEVICE is 'meta'"):
+        env.device()
+    monkeypatch.setenv("SYNFLOW_DATA", "~nobody_of_this_name/x")
+    with pytest.raises(ValueError, match="Set SYNFLOW_DATA to a folder"):
+        env.data_dir()

@@ -347,6 +347,95 @@ def test_data_has_six_digits_and_no_index(folder):
     assert save(Figure(), "fig", data)[2].read_text() == "compression,kept\n1.05111e+06,14\n"
 
 
+# What a table may hold.
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [
+        ("accuracy", "90 %", "'accuracy' holds '90 %'; expected numbers"),
+        ("accuracy", np.nan, "'accuracy' holds no finite number"),
+        ("accuracy", [9.0, np.inf], "'accuracy' holds an infinite number"),
+        ("compression", "10", "'compression' holds '10'; expected numbers"),
+        ("compression", 0.0, "'compression' holds 0.0; expected N / kept"),
+        ("compression", np.nan, "'compression' holds no finite number"),
+        ("method", None, "'method' has gaps"),
+    ],
+)
+def test_what_is_no_number_or_no_name_is_named(column, value, told):
+    table = pd.DataFrame({"method": "snip", "compression": [1.0, 10.0], "seed": 0, "accuracy": 9.0})
+    with pytest.raises(ValueError, match=f"accuracy_curves: the column {told}"):
+        figures.accuracy_curves(table.assign(**{column: value}))
+
+
+def test_a_gap_in_a_place_is_no_point_left_out():
+    table = fractions()
+    with pytest.raises(ValueError, match="'compression' has gaps"):
+        figures.layer_fractions(
+            table.assign(compression=table["compression"].where(table.index > 0))
+        )
+    with pytest.raises(ValueError, match=r"'density' holds 50.0; expected shares from 0 to 1"):
+        figures.layer_fractions(table.assign(density=50.0))
+
+
+def test_kinds_of_columns_do_not_change_a_figure():
+    table = paper.figure1().query("log10_compression % 2 == 0")
+    method = pd.Categorical(table["method"], categories=[*FIVE, "unused"])
+    other = table.assign(method=method, accuracy=table["accuracy"].astype(object))
+    other = other.astype({"compression": "Float64"}).set_index(pd.Index(table["method"]))
+    first, second = figures.accuracy_curves(table), figures.accuracy_curves(other)
+    for ax, same in zip(first.axes, second.axes, strict=True):
+        for line, twin in zip(ax.lines, same.lines, strict=True):
+            np.testing.assert_array_equal(line.get_xydata(), twin.get_xydata())
+    with pytest.raises(ValueError, match="more than one column 'accuracy'"):
+        figures.accuracy_curves(pd.concat([table, table["accuracy"]], axis=1))
+
+
+def test_a_quantity_of_any_name_may_be_in_percent():
+    rows = {"network": "fc", "state": ["before", "after"], "layer": 1, "density": [100.0, 59.4]}
+    assert figures.layer_profiles(pd.DataFrame(rows), {"density": "percent"}).axes
+
+
+def test_every_layer_may_be_empty():
+    assert figures.layer_fractions(fractions().assign(density=0.0)).axes
+    assert figures.layers_by_compression(fractions().assign(density=0.0)).axes
+
+
+def test_tables_that_do_not_fit_together_are_refused():
+    rows = paper.figure3().query("layer > 13")
+    with pytest.raises(ValueError, match="the same methods in all"):
+        figures.unit_scores({"a": rows, "b": rows.query("method == 'snip'")})
+    with pytest.raises(ValueError, match="at least one table"):
+        figures.unit_scores({})
+    left = pd.DataFrame({"method": ["snip", "snip", "grasp"], "layer": [1, 2, 1], "kept": 3})
+    with pytest.raises(ValueError, match="a method lacks a layer"):
+        figures.layers_left(left)
+    times = pd.DataFrame({"method": "snip", "compression": 10.0, "network": ["dense", "cut"]})
+    with pytest.raises(ValueError, match="'dense', 'masked' and 'cut'"):
+        figures.inference_times(
+            times.assign(fastest=1.0, executed=9, counted=3, disconnected=False)
+        )
+    race = pd.DataFrame({"method": ["snip", "snip", "grasp"], "compression": [1.0, 4.0, 1.0]})
+    with pytest.raises(ValueError, match="the same compressions for all methods"):
+        figures.race_view(race.assign(layer=1, kept=3, density=0.5), 1, 8.0)
+    collapse = pd.DataFrame({"method": "snip", "network": "fc", "iterations": [1, 10]})
+    with pytest.raises(ValueError, match="limits lacks the network 'fc'"):
+        figures.iteration_collapse(collapse.assign(critical_compression=1e2), {"conv": 1e4})
+    run = pd.DataFrame({"compression": [1.1, 10.0], "ratio": 0.5})
+    with pytest.raises(ValueError, match="lost lacks the seed 0"):
+        figures.fixed_schedule({0: run}, {1: True}, run)
+    density = pd.DataFrame({"compression": 10.0, "schedule": ["Fixed", "cut"], "density": 0.1})
+    with pytest.raises(ValueError, match=r"schedules \['Fixed'\]; expected 'fixed' and 'cut'"):
+        figures.schedule_densities(density)
+
+
+def test_a_step_takes_masks_of_ones_and_refuses_other_shapes():
+    kept, going = np.array([[1, 1]]), np.array([[1, 0]])
+    assert figures.step_view([kept], [[[1.0, 3.0]]], [going], "cut", 4.0).axes
+    with pytest.raises(ValueError, match="expected equal ones"):
+        figures.step_view([kept], [[[1.0, 3.0, 5.0]]], [going], "cut", 4.0)
+
+
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a b", None])
 def test_save_refuses_names(name, folder):
     with pytest.raises(ValueError, match="name is"):

@@ -1,5 +1,7 @@
 """The figures' grids, and intervals over seeds."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -177,3 +179,23 @@ def test_the_plan_of_the_sanity_checks(monkeypatch):
         f"fc on digits; 1 seed, up to {count} networks to train; about {count * 20 // 60 + 1}"
         f" minutes on {sf.env.device()}, less what is kept"
     )
+
+
+def test_a_label_without_a_method_is_refused_and_so_are_no_seeds():
+    with pytest.raises(ValueError, match="no variant 'sinp' that names a method"):
+        dataclasses.replace(PANEL, methods=("sinp",))
+    with pytest.raises(ValueError, match="no variant 'mine' that names a method"):
+        grids.figure1().varied({"mine": {"metod": "snip"}}, [1])
+    with pytest.raises(ValueError, match="seeds=0; expected a whole number from 1"):
+        PANEL.runs(0)
+
+
+def test_a_run_said_twice_counts_once_and_a_missing_column_is_named():
+    grid = grids.Grid((PANEL,), seeds=1)
+    columns = dict.fromkeys(("top1", "best_top1", "top1_before", "empty_layers", "kept"), 1.0)
+    about = {"key": [run.key for run in grid.runs()], "status": "done", "disconnected": False}
+    results = pd.DataFrame({**about, **columns})
+    once, twice = grid.table(results), grid.table(pd.concat([results, results]))
+    pd.testing.assert_frame_equal(once, twice)
+    with pytest.raises(ValueError, match="results lacks the column 'status'"):
+        grid.table(results.drop(columns="status"))

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -389,6 +390,57 @@ def test_words_for_a_table_say_what_verdicts_say():
         intervals.paired_seeds(table, "a", "b", 50, 60)
     with pytest.raises(ValueError, match="no rows of 'c'"):
         intervals.paired_seeds(table, "a", "c")
+
+
+def test_seeds_of_two_networks_are_no_pairs():
+    rows = [("a", 10.0, 0, 90.0), ("b", 10.0, 0, 80.0)]
+    table = pd.DataFrame(rows, columns=["method", "compression", "seed", "accuracy"])
+    both = pd.concat([table.assign(model="fc"), table.assign(model="conv", accuracy=50.0)])
+    assert intervals.paired_difference(both.query("model == 'fc'"), "a", "b")["seeds"].item() == 1
+    with pytest.raises(ValueError, match=r"the column 'model' holds \['fc', 'conv'\]"):
+        intervals.paired_difference(both, "a", "b")
+    near = pd.concat([table, table.assign(compression=10.01, accuracy=50.0)])
+    with pytest.raises(ValueError, match="equal to three digits"):
+        intervals.paired_seeds(near, "a", "b")
+
+
+def test_tables_without_what_is_compared_are_refused_by_name():
+    table = pd.DataFrame({"method": ["a", "b"], "compression": 10.0, "seed": 0, "accuracy": 1.0})
+    for compare in (
+        intervals.mean_interval,
+        lambda t: intervals.paired_difference(t, "a", "b"),
+        lambda t: intervals.against(t, "a"),
+    ):
+        with pytest.raises(ValueError, match="lacks the column 'accuracy'"):
+            compare(table.drop(columns="accuracy"))
+        with pytest.raises(ValueError, match="the column 'accuracy' holds text"):
+            compare(table.astype({"accuracy": str}))
+        with pytest.raises(TypeError, match="table is a list"):
+            compare([])
+    with pytest.raises(ValueError, match="no rows of another method than 'a'"):
+        intervals.against(table.query("method == 'a'"), "a")
+    with pytest.raises(ValueError, match="least=0; expected"):
+        intervals.judged(pd.DataFrame({"low": [1.0], "high": [2.0]}), 0)
+
+
+def test_numbers_of_torch_count_and_a_set_of_seeds_does_not():
+    how = {"paper": 1.0, **CLOSE}
+    assert agreement(4, "slope", ours=torch.tensor([1.0, 1.001]), **how).verdict == "agrees"
+    assert agreement(4, "slope", ours=np.array(1.0), **how).seeds == 1
+    with pytest.raises(TypeError, match="expected a number"):
+        agreement(4, "slope", ours={1.0, 1.001}, **how)
+
+
+def test_columns_that_no_table_has_are_named():
+    row = identity(3, "a law", True)
+    for columns in (["verdict"], ["quantity", "zz"]):
+        with pytest.raises(ValueError, match="expected 'quantity' and others of 'figure'"):
+            paper.verdicts([row], columns)
+
+
+def test_a_list_is_no_data_set():
+    with pytest.raises(ValueError, match=r"dataset is \['cifar10'\]; expected one of"):
+        paper.figure6(["cifar10"])
 
 
 # The table, the records and the page.

@@ -145,3 +145,25 @@ def test_compare_tells_exact_from_near_and_from_wrong(capsys):
     assert near.startswith("near: exact False, approximate True, largest difference 1e-07")
     assert wrong == "wrong: exact False, approximate False, largest difference 2"
     assert other.startswith("other: cannot be compared, shapes {'': (2,)} here")
+
+
+def test_compare_sees_the_last_bit_of_whole_numbers_and_equal_infinities(capsys):
+    predict.compare("large", 2**53 + 1, 2**53)
+    predict.compare("infinite", np.inf, np.inf)
+    predict.compare("imaginary", torch.tensor(1 + 1j), torch.tensor(1.0))
+    large, infinite, imaginary = capsys.readouterr().out.splitlines()
+    assert large.startswith("large: exact False, approximate True")
+    assert infinite.endswith("exact True, approximate True, largest difference 0")
+    assert imaginary.endswith("exact False, approximate False, largest difference 1")
+
+
+@pytest.mark.parametrize("missing", [None, "3", [[1], [1, 2]]])
+def test_compare_shows_what_is_no_number(missing):
+    with pytest.raises(TypeError, match=r"cannot be compared; expected numbers or a tensor"):
+        predict.compare("mine", missing, torch.ones(2))
+
+
+@pytest.mark.parametrize(("low", "high", "log"), [(100, 0, False), (0, 0, False), (0, 9, True)])
+def test_a_range_without_numbers_is_refused(low, high, log):
+    with pytest.raises(ValueError, match="expected low below high"):
+        predict.Number("How much?", low, high, log=log)

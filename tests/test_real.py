@@ -2,6 +2,7 @@
 
 import functools
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -119,3 +120,51 @@ def test_the_search_is_exported_too(tmp_path):
     """A part with a name of several letters."""
     assert real.export(tmp_path / "store", tmp_path / "results", 1) == {}
     assert len(real.points(1, ["search"])) == 6
+
+
+def test_a_file_that_says_a_run_twice_or_is_no_text_is_named(tmp_path):
+    line = (Path(__file__).parents[1] / "results/real/small.jsonl").read_text(encoding="utf-8")
+    file = tmp_path / "small.jsonl"
+    file.write_text(line + line, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"line 2 of .*small.jsonl is line 1 again"):
+        recorded("small", tmp_path)
+    file.write_text(json.dumps({**json.loads(line), "machine": None}), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"line 1 of .*small.jsonl is no recorded run"):
+        recorded("small", tmp_path)
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"small.jsonl is no text in UTF-8"):
+        recorded("small", tmp_path)
+    with pytest.raises(ValueError, match=r"nothing is recorded as \['small'\]"):
+        recorded(["small"])
+
+
+def test_an_export_with_fewer_seeds_loses_no_line(tmp_path):
+    line = (Path(__file__).parents[1] / "results/real/small.jsonl").read_text(encoding="utf-8")
+    other = json.dumps({**json.loads(line), "key": "of another seed"})
+    file = tmp_path / "small.jsonl"
+    file.write_text(f"{line}{other}\n", encoding="utf-8")
+    assert real.export(tmp_path / "store", tmp_path, 1) == {"small": 2}
+    assert file.read_text(encoding="utf-8") == f"{line}{other}\n"
+    file.write_text(line[:50], encoding="utf-8")
+    with pytest.raises(ValueError, match=r"line 1 of .*small.jsonl is no recorded run"):
+        real.export(tmp_path / "store", tmp_path, 1)
+    assert file.read_text(encoding="utf-8") == line[:50]
+
+
+@pytest.mark.parametrize("option", ["--seeds", "--processes", "--limit"])
+@pytest.mark.parametrize("value", ["0", "-1", "1.5"])
+def test_counts_of_the_command_line_are_one_or_more(option, value, capsys):
+    with pytest.raises(SystemExit):
+        real.main([option, value, "--plan"])
+    assert f"{option}: '{value}'; expected 1 or more" in capsys.readouterr().err
+
+
+def test_the_small_part_needs_no_folder(tmp_path, capsys):
+    how = ["--parts", "small", "small", "--seeds", "1", "--processes", "1"]
+    threads = torch.get_num_threads()
+    try:
+        real.main([*how, "--store", str(tmp_path / "store"), "--results", str(tmp_path)])
+    finally:
+        torch.set_num_threads(threads)
+    told = capsys.readouterr().out
+    assert "1 runs to do" in told and "1 runs done, 0 failed" in told

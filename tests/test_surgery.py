@@ -348,3 +348,22 @@ def test_a_constant_of_each_channel_stops_removal_and_no_question():
     assert sf.check_conservation(net, scores, input_shape=(2, 4, 4)).holds()
     with pytest.raises(ValueError, match="taken out of .*, a constant of shape"):
         without_dead_units(net, masks, input_shape=(2, 4, 4))
+
+
+def test_batch_norm_without_stored_statistics_is_cut_like_any_other():
+    net = nn.Sequential(
+        nn.Linear(4, 8), nn.BatchNorm1d(8, track_running_stats=False), nn.ReLU(), nn.Linear(8, 3)
+    )
+    masks = sf.prune(net, "magnitude", 4)
+    small = without_dead_units(net, masks)
+    assert small[0].out_features < 8
+    x = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = masks.apply_(copy.deepcopy(net))(x)
+        torch.testing.assert_close(small(x), expected)
+
+
+def test_what_is_no_network_is_refused():
+    for of in (flops, lambda thing: without_dead_units(thing, None)):
+        with pytest.raises(TypeError, match="model is a str; expected a Module"):
+            of("vgg16")

@@ -14,8 +14,7 @@ import argparse
 import re
 from pathlib import Path
 
-import jupytext
-from pairs import ROOT, BuildError, run_command, serialized, source_text, write
+from pairs import ROOT, BuildError, load, run_command, serialized, source_text, write
 
 try:
     import tomllib
@@ -53,8 +52,8 @@ def address(root: Path = ROOT) -> str:
     Raises:
         BuildError: pyproject.toml has none, or one that is not on GitHub (Colab opens no other).
     """
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    found = project.get("urls", {}).get("Repository", "")
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    found = str(project.get("project", {}).get("urls", {}).get("Repository", ""))
     if not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+?/?", found):
         raise BuildError(
             f"[project.urls] Repository is {found!r}; expected https://github.com/OWNER/NAME"
@@ -77,7 +76,7 @@ def wanted(path: Path, home: str) -> str:
     if path.suffix == ".md":
         return with_badges(path.read_text(encoding="utf-8"), home)
     setup = SETUP.format(address=home).rstrip("\n")
-    notebook = jupytext.read(path)
+    notebook = load(path)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = with_badges(cell.source, home)

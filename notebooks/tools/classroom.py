@@ -31,6 +31,7 @@ from pairs import (
     BuildError,
     chosen,
     command_line,
+    load,
     run_command,
     serialized,
     write,
@@ -173,6 +174,8 @@ def between_marks(text: str, solution: str) -> str:
 def failing(check: str) -> str:
     """A check cell, which prints what it saw, so that it also fails where that is not `solved`."""
     last = ast.parse(check).body[-1]
+    if not re.fullmatch(r"print\(.+\)", ast.unparse(last), re.DOTALL):
+        raise BuildError(f"a check ends with {ast.unparse(last)!r}; expected print(check(answer))")
     lines = check.splitlines()[: last.lineno - 1]
     said = ast.unparse(last.value.args[0])  # of print(check_this(answer))
     # Its end, since what an answer raises or returns may say "solved" amid the sentence.
@@ -209,16 +212,16 @@ def strings(node) -> list[str]:
 
 def build(path: Path, folder: Path, slides: bool = True) -> None:
     """Writes the copies of one notebook below `folder`."""
-    original = nbformat.read(path, as_version=4)
+    original = load(path)
     try:
         common, solutions = prepared(original)
+        copies = {
+            "student": without_notes(student(common)),
+            "instructor": instructor(common, solutions),
+            f"nbgrader/source/{path.stem}": without_notes(for_nbgrader(common, solutions)),
+        }
     except (BuildError, OSError) as error:
         raise BuildError(f"{path.name}: {error}") from error
-    copies = {
-        "student": without_notes(student(common)),
-        "instructor": instructor(common, solutions),
-        f"nbgrader/source/{path.stem}": without_notes(for_nbgrader(common, solutions)),
-    }
     if found := leaks(copies["student"], original):
         raise BuildError(f"{path.name}: a solution is left in the student copy: {found[0]!r}")
     if slides:

@@ -43,12 +43,39 @@ ABSOLUTE_PATH = re.compile(
     "|".join([*OWN_FOLDERS, r"(?<![\w./:<)\]}\\])/[A-Za-z_][\w.+-]*/[\w.+-]+"])
 )
 ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]{6,}")
+MERGE = re.compile(r"^(?:<{7}|>{7}) .*", flags=re.MULTILINE)
 HINT = re.compile(r"\n*<details>\s*<summary>Hint</summary>.*?</details>\n*", re.DOTALL)
 CHECKED = re.compile(r"^# NBVAL_\w+\n", flags=re.MULTILINE)  # speaks to the tests, not to readers
 
 
 class BuildError(Exception):
     """A notebook cannot be built; the message says which one, which cell and what to do."""
+
+
+def load(path: Path) -> NotebookNode:
+    """The notebook in a `.py` or `.ipynb`.
+
+    Raises:
+        BuildError: the file is damaged, empty, or holds both sides of a merge: nothing may be
+            written over its other half from it.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".py":
+            notebook = jupytext.reads(text, fmt="py:percent")
+        else:
+            notebook = nbformat.reads(text, as_version=4)
+        cells = notebook.cells
+    except OSError:
+        raise
+    except Exception as error:  # whatever a damaged file makes the parsers raise
+        told = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"[:200]
+        raise BuildError(f"{path.name} is no notebook ({told}); `git checkout` it") from error
+    if not cells:
+        raise BuildError(f"{path.name} holds no cell; `git checkout` it")
+    if MERGE.search(text):
+        raise BuildError(f"{path.name} holds {MERGE.search(text)[0]!r}: resolve the merge first")
+    return notebook
 
 
 def source_text(notebook: NotebookNode) -> str:
@@ -61,18 +88,18 @@ def in_step(source: Path) -> bool:
     target = source.with_suffix(".ipynb")
     if not target.exists():
         return False
-    text = source_text(nbformat.read(target, as_version=4))
-    return text == source.read_text(encoding="utf-8")
+    text = source_text(load(target))
+    return text == source.read_text(encoding="utf-8", errors="replace")
 
 
 def read_pair(source: Path) -> NotebookNode:
     """The notebook of `source`, with ids (and outputs of unchanged cells) of the old `.ipynb`."""
-    notebook = jupytext.read(source, fmt="py:percent")
+    notebook = load(source)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     target = source.with_suffix(".ipynb")
     old = {}
     if target.exists():
-        before = nbformat.v4.upgrade(nbformat.read(target, as_version=4))  # cells with ids
+        before = nbformat.v4.upgrade(load(target))  # cells with ids
         old = {cell.id: cell.source for cell in before.cells}
         notebook = combine_inputs_with_outputs(notebook, before)
     notebook.metadata = nbformat.from_dict(METADATA)
@@ -99,7 +126,7 @@ def settle(source: Path, take: str | None) -> None:
     if not target.exists() or in_step(source):
         return
     if take == "ipynb":
-        write(source, source_text(nbformat.read(target, as_version=4)))
+        write(source, source_text(load(target)))
     elif take is None and target.stat().st_mtime > source.stat().st_mtime + 1:
         raise BuildError(
             f"{target.name} differs from {source.name} and was saved later.\n"
@@ -201,8 +228,8 @@ def command_line(told: str) -> argparse.ArgumentParser:
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Calls `main`; a BuildError is told in words, without a traceback."""
+    """Calls `main`; a BuildError, or a file out of reach, is told without a traceback."""
     try:
         main()
-    except BuildError as error:
+    except (BuildError, OSError) as error:
         sys.exit(f"{Path(sys.argv[0]).stem}: {error}")

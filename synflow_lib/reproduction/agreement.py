@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import numbers
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -223,12 +223,21 @@ def verdicts(rows: Iterable[Agreement], columns: Sequence[str], width: int = 96)
         columns: of `agreement_table`, among them "quantity".
         width: characters of a line, where the other columns leave 30 of them for the quantity.
 
+    Raises:
+        ValueError: other columns, or none for the quantity.
+
     >>> print(verdicts([identity(3, "a law " * 8, True)], ["quantity", "verdict"], width=40))
     quantity                         verdict
     a law a law a law a law a law a  holds
       law a law a law
     """
-    table = agreement_table(rows)[list(columns)].astype(str)
+    table = agreement_table(rows)
+    columns = [columns] if isinstance(columns, str) else list(dict.fromkeys(columns))
+    if "quantity" not in columns or not set(columns) <= set(table):
+        raise ValueError(
+            f"columns={columns}; expected 'quantity' and others of {', '.join(map(repr, table))}"
+        )
+    table = table[columns].astype(str)
     cells = [list(table.columns), *table.to_numpy().tolist()]
     sizes = [max(map(len, column)) for column in zip(*cells, strict=True)]
     place = table.columns.get_loc("quantity")
@@ -319,13 +328,15 @@ def _places(where: str, ours: object) -> dict[str, list[float]]:
 
 
 def _numbers(where: str, name: str, values: object) -> list[float]:
-    """A number or several as a list of finite ones."""
+    """A number or several, of Python, numpy or torch, as a list of finite ones."""
+    values = values.tolist() if hasattr(values, "tolist") else values
     if isinstance(values, (bool, np.bool_)):
         raise TypeError(
             f"{where}: {name} is {values!r}; a verdict needs one number a seed. For what is true "
             "by construction use identity(...)."
         )
-    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+    # A set would have lost one of two equal numbers.
+    if isinstance(values, (str, bytes, Set)) or not isinstance(values, Iterable):
         values = [values]
     found = [_finite(where, name, value) for value in values]
     if not found:

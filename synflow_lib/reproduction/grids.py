@@ -17,6 +17,7 @@ from ..sweeps.store import Store
 from ..sweeps.sweep import sweep
 from ..training.recipes import COLAB, Recipe, paper_recipe
 from ..training.train import train
+from ..values import whole
 from . import paper
 
 # As they are drawn: label -> what makes the run another one.
@@ -35,7 +36,7 @@ class Panel:
     Attributes:
         dataset, model, recipe, data_options, model_options: as in `Run`.
         alphas: compressions as exponents; compression = 10**alpha.
-        methods: labels, of ``variants``.
+        methods: labels of ``variants`` that name a method; others are a ValueError.
         variants: label -> fields of `Run` that make it: method, iterations, mode, rewind, ...
         title: what a figure calls the network.
         one_dense: whether all methods share the dense run at compression 1.
@@ -52,6 +53,11 @@ class Panel:
     title: str = ""
     one_dense: bool = True
 
+    def __post_init__(self) -> None:
+        odd = [label for label in self.methods if "method" not in self.variants.get(label, {})]
+        if odd:
+            raise ValueError(f"no variant {odd[0]!r} that names a method, in {self.variants}")
+
     def points(self, seeds: int) -> Iterator[tuple[Hashable, float, Run]]:
         """(label, alpha, run) of every point. A dense run has compression 1 at every alpha.
 
@@ -64,7 +70,7 @@ class Panel:
         for label in self.methods:
             for alpha in self.alphas:
                 how = DENSE if self.one_dense and not alpha else self.variants[label]
-                for seed in range(seeds):
+                for seed in range(whole(seeds, "seeds", 1)):
                     yield label, alpha, self._run(how, alpha, seed)
 
     def runs(self, seeds: int) -> list[Run]:
@@ -188,9 +194,12 @@ class Grid:
             dataset, model, method (the label), compression (asked for, also beside a dense run),
             seed, accuracy (top-1 after the last epoch, percent), best (over epochs, as the paper's
             figure 6), before (before training), disconnected (bool; 0, 1 and NaN where the paths of
-            some network cannot be asked), empty_layers, kept. Runs that failed are left out.
+            some network cannot be asked), empty_layers, kept. Runs that failed are left out, and a
+            run that is said twice counts once.
+
+        Raises:
+            ValueError: a column is missing.
         """
-        done = results[results["status"] == "done"].set_index("key")
         rows = [
             (run.key, panel.dataset, panel.model, label, 10.0**alpha, run.seed)
             for panel, label, alpha, run in self.points()
@@ -198,6 +207,10 @@ class Grid:
         names = ["key", "dataset", "model", "method", "compression", "seed"]
         outcome = {"top1": "accuracy", "best_top1": "best", "top1_before": "before"}
         counts = ["empty_layers", "kept"]
+        needed = ["key", "status", *outcome, "disconnected", *counts]
+        if missing := [name for name in needed if name not in results]:
+            raise ValueError(f"results lacks the column {missing[0]!r}; expected what sweep gives")
+        done = results[results["status"] == "done"].drop_duplicates("key").set_index("key")
         found = done[[*outcome, "disconnected", *counts]].rename(columns=outcome)
         table = pd.DataFrame(rows, columns=names).join(found, on="key", how="inner")
         known = table["disconnected"].notna().all()  # bool(None) would be False, bool(NaN) True
@@ -316,11 +329,8 @@ def _papers(
     dataset: str, models: Iterable[str], last: float, methods: tuple = paper.FIVE
 ) -> list[Panel]:
     """The paper's panels of a data set, from compression 1 in quarters of a decade."""
-    panels = []
-    for model in models:
-        recipe = paper_recipe(dataset, "resnet18" if "resnet" in model else model)
-        panels.append(Panel(dataset, model, recipe, _steps(0, last, 0.25), methods))
-    return panels
+    recipes = {m: paper_recipe(dataset, "resnet18" if "resnet" in m else m) for m in models}
+    return [Panel(dataset, m, r, _steps(0, last, 0.25), methods) for m, r in recipes.items()]
 
 
 _DECADES = (0.0, 1.0, 2.0, 3.0)

@@ -12,6 +12,8 @@ import pandas as pd
 from pandas.api.typing import SeriesGroupBy
 from scipy.special import stdtrit
 
+from ..values import instance
+
 
 def mean_interval(table: pd.DataFrame) -> pd.DataFrame:
     """Mean accuracy over seeds at each compression, its interval held inside 0 to 100 percent.
@@ -26,6 +28,7 @@ def mean_interval(table: pd.DataFrame) -> pd.DataFrame:
     >>> mean_interval(table).round(2).to_numpy().tolist()
     [[10.0, 91.0, 88.52, 93.48, 3.0]]
     """
+    _require(table, ["compression", "accuracy"])
     found = _intervals(table.groupby("compression")["accuracy"], "mean")
     ends = ["low", "high"]
     return found.assign(**found[ends].clip(0, 100)).reset_index()
@@ -72,10 +75,13 @@ def against(table: pd.DataFrame, reference: str, value: str = "accuracy") -> pd.
     >>> against(table, "a", "size")[["method", "difference"]].values.tolist()
     [['b', 4.0]]
     """
+    _require(table, ["method", "seed", value])
     table = table.assign(accuracy=table[value])
     if "compression" not in table:
         table = table.assign(compression=1.0)
     others = [name for name in dict.fromkeys(table["method"]) if name != reference]
+    if not others:
+        raise ValueError(f"no rows of another method than {reference!r}")
     tables = [paired_difference(table, name, reference).assign(method=name) for name in others]
     return pd.concat(tables, ignore_index=True)
 
@@ -91,10 +97,15 @@ def judged(found: pd.DataFrame, least: float) -> pd.Series:
         A word a row: "better" (the whole interval above ``least``), "worse" (below minus that),
         "equal" (between the two), "undecided" (anything else, one seed included).
 
+    Raises:
+        ValueError: ``least`` is not above 0.
+
     >>> found = pd.DataFrame({"low": [6, -9, -1, -1], "high": [8, -6, 2, 9]})
     >>> judged(found, 5).tolist()
     ['better', 'worse', 'equal', 'undecided']
     """
+    if not least > 0:
+        raise ValueError(f"least={least!r}; expected the smallest effect that counts, above 0")
     low, high = found["low"], found["high"]
     cases = [low > least, high < -least, (low > -least) & (high < least)]
     return pd.Series(np.select(cases, ["better", "worse", "equal"], "undecided"), found.index)
@@ -113,7 +124,8 @@ def paired_seeds(
         "compression 10", ... -> differences of accuracy in percent, rising with the compression.
 
     Raises:
-        ValueError: a method that is not in the table, or no compression in the range.
+        ValueError: a method that is not in the table, no compression in the range, or two that
+            three digits do not tell apart.
 
     >>> rows = [("a", 10.0, 0, 90.0), ("b", 10.0, 0, 80.0)]
     >>> table = pd.DataFrame(rows, columns=["method", "compression", "seed", "accuracy"])
@@ -121,10 +133,12 @@ def paired_seeds(
     {'compression 10': [10.0]}
     """
     groups = _by_seed(table, method, other)
-    found = {f"compression {c:.3g}": g.tolist() for c, g in groups if low <= c <= high}
+    found = [(f"compression {c:.3g}", g.tolist()) for c, g in groups if low <= c <= high]
     if not found:
         raise ValueError(f"no compression of {method!r} and {other!r} from {low:g} to {high:g}")
-    return found
+    if len(dict(found)) < len(found):  # one would take the other's place
+        raise ValueError("two compressions are equal to three digits; round or leave out one")
+    return dict(found)
 
 
 def interval(
@@ -154,13 +168,30 @@ def interval(
 
 def _by_seed(table: pd.DataFrame, method: str, other: str) -> SeriesGroupBy:
     """Accuracy of one method minus another's by seed, grouped by compression."""
+    _require(table, ["method", "compression", "seed", "accuracy"])
     for name in (method, other):
         if name not in set(table["method"]):
-            raise ValueError(f"no rows of {name!r}; the table has {sorted(set(table['method']))}")
+            raise ValueError(f"no rows of {name!r}; the table has {list(set(table['method']))}")
+    for name in {"dataset", "model"} & set(table.columns):
+        if len(set(table[name])) > 1:  # a seed of one is not a seed of the other
+            raise ValueError(
+                f"the column {name!r} holds {table[name].unique().tolist()}; expected the rows of"
+                " one network, as table.groupby(['dataset', 'model']) gives them"
+            )
     wide = table.pivot_table(
         index=["compression", "seed"], columns="method", values="accuracy", aggfunc="mean"
     )
     return (wide[method] - wide[other]).dropna().groupby("compression")
+
+
+def _require(table: pd.DataFrame, columns: Iterable[str]) -> None:
+    """Raises a ValueError that names a column which is missing, or holds text."""
+    instance(table, pd.DataFrame, "table")
+    for name in columns:
+        if name not in table:
+            raise ValueError(f"the table lacks the column {name!r}; it has {list(table.columns)}")
+        if name not in ("method", "seed") and pd.api.types.is_string_dtype(table[name]):
+            raise ValueError(f"the column {name!r} holds text; expected numbers")
 
 
 def _intervals(groups: SeriesGroupBy, name: str) -> pd.DataFrame:

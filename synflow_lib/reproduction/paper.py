@@ -181,8 +181,8 @@ def figure6(dataset: str | None = None, model: str | None = None) -> pd.DataFram
     >>> len(figure6("cifar10", "vgg16_bn"))
     195
     """
-    table = _only(_published("figure6"), "dataset", _ALIASES.get(dataset, dataset))
-    return _only(table, "model", _ALIASES.get(model, model))
+    table = _only(_published("figure6"), "dataset", dataset)
+    return _only(table, "model", model)
 
 
 def figure7() -> pd.DataFrame:
@@ -251,6 +251,8 @@ def _only(table: pd.DataFrame, column: str, value: str | None) -> pd.DataFrame:
     if value is None:
         return table
     known = table[column].unique().tolist()
+    if isinstance(value, str):
+        value = _ALIASES.get(value, value)
     if value not in known:
         raise ValueError(f"{column} is {value!r}; expected one of {', '.join(known)}, or None.")
     return table[table[column] == value].reset_index(drop=True)

@@ -113,7 +113,7 @@ class Number(Guess):
         mine: the answer, of Python, numpy or torch; None where the slider asks.
 
     Raises:
-        ValueError: ``mine`` is no such number.
+        ValueError: ``mine`` is no such number, or there is none from ``low`` to ``high``.
 
     >>> guess = Number("How much of the first layer stays?", 0, 100, "percent", mine=50)
     >>> print(guess.beside(80.5))
@@ -124,6 +124,9 @@ class Number(Guess):
     """
 
     def __init__(self, question, low, high, unit="", *, log=False, step=None, mine=None):
+        if not _real(low, "low") < _real(high, "high") or (log and low <= 0):
+            above = ", and low above 0 for a logarithmic slider" if log else ""
+            raise ValueError(f"low={low!r}, high={high!r}; expected low below high{above}")
         self.low, self.high, self.unit, self.log, self.step = low, high, unit, log, step
         super().__init__(question, self.told(low).split()[0] + f" to {self.told(high)}", mine)
 
@@ -256,7 +259,16 @@ class Curve(Guess):
 
 
 def _tensor(value: object) -> torch.Tensor:
-    return value if isinstance(value, torch.Tensor) else torch.as_tensor(np.asarray(value))
+    """Raises a TypeError that shows what is no number, such as the None of a missing return."""
+    try:
+        value = value if isinstance(value, torch.Tensor) else torch.as_tensor(np.asarray(value))
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{value!r} cannot be compared; expected numbers or a tensor") from None
+    value = value.detach().cpu()
+    # Whole numbers stay what they are: beyond 2 ** 53 doubles are too few.
+    if value.is_complex():
+        return value
+    return value.double() if value.is_floating_point() else value.long()
 
 
 def compare(name: str, mine: object, library: object) -> None:
@@ -266,19 +278,25 @@ def compare(name: str, mine: object, library: object) -> None:
         name: what is compared.
         mine, library: numbers, tensors, or mappings of names to tensors, as masks and scores are.
 
+    Raises:
+        TypeError: what holds no numbers.
+
     >>> compare("scores", torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.5]))
     scores: exact False, approximate False, largest difference 0.5
     """
     both = []
     for each in (mine, library):
         each = each if isinstance(each, Mapping) else {"": each}
-        both.append({key: _tensor(value).detach().cpu() for key, value in each.items()})
+        both.append({key: _tensor(value) for key, value in each.items()})
     here, there = ({key: tuple(t.shape) for key, t in each.items()} for each in both)
     if here != there:
         print(f"{name}: cannot be compared, shapes {here} here and {there} in the library")
         return
-    pairs = [(both[0][key].double(), both[1][key].double()) for key in there]
-    exact = all(torch.equal(a, b) for a, b in pairs)
+    pairs = [(both[0][key], both[1][key]) for key in there]
+    exact = all(bool((a == b).all()) for a, b in pairs)
+    wide = torch.complex128 if any(t.is_complex() for pair in pairs for t in pair) else torch.double
+    pairs = [(a.to(wide), b.to(wide)) for a, b in pairs]
     close = all(torch.allclose(a, b, rtol=1e-5) for a, b in pairs)
-    largest = max((float((a - b).abs().max()) for a, b in pairs if a.numel()), default=0.0)
+    apart = (torch.where(a == b, 0.0, (a - b).abs()) for a, b in pairs if a.numel())  # inf is inf
+    largest = max((float(each.max()) for each in apart), default=0.0)
     print(f"{name}: exact {exact}, approximate {close}, largest difference {largest:.3g}")

@@ -44,7 +44,7 @@ def recorded(name: str, source: str | os.PathLike | None = None) -> pd.DataFrame
         All with seconds, device_name, torch, finished.
 
     Raises:
-        ValueError: another name; a file that is damaged, with its line.
+        ValueError: another name; a file that is damaged or says a run twice, with its line.
         FileNotFoundError: no recorded runs in that place.
 
     >>> import tempfile
@@ -53,13 +53,13 @@ def recorded(name: str, source: str | os.PathLike | None = None) -> pd.DataFrame
     ...
     FileNotFoundError: no recorded runs of figure6 in ...
     """
-    if name not in FIGURES:
+    if not isinstance(name, str) or name not in FIGURES:
         raise ValueError(f"nothing is recorded as {name!r}; expected one of {', '.join(FIGURES)}")
     folder, parts, rows_of = FIGURES[name]
     places = [place / folder for place in _PLACES] if source is None else [Path(source)]
     for place in places:
         files = [place / f"{part}.jsonl" for part in parts]
-        rows = [row for file in files if file.exists() for row in _rows(file, rows_of)]
+        rows = [row for file in files if file.is_file() for row in _rows(file, rows_of)]
         if rows:
             return pd.DataFrame(rows)
     raise FileNotFoundError(
@@ -70,8 +70,14 @@ def recorded(name: str, source: str | os.PathLike | None = None) -> pd.DataFrame
 
 
 def _rows(file: Path, rows_of: Callable[[dict], list[dict]]) -> list[dict]:
-    rows = []
-    for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    rows, seen = [], {}
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is no text in UTF-8 ({error})") from error
+    for number, text in enumerate(lines, 1):
+        if seen.setdefault(text, number) < number:  # one run would count as two seeds
+            raise ValueError(f"line {number} of {file} is line {seen[text]} again; delete one")
         try:
             line = json.loads(text)
             about = {
@@ -79,7 +85,7 @@ def _rows(file: Path, rows_of: Callable[[dict], list[dict]]) -> list[dict]:
                 "torch": line["machine"].get("torch"), "finished": line["finished"],
             }  # fmt: skip
             rows += [{**row, **about} for row in rows_of(line)]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f"line {number} of {file} is no recorded run ({type(error).__name__}: {error})"
             ) from error

@@ -143,6 +143,7 @@ PARTS = {
 
 def points(seeds: int, parts: Iterable[str] = tuple(PARTS)) -> list[Point]:
     """All runs in the order in which they are done: seed by seed, part by part."""
+    parts = dict.fromkeys(parts)
     return [point for seed in range(seeds) for part in parts for point in PARTS[part](seed)]
 
 
@@ -239,7 +240,7 @@ def export(store: str | Path, folder: str | Path, seeds: int = 3) -> dict[str, i
 
     A line holds the run, the label of its curve, its outcome, the test accuracy after each epoch
     (percent; the first is before training), seconds, and versions and device. Lines that are there
-    already, made by another store, stay.
+    already, made by another store or with more seeds, stay.
 
     Returns:
         Part -> number of runs; parts without any are left out.
@@ -249,10 +250,12 @@ def export(store: str | Path, folder: str | Path, seeds: int = 3) -> dict[str, i
         lines = []
         for point in points(seeds, [part]):
             key = point.run.key
+            known = before.pop(key, None)
             if records.get(key, {}).get("status") == "done":
                 lines.append(json.dumps(_line(point, records[key]), separators=(",", ":")))
-            elif key in before:
-                lines.append(before[key])
+            elif known is not None:
+                lines.append(known)
+        lines += [line for line in before.values() if json.loads(line)["part"] == part]
         if lines:
             counts[part] = len(lines)
             with replacing(Path(folder) / f"{part}.jsonl") as file:
@@ -261,10 +264,23 @@ def export(store: str | Path, folder: str | Path, seeds: int = 3) -> dict[str, i
 
 
 def exported(folder: str | Path) -> dict[str, str]:
-    """The lines that `export` wrote, by the key of their run."""
-    files = [Path(folder) / f"{part}.jsonl" for part in PARTS]
-    texts = [file.read_text(encoding="utf-8") for file in files if file.exists()]
-    return {json.loads(line)["key"]: line for text in texts for line in text.splitlines()}
+    """The lines that `export` wrote, by the key of their run.
+
+    Raises:
+        ValueError: a file that is damaged, with its line.
+    """
+    found = {}
+    for file in (Path(folder) / f"{part}.jsonl" for part in PARTS):
+        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else ()
+        for number, line in enumerate(lines, 1):
+            try:
+                about = json.loads(line)
+                _, found[about["key"]] = about["part"], line
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(
+                    f"line {number} of {file} is no recorded run ({type(error).__name__}: {error})"
+                ) from error
+    return found
 
 
 def quickest(points: Iterable[Point], folder: str | Path, count: int) -> dict[str, dict]:
@@ -328,15 +344,22 @@ def load(folder: str | Path) -> Dataset:
     return image_folder(folder, name=DATASET)
 
 
+def count(text: str) -> int:
+    """A number of the command line that must be 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected 1 or more")
+    return int(text)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Print what is left to do and how long it takes; do it, or export what is done."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, help="holds train/<class>/ and test/<class>/")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=count, default=3)
     parser.add_argument("--store", type=Path, default=Path("runs") / "real")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--limit", type=int, help="do only the first so many that are left")
+    parser.add_argument("--processes", type=count, default=os.cpu_count() or 1)
+    parser.add_argument("--limit", type=count, help="do only the first so many that are left")
     parser.add_argument("--retry-failed", action="store_true")
     parser.add_argument("--plan", action="store_true", help="print the plan and stop")
     parser.add_argument(
@@ -378,10 +401,11 @@ def main(arguments: list[str] | None = None) -> None:
     )
     if args.plan or not todo:
         return
-    if args.folder is None:
-        parser.error("--folder is needed to run anything")
     given = functools.partial(load, args.folder)
-    given()  # decodes once; the processes read what it keeps
+    if any(point.run.dataset == DATASET for point in todo):
+        if args.folder is None:
+            parser.error("--folder is needed to run anything but --parts small")
+        given()  # decodes once; the processes read what it keeps
     table = sweep(
         [point.run for point in todo], args.store,
         args.processes if args.processes > 1 else None,

@@ -23,11 +23,11 @@ from .style import (
     legend,
     log_axis,
     ordered,
-    require,
     sequence,
     styles,
     subplots,
 )
+from .tables import require
 
 _MANY = 2000  # points above which a vector image is larger and slower than a bitmap
 _INVERSE_SIZE = "1 / layer size (1 / parameters)"
@@ -54,7 +54,12 @@ def conservation_scatter(table: pd.DataFrame) -> Figure:
     >>> conservation_scatter(table).axes[0].get_title()
     'SynFlow'
     """
-    require(table, ["method", "layer", "unit", "incoming", "outgoing"], "conservation_scatter")
+    table = require(
+        table,
+        ["method", "layer", "unit", "incoming", "outgoing"],
+        "conservation_scatter",
+        ["layer"],
+    )
     look = styles(table["method"])
     sums = table[["incoming", "outgoing"]]
     table = table.assign(
@@ -105,8 +110,16 @@ def unit_scores(sources: Mapping[str, pd.DataFrame]) -> Figure:
     >>> len(unit_scores({"ours": table, "paper": table}).axes)
     3
     """
-    for name, table in sources.items():
-        require(table, ["method", "layer", "incoming", "outgoing"], f"unit_scores, {name}")
+    columns = ["method", "layer", "incoming", "outgoing"]
+    sources = {
+        name: require(table, columns, f"unit_scores, {name}") for name, table in sources.items()
+    }
+    methods = {frozenset(table["method"]) for table in sources.values()}
+    if len(methods) != 1:
+        raise ValueError(
+            f"unit_scores: tables of {len(methods)} sets of methods; expected at least one table,"
+            " and the same methods in all"
+        )
     look = styles(next(iter(sources.values()))["method"])
     layers = max(table["layer"].max() for table in sources.values())
     depth = Normalize(1, max(layers, 2))
@@ -191,9 +204,9 @@ def layer_scores(ours: pd.DataFrame, published: pd.DataFrame | None = None) -> F
     'ours: slope 1.000'
     """
     columns = ["method", "layer", "layer_size", "mean_score"]
-    require(ours, columns, "layer_scores, ours")
+    ours = require(ours, columns, "layer_scores, ours", ["layer"])
     if published is not None:
-        require(published, columns, "layer_scores, published")
+        published = require(published, columns, "layer_scores, published", ["layer"])
     look = styles(ours["method"])
     with subplots(len(look), 3, 3.1) as (figure, axes):
         for ax, (method, style) in zip(axes, look.items(), strict=True):
@@ -283,14 +296,16 @@ def norm_paths(sources: Mapping[str, pd.DataFrame]) -> Figure:
     >>> len(norm_paths({"a": table}).axes)
     2
     """
-    for table in sources.values():
-        require(table, ["epoch", "layer", "layer_size", "mean_squared_weight"], "norm_paths")
+    columns = ["epoch", "layer", "layer_size", "mean_squared_weight"]
+    sources = {
+        title: require(table, columns, f"norm_paths, {title}") for title, table in sources.items()
+    }
     look = ordered(sources, end=0.9)
     with subplots(len(sources) + 1, 2, 3.6) as (figure, axes):
         last = axes[-1]
         for ax, (title, table) in zip(axes, sources.items(), strict=False):
             style = look[title]
-            if title.startswith("paper"):
+            if str(title).startswith("paper"):
                 style = replace(style, color="#555555")
             _before_and_after(ax, table, style)
             ax.set_title(title)

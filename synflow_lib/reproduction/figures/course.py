@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .style import COMPRESSION, STYLES, log_axis, require, subplots
+from .style import COMPRESSION, STYLES, log_axis, subplots
+from .tables import require
 
 
 def random_collapse(
@@ -45,7 +46,7 @@ def grasp_correction(layers: pd.DataFrame) -> Figure:
     >>> grasp_correction(table).axes[0].get_ylabel()
     'score of the layer / G'
     """
-    require(layers, ["layer", "raw", "squares"], "grasp_correction")
+    layers = require(layers, ["layer", "raw", "squares"], "grasp_correction")
     number = layers["layer"]
     raw, squares = (layers[name] / layers["squares"].sum() for name in ("raw", "squares"))
     with subplots(1, 1, 3.4) as (figure, (ax,)):
@@ -64,14 +65,14 @@ def residual_cuts(cuts: pd.DataFrame) -> Figure:
     Args:
         cuts: one row a cut, from input to output: cut, size, constants, total.
     """
-    require(cuts, ["cut", "size", "constants", "total"], "residual_cuts")
+    cuts = require(cuts, ["cut", "size", "constants", "total"], "residual_cuts")
     place = np.arange(len(cuts))
     with subplots(1, 1, 4.4) as (figure, (ax,)):
         ax.barh(place - 0.2, cuts["size"], 0.38, label="weights across the cut")
         ax.barh(place + 0.2, cuts["constants"], 0.38, label="constants behind the cut")
         total = {"color": "black", "linewidth": 1.2, "label": "their sum, in every cut"}
         ax.axvline(cuts["total"].iloc[-1], **total)
-        ax.set_yticks(place, cuts["cut"].str.replace(" + ", "\n+ "))
+        ax.set_yticks(place, cuts["cut"].astype(str).str.replace(" + ", "\n+ "))
         ax.invert_yaxis()
         ax.set_xlabel("signed SNIP score")
         ax.legend(loc="best")
@@ -88,8 +89,12 @@ def fixed_schedule(
         lost: seed -> whether that run has lost a layer.
         cut: history of the cut schedule.
     """
-    for run in (cut, *fixed.values()):
-        require(run, ["compression", "ratio"], "fixed_schedule")
+    columns = ["compression", "ratio"]
+    cut = require(cut, columns, "fixed_schedule, cut")
+    fixed = {seed: require(run, columns, f"fixed_schedule, {seed}") for seed, run in fixed.items()}
+    missing = [seed for seed in fixed if seed not in lost]
+    if missing:
+        raise ValueError(f"fixed_schedule: lost lacks the seed {missing[0]!r}")
     with subplots(1, 1, 4.0) as (figure, (ax,)):
         looks = {
             True: {"color": STYLES["synflow"].color, "linewidth": 2.0, "zorder": 3},
@@ -115,7 +120,10 @@ def schedule_densities(densities: pd.DataFrame) -> Figure:
         densities: one row a compression, schedule ("fixed", "cut") and layer, in the order of the
             network: compression, schedule, density.
     """
-    require(densities, ["compression", "schedule", "density"], "schedule_densities")
+    densities = require(densities, ["compression", "schedule", "density"], "schedule_densities")
+    odd = set(densities["schedule"]) - {"fixed", "cut"}
+    if odd:
+        raise ValueError(f"schedule_densities: schedules {sorted(odd)}; expected 'fixed' and 'cut'")
     looks = {
         "fixed": ("100 steps", {"color": "#333333", "marker": "o", "markerfacecolor": "none"}),
         "cut": ("cut", {"color": STYLES["synflow"].color, "marker": "D", "linestyle": "--"}),

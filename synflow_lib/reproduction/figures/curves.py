@@ -21,10 +21,10 @@ from .style import (
     log_axis,
     ordered,
     power_of_ten,
-    require,
     styles,
     subplots,
 )
+from .tables import require
 
 _LABELS = {
     "fc": "fully connected",
@@ -78,11 +78,11 @@ def accuracy_curves(
     'top-1 accuracy (percent)'
     """
     columns = ["method", "compression", "seed", "accuracy"]
-    require(table, columns, "accuracy_curves")
+    table = require(table, columns, "accuracy_curves")
     places = ["dataset", "model"]
     table = table.assign(**{name: "" for name in places if name not in table})
     if published is not None:
-        require(published, columns, "accuracy_curves, published")
+        published = require(published, columns, "accuracy_curves, published")
         published = _in_the_panels_of(table, published)
     ours = dict(list(table.groupby(places, sort=False)))
     theirs = dict(list(published.groupby(places))) if published is not None else {}
@@ -155,7 +155,7 @@ def imp_curves(table: pd.DataFrame) -> Figure:
     2
     """
     columns = ["panel", "rounds", "compression", "seed", "accuracy", "empty_layers"]
-    require(table, columns, "imp_curves")
+    table = require(table, columns, "imp_curves")
     if "disconnected" not in table:
         table = table.assign(disconnected=np.nan)
     table = table.astype({"disconnected": float})
@@ -220,7 +220,7 @@ def dead_inputs(table: pd.DataFrame) -> Figure:
     >>> dead_inputs(table).axes[0].get_title()
     'black'
     """
-    require(table, ["method", "fill", "dead", "inside", "accuracy"], "dead_inputs")
+    table = require(table, ["method", "fill", "dead", "inside", "accuracy"], "dead_inputs")
     table = table.assign(inside=100 * table["inside"], dead=100 * table["dead"])
     look = styles(table["method"])
     fills = dict(list(table.groupby("fill", sort=False)))
@@ -254,7 +254,9 @@ def changed_masks(table: pd.DataFrame) -> Figure:
     >>> [ax.get_xlabel() for ax in changed_masks(table).axes][1]
     'effective compression (weights / kept weights on paths)'
     """
-    require(table, ["method", "compression", "seed", "accuracy", "effective"], "changed_masks")
+    table = require(
+        table, ["method", "compression", "seed", "accuracy", "effective"], "changed_masks"
+    )
     look = _with_changed(table["method"])
     # Networks that are cut have no place on the right axis.
     alive = table[np.isfinite(table["effective"])].groupby(["method", "compression"])
@@ -293,7 +295,7 @@ def effective_compressions(table: pd.DataFrame) -> Figure:
     >>> effective_compressions(table).axes[0].get_ylabel()
     'effective compression'
     """
-    require(table, ["method", "compression", "effective"], "effective_compressions")
+    table = require(table, ["method", "compression", "effective"], "effective_compressions")
     if "network" not in table:
         table = table.assign(network="")
     table = table.assign(alive=np.isfinite(table["effective"]))
@@ -344,8 +346,10 @@ def live_units(layers: pd.DataFrame, totals: pd.DataFrame) -> Figure:
     >>> live_units(layers, totals).axes[0].get_title()
     'layer by layer, compression $10^{1}$'
     """
-    require(layers, ["method", "compression", "layer", "units", "live"], "live_units, layers")
-    require(totals, ["method", "compression", "width"], "live_units, totals")
+    layers = require(
+        layers, ["method", "compression", "layer", "units", "live"], "live_units, layers"
+    )
+    totals = require(totals, ["method", "compression", "width"], "live_units, totals")
     compressions = layers["compression"].unique()
     if len(compressions) != 1:
         raise ValueError(f"live_units: layers at {len(compressions)} compressions; expected one")

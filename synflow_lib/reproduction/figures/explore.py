@@ -17,7 +17,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from .drawn import draw_units, draw_weights
-from .style import MAX_COMPRESSION, key, require, sequence, styles, theme
+from .style import MAX_COMPRESSION, key, sequence, styles, theme
+from .tables import require
 
 ON_PATH = {"color": "#0173b2", "linestyle": "-"}
 DEAD_END = {"color": "#de8f05", "linestyle": (0, (2, 1.5))}
@@ -58,8 +59,12 @@ def collapse_view(
     >>> collapse_view(layers, 1, units).axes[0].get_ylabel()
     'fraction of weights left'
     """
-    require(layers, ["method", "compression", "layer", "total", "density"], "collapse_view")
-    require(units, ["layer", "unit", "incoming", "outgoing"], "collapse_view")
+    layers = require(
+        layers, ["method", "compression", "layer", "total", "density"], "collapse_view"
+    )
+    units = require(
+        units, ["layer", "unit", "incoming", "outgoing"], "collapse_view, units", ["layer"]
+    )
     compression = _compression(layers, stop)
     style = next(iter(styles(layers["method"]).values()))
     now = layers[layers["compression"] == compression]
@@ -92,10 +97,12 @@ def race_view(layers: pd.DataFrame, stop: int, max_compression: float) -> Figure
     >>> [ax.get_xlabel() for ax in race_view(layers, 1, 8.0).axes][1]
     'layer (1: input)'
     """
-    require(layers, ["method", "compression", "layer", "kept", "density"], "race_view")
+    layers = require(layers, ["method", "compression", "layer", "kept", "density"], "race_view")
     compression = _compression(layers, stop)
     look = styles(layers["method"])
     fewest = layers.groupby(["method", "compression"], sort=True)["kept"].min()
+    if len(fewest) < len(look) * layers["compression"].nunique():
+        raise ValueError("race_view: expected the same compressions for all methods")
     with theme():
         figure, (left, right) = _row([1.25, 1.0], wspace=0.24)
         for method, style in look.items():
@@ -105,7 +112,7 @@ def race_view(layers: pd.DataFrame, stop: int, max_compression: float) -> Figure
             line = style.kwargs() | {"marker": "none"}
             left.plot(alive.index, alive, **line)
             left.plot(alive.index[-1:], alive.iloc[-1:], style.marker, color=style.color)
-            if len(alive) < len(done):
+            if 0 < len(alive) < len(done):
                 broken = done.index[len(alive)]
                 left.plot([alive.index[-1], broken], [alive.iloc[-1], 0.5], **line | {"label": ""})
                 left.plot(broken, 0.5, "x", color=style.color, markeredgewidth=2.5, markersize=9)
@@ -152,6 +159,13 @@ def step_view(
     """
     if phase not in PHASES:
         raise ValueError(f"phase={phase!r}; expected 'score', 'sort', 'cut' or 'prune'")
+    weights, going = ([np.asarray(each, bool) for each in both] for both in (weights, going))
+    scores = [np.asarray(each, float) for each in scores]
+    shapes = [[each.shape for each in three] for three in (weights, scores, going)]
+    if not shapes[0] == shapes[1] == shapes[2]:
+        raise ValueError(
+            f"step_view: weights, scores and going have the shapes {shapes}; expected equal ones"
+        )
     marked, gone = phase in ("cut", "prune"), phase == "prune"
     stay = [w & ~(g & marked) for w, g in zip(weights, going, strict=True)]
     largest = max((float(s[w].max()) for s, w in zip(scores, weights, strict=True) if w.any()))
@@ -191,8 +205,10 @@ def training_view(
     >>> training_view(curves, 1, layers).axes[2].get_xlabel()
     'accuracy (percent)'
     """
-    require(curves, ["method", "choice", "connected", "epoch", "test_top1"], "training_view")
-    require(layers, ["layer", "total", "density"], "training_view")
+    curves = require(
+        curves, ["method", "choice", "connected", "epoch", "test_top1"], "training_view"
+    )
+    layers = require(layers, ["layer", "total", "density"], "training_view")
     epochs = sorted(curves["epoch"].unique())
     if epoch not in epochs:
         raise ValueError(f"epoch={epoch!r}; expected one of {epochs}")

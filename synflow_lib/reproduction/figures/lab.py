@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .style import COMPRESSION, STYLES, key, legend, lines, log_axis, require, styles, subplots
+from .style import COMPRESSION, STYLES, key, legend, lines, log_axis, styles, subplots
+from .tables import require
 
 _CUT = {"linestyle": "none", "marker": "x", "markersize": 7, "markeredgewidth": 1.8}
 _GREY = {"color": "#d9d9d9", "linewidth": 0}
@@ -29,7 +30,7 @@ def weight_histograms(table: pd.DataFrame) -> Figure:
     >>> weight_histograms(table).axes[0].get_title()
     'layer 1'
     """
-    require(table, ["method", "layer", "left", "right", "weights"], "weight_histograms")
+    table = require(table, ["method", "layer", "left", "right", "weights"], "weight_histograms")
     look = {n: s for n, s in styles(table["method"]).items() if n != "dense"}
     layers = table.groupby("layer")
     columns = min(math.isqrt(len(layers) - 1) + 1, 4)  # about as many rows as columns
@@ -74,10 +75,18 @@ def inference_times(table: pd.DataFrame) -> Figure:
     2
     """
     columns = ["method", "compression", "network", "fastest", "executed", "counted", "disconnected"]
-    require(table, columns, "inference_times")
+    table = require(table, columns, "inference_times")
     look, where = styles(table["method"]), ["method", "compression"]
-    each = {name: rows.set_index(where) for name, rows in table.groupby("network", sort=False)}
-    dense, cut, masked = each["dense"], each["cut"], each["masked"]
+    names = ["dense", "cut", "masked"]
+    counts = table.pivot_table(index=where, columns="network", aggfunc="size").reindex(
+        columns=names
+    )
+    if not (counts == 1).all(axis=None):
+        raise ValueError(
+            "inference_times: expected one row for each of the networks 'dense', 'masked' and"
+            " 'cut' at every method and compression"
+        )
+    dense, cut, masked = (table[table["network"] == name].set_index(where) for name in names)
     open_ = {"linestyle": ":", "markerfacecolor": "white"}
     shown = pd.DataFrame(
         {

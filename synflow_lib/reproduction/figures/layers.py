@@ -22,11 +22,11 @@ from .style import (
     log_axis,
     ordered,
     power_of_ten,
-    require,
     sequence,
     styles,
     subplots,
 )
+from .tables import require, shares
 
 _CROSS = {"linestyle": "none", "marker": "x", "markersize": 6, "markeredgewidth": 1.8}
 _STATES = [  # of a network, which are no methods
@@ -63,7 +63,10 @@ def layer_fractions(
     >>> layer_fractions(table, max_compression=50).axes[0].get_title()
     'Random'
     """
-    require(table, ["method", "compression", "layer", "density"], "layer_fractions")
+    table = require(
+        table, ["method", "compression", "layer", "density"], "layer_fractions", ["layer"]
+    )
+    shares(table, "density", "layer_fractions")
     if table.duplicated(["method", "compression", "layer"]).any():
         raise ValueError(
             "layer_fractions: more than one row for one method, compression and layer; expected "
@@ -73,7 +76,7 @@ def layer_fractions(
         table = table.assign(layer=pd.factorize(table["layer"])[0] + 1)
     look, critical = styles(table["method"]), {} if critical is None else dict(critical)
     depth = Normalize(table["layer"].min(), table["layer"].max())
-    floor = table.loc[table["density"] > 0, "density"].min()
+    floor = table.loc[table["density"] > 0, "density"].min() if table["density"].any() else 1.0
     with subplots(len(look), 5, 3.4, share_x=True, share_y=True) as (figure, axes):
         for ax, (method, style) in zip(axes, look.items(), strict=True):
             own = table[table["method"] == method].sort_values("compression")
@@ -126,17 +129,18 @@ def layers_by_compression(table: pd.DataFrame, published: pd.DataFrame | None = 
     'layer (1: input)'
     """
     columns = ["method", "compression", "layer", "density"]
-    require(table, columns, "layers_by_compression")
+    table = require(table, columns, "layers_by_compression")
+    shares(table, "density", "layers_by_compression")
     levels = sorted(table["compression"].unique())
     shades = ordered(levels, power_of_ten, end=0.95)
     sources = [(table, {"linewidth": 1.3, "marker": ".", "markersize": 4})]
     if published is not None:
-        require(published, columns, "layers_by_compression, published")
+        published = require(published, columns, "layers_by_compression, published")
         published = published[published["method"].isin(table["method"])]
         open_ = {"linestyle": "none", "marker": "o", "markersize": 5.5, "markerfacecolor": "none"}
         sources.append((_at_levels(published, levels), open_ | {"markeredgewidth": 0.9}))
     left = pd.concat([rows for rows, _ in sources])["density"]
-    floor = left[left > 0].min() / 3
+    floor = (left[left > 0].min() if left.any() else 1.0) / 3
     look = styles(table["method"])
     with subplots(len(look), 3, 3.3, share_x=True, share_y=True) as (figure, axes):
         for ax, (method, style) in zip(axes, look.items(), strict=True):
@@ -195,7 +199,7 @@ def critical_compressions(
     >>> [text.get_text() for text in critical_compressions(table, 1e6).axes[0].texts]
     ['$10^{3}$']
     """
-    require(table, ["method", "seed", "critical_compression"], "critical_compressions")
+    table = require(table, ["method", "seed", "critical_compression"], "critical_compressions")
     if "model" not in table:
         table = table.assign(model="")
     look, models = styles(table["method"]), table.groupby("model", sort=False)
@@ -247,13 +251,13 @@ def layers_left(table: pd.DataFrame, notes: Mapping[str, str] | None = None) -> 
         One panel; the more weights the darker the cell, empty layers are white and hatched.
 
     Raises:
-        ValueError: two rows for one method and layer.
+        ValueError: two rows for one method and layer, or none.
 
     >>> table = pd.DataFrame({"method": "random", "layer": [1, 2], "kept": [2500, 0]})
     >>> [text.get_text() for text in layers_left(table, {"random": "no path"}).axes[0].texts]
     ['2.5k', '0', 'no path']
     """
-    require(table, ["method", "layer", "kept"], "layers_left")
+    table = require(table, ["method", "layer", "kept"], "layers_left", ["layer"])
     if table.duplicated(["method", "layer"]).any():
         raise ValueError(
             "layers_left: more than one row for one method and layer; expected one compression"
@@ -261,6 +265,8 @@ def layers_left(table: pd.DataFrame, notes: Mapping[str, str] | None = None) -> 
     look = styles(table["method"])
     grid = table.pivot_table(index="method", columns="layer", values="kept").loc[list(look)]
     kept = grid.to_numpy(float)
+    if np.isnan(kept).any():
+        raise ValueError("layers_left: a method lacks a layer or its count; expected one for each.")
     rows, columns = kept.shape
     scale, shades = LogNorm(1, max(kept.max(), 10)), sequence().reversed()
     with subplots(1, 1, 0.9 + 0.5 * rows) as (figure, (ax,)):
@@ -319,7 +325,7 @@ def layer_profiles(table: pd.DataFrame, quantities: dict[str, str]) -> Figure:
     >>> layer_profiles(table, {"rms": "rms"}).axes[0].get_ylabel()
     'rms'
     """
-    require(table, ["network", "state", "layer", *quantities], "layer_profiles")
+    table = require(table, ["network", "state", "layer", *quantities], "layer_profiles")
     with subplots(len(quantities), len(quantities), 3.6) as (figure, axes):
         entries = []
         for (network, state), rows in table.groupby(["network", "state"], sort=False):
@@ -345,7 +351,7 @@ def norm_growth(table: pd.DataFrame) -> Figure:
     >>> len(norm_growth(table).axes)
     2
     """
-    require(table, ["epoch", "layer", "squared_norm"], "norm_growth")
+    table = require(table, ["epoch", "layer", "squared_norm"], "norm_growth")
     norms = table.pivot_table(index="epoch", columns="layer", values="squared_norm")
     look = ordered(norms, "layer {}".format)
     with subplots(2, 2, 3.5) as (figure, (left, right)):

@@ -21,10 +21,10 @@ from .style import (
     log_axis,
     ordered,
     power_of_ten,
-    require,
     styles,
     subplots,
 )
+from .tables import require
 
 _BOUND = {"color": "black", "linestyle": "--", "linewidth": 1.3}
 _CLEAR, _UNCLEAR = "#0173b2", "#666666"
@@ -54,7 +54,7 @@ def prune_ratio(ours: pd.DataFrame, published: pd.DataFrame | None = None) -> Fi
     columns = ["schedule", "compression", "iterations", "ratio"]
     parts = [require(ours, columns, "prune_ratio, ours").assign(whose="ours")]
     if published is not None:
-        require(published, columns, "prune_ratio, published")
+        published = require(published, columns, "prune_ratio, published")
         parts.append(published.assign(whose="paper"))
     # Rounded, so that 10**0.5 from two sources is one line with one colour.
     table = pd.concat(parts).assign(level=lambda t: np.log10(t["compression"]).round(6))
@@ -107,7 +107,7 @@ def cut_trajectory(
     2
     """
     columns = ["iteration", "kept", "compression", "prune_size", "cut_size"]
-    require(history, columns, "cut_trajectory")
+    history = require(history, columns, "cut_trajectory")
     # Weights that were zero from the start go without any scoring, and so without a cut.
     history = history.dropna(subset="cut_size")
     if not (history["cut_size"] > 0).all():
@@ -162,8 +162,12 @@ def two_schedules(overlap: pd.DataFrame, difference: pd.DataFrame) -> Figure:
     >>> len(two_schedules(overlap, gap).axes)
     2
     """
-    require(overlap, ["compression", "seed", "overlap", "by_chance"], "two_schedules, overlap")
-    require(difference, ["compression", "difference", "low", "high"], "two_schedules, difference")
+    overlap = require(
+        overlap, ["compression", "seed", "overlap", "by_chance"], "two_schedules, overlap"
+    )
+    difference = require(
+        difference, ["compression", "difference", "low", "high"], "two_schedules, difference"
+    )
     labels = {"overlap": "the two schedules", "by_chance": "by chance, same layer quotas"}
     style = STYLES["synflow"]
     with subplots(2, 2, 3.9) as (figure, (left, right)):
@@ -203,8 +207,11 @@ def iteration_collapse(table: pd.DataFrame, limits: dict[str, float]) -> Figure:
     'scorings'
     """
     columns = ["method", "network", "iterations", "critical_compression"]
-    require(table, columns, "iteration_collapse")
+    table = require(table, columns, "iteration_collapse")
     look, networks = styles(table["method"]), table.groupby("network", sort=False)
+    missing = [name for name in table["network"].unique() if name not in limits]
+    if missing:
+        raise ValueError(f"iteration_collapse: limits lacks the network {missing[0]!r}")
     with subplots(len(networks), 2, 3.9, share_y=True) as (figure, axes):
         for ax, (network, here) in zip(axes, networks, strict=True):
             for place, (method, style) in enumerate(look.items()):
@@ -242,9 +249,9 @@ def pruning_costs(costs: pd.DataFrame, reached: pd.DataFrame, limit: float) -> F
     >>> len(pruning_costs(costs, reached, 1e4).axes)
     2
     """
-    require(costs, ["network", "method", "weights", "epochs"], "pruning_costs, costs")
+    costs = require(costs, ["network", "method", "weights", "epochs"], "pruning_costs, costs")
     columns = ["method", "iterations", "epochs", "critical_compression"]
-    require(reached, columns, "pruning_costs, reached")
+    reached = require(reached, columns, "pruning_costs, reached")
     look = styles([*costs["method"], *reached["method"]])
     price = "cost of pruning (epochs of training)"
     low, top = costs["epochs"].min(), costs["epochs"].max()
@@ -286,9 +293,9 @@ def savings(latencies: pd.DataFrame, left_over: pd.DataFrame) -> Figure:
     >>> len(savings(latencies, rest).axes)
     2
     """
-    require(latencies, ["compression", "kernel", "ratio"], "savings, latencies")
+    latencies = require(latencies, ["compression", "kernel", "ratio"], "savings, latencies")
     columns = ["method", "compression", "multiply_adds", "smaller"]
-    require(left_over, columns, "savings, left_over")
+    left_over = require(left_over, columns, "savings, left_over")
     look = styles(left_over["method"])
     percent = left_over.assign(
         smaller=100 * left_over["smaller"], multiply_adds=100 * left_over["multiply_adds"]
@@ -337,7 +344,7 @@ def paired_differences(table: pd.DataFrame, reference: str) -> Figure:
     'compression $10^{1}$'
     """
     columns = ["method", "compression", "difference", "low", "high", "clear"]
-    require(table, columns, "paired_differences")
+    table = require(table, columns, "paired_differences")
     names = list(dict.fromkeys(table["method"]))
     labels = [STYLES[name].label if name in STYLES else name for name in names]
     compressions = table.groupby("compression")

@@ -151,36 +151,6 @@ def sequence() -> Colormap:
     return LinearSegmentedColormap.from_list("depth", colors)
 
 
-def require(table: pd.DataFrame, columns: Iterable[str], what: str) -> pd.DataFrame:
-    """The table, if it holds rows and these columns.
-
-    Raises:
-        TypeError: not a DataFrame.
-        ValueError: no rows, or columns missing; the message names them and those there are.
-
-    >>> require(pd.DataFrame({"a": [1]}), ["a", "b"], "example")
-    Traceback (most recent call last):
-    ...
-    ValueError: example: the table lacks the column 'b'; expected 'a', 'b', got 'a'.
-    """
-    if not isinstance(table, pd.DataFrame):
-        raise TypeError(f"{what}: expected a pandas DataFrame, got {type(table).__name__}.")
-    columns = list(columns)
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise ValueError(
-            f"{what}: the table lacks the column{'s' * (len(missing) > 1)} {_quoted(missing)}; "
-            f"expected {_quoted(columns)}, got {_quoted(table.columns)}."
-        )
-    if table.empty:
-        raise ValueError(f"{what}: the table has no rows; expected at least one.")
-    return table
-
-
-def _quoted(names: Iterable[object]) -> str:
-    return ", ".join(repr(str(name)) for name in names)
-
-
 @contextmanager
 def subplots(
     count: int, columns: int, height: float, share_x: bool = False, share_y: bool = False
