@@ -301,6 +301,7 @@ def forget(weight):
     weight.grad.zero_()
 
 
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")
 @pytest.mark.parametrize("of", ["weight", "after", "module"])
 def test_hooks_of_the_backward_keep_copies_from_being_trained_together(of):
     def make():

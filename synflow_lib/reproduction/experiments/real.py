@@ -285,33 +285,9 @@ def exported(folder: str | Path) -> dict[str, str]:
 
 def quickest(points: Iterable[Point], folder: str | Path, count: int) -> dict[str, dict]:
     """Of ``points`` the ``count`` recorded runs that took least time: key -> record."""
-    lines, keys = exported(folder), [point.run.key for point in points]
-    found = {key: json.loads(lines[key]) for key in keys if key in lines}
+    lines, keys = exported(folder), {point.run.key for point in points}
+    found = {key: json.loads(line) for key, line in lines.items() if key in keys}
     return dict(sorted(found.items(), key=lambda item: item[1]["seconds"])[:count])
-
-
-def compare(before: Mapping[str, dict], store: str | Path, folder: str | Path) -> list[dict]:
-    """Write how recorded runs ended when they were trained once more to ``folder/again.jsonl``.
-
-    Args:
-        before: of `quickest`.
-        store: holds the same runs, trained from scratch.
-    """
-    records, lines = Store(store).records(), []
-    for key, line in before.items():
-        if (record := records.get(key, {})).get("status") == "done":
-            lines.append(
-                {
-                    "label": line["label"], "compression": line["run"]["compression"], "key": key,
-                    "kept": [line["kept"], record["result"]["kept"]],
-                    "top1": [line["top1"], _rounded(record["result"]["top1"])],
-                    "test_loss": [line["test_loss"], _rounded(record["result"]["test_loss"])],
-                    "finished": record["finished"], "machine": record["machine"],
-                }
-            )  # fmt: skip
-    with replacing(Path(folder) / "again.jsonl") as file:
-        file.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
-    return lines
 
 
 def _line(point: Point, record: dict) -> dict:
@@ -366,9 +342,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--results", type=Path, default=Path("results") / "real", help="records; not done again"
     )
     parser.add_argument("--export", action="store_true", help="write RESULTS, run nothing")
-    parser.add_argument(
-        "--again", type=int, metavar="N", help="train the N quickest records once more, in STORE"
-    )
+    parser.add_argument("--again", type=count, help="train so many records, the quickest, again")
     args = parser.parse_args(arguments)
     if args.export:
         print(export(args.store, args.results, args.seeds))
@@ -413,8 +387,12 @@ def main(arguments: list[str] | None = None) -> None:
     )  # fmt: skip
     failed = table[table["status"] == "failed"]
     print(f"{len(table) - len(failed)} runs done, {len(failed)} failed", *failed["error"])
-    for line in compare(before, args.store, args.results) if args.again else ():
-        print(f"{line['label']:20} {line['compression']:8.1f}  recorded, again: {line['top1']}")
+    if args.again:
+        export(args.store, args.results / "again", args.seeds)
+        for key, record in Store(args.store).records().items():
+            if key in before and record["status"] == "done":
+                label, top1 = before[key]["label"], before[key]["top1"]
+                print(f"{label:20} recorded {top1:.2f}, again {record['result']['top1']:.2f}")
 
 
 if __name__ == "__main__":
