@@ -574,9 +574,9 @@ print(ahead_of_snip.beside(thousand["synflow"] - thousand["snip"]))
 # included; they had 10 epochs instead of 160. At $10^2$ the order of the five methods is the paper's:
 # SynFlow, magnitude, SNIP, GraSP, random. At $10^{2.5}$ SynFlow is 5 percent ahead in ours and 4 in the
 # paper's, and magnitude, which is about to collapse, is last in both; SNIP and GraSP, a percent or two
-# apart, have changed places. (Scored in train mode, SNIP is as good at $10^2$ as in evaluation mode, and
-# at chance at $10^{2.5}$; at $10^3$ both are.) At $10^3$ SynFlow is 10 percent ahead of SNIP (the paper:
-# 12), and magnitude and random are at chance or next to it. One point is of another kind: our GraSP at $10^3$ is at chance, the paper's
+# apart, have changed places. (Scored in train mode, GraSP is as good at $10^2$ as in evaluation mode;
+# SNIP at $10^{2.5}$ and both at $10^3$ stay at chance.) At $10^3$ SynFlow is 10 percent ahead of SNIP
+# (the paper: 12), and magnitude and random are at chance or next to it. One point is of another kind: our GraSP at $10^3$ is at chance, the paper's
 # reaches 64 percent. Ours has lost its last path there. The paper's was an early version of the score,
 # which keeps layers alive a little longer (notebook 01).
 #
