@@ -572,17 +572,20 @@ print(ahead_of_snip.beside(thousand["synflow"] - thousand["snip"]))
 # %% [markdown]
 # One seed a point, so no verdicts. Ours lie 6 to 9 percent lower where networks learn, the dense one
 # included; they had 10 epochs instead of 160. At $10^2$ the order of the five methods is the paper's:
-# SynFlow, magnitude, SNIP, GraSP, random. At $10^{2.5}$ SynFlow is 5 percent ahead in ours and 4 in the
-# paper's, and magnitude, which is about to collapse, is last in both; SNIP and GraSP, a percent or two
-# apart, have changed places. (Scored in train mode, GraSP is as good at $10^2$ as in evaluation mode;
-# SNIP at $10^{2.5}$ and both at $10^3$ stay at chance.) At $10^3$ SynFlow is 10 percent ahead of SNIP
-# (the paper: 12), and magnitude and random are at chance or next to it. One point is of another kind: our GraSP at $10^3$ is at chance, the paper's
-# reaches 64 percent. Ours has lost its last path there. The paper's was an early version of the score,
-# which keeps layers alive a little longer (notebook 01).
+# SynFlow, magnitude, SNIP, GraSP, random. At $10^{2.5}$ SynFlow is 5 percent ahead in ours and 4 in
+# the paper's, and magnitude, which is about to collapse, is last in both; SNIP and GraSP, a percent or
+# two apart, have changed places. (Scored in train mode, GraSP is as good at $10^2$ as in evaluation
+# mode; SNIP at $10^{2.5}$ and both at $10^3$ stay at chance.) At $10^3$ SynFlow is 10 percent ahead of
+# SNIP (the paper: 12), and magnitude and random are at chance or next to it. One point is of another
+# kind: our GraSP at $10^3$ is at chance, the paper's reaches 64 percent. Ours has lost its last path
+# there. The paper's was an early version of the score, which keeps layers alive for 0.8 of a decade
+# longer (notebook 01).
 #
-# **Can a record be trusted?** Train one again. The large ones take up to hours; this one, a perceptron
-# on digits, takes seconds. On the same versions the numbers are equal; elsewhere rounding may lead
-# training to another network, about as far away as another seed's.
+# **Can a record be trusted?** Train one again. Eight of these were, from scratch, by later code on
+# another day: masks, accuracies after every epoch and losses came out equal in every recorded digit
+# (`results/real/again`; the same kind of processor and versions). That takes minutes to hours each. The
+# next one, a perceptron on digits, takes seconds. On the same versions the numbers are equal; elsewhere
+# rounding may lead training to another network, about as far away as another seed's.
 
 # %%
 # NBVAL_CHECK_OUTPUT
