@@ -583,7 +583,7 @@ print(ahead_of_snip.beside(thousand["synflow"] - thousand["snip"]))
 #
 # **Can a record be trusted?** Train one again. Eight of these were, from scratch, by later code on
 # another day: masks, accuracies after every epoch and losses came out equal in every recorded digit
-# (`results/real/again`; the same kind of processor and versions). That takes minutes to hours each. The
+# (`results/real_again`; the same kind of processor and versions). That takes minutes to hours each. The
 # next one, a perceptron on digits, takes seconds. On the same versions the numbers are equal; elsewhere
 # rounding may lead training to another network, about as far away as another seed's.
 

@@ -99,7 +99,7 @@ def test_the_command_runs_resumes_and_exports(folder, tmp_path, monkeypatch, cap
         real.main([*common[:3], str(tmp_path / "again"), *common[4:], *export[1:], "--again", "2"])
     finally:
         torch.set_num_threads(threads)
-    again = recorded("figure6", out / "again").set_index("key")
+    again = recorded("figure6", tmp_path / "results_again").set_index("key")
     first = table.set_index("key").loc[again.index]
     assert len(again) == 2 and (again["kept"] == first["kept"]).all()
     assert ((again["accuracy"] - first["accuracy"]).abs() < 20).all()  # percent, of few images

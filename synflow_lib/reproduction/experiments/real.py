@@ -388,7 +388,7 @@ def main(arguments: list[str] | None = None) -> None:
     failed = table[table["status"] == "failed"]
     print(f"{len(table) - len(failed)} runs done, {len(failed)} failed", *failed["error"])
     if args.again:
-        export(args.store, args.results / "again", args.seeds)
+        export(args.store, args.results.with_name(f"{args.results.name}_again"), args.seeds)
         for key, record in Store(args.store).records().items():
             if key in before and record["status"] == "done":
                 label, top1 = before[key]["label"], before[key]["top1"]
