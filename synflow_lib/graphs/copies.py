@@ -7,7 +7,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from ..batches import Inputs, call
@@ -61,8 +61,14 @@ def private_copy(model: nn.Module, instead: Mapping[int, Tensor] | None = None) 
 
 @contextlib.contextmanager
 def _unnoticed(model: nn.Module) -> Iterator[None]:
-    """Puts torch's generator back, which a ``__deepcopy__`` that makes new layers draws from."""
-    own = any(hasattr(module, "__deepcopy__") for module in model.modules())
+    """Puts torch's generator back, which a ``__deepcopy__`` that makes new layers draws from.
+
+    Only where there is one, for another thread may be drawing; torch's own for graphs draws nothing.
+    """
+    own = any(
+        hasattr(module, "__deepcopy__") and not isinstance(module, fx.GraphModule)
+        for module in model.modules()
+    )
     with torch.random.fork_rng(devices=[], enabled=own):
         yield
 
