@@ -63,7 +63,7 @@ def private_copy(model: nn.Module, instead: Mapping[int, Tensor] | None = None) 
 def _unnoticed(model: nn.Module) -> Iterator[None]:
     """Puts torch's generator back, which a ``__deepcopy__`` that makes new layers draws from.
 
-    Only where there is one, for another thread may be drawing; torch's own for graphs draws nothing.
+    Only where there is one, for another thread may be drawing; that of graphs draws nothing.
     """
     own = any(
         hasattr(module, "__deepcopy__") and not isinstance(module, fx.GraphModule)
