@@ -582,7 +582,7 @@ print(ahead_of_snip.beside(thousand["synflow"] - thousand["snip"]))
 # longer (notebook 01).
 #
 # **Can a record be trusted?** Train one again. Eight of these were, from scratch, by later code on
-# another day: masks, accuracies after every epoch and losses came out equal in every recorded digit
+# another day: weights kept, accuracies after every epoch and losses came out equal in every digit
 # (`results/real_again`; the same kind of processor and versions). That takes minutes to hours each. The
 # next one, a perceptron on digits, takes seconds. On the same versions the numbers are equal; elsewhere
 # rounding may lead training to another network, about as far away as another seed's.
