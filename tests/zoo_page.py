@@ -32,11 +32,12 @@ All were asked on 30 November 2026 with torch 2.13.0, torchvision 0.28.0, timm 1
 transformers 5.24.0, on one state of the code but for five, whose answers about paths the tests had
 judged wrongly: EdgeNeXt, MobileNetV4, SHViT and Visformer (now at 64 or 128 pixels; with 32 their
 last attention has one position) and DenseNet-169 were asked later that day. Networks of more than
-15 million weights were not asked, and those of more than 4 million were not pruned; the tests ask a third of the small ones
-for scores and paths anew every day. Two conventions decide numbers: a clamp that multiplies a
-signal is open at one, `relu6(a(x)) * b(x)`; where a number was added before it, `relu6(x + 3)`,
-it is a sigmoid written by hand and reaches its bound, unless it is divided by it before the
-product. A learned factor that is zero counts as one, whatever scales it before the product.
+15 million weights were not asked, and those of more than 4 million were not pruned; the tests ask a
+third of the small ones for scores and paths anew every day. Two conventions decide numbers: a clamp
+that multiplies a signal is open at one, `relu6(a(x)) * b(x)`; where a number was added before it,
+`relu6(x + 3)`, it is a sigmoid written by hand and reaches its bound, unless it is divided by it
+before the product. A learned factor that is zero counts as one, whatever scales it before the
+product.
 
 """
 
