@@ -76,9 +76,27 @@ def test_figure_2_records_what_masks_keep(small, tmp_path):
         assert rows["kept"].tolist() == masks.table()["kept"].tolist()
         assert rows["density"].tolist() == masks.table()["density"].tolist()
     lines = (tmp_path / "figure2.jsonl").read_text()
-    vgg19.main(["--figure", "2", "--folder", "x", "--results", str(tmp_path)])
+    vgg19.main(["--figure", "2", "--folder", "x", "--images", "6", "--results", str(tmp_path)])
     assert (tmp_path / "figure2.jsonl").read_text() == lines  # nothing is done again
     assert {json.loads(line)["machine"]["device"] for line in lines.splitlines()} == {"cpu"}
+    vgg19.main(["--figure", "2", "--folder", "x", "--images", "8", "--results", str(tmp_path)])
+    more = recorded("figure2", tmp_path)  # six scorings see images, three do not
+    assert len(more) == len(table) + 6 * 3 * count
+
+
+@pytest.mark.parametrize("option", [["--images", "0"], ["--most", "5"]])
+def test_what_would_do_nothing_is_refused(option, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        vgg19.main(["--figure", "7", *option, "--results", str(tmp_path)])
+    assert f"argument {option[0]}" in capsys.readouterr().err
+
+
+def test_a_damaged_record_is_named(small, tmp_path):
+    file = tmp_path / "figure7.jsonl"
+    file.write_text('{"figure": 7')
+    with pytest.raises(ValueError, match=r"line 1 of .*figure7\.jsonl is no recorded run"):
+        vgg19.main(["--figure", "7", "--most", "10", "--results", str(tmp_path)])
+    assert file.read_text() == '{"figure": 7'
 
 
 # --------------------------------------------------------------------- what is committed

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -69,26 +70,38 @@ def recorded(name: str, source: str | os.PathLike | None = None) -> pd.DataFrame
     )
 
 
-def _rows(file: Path, rows_of: Callable[[dict], list[dict]]) -> list[dict]:
-    rows, seen = [], {}
+def each_line(file: Path, read: Callable[[dict], object]) -> Iterator[tuple[str, Any]]:
+    """Each line of a file of records, and what ``read`` makes of it; nothing without a file.
+
+    Raises:
+        ValueError: the file is no text, or ``read`` cannot read a line; with its number.
+    """
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is no text in UTF-8 ({error})") from error
     for number, text in enumerate(lines, 1):
-        if seen.setdefault(text, number) < number:  # one run would count as two seeds
-            raise ValueError(f"line {number} of {file} is line {seen[text]} again; delete one")
         try:
-            line = json.loads(text)
-            about = {
-                "seconds": line["seconds"], "device_name": line["machine"].get("device_name"),
-                "torch": line["machine"].get("torch"), "finished": line["finished"],
-            }  # fmt: skip
-            rows += [{**row, **about} for row in rows_of(line)]
+            yield text, read(json.loads(text))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f"line {number} of {file} is no recorded run ({type(error).__name__}: {error})"
             ) from error
+
+
+def _rows(file: Path, rows_of: Callable[[dict], list[dict]]) -> list[dict]:
+    def read(line: dict) -> list[dict]:
+        about = {
+            "seconds": line["seconds"], "device_name": line["machine"].get("device_name"),
+            "torch": line["machine"].get("torch"), "finished": line["finished"],
+        }  # fmt: skip
+        return [{**row, **about} for row in rows_of(line)]
+
+    rows, seen = [], {}
+    for number, (text, found) in enumerate(each_line(file, read), 1):
+        if seen.setdefault(text, number) < number:  # one run would count as two seeds
+            raise ValueError(f"line {number} of {file} is line {seen[text]} again; delete one")
+        rows += found
     return rows
 
 

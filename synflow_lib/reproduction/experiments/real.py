@@ -17,6 +17,7 @@ import functools
 import itertools
 import json
 import math
+import operator
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -36,6 +37,7 @@ from ...sweeps.run import Run
 from ...sweeps.store import Store
 from ...sweeps.sweep import sweep
 from ...training.recipes import Recipe
+from ..recorded import each_line
 
 DATASET = "cifar10_jpeg"
 # One recipe for all methods, chosen on dense networks alone (`part_search`); the paper trains 160
@@ -273,18 +275,9 @@ def exported(folder: str | Path) -> dict[str, str]:
     Raises:
         ValueError: a file that is damaged, with its line.
     """
-    found = {}
-    for file in (Path(folder) / f"{part}.jsonl" for part in PARTS):
-        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else ()
-        for number, line in enumerate(lines, 1):
-            try:
-                about = json.loads(line)
-                _, found[about["key"]] = about["part"], line
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(
-                    f"line {number} of {file} is no recorded run ({type(error).__name__}: {error})"
-                ) from error
-    return found
+    files = (Path(folder) / f"{part}.jsonl" for part in PARTS)
+    read = operator.itemgetter("key", "part")
+    return {key: text for file in files for text, (key, _) in each_line(file, read)}
 
 
 def quickest(points: Iterable[Point], folder: str | Path, count: int) -> dict[str, dict]:

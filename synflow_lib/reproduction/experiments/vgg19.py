@@ -29,8 +29,10 @@ from ...files import replacing
 from ...graphs.network import prunable
 from ...pruning import prune, trajectory
 from ...trajectory import Trajectory
+from ..recorded import each_line
 from .collapse import layer_densities
 from .measured import measured
+from .real import count
 from .scorings import Scoring, grasp_variant
 
 RESULTS = Path("results") / "untrained"
@@ -89,11 +91,12 @@ def figure2(
     """Add a line for each compression, method and kind of images that ``file`` lacks."""
     net = network()
     sizes = [weight.numel() for weight in prunable(net).values()]
-    known = {(line["method"], line["images"]) for line in read(file)}
+    known = {(line["method"], line["images"], line["image_count"]) for line in read(file)}
     wanted = [(label, None if label not in ON_IMAGES else "photographs") for label in labels]
     wanted += [(label, "noise") for label in labels if label in ON_IMAGES]
     for label, source in wanted:
-        if (label, source) in known or (source == "photographs" and folder is None):
+        number = count if source else None
+        if (label, source, number) in known or (source == "photographs" and folder is None):
             continue
         how, start = SCORINGS[label], time.perf_counter()
         batch = scoring_batches(source, count, folder) if source else None
@@ -103,7 +106,7 @@ def figure2(
         found = list(left_in_layers(path, max_compression(net)))
         del path, batch
         same = {"figure": 2, "method": label, "images": source, "layer_sizes": sizes}
-        same |= {"image_count": count if source else None, **conditions(start)}
+        same |= {"image_count": number, **conditions(start)}
         append(file, [{**same, **each} for each in found])
         print(label, source, f"{time.perf_counter() - start:.0f} s", flush=True)
 
@@ -189,8 +192,7 @@ def figure7(file: Path, most: int, seed: int = 0) -> None:
 
 def read(file: Path) -> list[dict]:
     """The lines of a file, none where there is no file."""
-    texts = file.read_text(encoding="utf-8").splitlines() if file.exists() else ()
-    return [json.loads(text) for text in texts]
+    return [line for _, line in each_line(file, dict)]
 
 
 def append(file: Path, lines: Iterable[dict]) -> None:
@@ -212,9 +214,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--figure", type=int, choices=(2, 7), required=True)
     parser.add_argument("--folder", type=Path, help="figure 2: images; without, noise alone")
-    parser.add_argument("--images", type=int, default=8, help="figure 2: how many to score on")
+    parser.add_argument("--images", type=count, default=8, help="figure 2: how many to score on")
     parser.add_argument("--methods", nargs="+", choices=SCORINGS, default=list(SCORINGS))
-    parser.add_argument("--most", type=int, default=100, help="figure 7: most iterations")
+    parser.add_argument(
+        "--most", type=int, choices=ITERATIONS, default=100, help="figure 7: most iterations"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args(arguments)
     file = args.results / f"figure{args.figure}.jsonl"
