@@ -22,6 +22,7 @@ from .graphs.network import (
     CONV_TRANSPOSED,
     LINEAR,
     PRUNABLE,
+    draws,
     find_input_shape,
     first_weight,
     prunable,
@@ -32,7 +33,7 @@ from .graphs.network import (
 from .graphs.nodes import calls
 from .graphs.tracing import plain_output
 from .graphs.units import NORM_TENSORS, Layer, Wiring, pick, spare_one, sums_of_units
-from .graphs.workspace import explained_errors
+from .graphs.workspace import explained_errors, isolated
 from .masks import Masks
 from .values import instance
 
@@ -76,7 +77,8 @@ def flops(
     net = skeleton(model)
     counter = FlopCounterMode(display=False)
     dtype = first_weight(net).dtype
-    with explained_errors(shape, Exception), counter, torch.no_grad():
+    meta = torch.device("meta")  # also of what the forward makes
+    with explained_errors(shape, Exception), counter, torch.no_grad(), meta:
         call(net, inflow(shape, torch.empty(0, device="meta", dtype=dtype)))
     by_module = counter.get_flop_counts()
     root, rows = type(net).__name__, []
@@ -136,7 +138,7 @@ def without_dead_units(
         instance(masks, Masks, "masks").apply_(private_copy(model)).to("cpu", torch.float64).eval()
     )
     wires = separable(before, shape, grouped=True)
-    with torch.no_grad():
+    with isolated(torch.device("cpu"), 0, draws(before, False)), torch.no_grad():
         stays = _on_paths(before, masks, shape, wires)
         added = _folded(before, wires, stays, shape)
         after = cut_out(before, wires, stays, added)
@@ -190,7 +192,13 @@ def _folded(
         for layer in wires.layers
     ]
     # Two, as BatchNorm without stored statistics refuses a single one.
-    net(torch.zeros(2, *shape, dtype=torch.float64, device="cpu"))
+    try:
+        net(torch.zeros(2, *shape, dtype=torch.float64, device="cpu"))
+    except RuntimeError as error:
+        raise ValueError(
+            f"the network cannot run in float64, in which both are compared ({error}); something in"
+            " its forward asks for another type"
+        ) from error
     for hook in hooks:
         hook.remove()
     while True:

@@ -321,3 +321,52 @@ def test_hooks_of_the_backward_keep_copies_from_being_trained_together(of):
     before = net[1].weight.detach().clone()
     sf.train(net, None, digits, recipe)
     assert torch.equal(net[1].weight, before)
+
+
+class Perceptrons(nn.TransformerEncoderLayer):
+    """torch's layer with a forward of its own, which attends to nothing."""
+
+    def forward(self, src, **_):
+        return self.linear2(F.relu(self.linear1(src)))
+
+
+class WithoutFeedForward(nn.TransformerEncoderLayer):
+    def _ff_block(self, x):
+        return x
+
+
+def packed(kind=nn.TransformerEncoderLayer, **options):
+    torch.manual_seed(0)
+    return kind(6, 2, 8, dropout=0.0, batch_first=True, **options).double()
+
+
+def test_what_stands_inside_of_torch_s_packed_layers_is_looked_at():
+    stack = nn.TransformerEncoder(packed(Perceptrons), 2, enable_nested_tensor=False)
+    plain = nn.Sequential(*(part for layer in stack.layers for part in (
+        layer.linear1, nn.ReLU(), layer.linear2)))  # fmt: skip
+    scores = sf.score(stack, "synflow", input_shape=(3, 6))
+    right = sf.score(plain, "synflow", input_shape=(3, 6))
+    found = [scores[f"layers.{i}.linear{j}.weight"] for i in (0, 1) for j in (1, 2)]
+    for score, other in zip(found, right.values(), strict=True):
+        torch.testing.assert_close(score, other)
+
+
+def test_an_overridden_part_of_a_packed_layer_counts():
+    net = nn.Sequential(packed(WithoutFeedForward), nn.Linear(6, 2).double())
+    with pytest.warns(UserWarning, match="every score of"):
+        scores = sf.score(net, "synflow", input_shape=(3, 6))
+    assert not scores["0.linear1.weight"].any() and scores["0.self_attn.out_proj.weight"].any()
+
+
+@pytest.mark.parametrize("part", ["linear1", "norm1"])
+def test_a_packed_layer_with_another_part_is_refused(part):
+    net = nn.Sequential(packed(), nn.Linear(6, 2).double())
+    setattr(net[0], part, nn.Sequential(getattr(net[0], part)))
+    with pytest.raises(ValueError, match="cannot be traced"):
+        sf.score(net, "synflow", input_shape=(3, 6))
+
+
+def test_a_packed_layer_s_activation_has_to_be_known():
+    net = nn.Sequential(packed(activation=lambda x: x * x), nn.Linear(6, 2).double())
+    with pytest.raises(ValueError, match="mul of 2 values"):
+        sf.score(net, "synflow", input_shape=(3, 6))

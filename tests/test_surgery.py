@@ -367,3 +367,33 @@ def test_what_is_no_network_is_refused():
     for of in (flops, lambda thing: without_dead_units(thing, None)):
         with pytest.raises(TypeError, match="model is a str; expected a Module"):
             of("vgg16")
+
+
+class Drawing(nn.Module):
+    """Makes a tensor of its own, and may draw or ask for another type."""
+
+    def __init__(self, dropped: float = 0.0, dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 6), nn.Linear(6, 2)
+        self.dropped, self.dtype = dropped, dtype
+
+    def forward(self, x):
+        x = nn.functional.dropout(self.first(x).relu(), self.dropped, training=True)
+        return self.last(x.to(self.dtype or x.dtype)) * torch.ones(1)
+
+
+def test_a_tensor_that_the_forward_makes_is_no_hindrance():
+    assert flops(seeded(Drawing))["dense"].tolist() == [24, 12]
+
+
+def test_what_the_forward_draws_leaves_the_random_numbers():
+    net, before = seeded(Drawing), torch.get_rng_state()
+    without_dead_units(net, sf.prune(net, "magnitude", 4))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_forward_that_asks_for_float32_is_refused_by_name():
+    net = seeded(lambda: Drawing(dtype=torch.float32))
+    masks = sf.prune(net, "magnitude", 4)
+    with pytest.raises(ValueError, match="cannot run in float64"):
+        without_dead_units(net, masks)

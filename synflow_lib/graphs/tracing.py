@@ -179,6 +179,8 @@ class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if "forward" in vars(m):  # of this module alone, whatever its class is known for
             return False
+        if isinstance(m, _PACKED) and not all(map(_as_torch_made_it, m.modules())):
+            return False
         # A traced module is of a class made for the trace; its own is the next one.
         return not LEAVES.isdisjoint(type(m).__mro__) or (
             super().is_leaf_module(m, module_qualified_name) and not _computes(m)
@@ -232,6 +234,34 @@ class _Tracer(fx.Tracer):
 
         own = {"__call__": call, "__getattr__": read, "__module__": kind.__module__}
         return type(kind.__name__, (kind,), own | {"__qualname__": kind.__qualname__})
+
+
+_PACKED = (
+    nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer,
+    nn.TransformerEncoder, nn.TransformerDecoder, nn.Transformer,
+)  # fmt: skip
+_IN_PACKED = {
+    "linear": nn.Linear, "out_proj": nn.Linear, "norm": (nn.LayerNorm, nn.RMSNorm, nn.Identity),
+    "dropout": nn.Dropout, "activation": (nn.ReLU, nn.GELU, nn.SiLU),
+    "layers": nn.ModuleList, "": _PACKED, "self_attn": _PACKED, "multihead_attn": _PACKED,
+    "encoder": _PACKED, "decoder": _PACKED,
+}  # fmt: skip
+
+
+def _as_torch_made_it(part: nn.Module) -> bool:
+    """Whether a part of such a module is what the rules of `attention` take it for."""
+    # The first class is the one made for the trace.
+    classes = [kind for kind in type(part).__mro__[1:] if not kind.__module__.startswith("torch.")]
+    written = {name for known in (part, *classes) for name in vars(known)}
+    own = written & {"forward", "__call__", "_sa_block", "_mha_block", "_ff_block"}
+    fits = all(
+        isinstance(child, _IN_PACKED.get(name.rstrip("0123456789"), ()))
+        for name, child in part.named_children()
+        if child is not None
+    )
+    usual = getattr(part, "activation", nn.functional.relu)
+    usual = isinstance(usual, nn.Module) or usual in (nn.functional.relu, nn.functional.gelu)
+    return fits and usual and not own and not _computes(part)
 
 
 def _computes(module: nn.Module) -> bool:
