@@ -724,6 +724,18 @@ def test_two_parameters_in_the_same_memory_are_refused():
         sf.prune(net, "magnitude", 2)
     net[2].weight = net[0].weight
     assert sf.prune(net, "magnitude", 2).apply_(net)[2].weight.count_nonzero() == 8
+    together = torch.randn(28)
+    net[0].weight = nn.Parameter(together[:16].view(4, 4))
+    net[2].weight = nn.Parameter(together[12:].view(4, 4))  # the last four are the first
+    with pytest.raises(ValueError, match="are two parameters in the same memory"):
+        sf.prune(net, "magnitude", 2)
+
+
+def test_a_layer_without_a_weight_is_refused():
+    net = nn.Sequential(nn.Linear(4, 0), nn.ReLU(), nn.Linear(0, 3))
+    for ask in (sf.prunable, sf.max_compression, lambda net: sf.score(net, "random")):
+        with pytest.raises(ValueError, match=r"0.weight has the shape \(0, 4\)"):
+            ask(net)
 
 
 class Itself(nn.Sequential):

@@ -224,7 +224,7 @@ def prunable(
 
     found: dict[str, nn.Parameter] = {}
     seen: set[int] = set()
-    memory: dict[tuple, str] = {}
+    memory: dict[int, list[tuple[str, int, int]]] = {}  # storage -> who lies where in it
     for name in _forward_order(model, modules):
         module, kinds = modules[name], []
         if isinstance(module, PRUNABLE):
@@ -241,14 +241,22 @@ def prunable(
                     f"{full} is computed from other tensors, so zeros in it would not last; make"
                     f" it a parameter first: {_remedy(name, module, kind)}"
                 )
-            seen.add(id(parameter))
-            place = parameter.untyped_storage()._cdata, parameter.storage_offset()
-            if (other := memory.setdefault(place, full)) != full:
+            if not parameter.numel():
                 raise ValueError(
-                    f"{other} and {full} are two parameters in the same memory, so that zeros in"
-                    " one are zeros in the other; make them one: assign the parameter itself, not"
-                    " its data"
+                    f"{full} has the shape {tuple(parameter.shape)}, of a layer without a weight,"
+                    " which would count as empty before anything is pruned; leave the layer out"
                 )
+            seen.add(id(parameter))
+            start = parameter.storage_offset()
+            taken = memory.setdefault(parameter.untyped_storage()._cdata, [])
+            for other, first, end in taken:
+                if first < start + parameter.numel() and start < end:
+                    raise ValueError(
+                        f"{other} and {full} are two parameters in the same memory, so that zeros"
+                        " in one are zeros in the other; make them one: assign the parameter"
+                        " itself, not its data"
+                    )
+            taken.append((full, start, start + parameter.numel()))
             found[full] = parameter
     if not found:
         raise ValueError(

@@ -45,6 +45,7 @@ def fc(
     """
     shape = check_shape(input_shape)
     check_counts(num_classes=num_classes, depth=depth, width=width)
+    check_choice("batch_norm", batch_norm, (True, False))
     sizes = [math.prod(shape)] + [width] * (depth - 1)
 
     def layout() -> nn.Sequential:
@@ -82,6 +83,7 @@ def conv(
     """
     channels, height, across = shape = check_shape(input_shape, 3)
     check_counts(num_classes=num_classes, width=width)
+    check_choice("batch_norm", batch_norm, (True, False))
     whole(depth, "depth", 2)
 
     def layout() -> nn.Sequential:
@@ -165,6 +167,7 @@ class VGG:
         """
         check_choice("input_size", input_size, (32, 64, 224))
         check_counts(num_classes=num_classes, in_channels=in_channels)
+        check_choice("batch_norm", batch_norm, (True, False))
         head = ("mlp" if input_size == 224 else "linear") if head is None else head
         # A 32x32 image leaves a 1x1 map behind five max poolings: no room for a three-layer head.
         check_choice("head", head, ("linear",) if input_size == 32 else ("linear", "mlp"))
