@@ -8,7 +8,7 @@ import weakref
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import mlp
+from networks import mlp, seeded
 from torch import nn
 from torch.nn.utils import parametrize
 from torch.nn.utils import prune as torch_prune
@@ -370,3 +370,20 @@ def test_a_packed_layer_s_activation_has_to_be_known():
     net = nn.Sequential(packed(activation=lambda x: x * x), nn.Linear(6, 2).double())
     with pytest.raises(ValueError, match="mul of 2 values"):
         sf.score(net, "synflow", input_shape=(3, 6))
+
+
+class Chosen(nn.Module):
+    def __init__(self, largest):
+        super().__init__()
+        self.first, self.last, self.largest = nn.Linear(6, 5), nn.Linear(2, 3), largest
+
+    def forward(self, x):
+        return self.last(self.first(x).topk(2, dim=1, largest=self.largest)[0])
+
+
+def test_signs_are_no_part_of_the_paths_of_the_smallest_either():
+    largest, smallest = (sf.score(seeded(lambda o=o: Chosen(o)), "synflow", **SHAPE)
+                         for o in (True, False))  # fmt: skip
+    assert largest["first.weight"].any()
+    for name, score in largest.items():
+        torch.testing.assert_close(score, smallest[name])

@@ -94,11 +94,14 @@ def maximum(use: Use) -> Run:
 
 
 def topk(use: Use) -> Run:
-    """The largest of some numbers; among every path each may be of any."""
+    """The largest of some numbers, as of `maximum` also where the smallest are asked for.
+
+    Among every path each may be of any.
+    """
     if use.place != 0:
         raise use.refusal()
     if not use.sum_pools:
-        return use.plain()
+        return lambda x, k, dim=-1, *_, **__: x.topk(k, dim)
 
     def run(x: Tensor, k: int, dim: int = -1, *_, **__):
         total = x.sum(dim, keepdim=True)
