@@ -387,3 +387,17 @@ def test_signs_are_no_part_of_the_paths_of_the_smallest_either():
     assert largest["first.weight"].any()
     for name, score in largest.items():
         torch.testing.assert_close(score, smallest[name])
+
+
+class SignalAsBias(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.last(F.linear(torch.ones(1, 2), torch.ones(5, 2), self.first(x)[0]))
+
+
+def test_a_signal_in_the_place_of_a_bias_is_refused():
+    with pytest.raises(ValueError, match="linear whose bias comes from the input"):
+        sf.score(SignalAsBias(), "synflow", **SHAPE)

@@ -226,7 +226,10 @@ def product(use: Use) -> Run:
         if use.place != 1:
             raise use.refusal()
         return lambda bias, x, weight, alpha=1, **_: abs(alpha) * (x @ weight.abs())
-    without = not use.biases and (name == "linear" or name.startswith("conv"))
+    layer = name == "linear" or name.startswith("conv")
+    if layer and use.argument("bias", 2) in use.signals:
+        raise use.refusal(f"{name} whose bias comes from the input")
+    without = layer and not use.biases
 
     def run(*args, **kwargs) -> Tensor:
         if without:
