@@ -77,7 +77,7 @@ def _shortest_path(model: nn.Module, names: set[str], given: Inputs | None) -> i
     if best.again:
         if PathProbe(model, given, traced=traced).one_of_each(names, best):
             return len(best.names)
-    elif uneven and (given is not None or _joins(known, uneven)):
+    elif uneven and (given is not None or known.signals.effect(uneven) == "joins"):
         found = PathProbe(model, given, traced=traced).fewest(names, len(best.names))
         if found == len(best.names) or not again:  # else it counts a weight for every use
             return found
@@ -97,12 +97,7 @@ def _uneven(operations: Operations, used: dict[fx.Node, list[Way]]) -> fx.Node |
         for node, ways in operations.carriers.items()
         if len({len(used[way][0].names) for way in ways if way in used}) > 1
     ]
-    return max(found, key=lambda node: _joins(operations, node), default=None)
-
-
-def _joins(operations: Operations, node: fx.Node) -> bool:
-    row = operations.signals.row(node)
-    return row is not None and row.effect == "joins"
+    return max(found, key=lambda n: operations.signals.effect(n) == "joins", default=None)
 
 
 def is_collapsed(
@@ -216,7 +211,10 @@ def critical_compression(
     limit = max_compression(model, criterion, input_shape=input_shape, keep=keep)
     if schedule == "cut" or count == 1:
         way = trajectory(model, method, batch, schedule=schedule, iterations=iterations, **shared)
-        kept = _first_alive(model, way, criterion, input_shape)
+        if criterion == "layer":
+            kept = max(1, way.last_of_each_layer())
+        else:
+            kept = fewest_connected(PathProbe(model, input_shape), way)
         cut = schedule == "cut"
         how = "the cut schedule's one trajectory" if cut else "one score orders all weights"
         return CriticalCompression(way.total / kept, kept, criterion, limit, f"exact: {how}")
@@ -244,15 +242,6 @@ def _ladder(total: int, limit: float, resolution: float) -> list[int]:
         counts.append(kept_at(total, compression))
         compression *= resolution
     return list(dict.fromkeys([*counts, kept_at(total, limit)]))
-
-
-def _first_alive(
-    model: nn.Module, way: Trajectory, criterion: str, input_shape: Iterable[int] | None
-) -> int:
-    """The smallest number of kept weights that is not collapsed, on one nested family."""
-    if criterion == "layer":
-        return max(1, way.last_of_each_layer())
-    return fewest_connected(PathProbe(model, input_shape), way)
 
 
 def fewest_connected(probe: PathProbe, way: Trajectory) -> int:

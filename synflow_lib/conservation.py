@@ -46,7 +46,7 @@ from torch import Tensor, nn
 
 from .graphs.follow import wiring
 from .graphs.network import find_input_shape, warn
-from .graphs.units import Layer, Wiring, sums_of_units
+from .graphs.units import Wiring, sums_of_units
 from .values import instance
 
 LEVELS = ("unit", "layer", "cut")
@@ -150,67 +150,45 @@ class _Ledger:
     """Books every score as incoming to one unit and outgoing of another."""
 
     def __init__(self, wires: Wiring, known: dict[str, Tensor], correction: dict) -> None:
-        self.wires = wires
+        self.wires, self.known, self.correction = wires, known, correction
         self.into, self.constant, self.out = (np.zeros(wires.units) for _ in range(3))
         self.total: dict[str, float] = {}
         self.writer = np.full(wires.units, "", dtype=object)
         for layer in wires.layers:
-            weight = self._weight(layer, known)
-            if layer.weight in correction:
-                weight = weight + correction[layer.weight]
+            weight = self._read(layer.weight, layer.module.weight.shape)
             written, read = sums_of_units(layer, weight)
             np.add.at(self.into, layer.writes, written)
             np.add.at(self.out, layer.reads, read)
             self.total[layer.name] = float(weight.double().sum())
-            self._add(
-                self.constant,
-                layer.writes,
-                f"{layer.name}.bias".removeprefix("."),
-                known,
-                correction,
-            )
+            self._add(self.constant, layer.writes, f"{layer.name}.bias".removeprefix("."))
             fresh = layer.writes[self.writer[layer.writes] == ""]
             self.writer[fresh] = layer.name
         for norm in wires.norms:
-            self._add(self.constant, norm.writes, f"{norm.name}.bias", known, correction)
+            self._add(self.constant, norm.writes, f"{norm.name}.bias")
             if f"{norm.name}.eps" in known:
-                self._add(self.constant, norm.writes, f"{norm.name}.weight", known, correction)
-                self._add(self.out, norm.reads, f"{norm.name}.eps", known, {})
+                self._add(self.constant, norm.writes, f"{norm.name}.weight")
+                self._add(self.out, norm.reads, f"{norm.name}.eps")
                 self.writer[norm.writes] = norm.name
             else:
-                self._add(self.constant, norm.writes, f"{norm.name}.running_mean", known, {})
+                self._add(self.constant, norm.writes, f"{norm.name}.running_mean")
 
-    @staticmethod
-    def _weight(layer: Layer, known: dict[str, Tensor]) -> Tensor:
-        name = layer.weight
-        if name not in known:
+    def _read(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """The scores of one parameter, corrected."""
+        if name not in self.known:
             raise ValueError(f"scores hold no {name!r}; conservation needs every prunable weight")
-        weight = _Ledger._read(name, known)
-        if weight.shape != layer.module.weight.shape:
-            raise ValueError(
-                f"scores[{name!r}] has shape {tuple(weight.shape)}; the weight has"
-                f" {tuple(layer.module.weight.shape)}"
-            )
-        return weight
-
-    @staticmethod
-    def _read(name: str, known: dict[str, Tensor]) -> Tensor:
-        found = instance(known[name], Tensor, f"scores[{name!r}]").detach()
+        found = instance(self.known[name], Tensor, f"scores[{name!r}]").detach()
         if found.is_complex() or not torch.isfinite(found).all():
             raise ValueError(f"scores[{name!r}] holds NaN or infinite values, or complex ones")
-        return found
+        if found.shape != shape:
+            raise ValueError(
+                f"scores[{name!r}] has shape {tuple(found.shape)}; expected {tuple(shape)}"
+            )
+        return found.double() + self.correction.get(name, 0.0)
 
-    @staticmethod
-    def _add(book: np.ndarray, units: np.ndarray, name: str, known: dict, correction: dict) -> None:
-        if name in known:
-            value = _Ledger._read(name, known).double()
-            if value.shape != (len(units),):
-                raise ValueError(
-                    f"scores[{name!r}] has shape {tuple(value.shape)}; expected ({len(units)},)"
-                )
-            if name in correction:
-                value = value + correction[name].double()
-            np.add.at(book, units, value.cpu().numpy())
+    def _add(self, book: np.ndarray, units: np.ndarray, name: str) -> None:
+        """Book the scores of a constant, one a unit; one that is not known counts as zero."""
+        if name in self.known:
+            np.add.at(book, units, self._read(name, (len(units),)).cpu().numpy())
 
     def _lawful(self) -> np.ndarray:
         """Units that have both sides: neither input nor output of the network."""

@@ -192,10 +192,8 @@ class PruningLoop:
         among = {"": self.start, **self.work.views(self.start)}
         alive = {name: count(among[name]) for name in goal}
         if short := [name for name, number in goal.items() if number > alive[name]]:
-            total, left, stay = (
-                sum(numbers[name] for name in short)
-                for numbers in ({n: part.numel() for n, part in among.items()}, alive, goal)
-            )
+            total = sum(among[name].numel() for name in short)
+            left, stay = (sum(numbers[name] for name in short) for numbers in (alive, goal))
             of = f" of {some(short)}" if short[0] else ""
             warn(
                 f"{left} of the {total} weights{of} are not zero and {stay} are to stay: the masks"

@@ -5,9 +5,10 @@ Read `scores` first.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map
 
 from .batches import Inputs, as_batches, call, check_labels, count_of, logits_of
-from .constants import constants
 from .fast.unfolded import unfold_small_maps_
-from .graphs.network import draws
+from .graphs.network import BATCH_NORM, along_channels, draws, joined
 from .graphs.workspace import UNFIT, Context, Workspace, explained_errors, explained_loss
 from .portable_normal import normal
 from .randomness import alone
@@ -108,7 +108,7 @@ class Saliency(Method):
 
     def flat(self) -> Tensor:
         slopes, _ = self.slopes(self.work.parameters)
-        return self._product(self.work.flat, _joined(slopes))
+        return self._product(self.work.flat, joined(slopes))
 
     def scores(self) -> Scores:
         weights = self.work.parameters
@@ -116,7 +116,7 @@ class Saliency(Method):
             slopes, correction = self.slopes([*weights, *(probe for _, probe in found.values())])
         own = zip(found.items(), slopes[len(weights) :], strict=True)
         return Scores(
-            self.work.views(self._product(self.work.flat, _joined(slopes[: len(weights)]))),
+            self.work.views(self._product(self.work.flat, joined(slopes[: len(weights)]))),
             constants={name: self._product(value, slope) for (name, (value, _)), slope in own},
             correction=correction,
         )
@@ -191,7 +191,7 @@ class Grasp(Saliency):
         sums = [torch.zeros_like(target) for target in targets]
         # The gradient of a single chunk is g already: its pass serves both derivatives.
         several = len(self.batches) > 1
-        g = _joined(super().slopes(self.work.parameters)[0]) if several else None
+        g = joined(super().slopes(self.work.parameters)[0]) if several else None
         for x, y in self.batches:
             g = self._add_product(sums, targets, g, x, y)
         return sums, self.work.views(g.square_())
@@ -203,7 +203,7 @@ class Grasp(Saliency):
         weights, loss = self.work.parameters, self.objective(x, y)
         found = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
         if g is None:
-            g = _joined(gradient.detach() for gradient in found)
+            g = joined(gradient.detach() for gradient in found)
         parts = zip(found, self.work.views(g).values(), strict=True)
         total = sum((gradient * part).sum() for gradient, part in parts)
         try:
@@ -225,11 +225,6 @@ def _add(sums: list[Tensor], found: Iterable[Tensor]) -> None:
         total += part
 
 
-def _joined(parts: Iterable[Tensor]) -> Tensor:
-    """The parts as one flat tensor."""
-    return torch.cat([part.reshape(-1) for part in parts])
-
-
 def _scalar(objective: Callable, output, y) -> Tensor:
     """What an objective returns, as a tensor of shape () with a gradient; or a ValueError."""
     with explained_loss():
@@ -245,6 +240,57 @@ def _scalar(objective: Callable, output, y) -> Tensor:
             " something, such as detach, no_grad or argmax, stands between them"
         )
     return value.reshape(())
+
+
+@contextlib.contextmanager
+def constants(work: Workspace) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
+    """What R can be differentiated by, inside the block, beside the prunable parameters.
+
+    Yields name -> (value, probe), two tensors of one shape; value * dR/dprobe is the score. Biases,
+    BatchNorm's beta and its gamma with batch statistics are parameters, and their own probes. The
+    stored mean is no leaf of autograd, so a shift in front of BatchNorm stands for it. With batch
+    statistics a scale in the same place, "eps", measures what BatchNorm's eps lets through: zero if
+    eps were zero. Where there is no gamma (affine=False), it is a scale of one behind BatchNorm.
+    """
+    found: dict[str, tuple[Tensor, Tensor]] = {}
+    hooks = []
+    pruned = {id(parameter) for parameter in work.parameters}
+    for name, module in work.net.named_modules():
+        prefix = f"{name}." if name else ""
+        norm = isinstance(module, BATCH_NORM)
+        batch_statistics = norm and (module.training or module.running_mean is None)
+        for kind in ["bias", "weight"] if batch_statistics else ["bias"]:
+            parameter = dict(module.named_parameters(recurse=False)).get(kind)
+            if parameter is not None and id(parameter) not in pruned:
+                found[prefix + kind] = parameter.detach(), parameter.requires_grad_(True)
+        if batch_statistics:
+            one = work.flat.new_ones(module.num_features)
+            scale = one.clone().requires_grad_(True)
+            found[prefix + "eps"] = one, scale
+            hooks.append(module.register_forward_pre_hook(_before(torch.mul, scale)))
+            if module.weight is None:
+                gamma = one.clone().requires_grad_(True)
+                found[prefix + "weight"] = one, gamma
+                hooks.append(module.register_forward_hook(_behind(torch.mul, gamma)))
+        elif norm:
+            shift = torch.zeros_like(module.running_mean).requires_grad_(True)
+            found[prefix + "running_mean"] = -module.running_mean, shift
+            hooks.append(module.register_forward_pre_hook(_before(torch.add, shift)))
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _before(change, probe: Tensor):
+    """A hook that changes a module's input by one number a channel."""
+    return lambda module, args: (change(args[0], along_channels(probe, args[0])), *args[1:])
+
+
+def _behind(change, probe: Tensor):
+    """The same for its output."""
+    return lambda module, args, output: change(output, along_channels(probe, output))
 
 
 class Inverted(Method):
@@ -266,7 +312,7 @@ class Inverted(Method):
     def scores(self) -> Scores:
         found = self.method.scores()
         flat = self._inverted(self.work.flatten({n: comparable(n, s) for n, s in found.items()}))
-        return Scores(self.work.views(flat), log2_scale=getattr(found, "log2_scale", 0))
+        return Scores(self.work.views(flat), log2_scale=found.log2_scale)
 
     def _inverted(self, flat: Tensor) -> Tensor:
         pruned = self.work.flat == 0
@@ -305,16 +351,10 @@ def inverted(method: str | Scorer | type[Method]) -> type[Method]:
     tensor([[False,  True, False]])
     """
     inner = resolve(method)
-    return type(
-        f"Inverted{inner.__name__}",
-        (Inverted,),
-        {
-            "inner": inner, "needs_data": inner.needs_data, "iterations": inner.iterations,
-            "mode": inner.mode, "draws": inner.draws, "own_type": inner.own_type,
-            "by_paths": inner.by_paths,
-            "__doc__": f"{inner.__name__}, its order reversed.",
-        },
-    )  # fmt: skip
+    same = ("needs_data", "iterations", "mode", "draws", "own_type", "by_paths")
+    own = {"inner": inner, "__doc__": f"{inner.__name__}, its order reversed."}
+    own |= {name: getattr(inner, name) for name in same}
+    return type(f"Inverted{inner.__name__}", (Inverted,), own)
 
 
 METHODS.update(

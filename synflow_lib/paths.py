@@ -14,15 +14,16 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from .batches import Inputs
 from .graphs.network import PRUNABLE
 from .graphs.nodes import as_list, bound, is_source, module_of
 from .graphs.operations import Operations
+from .graphs.surrogate import is_numbers
 
 
-class PathSum(nn.Module):
+class PathSum:
     """Runs a linearized network node by node, so that the caller can rescale on the way.
 
     Args:
@@ -47,10 +48,8 @@ class PathSum(nn.Module):
         layer: Callable[[nn.Module], Callable[[Tensor], Tensor] | None] = lambda module: None,
         biases: bool = False,
     ) -> None:
-        super().__init__()
         self.net, self.graph = net, net.graph
         self.operations = operations = Operations(net, sum_pools=sum_pools, biases=biases)
-        self.on_path, self.still = operations.on_path, operations.still
         self.steps: list[_Step] = []
         self.tokens: list[fx.Node] = []  # where a learned token joins, an input of its own
         self.tables: list[fx.Node] = []  # where tokens of the input are looked up
@@ -67,11 +66,11 @@ class PathSum(nn.Module):
             last_use |= dict.fromkeys(node.all_input_nodes, node)
         for node in operations.nodes:
             done = [used for used in [*node.all_input_nodes, node] if last_use[used] is node]
-            if node in self.on_path and node.op == "call_module" and node.target in skip:
+            if node in operations.on_path and node.op == "call_module" and node.target in skip:
                 run = None
             else:
                 run = operations.run(node)
-                if node in self.on_path and isinstance(run, PRUNABLE):
+                if node in operations.on_path and isinstance(run, PRUNABLE):
                     run = layer(run) or run
             self.steps.append(_Step(node, run, list(dict.fromkeys(done))))
             if getattr(run, "takes_token", False):
@@ -86,7 +85,7 @@ class PathSum(nn.Module):
                 found[node] = longer
         return found
 
-    def forward(
+    def __call__(
         self,
         x: Inputs,
         after: Callable[[fx.Node, dict[fx.Node, Tensor]], None] | None = None,
@@ -111,7 +110,7 @@ class PathSum(nn.Module):
         constants: dict[fx.Node, object] = {}
         for step in self.steps:
             node = step.node
-            on_path = node in self.on_path
+            on_path = node in self.operations.on_path
             if node.op == "output":
                 # None stands for a constant, which lies on no path: `_total` leaves it out.
                 return _total(_fetch(node.args[0], live | dict.fromkeys(constants)))
@@ -123,10 +122,9 @@ class PathSum(nn.Module):
                 values = live
                 if constants:
                     values = values | constants
-                if node in self.still:  # what steers reads no numbers of the signal
-                    values = values | {
-                        n: _zeros(live[n]) for n in node.all_input_nodes if n in live
-                    }
+                if node in self.operations.still:  # what steers reads no numbers of the signal
+                    inputs = {n: live[n] for n in node.all_input_nodes if n in live}
+                    values = values | tree_map_only(Tensor, torch.zeros_like, inputs)
                 for gate, value in self.operations.gate_values.get(node, {}).items():
                     values = values | {gate: torch.full_like(values[gate], value)}
                 if shortest and node in self.detours:
@@ -152,10 +150,6 @@ class _Step:
     node: fx.Node
     run: Callable | None
     done: list[fx.Node]
-
-
-def _zeros(value):
-    return tree_map(lambda t: torch.zeros_like(t) if isinstance(t, Tensor) else t, value)
 
 
 def _fetch(argument, live: dict[fx.Node, Tensor]):
@@ -203,10 +197,7 @@ class Signs:
     def __call__(self, node: fx.Node, live: dict[fx.Node, Tensor]) -> None:
         threshold = 0.5 if node in self.paths.weighted else 0.0
         live[node] = tree_map(
-            lambda t: (
-                _Positive.apply(t, threshold) if torch.is_tensor(t) and t.is_floating_point() else t
-            ),
-            live[node],
+            lambda t: _Positive.apply(t, threshold) if is_numbers(t) else t, live[node]
         )
 
 
@@ -231,8 +222,7 @@ def fewest_weights(operations: Operations, names: Iterable[str]) -> dict[fx.Node
     first_name = _first_names(operations.net)
     own: dict[fx.Node, frozenset[str]] = {}
     for node in operations.on_path:
-        row = operations.signals.row(node)
-        beside = row is not None and row.effect in ("adds", "joins")  # no factor of the path
+        beside = operations.signals.effect(node) in ("adds", "joins")  # no factor of the path
         weights = () if beside or is_source(node) else operations.fixed.weights_of[node]
         own[node] = frozenset(first_name.get(name, name) for name in weights) & names
     count = Counter(name for weights in own.values() for name in weights)

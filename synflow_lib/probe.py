@@ -20,6 +20,7 @@ from .graphs.network import (
     find_input_shape,
     is_bias,
     layer_weights,
+    names_in_keep,
     prunable,
     skeleton,
     some,
@@ -256,7 +257,7 @@ def left_dense(
     example: Inputs | None = None,
 ) -> set[str]:
     """``keep`` and the layers that steer, which a score of paths knows nothing of; says so."""
-    keep = {keep} if isinstance(keep, str) else set(keep)
+    keep = names_in_keep(keep)
     found = prunable(model, keep=keep)
     names = [name for name in steering(model, input_shape, example) if name in found]
     if names:

@@ -49,9 +49,8 @@ class SynFlow(Method):
         parts = {"skip": self.fast.folded, "layer": self.fast.layer} if self.fast else {}
         self.paths = PathSum(work.net, names=work.names, biases=self.biases, **parts)
         # The shortest paths may carry a very different total, so they have powers of their own.
-        rescales = not self.biases
-        self.rescaler = Rescaler(self.paths) if rescales else None
-        self.rescaler_of_shortest = Rescaler(self.paths) if rescales else None
+        self.rescaler = None if self.biases else Rescaler(self.paths)
+        self.rescaler_of_shortest = None if self.biases else Rescaler(self.paths)
         self.inflow = inflow(self.fast.prepare(self.paths) if self.fast else shape, work.flat)
         self.R = work.flat.new_zeros(())  # R of the last pass of `flat`
         self._bind()

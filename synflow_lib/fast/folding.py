@@ -27,11 +27,8 @@ def fold_norms_(
     graph, modules, folded = net.graph, dict(net.named_modules()), []
     called = calls(graph)
     owners = Counter(id(m.weight) for m in modules.values() if isinstance(m, PRUNABLE))
-    pairs = [n for n in graph.nodes if _follows_linear(n, modules)]
-    flat = _flat_outputs(net, input_shape) if pairs else set()
+    flat: set[str] | None = None  # known from the first BatchNorm behind a Linear layer on
     for node in graph.nodes:
-        if node in pairs and str(node.args[0].target) not in flat:
-            continue
         norm = module_of(node, modules)
         if not isinstance(norm, BATCH_NORM) or norm.running_var is None:
             continue
@@ -45,6 +42,10 @@ def fold_norms_(
             or f"{node.target}.weight" in keep
         ):
             continue
+        if isinstance(layer, LINEAR):
+            flat = _flat_outputs(net, input_shape) if flat is None else flat
+            if str(source.target) not in flat:
+                continue
         with torch.no_grad():
             scale = torch.rsqrt(norm.running_var + norm.eps)
             if norm.weight is not None:
@@ -52,16 +53,6 @@ def fold_norms_(
             layer.weight.mul_(scale.view(-1, *[1] * (layer.weight.dim() - 1)))
         folded.append(str(node.target))
     return folded
-
-
-def _follows_linear(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
-    source = node.args[0] if node.op == "call_module" and node.args else None
-    return (
-        isinstance(source, fx.Node)
-        and source.op == "call_module"
-        and isinstance(modules[str(node.target)], BATCH_NORM)
-        and isinstance(modules[str(source.target)], LINEAR)
-    )
 
 
 def _flat_outputs(net: nn.Module, input_shape: tuple[int, ...]) -> set[str]:

@@ -29,7 +29,7 @@ def fused(module: nn.Module, target: Callable[[], Tensor]) -> Callable[[Tensor],
         target: gives the tensor of the weight's shape that scores are written to. Small layers
             leave it alone and give autograd a gradient, which costs less there.
     """
-    if type(module) is not nn.Linear and not _is_plain(module):
+    if type(module) is not nn.Linear and not is_plain_conv2d(module):
         return None
 
     kinds: dict[tuple[torch.Size, torch.Size], type[_Product | _Convolution] | None] = {}
@@ -51,10 +51,10 @@ def _kind(module: nn.Module, x: Tensor) -> type[_Product | _Convolution] | None:
         return _Linear if size >= _LARGE and x.dim() == 2 else None
     if works_as_product(module, x):
         return _Product if size >= _LARGE else None
-    return _Convolution if size * math.prod(_map_size(module, x)) >= _MANY else None
+    return _Convolution if size * math.prod(map_size(module, x)) >= _MANY else None
 
 
-def _map_size(module: nn.Conv2d, x: Tensor) -> list[int]:
+def map_size(module: nn.Conv2d, x: Tensor) -> list[int]:
     """Height and width of what a convolution makes of ``x``."""
     return [
         (length + 2 * pad - spread * (kernel - 1) - 1) // step + 1
@@ -71,20 +71,19 @@ def works_as_product(module: nn.Conv2d, x: Tensor) -> bool:
     There a convolution only reads its weights. A product reads them once, where a convolution
     first brings them into its own order and its gradient back.
     """
-    height, width = _map_size(module, x)
+    height, width = map_size(module, x)
     few = 64 if x.dtype == torch.float64 else 16
     return x.shape[0] == 1 and x.device.type == "cpu" and height * width <= few
 
 
-def _as_columns(module: nn.Conv2d, x: Tensor) -> Tensor:
-    """The windows of one image as columns, (channels * kernel size, positions)."""
-    return nn.functional.unfold(
-        x, module.kernel_size, module.dilation, module.padding, module.stride
-    )[0]
+def windows(module: nn.Conv2d, x: Tensor) -> Tensor:
+    """The windows of images as columns, (images, channels * kernel size, positions)."""
+    m = module
+    return nn.functional.unfold(x, m.kernel_size, m.dilation, m.padding, m.stride)
 
 
-def _is_plain(module: nn.Module) -> bool:
-    """Whether the layers below may stand for ``module``."""
+def is_plain_conv2d(module: nn.Module) -> bool:
+    """Whether a matrix product may stand for ``module``."""
     return (
         type(module) is nn.Conv2d
         and module.groups == 1
@@ -115,10 +114,10 @@ class _Product:
         self.weight, self.scores = module.weight.detach().flatten(1), scores.flatten(1)
 
     def columns(self, x: Tensor) -> Tensor:
-        return _as_columns(self.module, x)
+        return windows(self.module, x)[0]
 
     def shaped(self, y: Tensor, x: Tensor) -> Tensor:
-        return y.view(1, -1, *_map_size(self.module, x))
+        return y.view(1, -1, *map_size(self.module, x))
 
     def folded(self, columns: Tensor, x: Tensor) -> Tensor:
         m = self.module

@@ -55,12 +55,9 @@ def weight_layers(work: Workspace) -> dict[nn.Module, str]:
     named, owners = dict(work.net.named_modules()), Counter()
     for module in named.values():
         owners.update(id(p) for p in module.parameters(recurse=False))
-    called = calls(work.net.graph)
-    places = {name: name.rpartition(".") for name in work.names}
-    return {
-        named[place]: name
-        for (name, (place, _, attribute)), parameter in zip(
-            places.items(), work.parameters, strict=True
-        )
-        if attribute == "weight" and owners[id(parameter)] == 1 and called[place] == 1
-    }
+    called, found = calls(work.net.graph), {}
+    for name, parameter in zip(work.names, work.parameters, strict=True):
+        place, _, attribute = name.rpartition(".")
+        if attribute == "weight" and owners[id(parameter)] == 1 and called[place] == 1:
+            found[named[place]] = name
+    return found

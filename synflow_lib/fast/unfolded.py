@@ -14,6 +14,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from .fused import is_plain_conv2d, map_size, windows
+
 # Pixels of a map, up to which one product is the faster way; measured with VGG-16 and VGG-11.
 _MATRIX_UNIT = getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16", False)
 _PIXELS = {torch.float64: 64, torch.bfloat16: 16 if _MATRIX_UNIT else 4}
@@ -48,12 +50,9 @@ def unfold_small_maps_(net: nn.Module, dtype: torch.dtype) -> list[nn.Module]:
     layers = [
         module
         for module in net.modules()
-        if type(module) is nn.Conv2d
+        if is_plain_conv2d(module)
         and "forward" not in vars(module)
         and module.weight.device.type == "cpu"
-        and module.groups == 1
-        and module.padding_mode == "zeros"
-        and not isinstance(module.padding, str)
     ]
     for layer in layers:
         layer.forward = functools.partial(_forward, _PIXELS[dtype], layer)
@@ -63,14 +62,6 @@ def unfold_small_maps_(net: nn.Module, dtype: torch.dtype) -> list[nn.Module]:
 def _forward(pixels: int, self: nn.Conv2d, x: Tensor) -> Tensor:
     if x.dim() != 4 or x.shape[2] * x.shape[3] > pixels:
         return nn.Conv2d.forward(self, x)
-    sizes = zip(
-        x.shape[2:], self.kernel_size, self.padding, self.stride, self.dilation, strict=True
-    )
-    height, width = (
-        (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-        for size, kernel, padding, stride, dilation in sizes
-    )
-    columns = nn.functional.unfold(x, self.kernel_size, self.dilation, self.padding, self.stride)
-    columns = columns.transpose(1, 2).flatten(0, 1)  # (images * pixels, inputs * taps)
+    columns = windows(self, x).transpose(1, 2).flatten(0, 1)  # (images * pixels, inputs * taps)
     out = nn.functional.linear(columns, self.weight.flatten(1), self.bias)
-    return out.view(len(x), height, width, len(self.weight)).permute(0, 3, 1, 2)
+    return out.view(len(x), *map_size(self, x), len(self.weight)).permute(0, 3, 1, 2)

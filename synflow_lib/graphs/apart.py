@@ -10,7 +10,7 @@ import re
 import torch
 from torch import Tensor, fx, nn
 
-from .layers import Rule, row_of
+from .layers import Rule, effect_of, row_of
 from .network import BATCH_NORM, PRUNABLE
 from .nodes import argument, is_addition, name_of, reduced
 from .operations import Operations
@@ -56,11 +56,11 @@ def refuse_joined(
             why = f"it adds {counts[0]} to {counts[1]} channels: one is spread over several"
             raise no_law(node, module, why)
         return
-    row = row_of(node, module)
-    if row is not None and row.effect == "joins" and name_of(node) in ("cat", "concat"):
+    if effect_of(node, module) == "joins" and name_of(node) in ("cat", "concat"):
         if argument(node, "dim", 1, 0) != 1:
             raise no_law(node, module, "torch.cat outside the channel dimension")
         return
+    row = row_of(node, module)
     if len(carriers) > 1 or row is None or not row.units:
         why = "channels must stay apart, and be joined by sums or concatenation only"
         raise no_law(node, module, why)

@@ -13,9 +13,10 @@ import inspect
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .nodes import argument, name_of
-from .surrogate import Run, Use, alike
+from .surrogate import Run, Use, alike, is_numbers
 
 # exp(-80) is nothing beside one in float32: -100 and -1e9 are masks as -inf is.
 _REMOVES = 80.0
@@ -237,7 +238,7 @@ def first_half(use: Use) -> Run:
 def silent(run: Run, *args, **kwargs):
     """Zeros of the shapes that ``run`` gives: what steers has no numbers, but for its masks."""
     found = run(*args, **kwargs)
-    return torch.utils._pytree.tree_map_only(Tensor, torch.zeros_like, found)
+    return tree_map_only(Tensor, torch.zeros_like, found)
 
 
 def unmasked(run: Run, use: Use) -> Run:
@@ -246,9 +247,8 @@ def unmasked(run: Run, use: Use) -> Run:
 
     def checked(*args, **kwargs):
         nonlocal known
-        for value in [] if known else torch.utils._pytree.tree_leaves((args, kwargs)):
-            numbers = isinstance(value, Tensor) and value.is_floating_point()
-            if numbers and bool((value <= -_REMOVES).any()):
+        for value in [] if known else tree_leaves((args, kwargs)):
+            if is_numbers(value) and bool((value <= -_REMOVES).any()):
                 raise use.refusal(f"{name_of(use.node)} of what a fixed mask has taken away")
         known = True
         return run(*args, **kwargs)
@@ -260,7 +260,7 @@ def masks_only(run: Run, *args, **kwargs):
     """What ``run`` makes of such zeros and of masks."""
     args, kwargs = alike(args, kwargs)
     found = run(*args, **kwargs)
-    if isinstance(found, Tensor) and found.is_floating_point():
+    if is_numbers(found):
         return found.masked_fill(found.isnan(), 0.0)
     return found
 
@@ -268,7 +268,7 @@ def masks_only(run: Run, *args, **kwargs):
 def ones_but_masks(run: Run, zeros: bool, *args, **kwargs):
     """Ones in place of numbers, except for masks and, with ``zeros``, for zeros."""
     found = run(*args, **kwargs)
-    if not isinstance(found, Tensor) or not found.is_floating_point():
+    if not is_numbers(found):
         return found
     stays = (found <= -_REMOVES) | ((found == 0) & zeros)
     return torch.where(stays, found, torch.ones_like(found))

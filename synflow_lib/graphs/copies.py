@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Mapping
+import dis
+import functools
+import inspect
+import operator
+import types
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from ..batches import Inputs, call
-from .closures import follow_names_
+
+_HOLDERS = (dict, list, tuple)
+_AROUND = (types.MethodType, functools.partial, weakref.ref)
+_PARTS = frozenset("_parameters _buffers _modules".split())
+_HOLD = (types.FunctionType, *_AROUND, *_HOLDERS)
 
 
 def own_tensors(model: nn.Module) -> dict[int, Tensor]:
@@ -109,3 +120,133 @@ def _parts(model: nn.Module) -> dict[str, object]:
     """Modules, parameters and buffers by name, a shared one under all of its names."""
     every = (model.named_modules, model.named_parameters, model.named_buffers)
     return {name: part for named in every for name, part in named(remove_duplicate=False)}
+
+
+# --------------------------------------------------- functions that name layers from outside
+# `copy.deepcopy` takes a function as it is: in a copy it would run the layers of the original.
+
+
+def follow_names_(net: nn.Module, copies: dict[int, Any]) -> None:
+    """Let the functions that ``net`` holds name what it holds.
+
+    Args:
+        net: a copy of a network.
+        copies: id of a part of the original -> the part of ``net``.
+
+    Raises:
+        ValueError: a class names parts of the original, and a class has no copy.
+    """
+    kinds = {type(module): name for name, module in net.named_modules()}
+    for kind, name in kinds.items():
+        for way in ("forward", "__call__"):
+            function = inspect.getattr_static(kind, way)
+            if _reaches([function], copies):
+                whole = type(net).__name__
+                raise ValueError(
+                    f"{whole} cannot be copied: {kind.__name__}, the class of {name or whole!r},"
+                    " names the network's own layers from outside, so a copy would run the"
+                    " original's. Let it find them through self"
+                )
+    for module in net.modules():
+        for key, value in vars(module).items():
+            holds = isinstance(value, _HOLD) and value and key not in _PARTS
+            new = _renamed(value, copies) if holds else value
+            if new is not value and isinstance(value, dict):
+                value.update(new)  # of hooks, which torch knows by their place
+            elif new is not value:
+                vars(module)[key] = new
+
+
+def _renamed(value: Any, copies: dict[int, Any]) -> Any:
+    """``value`` itself, or where it reaches a part of the original one that reaches the copy's."""
+
+    def one(leaf: Any) -> Any:
+        if id(leaf) not in copies and isinstance(leaf, types.FunctionType):
+            return _rebound(leaf, copies) if _reaches([leaf], copies) else leaf
+        if old := _inner(leaf):
+            new = [_renamed(part, copies) for part in old]
+            return leaf if all(map(operator.is_, old, new)) else _around(leaf, new)
+        return copies.get(id(leaf), leaf)
+
+    if not isinstance(value, _HOLDERS):
+        return one(value)
+    leaves = tree_leaves(value)
+    return value if all(one(leaf) is leaf for leaf in leaves) else tree_map(one, value)
+
+
+def _rebound(function: types.FunctionType, copies: dict[int, Any]) -> types.FunctionType:
+    known, code, closure = function.__globals__, function.__code__, function.__closure__ or ()
+    own = [name for name in _globals(code, known) if _reaches([known[name]], copies)]
+    cells = [types.CellType() if _reaches([_content(c)], copies) else c for c in closure]
+    names = dict(known) if own else known
+    rebound = types.FunctionType(code, names, function.__name__, None, tuple(cells))
+    copies[id(function)] = rebound  # it may call itself
+    for cell, old in zip(cells, closure, strict=True):
+        if cell is not old:
+            cell.cell_contents = _renamed(_content(old), copies)
+    names.update({name: _renamed(known[name], copies) for name in own})
+    rebound.__defaults__ = _renamed(function.__defaults__, copies)
+    rebound.__kwdefaults__ = _renamed(function.__kwdefaults__, copies)
+    rebound.__dict__.update(vars(function))
+    return rebound
+
+
+def _reaches(values: Iterable[Any], copies: Mapping[int, Any], seen: set | None = None) -> bool:
+    """Whether any of ``values`` is a part of the original, or a function that names one."""
+    seen = set() if seen is None else seen
+    leaves = [leaf for v in values for leaf in (tree_leaves(v) if isinstance(v, _HOLDERS) else [v])]
+    leaves += [part for leaf in leaves for part in _inner(leaf)]
+    for leaf in leaves:
+        if id(leaf) in copies:
+            return True
+        if not isinstance(leaf, types.FunctionType) or leaf in seen:
+            continue
+        seen.add(leaf)
+        ours = str(leaf.__module__).partition(".")[0] != "torch"
+        if ours and _reaches(_named(leaf), copies, seen):
+            return True
+    return False
+
+
+def _inner(leaf: Any) -> list[Any]:
+    """What a bound method, a call with some arguments or a weak reference stands around."""
+    if isinstance(leaf, types.MethodType):
+        return [leaf.__func__, leaf.__self__]
+    if isinstance(leaf, functools.partial):
+        return [leaf.func, *leaf.args, *leaf.keywords.values()]
+    return [leaf()] if isinstance(leaf, weakref.ref) else []
+
+
+def _around(leaf: Any, parts: list[Any]) -> Any:
+    """The same around other parts."""
+    if not isinstance(leaf, functools.partial):
+        return type(leaf)(*parts)
+    first = len(leaf.args) + 1
+    return functools.partial(*parts[:first], **dict(zip(leaf.keywords, parts[first:], strict=True)))
+
+
+def _named(function: types.FunctionType) -> list[Any]:
+    """What a function closes over, has as defaults, and reads of its module."""
+    known = function.__globals__
+    values = [_content(cell) for cell in function.__closure__ or ()]
+    values += [function.__defaults__, function.__kwdefaults__]
+    return values + [known[name] for name in _globals(function.__code__, known)]
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not set yet
+        return None
+
+
+def _globals(code: types.CodeType, known: Mapping[str, Any]) -> list[str]:
+    return [name for name in names_in_code(code, "LOAD_GLOBAL") if name in known]
+
+
+@functools.lru_cache(4096)
+def names_in_code(code: types.CodeType, *operations: str) -> frozenset[str]:
+    """The names that these operations of the code name, also inside inner functions."""
+    inner = [names_in_code(c, *operations) for c in code.co_consts if isinstance(c, types.CodeType)]
+    own = {i.argval for i in dis.get_instructions(code) if i.opname in operations}
+    return frozenset(own).union(*inner)

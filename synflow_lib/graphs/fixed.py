@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import fx, nn
 
-from .layers import row_of
+from .layers import effect_of
 from .network import layer_weights
 from .nodes import is_shape, name_of, upstream, uses
 from .steering import Signals
@@ -70,9 +70,7 @@ class Fixed:
             if own & weights:
                 changed[node] = node.op == "call_module"
             elif sources:
-                row = row_of(node)
-                moves = row is not None and row.effect == "moves"
-                moves = moves or name_of(node) in ("to", "contiguous")
+                moves = effect_of(node) == "moves" or name_of(node) in ("to", "contiguous")
                 changed[node] = any(sources) or not moves
             elif (
                 self.learned.intersection(node.all_input_nodes)

@@ -3,7 +3,7 @@
 A tensor of names runs through the graph in place of the signal. What moves numbers moves names;
 where numbers are added up, or mixed by what has no score, their units become one. A law of the sum
 of some units holds as soon as theirs do, so to join too many can hide a law and never make one up.
-Read `names` first, then `layers`: for each of its effects a method says where names go.
+Read `units` first, then `layers`: for each of its effects a method says where names go.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ from torch.utils._pytree import tree_leaves
 from ..batches import Inputs, inflow, one_input
 from .apart import no_law, refuse_joined
 from .layers import row_of
-from .names import Names, components, names_in
 from .network import BATCH_NORM, PRUNABLE, layer_weights, skeleton, trace, unwrapped
 from .nodes import argument, as_list, bound, is_shape, module_of, name_of, reduced, upstream
 from .operations import Operations
-from .units import Layer, Norm, Wiring
+from .units import Layer, Names, Norm, Wiring, components, names_in
 from .workspace import explained_errors
 from .zeros import value_of
 

@@ -203,6 +203,12 @@ def row_of(node: fx.Node, module: nn.Module | None = None) -> Rule | None:
     return FUNCTIONS.get(node.target) or FUNCTIONS.get(name_of(node))
 
 
+def effect_of(node: fx.Node, module: nn.Module | None = None) -> str:
+    """What the table says that ``node`` does; "" where it has no row."""
+    row = row_of(node, module)
+    return row.effect if row is not None else ""
+
+
 def rule_of(module: nn.Module) -> Rule | None:
     """The row of a module."""
     kind = type(module)

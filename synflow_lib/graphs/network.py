@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
 from torch import Tensor, fx, nn
@@ -88,10 +88,9 @@ def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
         return model
     shared = {id(parameter): parameter for parameter in model.parameters()}
     own, reasons = model, []
-    ways = [functools.partial(graph_of, inputs=inputs)]
+    ways = [] if hooked else [functools.partial(graph_of, inputs=inputs)]
     if inputs is not None:
         ways.append(functools.partial(exported, inputs=inputs, example=example))
-    ways = ways[hooked:]
     for way in ways:
         try:
             own = private_copy(model, shared).eval()
@@ -156,6 +155,11 @@ def named_views(flat: Tensor, layout: Mapping[str, torch.Size]) -> dict[str, Ten
     return {n: part.view(s) for (n, s), part in zip(layout.items(), parts, strict=True)}
 
 
+def joined(parts: Iterable[Tensor]) -> Tensor:
+    """The parts as one flat tensor, which `named_views` takes apart again."""
+    return torch.cat([part.reshape(-1) for part in parts])
+
+
 def layer_weights(net: nn.Module) -> set[str]:
     """All names of the weights of Linear and convolution layers, also of a traced network."""
     return set(getattr(net, "meta", {}).get("layer_weights", ())) | {
@@ -197,12 +201,7 @@ def prunable(
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     model = unwrapped(model)
-    try:
-        keep = {keep} if isinstance(keep, str) else set(keep)
-    except TypeError:
-        raise TypeError(
-            f"keep={keep!r}; expected names of layers, such as ['fc'], or () for none"
-        ) from None
+    keep = names_in_keep(keep)
     modules = dict(model.named_modules())
     for name, module in modules.items():
         if (
@@ -234,7 +233,7 @@ def prunable(
         for kind in kinds:
             parameter = getattr(module, kind, None)
             full = f"{name}.{kind}".removeprefix(".")
-            if parameter is None or id(parameter) in seen or _within(full, keep):
+            if parameter is None or id(parameter) in seen or within(full, keep):
                 continue
             if not isinstance(parameter, nn.Parameter):
                 raise ValueError(
@@ -266,8 +265,18 @@ def prunable(
     return found
 
 
-def _within(name: str, keep: set[str]) -> bool:
-    """Whether ``keep`` holds the parameter's name or that of a module around it."""
+def names_in_keep(keep: Iterable[str]) -> set[str]:
+    """The names given as ``keep=``, a single one among them."""
+    try:
+        return {keep} if isinstance(keep, str) else set(keep)
+    except TypeError:
+        raise TypeError(
+            f"keep={keep!r}; expected names of layers, such as ['fc'], or () for none"
+        ) from None
+
+
+def within(name: str, keep: Collection[str]) -> bool:
+    """Whether ``keep`` holds the name or that of a module around it."""
     return any(not outer or f"{name}.".startswith(f"{outer}.") for outer in keep)
 
 
@@ -298,7 +307,7 @@ def left_out(model: nn.Module, keep: Iterable[str] = ()) -> dict[str, int]:
     {'0.weight_ih_l0': 24, '0.weight_hh_l0': 16}
     """
     model = unwrapped(model)
-    keep = {keep} if isinstance(keep, str) else set(keep)
+    keep = names_in_keep(keep)
     counted = {id(m._parameters.get("weight")) for m in model.modules() if isinstance(m, PRUNABLE)}
     return {
         name: parameter.numel()
@@ -306,7 +315,7 @@ def left_out(model: nn.Module, keep: Iterable[str] = ()) -> dict[str, int]:
         if id(parameter) not in counted
         and not isinstance(parameter, nn.parameter.UninitializedParameter)
         and sum(size > 1 for size in parameter.shape) > 1
-        and not _within(name, keep)
+        and not within(name, keep)
     }
 
 

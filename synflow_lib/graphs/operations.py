@@ -215,8 +215,9 @@ class Operations:
                 or not signal
                 and (shares if divides else shares or masked or effect == "weighs")
             ):
-                for one in shares if divides else [chain, *shares]:
-                    self._compute_gate(one)
+                for *ways, end in shares if divides else [chain, *shares]:
+                    self.computed_gates |= {n: self.signals.carriers(n)[:1] for n in ways}
+                    self.computed_gates[end] = []
             else:
                 found[gate] = 1.0 if divides else self.signals.opening(gate, self.carriers[node][0])
         return found
@@ -228,10 +229,6 @@ class Operations:
             chain = self.signals.chain(uses(chain[-1], self.reached)[0])
         names = [self.signals.name(node) for node in chain]
         return chain if "sum" in names and names[-1] in _OPENS else []
-
-    def _compute_gate(self, chain: list[fx.Node]) -> None:
-        self.computed_gates |= {node: self.signals.carriers(node)[:1] for node in chain[:-1]}
-        self.computed_gates[chain[-1]] = []
 
     def build(self, node: fx.Node) -> Run | None:
         """What ``node`` computes of its arguments; None where it passes on the one it is given.

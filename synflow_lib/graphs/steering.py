@@ -20,7 +20,7 @@ from collections.abc import Container
 
 from torch import fx, nn
 
-from .layers import Rule, row_of
+from .layers import Rule, effect_of, row_of
 from .nodes import argument, is_shape, module_of, name_of, upstream, uses
 from .surrogate import Use
 
@@ -47,9 +47,7 @@ class Signals:
         return row_of(node, self.module(node))
 
     def effect(self, node: fx.Node) -> str:
-        """What the table says that ``node`` does; nothing where it has no row."""
-        row = self.row(node)
-        return row.effect if row is not None else ""
+        return effect_of(node, self.module(node))
 
     def same(self, node: fx.Node) -> bool:
         """Whether ``node`` gives the numbers that it is given, but for their type or sign."""

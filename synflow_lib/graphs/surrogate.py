@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from .network import BATCH_NORM, along_channels
 from .nodes import argument, name_of, reads, upstream
@@ -117,7 +117,7 @@ def own(effect: Callable, use: Use) -> Run:
 
     def checked(*args, **kwargs):
         found = run(*args, **kwargs)
-        if isinstance(found, Tensor) and found.is_floating_point() and bool((found < 0).any()):
+        if is_numbers(found) and bool((found < 0).any()):
             raise ValueError(
                 f"the rule for {use.node.target} gives negative numbers on |W| and an input that is"
                 " not negative, so it is no sum over paths; expected a linear operation that keeps"
@@ -128,18 +128,26 @@ def own(effect: Callable, use: Use) -> Run:
     return checked
 
 
+def is_numbers(value: object) -> bool:
+    """Whether ``value`` is a tensor of floating-point numbers: no mask, index or token."""
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def in_type(values, dtype: torch.dtype):
+    """Any structure with its tensors of numbers in ``dtype``."""
+    return tree_map(lambda value: value.to(dtype) if is_numbers(value) else value, values)
+
+
 def ones(run: Run, *args, **kwargs):
     """A constant with ones in place of its numbers."""
     found = run(*args, **kwargs)
-    numbers = isinstance(found, Tensor) and found.is_floating_point()
-    return torch.ones_like(found) if numbers else found
+    return torch.ones_like(found) if is_numbers(found) else found
 
 
 def alike(*values):
     """Tensors of numbers in the widest of their types: what a forward makes may be of another."""
-    numbers = [v for v in tree_leaves(values) if isinstance(v, Tensor) and v.is_floating_point()]
-    dtype = functools.reduce(torch.promote_types, {one.dtype for one in numbers}, torch.bfloat16)
-    return tree_map_only(Tensor, lambda v: v.to(dtype) if v.is_floating_point() else v, values)
+    types = {value.dtype for value in tree_leaves(values) if is_numbers(value)}
+    return in_type(values, functools.reduce(torch.promote_types, types, torch.bfloat16))
 
 
 def of_one_type(run: Run, *args, **kwargs):
@@ -152,9 +160,7 @@ def in_its_type(module: nn.Module, *args, **kwargs):
     """The same for a layer, whose weights say which type that is."""
     like = next((p for p in module.parameters() if p.is_floating_point()), None)
     if like is not None:
-        args, kwargs = tree_map_only(
-            Tensor, lambda v: v.to(like.dtype) if v.is_floating_point() else v, (args, kwargs)
-        )
+        args, kwargs = in_type((args, kwargs), like.dtype)
     return module(*args, **kwargs)
 
 

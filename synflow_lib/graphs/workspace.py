@@ -18,7 +18,7 @@ from ..batches import Batch, Inputs
 from ..randomness import own_random_numbers
 from ..values import SEEDS, whole
 from .copies import private_copy
-from .network import named_views, prunable, unwrapped, warn_left_out
+from .network import joined, named_views, prunable, unwrapped, warn_left_out
 
 
 def working_type(model: nn.Module) -> torch.dtype:
@@ -89,7 +89,7 @@ class Workspace:
         self.names, weights = list(found), list(found.values())
         self.training = model.training
         self.layout = {name: weight.shape for name, weight in found.items()}
-        self.flat = torch.cat([weight.detach().reshape(-1).to(dtype) for weight in weights])
+        self.flat = joined(weight.detach().to(dtype) for weight in weights)
         views = self.views(self.flat).values()
         self.parameters = [nn.Parameter(view, requires_grad=False) for view in views]
         own = zip(map(id, weights), self.parameters, strict=True)
@@ -110,7 +110,7 @@ class Workspace:
         return named_views(flat, self.layout)
 
     def flatten(self, tensors: dict[str, Tensor]) -> Tensor:
-        return torch.cat([tensors[name].reshape(-1) for name in self.names])
+        return joined(tensors[name] for name in self.names)
 
 
 @dataclass

@@ -10,12 +10,12 @@ import operator
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
-from .layers import reached, row_of, rule_of
-from .network import PRUNABLE, is_bias, layer_weights
+from .layers import effect_of, reached, rule_of
+from .network import PRUNABLE, is_bias, layer_weights, within
 from .nodes import LIKE, calls, name_of, reads, upstream
-from .surrogate import Use
+from .surrogate import Use, is_numbers
 from .workspace import pruned_before
 
 
@@ -35,7 +35,7 @@ def _open_parameters(net: fx.GraphModule) -> list[str]:
         f"{name}.weight".removeprefix(".")
         for name, module in net.named_modules()
         if (isinstance(module, PRUNABLE) or (row := rule_of(module)) and row.effect == "scales")
-        and not called.isdisjoint(_prefixes(name))
+        and within(name, called)
     ]
     weights = layer_weights(net)
     named = dict(net.named_parameters(remove_duplicate=False))
@@ -72,23 +72,17 @@ def _open_factors(net: fx.GraphModule) -> list[str]:
 
 
 def _is_zero(value: Any) -> bool:
-    numbers = isinstance(value, Tensor) and value.is_floating_point() and value.numel()
-    return bool(numbers) and not bool(value.any())
-
-
-def _prefixes(name: str) -> list[str]:
-    parts = name.split(".")
-    return [".".join(parts[: i + 1]) for i in range(len(parts))]
+    return is_numbers(value) and value.numel() > 0 and not bool(value.any())
 
 
 def _factors(net: fx.GraphModule) -> list[tuple[fx.Node, fx.Node]]:
     """The constants that multiply a signal or a weight of a layer, each with the product."""
     flows, weights, found = reached(net.graph), layer_weights(net), []
     for node in net.graph.nodes:
-        row, sources = row_of(node), reads(node)
+        sources = reads(node)
         if node.op == "get_attr" and str(node.target) in weights or not flows.isdisjoint(sources):
             flows.add(node)
-        if node in flows and row is not None and row.effect in ("scales", "weighs"):
+        if node in flows and effect_of(node) in ("scales", "weighs"):
             found += [(one, node) for one in sources if one not in flows]
     return found
 
@@ -111,6 +105,5 @@ def value_of(node: fx.Node, net: fx.GraphModule, known: dict[fx.Node, Any]) -> A
             return net.get_submodule(str(node.target))(*args, **kwargs)
         return Use(node, []).plain()(*args, **kwargs)
     except Exception:  # for want of an input's shape
-        row = row_of(node)
-        moves = row is not None and row.effect == "moves" or name_of(node) in LIKE
+        moves = effect_of(node) == "moves" or name_of(node) in LIKE
         return args[0] if moves and args else None

@@ -7,7 +7,6 @@ the fingerprint in a record tells whether its numbers still belong to what the n
 from __future__ import annotations
 
 import copyreg
-import dis
 import hashlib
 import inspect
 import math
@@ -24,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..graphs.copies import names_in_code
 from ..graphs.network import first_weight
 from ..graphs.workspace import isolated, working_copy
 from ..training.checkpoints import agree, sketch
@@ -247,7 +247,7 @@ class _Walk:
 
     def of_function(self, thing: types.FunctionType) -> object:
         code, names = thing.__code__, thing.__globals__
-        assigned = set(_names(code, "STORE_DEREF"))
+        assigned = names_in_code(code, "STORE_DEREF")
         closure = [
             (name, self.describe(cell.cell_contents))
             for name, cell in zip(code.co_freevars, thing.__closure__ or (), strict=True)
@@ -295,19 +295,10 @@ class _Walk:
         return [self.describe(part) for part in parts]
 
 
-def _names(code: types.CodeType, *operations: str) -> Iterator[str]:
-    """The names that these operations of the code name, also inside inner functions."""
-    for step in dis.get_instructions(code):
-        if step.opname in operations:
-            yield step.argval
-        elif isinstance(step.argval, types.CodeType):
-            yield from _names(step.argval, *operations)
-
-
 def _reached(code: types.CodeType, space: Mapping[str, object]) -> list[tuple[str, object]]:
     """What code loads by global names and does not assign itself, also from the user's modules."""
-    loaded = {*_names(code, "LOAD_GLOBAL", "LOAD_NAME")} - {*_names(code, "STORE_GLOBAL")}
-    asked = {*_names(code, "LOAD_ATTR", "LOAD_METHOD")}
+    loaded = names_in_code(code, "LOAD_GLOBAL", "LOAD_NAME") - names_in_code(code, "STORE_GLOBAL")
+    asked = names_in_code(code, "LOAD_ATTR", "LOAD_METHOD")
     found, modules = [], []
     waiting = [(name, space[name]) for name in loaded & space.keys()]
     for path, value in waiting:

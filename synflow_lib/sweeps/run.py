@@ -7,7 +7,6 @@ import hashlib
 import inspect
 import json
 import math
-import numbers
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from ..scores import METHODS, Custom, Method
 from ..training.iterative import imp, imp_many
 from ..training.recipes import Recipe
 from ..training.train import Training, train, train_many
-from ..values import instance, is_bool, whole
+from ..values import instance, is_bool, real, whole
 from .fingerprints import of_code, of_network
 
 Make = Callable[[Dataset, int], nn.Module]
@@ -99,12 +98,9 @@ class Run:
         for name, value in ((name, getattr(self, name)) for name in least):
             if value is not None or name in ("seed", "per_class"):
                 object.__setattr__(self, name, whole(value, f"run: {name}", least[name]))
-        number = isinstance(self.compression, numbers.Real) and not isinstance(
-            self.compression, (bool, np.bool_)
-        )
-        if not number or not math.isfinite(self.compression) or self.compression < 1:
+        object.__setattr__(self, "compression", real(self.compression, "run: compression"))
+        if self.compression < 1:
             raise ValueError(f"run: compression={self.compression!r}; expected a number from 1")
-        object.__setattr__(self, "compression", float(self.compression))
         instance(self.recipe, Recipe, "run: recipe")
         if self.method not in (*METHODS, "imp", "dense"):
             known = sorted((*METHODS, "imp", "dense"))

@@ -7,15 +7,14 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
-import numpy as np
 import torch
 from torch import nn
 
-from ..values import real, whole
+from ..values import is_bool, real, whole
 
 
 def _flag(value: object, name: str) -> bool:
-    if not isinstance(value, (bool, np.bool_)):
+    if not is_bool(value):
         raise TypeError(name)
     return bool(value)
 
