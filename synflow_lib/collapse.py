@@ -61,10 +61,10 @@ def max_compression(
     total = sum(parameter.numel() for parameter in found.values())
     if criterion == "layer":
         return total / max(1, sum(not is_bias(name) for name in found))
-    return total / max(1, _shortest_path(model, set(found), input_shape))
+    return total / max(1, _fewest_on_a_path(model, set(found), input_shape))
 
 
-def _shortest_path(model: nn.Module, names: set[str], given: Inputs | None) -> int:
+def _fewest_on_a_path(model: nn.Module, names: set[str], given: Inputs | None) -> int:
     given = getattr(model, "input_shape", None) if given is None else given
     traced = trace(model, None if given is None else find_input_shape(model, given))
     known = Operations(traced).check()

@@ -29,10 +29,12 @@ from .synflow import SynFlow
 from .trajectory import Record, Trajectory
 from .values import kept_at, whole
 
-# (iteration from 0, scores, alive, method) -> which of those alive stay, and what the smallest cut
-# carries, NaN where nobody asks; or None to end the run.
+# (iteration from 0, scores, alive, method) -> bool of the survivors, and the score of the smallest
+# cut, or NaN; None ends the run.
 Decide = Callable[[int, Tensor, Tensor, Method], "tuple[Tensor, float] | None"]
-_SHRUNK = 0.75  # survivors since the last look for dead units, before the next one
+# Dead units are looked for again once fewer weights than this share of those at the last look are
+# left.
+_SHRUNK = 0.75
 
 
 class PruningLoop:
@@ -59,7 +61,7 @@ class PruningLoop:
         self.work = Workspace(model, precision(model, self.method_class, context), **select)
         self.model, self.context, self.progress = model, context, progress
         self.size = self.work.flat.numel()
-        self.layout = self.work.layout
+        self.layout = self.work.layout  # of all N; the other shrinks with dead units
         self.quota = self._quota(example) if steering == "layer" else None
         self.record = Record(self.size, self.work.flat) if recorded else None
         self.zeros: ZeroScores | None = None  # known from the first scoring on
@@ -152,9 +154,9 @@ class PruningLoop:
             self.zeros.warn(masks, scope)
         return masks
 
-    def trajectory(self) -> Trajectory:
+    def finished(self) -> Trajectory:
         """All of a recorded run, once it has ended."""
-        return self.record.trajectory(self.layout, self.zeros)
+        return self.record.finished(self.layout, self.zeros)
 
     def by_densities(self, densities: list[float], kept: int) -> Tensor:
         """Keep a share of all weights in each iteration, ``kept`` in the last: bool (N,)."""
@@ -258,7 +260,7 @@ class PruningLoop:
             return (stay, cut) if max(kept, stop) < left else None
 
         self.iterate(decide)
-        return self.trajectory()
+        return self.finished()
 
     def _smallest_cut(self, scores: Tensor, alive: Tensor, method: Method) -> float:
         """What the cut carries that carries least."""

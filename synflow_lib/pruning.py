@@ -169,7 +169,7 @@ def trajectory(
         kept = 0 if count == 1 else len(run.work.names)
         final = max(kept, 1) / run.size
     run.by_densities(_densities(schedule, count, final), kept)
-    return run.trajectory()
+    return run.finished()
 
 
 def _densities(schedule: str | Schedule, iterations: int, final: float) -> list[float]:

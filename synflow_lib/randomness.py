@@ -1,4 +1,4 @@
-"""Random numbers of the caller, put aside and given back; what a process has only once, in turn."""
+"""Puts the caller's random numbers aside and back; takes turns at settings of the process."""
 
 from __future__ import annotations
 

@@ -48,7 +48,10 @@ class Scores(dict):
 
 
 class Method:
-    """One way of scoring, bound to a workspace. Subclasses write `flat`."""
+    """One way of scoring, bound to a workspace.
+
+    Subclasses write `flat`; those with notes or names of their own also `scores`.
+    """
 
     needs_data = False
     iterations = 1  # the paper's default
@@ -69,7 +72,10 @@ class Method:
         self.work, self.context = work, context
 
     def flat(self) -> Tensor:
-        """Scores of all prunable parameters under the current weights, shape (N,)."""
+        """Scores of all prunable parameters under the current weights, shape (N,).
+
+        It may be a tensor of the method's own, which the next call writes to.
+        """
         raise NotImplementedError
 
     @property

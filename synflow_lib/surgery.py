@@ -32,7 +32,7 @@ from .graphs.network import (
 )
 from .graphs.nodes import calls
 from .graphs.tracing import plain_output
-from .graphs.units import NORM_TENSORS, Layer, Wiring, pick, spare_one, sums_of_units
+from .graphs.units import NORM_TENSORS, Layer, Wiring, keep_units_, spare_one_, sums_of_units
 from .graphs.workspace import explained_errors, isolated
 from .masks import Masks
 from .values import instance
@@ -158,7 +158,7 @@ def _on_paths(net: nn.Module, masks: Masks, shape: tuple[int, ...], wires: Wirin
         sums = sums_of_units(layer, on_path[layer.weight])
         for units, kept in zip((layer.writes, layer.reads), sums, strict=True):
             stays[units[kept > 0]] = True
-    spare_one(stays, wires.layers)
+    spare_one_(stays, wires.layers)
     _keep_groups(stays, wires)
     return stays
 
@@ -267,7 +267,7 @@ def cut_out(
             _cut_layer(after.get_submodule(layer.name), *sides, (added or {}).get(layer.name))
         for norm in wires.norms:
             module = after.get_submodule(norm.name)
-            pick(module, NORM_TENSORS, stays[norm.writes])
+            keep_units_(module, NORM_TENSORS, stays[norm.writes])
             module.num_features = int(stays[norm.writes].sum())
     return after
 

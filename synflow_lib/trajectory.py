@@ -180,8 +180,8 @@ class Record:
             self.score = torch.zeros_like(like)
         self.counts: list[int] = [total]
         self.rows: list[tuple] = []
-        # Once the loop has left dead units out: the tensors of all N weights, and which of the N
-        # each of those that the loop still has is.
+        # Once the loop has left dead units out: the tensors of all N weights; and for each weight
+        # that the loop still has its place among the N.
         self.of_all: tuple[Tensor, Tensor] | None = None
         self.origin: Tensor | None = None
 
@@ -230,7 +230,7 @@ class Record:
         in_pieces(one, spans(self.origin.numel()))
         return iteration, score
 
-    def trajectory(
+    def finished(
         self, layout: dict[str, torch.Size], zeros: ZeroScores | None = None
     ) -> Trajectory:
         """All of it, once the loop has ended."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..graphs.follow import wiring
 from ..graphs.layers import MODULES
 from ..graphs.network import CONV_TRANSPOSED, PRUNABLE, named_views
-from ..graphs.units import NORM_TENSORS, Layer, Wiring, pick, spare_one
+from ..graphs.units import NORM_TENSORS, Layer, Wiring, keep_units_, spare_one_
 from ..graphs.workspace import Workspace
 from .pieces import PIECE, in_pieces, spans
 from .selection import count
@@ -80,7 +80,7 @@ class Compactor:
         units = self.fixed.copy()
         for layer, view in zip(self.layers, views, strict=True):
             units[layer.writes[(view.flatten(1).sum(1) > 0).cpu().numpy()]] = True
-        spare_one(units, self.layers)
+        spare_one_(units, self.layers)
         rows = [units[layer.writes] for layer in self.layers]
         columns = [units[layer.reads] for layer in self.layers]
         sizes = [
@@ -104,11 +104,11 @@ class Compactor:
         self.work.rebind(take(self.work.flat), layout)
         for layer, r, c in zip(self.layers, rows, columns, strict=True):
             layer.writes, layer.reads = layer.writes[r], layer.reads[c]
-            pick(self.modules[layer.name], ["bias"], r)
+            keep_units_(self.modules[layer.name], ["bias"], r)
         for norm in self.norms:
             kept = units[norm.writes]
             norm.reads, norm.writes = norm.reads[kept], norm.writes[kept]
-            pick(self.modules[norm.name], NORM_TENSORS, kept)
+            keep_units_(self.modules[norm.name], NORM_TENSORS, kept)
         return take, left
 
 

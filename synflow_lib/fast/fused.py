@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from .pieces import PIECE, in_pieces, spans
 
-_LARGE = 1 << 18  # weights, and multiplications, from where pieces cost less than they save
-_MANY = 1 << 22
-_PARTS = 4  # or more
+_LARGE = 1 << 18  # weights, from where pieces cost less than they save
+_MANY = 1 << 22  # multiplications, from where they do in a convolution
+_PARTS = 4  # at least so many pieces
 
 
 def fused(module: nn.Module, target: Callable[[], Tensor]) -> Callable[[Tensor], Tensor] | None:

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from .pieces import in_pieces, spans
 
 _SAMPLES = 1 << 17  # at most, and at most one score in 32
-_FEW = 1 << 16  # scores, from where a detour over samples pays
-_SPARSE = 6  # where fewer than one in so many may be kept, these are taken out first
+_FEW = 1 << 16  # below so many scores plain sorting is faster than sampling
+_SPARSE = 6  # with candidates fewer than one in six, select in a packed copy of them
 
 TIES = 1e-12
 """The ``within`` of scores that are computed in float64.
@@ -114,7 +114,7 @@ def kth_smallest(scores: Tensor, rank: int) -> Tensor:
 
 
 def tied(scores: Tensor, value: float, within: float) -> tuple[float, float]:
-    """The least and the largest of the scores that count as equal to ``value``, one of them.
+    """The lowest and the highest score of the group that ties with ``value``, itself a score.
 
     >>> tied(torch.tensor([8.0, 9.0, 10.0, 30.0]), 8.0, within=0.2)
     (8.0, 10.0)

@@ -9,9 +9,9 @@ Read `layers` first, the table of rules; the rest only when needed, in this orde
 - `workspace`: the private copy that methods score on, with masks and batch.
 - `layers`, `surrogate`, `pools`, `attention`: the table of rules, and what runs in place of an
   operation so that sums over paths come out.
-- `steering`, `fixed`, `operations`: which of two signals is a gate; what the input does not reach;
+- `gates`, `fixed`, `operations`: which of two signals is a gate; what the input does not reach;
   what runs in place of every node.
 - `zeros`: weights that start at zero and would hide all paths through them.
-- `units`, `names`, `follow`, `apart`: which unit writes to which; how units are named while they
-  are followed; where none of them can be taken out.
+- `units`, `follow`, `apart`: which unit writes to which, and how units are named while they are
+  followed; where none of them can be taken out.
 """

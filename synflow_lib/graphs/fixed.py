@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from torch import fx, nn
 
+from .gates import Signals
 from .layers import effect_of
 from .network import layer_weights
 from .nodes import is_shape, name_of, upstream, uses
-from .steering import Signals
 
 
 class Fixed:
@@ -46,14 +46,18 @@ class Fixed:
         self.computed: set[fx.Node] = set()
         self.normalized: dict[fx.Node, list[fx.Node]] = {}
         self.gate_values: dict[fx.Node, dict[fx.Node, float]] = {}
-        changed = self._sort(layer_weights(net))
+        changed = self._classify(layer_weights(net))
         self.aside = {node for node in changed if node.op == "call_module"}
         # A weight that is centred and scaled before its use is normalized, as a signal would be.
         used = {n for node in on_path for n in node.all_input_nodes if n in changed}
         self._follow(used, changed, Signals(net.graph, modules, set(changed)))
 
-    def _sort(self, weights: set[str]) -> dict[fx.Node, bool]:
-        """The constants that are made of ``weights`` -> whether more was done than to move them."""
+    def _classify(self, weights: set[str]) -> dict[fx.Node, bool]:
+        """Fill ``weights_of`` and ``learned``.
+
+        Returns:
+            The constants that are made of ``weights`` -> whether more was done than to move them.
+        """
         changed: dict[fx.Node, bool] = {}
         for node in self.graph.nodes:
             own = self._own(node)

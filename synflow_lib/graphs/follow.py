@@ -28,7 +28,7 @@ from .units import Layer, Names, Norm, Wiring, components, names_in
 from .workspace import explained_errors
 from .zeros import value_of
 
-_LINEAR = frozenset("moves joins sums largest adds weighs own".split())  # laws hold for any R
+_LAWS_FOR_ANY_R = frozenset("moves joins sums largest adds weighs own".split())
 # Functions that add an argument to the signal, or put it in its place, and which one that is.
 _ADDED = {
     **dict.fromkeys(("add", "sub"), ((0, "input"), (1, "other"))),
@@ -123,7 +123,8 @@ class _Follower:
         for node in graph.nodes:
             if node in self.operations.on_path and (found := self.follow(node)) is not None:
                 self.names[node] = found
-        ends = [self.names[n] for n in node.all_input_nodes if n in self.names]
+        output = next(reversed(graph.nodes))
+        ends = [self.names[n] for n in output.all_input_nodes if n in self.names]
         if not ends:
             raise ValueError("the network's output does not depend on its input")
         self.wiring.outputs = np.concatenate([names_in(names) for names in tree_leaves(ends)])
@@ -174,7 +175,8 @@ class _Follower:
                 found = how(node, row, module, carriers) if how else None
         if found is None or _shapes(found) != _shapes(value):
             raise no_law(node, module)
-        steered = bool(self.operations.gates(node)) or not row.units and row.effect not in _LINEAR
+        linear = row.units or row.effect in _LAWS_FOR_ANY_R
+        steered = not linear or bool(self.operations.gates(node))
         if steered and not self.wiring.only_paths:
             self.wiring.only_paths = name_of(node) if module is None else name
         if self.adds_constant(node, module):

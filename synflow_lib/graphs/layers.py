@@ -22,7 +22,7 @@ own        what a user's `rule` says
 What the input does not reach is a constant: it is computed as it is. Of two signals that multiply
 each other the gate, the one that ends in the more saturating activation, counts as the constant one
 and a softmax as the mean over its positions; what divides a signal and is computed of it without
-weights is its norm, one as well (see ``steering``). Everything else in the library follows from the
+weights is its norm, one as well (see ``gates``). Everything else in the library follows from the
 row: what SynFlow runs (``operations``), and whether a channel stays a channel (``follow``), which
 the conservation laws, cuts and the removal of units need. **An operation without a row is refused
 by name.** `rule` adds a row.
@@ -59,7 +59,7 @@ class Rule:
         same: whether the numbers stay what they are, but for their type or sign: between an
             activation and a product it leaves the activation a gate.
         gate: of what ends in an activation, how much it looks like the gate of another factor; the
-            one of two factors that looks more so is it (see ``steering``).
+            one of two factors that looks more so is it (see ``gates``).
     """
 
     effect: str

@@ -200,14 +200,10 @@ def prunable(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    model = unwrapped(model)
-    keep = names_in_keep(keep)
+    model, keep = unwrapped(model), names_in_keep(keep)
     modules = dict(model.named_modules())
     for name, module in modules.items():
-        if (
-            isinstance(module, torch.jit.ScriptModule)
-            and next(module.parameters(), None) is not None
-        ):
+        if isinstance(module, torch.jit.ScriptModule) and any(True for _ in module.parameters()):
             raise ValueError(
                 f"{name or type(model).__name__} is compiled by torch.jit, whose weights cannot be"
                 " replaced; prune the module that it was made of, and compile it afterwards"
@@ -247,15 +243,16 @@ def prunable(
                 )
             seen.add(id(parameter))
             start = parameter.storage_offset()
+            end = start + parameter.numel()
             taken = memory.setdefault(parameter.untyped_storage()._cdata, [])
-            for other, first, end in taken:
-                if first < start + parameter.numel() and start < end:
+            for other, its_start, its_end in taken:
+                if its_start < end and start < its_end:
                     raise ValueError(
                         f"{other} and {full} are two parameters in the same memory, so that zeros"
                         " in one are zeros in the other; make them one: assign the parameter"
                         " itself, not its data"
                     )
-            taken.append((full, start, start + parameter.numel()))
+            taken.append((full, start, end))
             found[full] = parameter
     if not found:
         raise ValueError(
@@ -297,35 +294,25 @@ def _remedy(name: str, module: nn.Module, kind: str) -> str:
     return f"assign torch.nn.Parameter(model.get_submodule({name!r}).{kind}.detach())"
 
 
-def left_out(model: nn.Module, keep: Iterable[str] = ()) -> dict[str, int]:
-    """Weights that pruning never counts: name -> size, of what multiplies or is looked up.
+def warn_left_out(model: nn.Module, found: dict[str, nn.Parameter], keep: Iterable[str]) -> None:
+    """Warn where a compression speaks of a part of the network only; a hundredth goes unsaid.
 
-    Recurrent layers, attention's packed projections, embeddings and parameters of your own, with
-    two or more directions. Biases, norms and scales are few and stay in any case.
-
-    >>> left_out(nn.Sequential(nn.LSTM(3, 2, bias=False), nn.Linear(2, 2)))
-    {'0.weight_ih_l0': 24, '0.weight_hh_l0': 16}
+    Never counted are recurrent layers, attention's packed projections, embeddings and parameters of
+    your own, with two or more directions. Biases, norms and scales are few and stay in any case.
     """
-    model = unwrapped(model)
-    keep = names_in_keep(keep)
+    model, keep = unwrapped(model), names_in_keep(keep)
     counted = {id(m._parameters.get("weight")) for m in model.modules() if isinstance(m, PRUNABLE)}
-    return {
+    others = {
         name: parameter.numel()
         for name, parameter in model.named_parameters()
         if id(parameter) not in counted
-        and not isinstance(parameter, nn.parameter.UninitializedParameter)
         and sum(size > 1 for size in parameter.shape) > 1
         and not within(name, keep)
     }
-
-
-def warn_left_out(model: nn.Module, found: dict[str, nn.Parameter], keep: Iterable[str]) -> None:
-    """Warn where a compression speaks of a part of the network only; a hundredth goes unsaid."""
-    others, counted = left_out(model, keep), sum(p.numel() for p in found.values())
-    total = sum(others.values())
-    if 99 * total > counted:
+    total, pruned = sum(others.values()), sum(parameter.numel() for parameter in found.values())
+    if 99 * total > pruned:
         warn(
-            f"compression counts the {counted:,} weights of Linear and convolution layers;"
+            f"compression counts the {pruned:,} weights of Linear and convolution layers;"
             f" {total:,} others are never pruned: {some(others, 3)}. Name them in keep="
             " to say that this is meant"
         )
@@ -404,11 +391,9 @@ def skeleton(model: nn.Module, device: str = "meta") -> nn.Module:
     On another ``device`` than "meta" its memory is uninitialized: the caller fills it.
     """
     model = unwrapped(model)
-    tensors = [*model.parameters(), *model.buffers()]
     instead = {
-        id(t): nn.Parameter(torch.empty_like(t, device=device), requires_grad=False)
-        if isinstance(t, nn.Parameter)
-        else torch.empty_like(t, device=device)
-        for t in tensors
+        id(t): nn.Parameter(empty, False) if isinstance(t, nn.Parameter) else empty
+        for t in (*model.parameters(), *model.buffers())
+        for empty in [torch.empty_like(t, device=device)]
     }
     return private_copy(model, instead).eval()

@@ -1,7 +1,9 @@
 """What runs in place of every node of a graph, by the table of `layers`.
 
 A node that a path runs through is *carried*. What only steers, gates, queries and keys, and what
-only tells a shape is *still*: it runs for its shape and its masks. The rest are constants.
+only tells a shape is *still*: it runs for its shape and its masks. The rest are constants. In
+``a(x) * sigmoid(g(x))`` the input, ``a`` and the product are carried, ``g`` is still, and the
+sigmoid is a still gate, for which one stands.
 """
 
 from __future__ import annotations
@@ -13,9 +15,9 @@ from torch import Tensor, fx
 
 from . import attention, surrogate
 from .fixed import Fixed
+from .gates import Signals, refuse_hidden_writes
 from .layers import reached
 from .nodes import argument, is_shape, name_of, upstream, uses
-from .steering import Signals, refuse_hidden_writes
 from .surrogate import Run, Use
 from .tracing import DRAWS
 

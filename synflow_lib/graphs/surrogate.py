@@ -86,7 +86,7 @@ class Use:
 
 
 def passes(use: Use) -> None:
-    """The signal, as it is."""
+    """Nothing: the caller passes the input on as it is."""
     return None
 
 

@@ -106,7 +106,7 @@ def sums_of_units(layer: Layer, score: Tensor) -> tuple[np.ndarray, np.ndarray]:
     return rows.cpu().numpy(), columns.cpu().numpy()
 
 
-def spare_one(stays: np.ndarray, layers: Iterable[Layer]) -> None:
+def spare_one_(stays: np.ndarray, layers: Iterable[Layer]) -> None:
     """Let a unit on each side of every layer stay: an operation needs a channel, if of zeros."""
     for layer in layers:
         for units in (layer.writes, layer.reads):
@@ -114,7 +114,7 @@ def spare_one(stays: np.ndarray, layers: Iterable[Layer]) -> None:
                 stays[units[0]] = True
 
 
-def pick(module: nn.Module, names: Iterable[str], stays: np.ndarray) -> None:
+def keep_units_(module: nn.Module, names: Iterable[str], stays: np.ndarray) -> None:
     """Cut tensors with one number a unit down to the units that stay, bool (units,)."""
     chosen = torch.from_numpy(np.flatnonzero(stays))
     for name in names:

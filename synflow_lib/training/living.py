@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..graphs.copies import private_copy
-from ..graphs.units import Layer, Wiring, spare_one
+from ..graphs.units import Layer, Wiring, spare_one_
 from ..masks import Masks
 from ..randomness import own_random_numbers
 from ..surgery import cut_out, separable
@@ -157,7 +157,7 @@ def _what_stays(
     reached, reaches = _reachable(sounding, forward), _reachable(ends, backward)
     stays = reached & reaches
     stays[wires.inputs] = stays[wires.outputs] = True
-    spare_one(stays, wires.layers)
+    spare_one_(stays, wires.layers)
     return stays, {norm.name: silent[norm.name] & ~reached[norm.writes] for norm in wires.norms}
 
 
