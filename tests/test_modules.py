@@ -401,3 +401,97 @@ class SignalAsBias(nn.Module):
 def test_a_signal_in_the_place_of_a_bias_is_refused():
     with pytest.raises(ValueError, match="linear whose bias comes from the input"):
         sf.score(SignalAsBias(), "synflow", **SHAPE)
+
+
+def _wrapping(forward):
+    return functools.wraps(forward)(lambda *args: forward(*args))
+
+
+WRAPPERS = {
+    "compiled": lambda forward: torch.compile(forward, backend="eager"),
+    "not compiled": torch.compiler.disable,
+    "without gradients": lambda forward: torch.no_grad()(forward),
+    "functools.wraps": _wrapping,
+    "partial": functools.partial,
+    "function": lambda forward: lambda x: forward(x),
+    "cached": functools.lru_cache(4),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_a_wrapped_forward_runs_the_layers_of_the_copy(name):
+    def made(batch_norm=False):
+        return mlp(6, 5, 4, batch_norm=batch_norm)
+
+    net = made()
+    net.forward = WRAPPERS[name](net.forward)
+    torch.testing.assert_close(
+        dict(sf.score(net, "synflow", **SHAPE)), dict(sf.score(made(), "synflow", **SHAPE))
+    )
+    net, generator = made(batch_norm=True), torch.Generator().manual_seed(0)
+    batch = torch.randn(8, 6, generator=generator), torch.arange(8) % 4
+    wanted = sf.score(made(batch_norm=True), "snip", batch)
+    net.forward = WRAPPERS[name](net.forward)
+    if name == "without gradients":
+        with pytest.raises(ValueError, match="detach, no_grad"):
+            sf.score(net, "snip", batch)
+    else:
+        torch.testing.assert_close(dict(sf.score(net, "snip", batch)), dict(wanted))
+    assert net[1].num_batches_tracked == 0  # its own statistics are as they were
+
+
+class Noisy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        x = self.first(x)
+        return self.last(x * torch.empty_like(x).uniform_(0.5, 1.5))
+
+
+def test_draws_that_write_in_place_are_draws():
+    net, before = seeded(Noisy), torch.get_rng_state()
+    with pytest.raises(ValueError, match="uniform, random numbers that differ in every pass"):
+        sf.score(net, "synflow", **SHAPE)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_learned_key_beside_the_tokens_is_refused():
+    class Attends(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attend = nn.MultiheadAttention(6, 2, add_bias_kv=True, batch_first=True)
+            self.last = nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.last(self.attend(x, x, x, need_weights=False)[0])
+
+    with pytest.raises(ValueError, match="add_bias_kv=True"):
+        sf.score(Attends(), "synflow", input_shape=(3, 6))
+
+
+class Louder(nn.Sequential):
+    """Another network in training, the same one in evaluation."""
+
+    def __init__(self, factor):
+        super().__init__(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10))
+        self.factor = factor
+
+    def forward(self, x):
+        return super().forward(x) * (self.factor if self.training else 1.0)
+
+
+def test_copies_that_differ_in_training_alone_are_not_trained_together():
+    recipe, digits = sf.Recipe(1, 0.1), sf.data.digits().subset(100, 50)
+    nets = [seeded(lambda f=f: Louder(f), dtype=torch.float32) for f in (1.0, 1.0, 0.1)]
+    assert len(sf.train_many(nets[:2], [None, None], digits, recipe)) == 2
+    with pytest.raises(ValueError, match="model 1 trains as something else"):
+        sf.train_many(nets[1:], [None, None], digits, recipe)
+
+
+@pytest.mark.parametrize("amp", [1, "yes"])
+def test_mixed_precision_is_a_bool(amp):
+    digits = sf.data.digits().subset(100, 50)
+    with pytest.raises(ValueError, match=f"amp={amp!r}"):
+        sf.train(seeded(lambda: Louder(1.0)), None, digits, sf.Recipe(1, 0.1), amp=amp)

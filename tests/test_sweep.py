@@ -493,6 +493,13 @@ def test_bad_stores_runs_and_executors(tmp_path):
         sweep(grid(1), file)
     with pytest.raises(TypeError, match="runs holds a dict"):
         sweep([{}], tmp_path)
+    for given, message in (
+        ({"save_every": "often"}, "save_every='often'"),
+        ({"models": {"mine": torch.nn.Linear(2, 2)}}, r"models\['mine'\] is a Linear"),
+        ({"datasets": {"mine": 3}}, r"datasets\['mine'\] is a int; expected a Dataset"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            sweep([], tmp_path, **given)
     with pytest.raises(TypeError, match="executor is 'many'"):
         sweep(grid(1), tmp_path, "many")
     with pytest.raises(ValueError, match="executor=0"):

@@ -71,6 +71,8 @@ def multihead(use: Use) -> Run:
     """``nn.MultiheadAttention``, whose values and outputs have weights of their own."""
     if argument(use.node, "value", 2) not in use.signals:
         raise use.refusal()
+    if use.module.bias_k is not None:  # a value beside those of the tokens, an input or a constant
+        raise use.refusal("MultiheadAttention with add_bias_kv=True")
     return _heads(use.module)
 
 
@@ -100,9 +102,8 @@ def _heads(module: nn.MultiheadAttention) -> Run:
         if padding is not None:
             padding = padding.view(images, 1, 1, seen)
             scores = scores + _masks(value, (1, seen), padding, False, keeps=False)
-        # Constants beside the tokens lie on no path and take a share.
-        beside = (module.bias_k is not None) + module.add_zero_attn
-        scores, value = F.pad(scores, (0, beside)), F.pad(value, (0, 0, 0, beside))
+        if module.add_zero_attn:  # a constant beside the tokens lies on no path and takes a share
+            scores, value = F.pad(scores, (0, 1)), F.pad(value, (0, 0, 0, 1))
         weights = shares(scores, -1).expand(images, heads, -1, -1)
         found = F.linear((weights @ value).transpose(1, 2).flatten(2), module.out_proj.weight)
         if not batched:

@@ -20,7 +20,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 from ..batches import Inputs, call
 
 _HOLDERS = (dict, list, tuple)
-_AROUND = (types.MethodType, functools.partial, weakref.ref)
+_CACHED = type(functools.cache(len))
+_AROUND = (types.MethodType, functools.partial, weakref.ref, _CACHED)
 _PARTS = frozenset("_parameters _buffers _modules".split())
 _HOLD = (types.FunctionType, *_AROUND, *_HOLDERS)
 
@@ -202,23 +203,26 @@ def _reaches(values: Iterable[Any], copies: Mapping[int, Any], seen: set | None 
         if not isinstance(leaf, types.FunctionType) or leaf in seen:
             continue
         seen.add(leaf)
-        ours = str(leaf.__module__).partition(".")[0] != "torch"
-        if ours and _reaches(_named(leaf), copies, seen):
+        if _reaches(_named(leaf), copies, seen):
             return True
     return False
 
 
 def _inner(leaf: Any) -> list[Any]:
-    """What a bound method, a call with some arguments or a weak reference stands around."""
+    """What a bound method, a call with some arguments, a weak reference or a cache is around."""
     if isinstance(leaf, types.MethodType):
         return [leaf.__func__, leaf.__self__]
     if isinstance(leaf, functools.partial):
         return [leaf.func, *leaf.args, *leaf.keywords.values()]
+    if isinstance(leaf, _CACHED):
+        return [leaf.__wrapped__]
     return [leaf()] if isinstance(leaf, weakref.ref) else []
 
 
 def _around(leaf: Any, parts: list[Any]) -> Any:
     """The same around other parts."""
+    if isinstance(leaf, _CACHED):
+        return functools.lru_cache(**leaf.cache_parameters())(*parts)
     if not isinstance(leaf, functools.partial):
         return type(leaf)(*parts)
     first = len(leaf.args) + 1
@@ -229,6 +233,8 @@ def _named(function: types.FunctionType) -> list[Any]:
     """What a function closes over, has as defaults, and reads of its module."""
     known = function.__globals__
     values = [_content(cell) for cell in function.__closure__ or ()]
+    if str(known.get("__name__")).partition(".")[0] == "torch":  # such as torch.no_grad()(forward)
+        return values
     values += [function.__defaults__, function.__kwdefaults__]
     return values + [known[name] for name in _globals(function.__code__, known)]
 

@@ -18,6 +18,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._pytree import tree_leaves
 
 from ..batches import Inputs, described, inflow
+from ..values import instance
 from .copies import hooks_change, private_copy
 from .export import exported
 from .nodes import calls
@@ -366,7 +367,7 @@ def find_input_shape(
     >>> find_input_shape(nn.Identity(), {"image": (3, 8, 8), "words": torch.tensor([[4, 2]])})
     {'image': (3, 8, 8), 'words': tensor([[4, 2]])}
     """
-    model = unwrapped(model)
+    model = unwrapped(instance(model, nn.Module, "model"))
     own = getattr(model, "input_shape", None)
     if given is not None:
         return described(given)

@@ -19,7 +19,7 @@ from .gates import Signals, refuse_hidden_writes
 from .layers import reached
 from .nodes import argument, is_shape, name_of, upstream, uses
 from .surrogate import Run, Use
-from .tracing import DRAWS
+from .tracing import is_draw
 
 _MEANS = frozenset("softmax softmax2d softmin".split())
 _BOUNDS = frozenset("clamp clip clamp_min".split())
@@ -306,7 +306,7 @@ class Operations:
             how = functools.partial(surrogate.in_its_type, self.modules[str(node.target)])
         elif "dropout" in name_of(node):
             how = lambda x, *_, **__: x  # noqa: E731
-        elif name_of(node) in DRAWS:
+        elif is_draw(name_of(node)):
             drawn = f"{name_of(node)}, random numbers that differ in every pass,"
             raise Use(node, []).refusal(drawn)
         elif node in self.fixed.normalized:

@@ -13,6 +13,7 @@ import inspect
 import operator
 import random
 import threading
+import types
 from collections.abc import Callable, Container, Iterator
 
 import numpy as np
@@ -149,10 +150,11 @@ class _Tracer(fx.Tracer):
     """``torch.fx.Tracer``, except for how it learns of calls and of reads of parameters."""
 
     def trace(self, root: nn.Module, concrete_args=None) -> fx.Graph:
-        forward, kind = vars(root).get("forward", type(root).forward), type(root)
+        kind = type(root)
+        forward = vars(root).get("forward") or types.MethodType(kind.forward, root)
         if kind.__call__ is not nn.Module.__call__ and not isinstance(root, fx.GraphModule):
-            forward = kind.__call__  # what a class does around its forward
-        forward = getattr(forward, "__func__", forward)
+            # What a class does around its forward.
+            forward = types.MethodType(kind.__call__, root)
         self.root = root
         self.root_module_name = root._get_name()
         self.submodule_paths = {module: name for name, module in root.named_modules()}
@@ -166,10 +168,11 @@ class _Tracer(fx.Tracer):
         arguments, named = self._inputs(forward)
         with fx_internals._Patcher() as patcher, self._watching(root, patcher):
             fx_internals._patch_wrapped_functions(patcher)
-            self._wrap(patcher, forward.__globals__)
+            code = getattr(forward, "__func__", forward)
+            self._wrap(patcher, getattr(code, "__globals__", {}))
             for module in self._autowrap_search:
                 self._wrap(patcher, vars(module))
-            result = plain_output(forward(root, *arguments, **named))
+            result = plain_output(forward(*arguments, **named))
             self.create_node("output", "output", (self.create_arg(result),), {})
         return self.graph
 
@@ -188,7 +191,7 @@ class _Tracer(fx.Tracer):
 
     def _inputs(self, forward: Callable) -> tuple[list[fx.Proxy], dict[str, fx.Proxy]]:
         """What the forward needs; what has a default and is not given keeps it, as in a call."""
-        known = list(inspect.signature(forward).parameters.values())[1:]
+        known = list(inspect.signature(forward).parameters.values())
         names, count = (), 1
         if isinstance(self.inputs, dict):
             names, count = self.inputs, 0
@@ -283,6 +286,11 @@ DRAWS = frozenset(
     " normal_ uniform_ multinomial poisson exponential_ geometric_ cauchy_ log_normal_ random_"
     " dropout alpha_dropout feature_dropout feature_alpha_dropout rrelu gumbel_softmax".split()
 )
+
+
+def is_draw(name: str) -> bool:
+    """Whether an operation of this name (see `nodes.name_of`) draws random numbers."""
+    return name in DRAWS or f"{name}_" in DRAWS
 
 
 def _is_new_draw(name: str) -> bool:

@@ -10,12 +10,13 @@ import operator
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from .layers import effect_of, reached, rule_of
 from .network import PRUNABLE, is_bias, layer_weights, within
 from .nodes import LIKE, calls, name_of, reads, upstream
 from .surrogate import Use, is_numbers
+from .tracing import is_draw
 from .workspace import pruned_before
 
 
@@ -93,8 +94,9 @@ def value_of(node: fx.Node, net: fx.GraphModule, known: dict[fx.Node, Any]) -> A
     Of one that was moved into the shape of a signal it is what it was before: zeros stay zeros.
     """
     if node.op == "get_attr":
-        return operator.attrgetter(str(node.target))(net).clone()  # changed in place it is none
-    if node.op == "placeholder":
+        found = operator.attrgetter(str(node.target))(net)
+        return found.clone() if isinstance(found, Tensor) else found  # changed in place it is none
+    if node.op == "placeholder" or is_draw(name_of(node)):
         return None
     for one in node.all_input_nodes:
         if one not in known:

@@ -111,6 +111,7 @@ class Run:
             )
         if self.amp is not None and not is_bool(self.amp):
             raise ValueError(f"run: amp={self.amp!r}; expected True, False or None")
+        object.__setattr__(self, "amp", None if self.amp is None else bool(self.amp))
         if self.mode not in (None, "train", "eval"):
             raise ValueError(f"run: mode={self.mode!r}; expected 'train', 'eval' or None")
         expected = ("size", "channels", "n_train", "n_test")

@@ -15,11 +15,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pandas as pd
+from torch import nn
 from tqdm.auto import tqdm
 
 from .. import env
 from ..data import Dataset
 from ..training.checkpoints import ForeignCheckpointError
+from ..values import real
 from .executors import WorkerDiedError, executor_of, of_machine
 from .fingerprints import PARTS, changes
 from .run import (
@@ -94,6 +96,13 @@ def sweep(
     """
     runs, folder = [runs] if isinstance(runs, Run) else list(runs), Store(store)
     given = {"datasets": dict(datasets or {}), "models": dict(models or {})}
+    real(save_every, "save_every")  # before anything is trained
+    for what, kinds in (("datasets", (Dataset, Callable)), ("models", Callable)):
+        for name, value in given[what].items():
+            if not isinstance(value, kinds) or isinstance(value, nn.Module):
+                wanted = "a Dataset or a function that loads it"
+                wanted = wanted if what == "datasets" else "a function (dataset, seed) -> Module"
+                raise TypeError(f"{what}[{name!r}] is a {type(value).__name__}; expected {wanted}")
     for run in runs:
         if not isinstance(run, Run):
             raise TypeError(f"runs holds a {type(run).__name__}; expected synflow_lib Run objects")

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..files import replacing
+from ..values import real
 
 _FORMAT = b"synflow_lib.checkpoint.5\n"  # raise it with what training computes
 _DIGEST = hashlib.sha256().digest_size
@@ -50,7 +51,7 @@ class Checkpoint:
 
     def __init__(self, path: str | Path | None, identity: dict, save_every: float) -> None:
         self.path = None if path is None else Path(path)
-        self.identity, self.save_every = identity, save_every
+        self.identity, self.save_every = identity, real(save_every, "save_every")
         self.saved, self.complained = time.perf_counter(), False
 
     def load(self, device: torch.device | str) -> dict | None:

@@ -15,7 +15,8 @@ from ..fast.unfolded import unfolded
 from ..graphs.copies import private_copy
 from ..graphs.network import first_weight
 from ..masks import Masks
-from ..values import instance
+from ..randomness import own_random_numbers
+from ..values import instance, is_bool
 from .recipes import Recipe
 
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes of a number -> as integers
@@ -99,7 +100,9 @@ class Learner(ABC):
         self.masked: list[tuple[Tensor, Tensor]] = []
         like = first_weight(model)
         self.device, self.dtype = like.device, like.dtype
-        self.amp = self.device.type == "cuda" if amp is None else amp
+        if amp is not None and not is_bool(amp):
+            raise ValueError(f"amp={amp!r}; expected True, False or None")
+        self.amp = self.device.type == "cuda" if amp is None else bool(amp)
         # Before Ampere bfloat16 is emulated and float16 needs its gradients scaled.
         old = self.device.type == "cuda" and torch.cuda.get_device_capability(self.device) < (8, 0)
         self.amp_dtype = torch.float16 if old else torch.bfloat16
@@ -341,6 +344,17 @@ class Many(Learner):
                     " they differ in an attribute that is no parameter and no buffer. Make it a"
                     " buffer (register_buffer), or train the models one by one"
                 )
+        twin = private_copy(self.models[0])
+        for number, model in enumerate(self.models[1:], 1):
+            twin.load_state_dict(model.state_dict())
+            pair = (twin, private_copy(model))
+            own, mine = (_in_training(one, x.to(self.dtype)) for one in pair)
+            if not torch.allclose(own, mine, 1e-3, room, equal_nan=True):
+                raise ValueError(
+                    f"model {number} trains as something else than the first one with its weights:"
+                    " they differ in what is no parameter and no buffer, such as an attribute, a"
+                    " hook or what train() sets. Train the models one by one"
+                )
 
     @torch.no_grad()
     def write_back(self) -> None:
@@ -349,6 +363,11 @@ class Many(Learner):
         for number, model in enumerate(self.models):
             for name, tensor in (*model.named_parameters(), *model.named_buffers()):
                 tensor.copy_(trained[name][number])
+
+
+def _in_training(model: nn.Module, x: Tensor) -> Tensor:
+    with own_random_numbers(0), same_mode(model):
+        return check_output(model.train()(x.clone())).float()
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
