@@ -931,7 +931,7 @@ def test_ordinary_networks_do_not_warn():
             sf.models.vgg11(seed=0),
             mlp(5, 4, 3, batch_norm=True),
         ):
-            network.warn_left_out(net, sf.prunable(net), ())
+            assert sf.prunable(net) and not network.left_out(net)
         sf.prune(mlp(5, 4, 3, batch_norm=True), "magnitude", 2)
 
 

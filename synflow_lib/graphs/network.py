@@ -211,9 +211,7 @@ def prunable(
             )
     for name, parameter in model.named_parameters():
         if isinstance(parameter, nn.parameter.UninitializedParameter):
-            raise ValueError(
-                f"{name} is a lazy parameter: run one forward pass before pruning the model"
-            )
+            raise ValueError(f"{name} is a lazy parameter: run one forward pass before pruning it")
     unknown = keep - set(modules) - {name for name, _ in model.named_parameters()}
     if unknown:
         raise ValueError(f"keep={sorted(unknown)} names no layer or parameter of the model")
@@ -249,9 +247,8 @@ def prunable(
             for other, its_start, its_end in taken:
                 if its_start < end and start < its_end:
                     raise ValueError(
-                        f"{other} and {full} are two parameters in the same memory, so that zeros"
-                        " in one are zeros in the other; make them one: assign the parameter"
-                        " itself, not its data"
+                        f"{other} and {full} are two parameters in the same memory: zeros in one"
+                        " are zeros in the other. Assign the parameter itself, not its data"
                     )
             taken.append((full, start, end))
             found[full] = parameter
@@ -283,37 +280,40 @@ def _remedy(name: str, module: nn.Module, kind: str) -> str:
     where = f"(model.get_submodule({name!r}), {kind!r})"
     if parametrize.is_parametrized(module, kind):
         return f"torch.nn.utils.parametrize.remove_parametrizations{where}"
+    removes = {WeightNorm: "remove_weight_norm", SpectralNorm: "remove_spectral_norm"}
     for hook in module._forward_pre_hooks.values():
-        if getattr(hook, "name", None) != kind:
-            continue
-        if isinstance(hook, WeightNorm):
-            return f"torch.nn.utils.remove_weight_norm{where}"
-        if isinstance(hook, SpectralNorm):
-            return f"torch.nn.utils.remove_spectral_norm{where}"
+        if type(hook) in removes and hook.name == kind:
+            return f"torch.nn.utils.{removes[type(hook)]}{where}"
     if f"{kind}_orig" in module._parameters:
         return f"torch.nn.utils.prune.remove{where}"
     return f"assign torch.nn.Parameter(model.get_submodule({name!r}).{kind}.detach())"
 
 
-def warn_left_out(model: nn.Module, found: dict[str, nn.Parameter], keep: Iterable[str]) -> None:
-    """Warn where a compression speaks of a part of the network only; a hundredth goes unsaid.
+def left_out(model: nn.Module, keep: Iterable[str] = ()) -> dict[str, int]:
+    """Weights that pruning never counts: name -> size, of those with two or more directions.
 
-    Never counted are recurrent layers, attention's packed projections, embeddings and parameters of
-    your own, with two or more directions. Biases, norms and scales are few and stay in any case.
+    Of recurrent layers, packed attention, embeddings and your own; biases and scales are few.
+
+    >>> left_out(nn.Sequential(nn.LSTM(3, 2, bias=False), nn.Linear(2, 2)))
+    {'0.weight_ih_l0': 24, '0.weight_hh_l0': 16}
     """
     model, keep = unwrapped(model), names_in_keep(keep)
     counted = {id(m._parameters.get("weight")) for m in model.modules() if isinstance(m, PRUNABLE)}
-    others = {
+    return {
         name: parameter.numel()
         for name, parameter in model.named_parameters()
         if id(parameter) not in counted
         and sum(size > 1 for size in parameter.shape) > 1
         and not within(name, keep)
     }
-    total, pruned = sum(others.values()), sum(parameter.numel() for parameter in found.values())
-    if 99 * total > pruned:
+
+
+def warn_left_out(model: nn.Module, found: dict[str, nn.Parameter], keep: Iterable[str]) -> None:
+    """Warn where a compression speaks of a part of the network only; a hundredth goes unsaid."""
+    others, counted = left_out(model, keep), sum(p.numel() for p in found.values())
+    if 99 * (total := sum(others.values())) > counted:
         warn(
-            f"compression counts the {pruned:,} weights of Linear and convolution layers;"
+            f"compression counts the {counted:,} weights of Linear and convolution layers;"
             f" {total:,} others are never pruned: {some(others, 3)}. Name them in keep="
             " to say that this is meant"
         )
