@@ -841,7 +841,7 @@ def test_more_iterations_than_sixteen_bits_count():
     alive = record.iteration == 39_999
     stay = alive & (torch.arange(total) != 40_000)
     record.add(torch.ones(total, dtype=torch.float64), alive, stay, 2)
-    path = record.trajectory({"weight": torch.Size([total])})
+    path = record.finished({"weight": torch.Size([total])})
     for kept in (40_001, 3, 2):
         assert path.keeping(kept).kept == kept
     assert path.keeping(2)["weight"].nonzero().flatten().tolist() == [39_999, 40_001]

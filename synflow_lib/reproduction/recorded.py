@@ -7,6 +7,7 @@ again as JPEG), ``results/untrained`` what needs the paper's largest network (`e
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -87,6 +88,13 @@ def each_line(file: Path, read: Callable[[dict], object]) -> Iterator[tuple[str,
             raise ValueError(
                 f"line {number} of {file} is no recorded run ({type(error).__name__}: {error})"
             ) from error
+
+
+def count(text: str) -> int:
+    """A number on the command line of a program that records, 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected 1 or more")
+    return int(text)
 
 
 def _rows(file: Path, rows_of: Callable[[dict], list[dict]]) -> list[dict]:

@@ -37,7 +37,7 @@ from ...sweeps.run import Run
 from ...sweeps.store import Store
 from ...sweeps.sweep import sweep
 from ...training.recipes import Recipe
-from ..recorded import each_line
+from ..recorded import count, each_line
 
 DATASET = "cifar10_jpeg"
 # One recipe for all methods, chosen on dense networks alone (`part_search`); the paper trains 160
@@ -315,13 +315,6 @@ def _rounded(value: object) -> object:
 def load(folder: str | Path) -> Dataset:
     """The images; all 50,000 and 10,000 of them, unless ``folder`` holds fewer."""
     return image_folder(folder, name=DATASET)
-
-
-def count(text: str) -> int:
-    """A number of the command line that must be 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected 1 or more")
-    return int(text)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -29,10 +29,9 @@ from ...files import replacing
 from ...graphs.network import prunable
 from ...pruning import prune, trajectory
 from ...trajectory import Trajectory
-from ..recorded import each_line
+from ..recorded import count, each_line
 from .collapse import layer_densities
 from .measured import measured
-from .real import count
 from .scorings import Scoring, grasp_variant
 
 RESULTS = Path("results") / "untrained"
