@@ -470,3 +470,10 @@ def test_a_notebook_shows_a_figure_once_and_still_shows_the_users_own():
         for cell in notebook.cells
     ]
     assert shown == [0, 0, 1, 1]
+
+
+def test_a_curve_far_above_the_published_one_stays_inside():
+    table = pd.DataFrame({"method": "synflow", "compression": [1e3, 1e4], "seed": 0})
+    ours, theirs = table.assign(accuracy=[72.0, 50.0]), table.assign(accuracy=[40.0, 10.0])
+    assert figures.accuracy_curves(ours, theirs).axes[0].get_ylim()[1] > 72
+    assert figures.accuracy_curves(theirs, ours).axes[0].get_ylim()[1] > 72

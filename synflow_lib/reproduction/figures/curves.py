@@ -87,8 +87,9 @@ def accuracy_curves(
     ours = dict(list(table.groupby(places, sort=False)))
     theirs = dict(list(published.groupby(places))) if published is not None else {}
     # One height for all panels of a data set; from means, for intervals can be very wide.
-    means = pd.concat([table, published]).groupby([*places, "method", "compression"])["accuracy"]
-    top = 1.07 * means.mean().groupby("dataset").max()
+    point = [*places, "method", "compression"]
+    means = [t.groupby(point)["accuracy"].mean() for t in (table, published) if t is not None]
+    top = 1.07 * pd.concat(means).groupby("dataset").max()
     look = styles(table["method"])
     critical = {} if critical is None else dict(critical)
     models = list(dict.fromkeys(model for _, model in ours))
