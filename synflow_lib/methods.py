@@ -209,6 +209,11 @@ class Grasp(Saliency):
         try:
             _add(sums, torch.autograd.grad(total, targets, materialize_grads=True))
         except RuntimeError as error:
+            if "aot_autograd" in str(error):
+                raise ValueError(
+                    "GraSP needs second derivatives, which a part compiled by torch.compile has"
+                    " not; score the network before that part is compiled"
+                ) from error
             what = re.search(r"derivative for aten::(\w+?)(_backward)? is not", str(error))
             if not what:
                 raise

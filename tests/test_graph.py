@@ -454,6 +454,95 @@ def test_what_a_hook_changes_is_part_of_the_network(change, where, before):
     assert sf.check_conservation(net, scores, level="unit", input_shape=(6,)).holds(1e-10)
 
 
+class Writes(nn.Module):
+    """Clips its own weights in every pass, by one of several spellings."""
+
+    def __init__(self, write):
+        super().__init__()
+        self.layers, self.write = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)), write
+
+    def forward(self, x):
+        self.write(self)
+        return self.layers(x)
+
+
+def by_data(net):
+    for parameter in net.parameters():
+        parameter.data.clamp_(-0.1, 0.1)
+
+
+def by_assignment(net):
+    weight = net.layers[0].weight
+    weight.data = weight.data.clamp(-0.1, 0.1)
+
+
+def by_another_assignment(net):
+    for parameter in net.parameters():
+        parameter.data = parameter.data.clamp(-0.1, 0.1)
+
+
+def by_detach(net):
+    for parameter in net.parameters():
+        parameter.detach().clamp_(-0.1, 0.1)
+
+
+@torch.no_grad()
+def in_place(net):
+    for parameter in net.parameters():
+        parameter.clamp_(-0.1, 0.1)
+
+
+@pytest.mark.parametrize(
+    "write", [by_data, by_assignment, by_another_assignment, by_detach, in_place]
+)
+def test_a_forward_that_writes_into_its_weights_is_refused_and_writes_nothing(write):
+    net = Writes(write)
+    before = [parameter.detach().clone() for parameter in net.parameters()]
+    for call in (
+        lambda: sf.score(net, "synflow", input_shape=(4,)),
+        lambda: sf.max_compression(net, input_shape=(4,), criterion="path"),
+        lambda: sf.prune(net, "synflow", 2, input_shape=(4,)),
+    ):
+        with pytest.raises(ValueError, match="its own parameters|a weight that clamp has"):
+            call()
+        for was, parameter in zip(before, net.parameters(), strict=True):
+            assert torch.equal(was, parameter)
+
+
+def test_a_forward_may_read_the_numbers_of_its_weights():
+    net = Writes(lambda net: [parameter.data.norm() for parameter in net.parameters()])
+    plain = sf.score(net.layers, "synflow", input_shape=(4,))
+    found = sf.score(net, "synflow", input_shape=(4,))
+    for name, score in plain.items():
+        assert torch.equal(found[f"layers.{name}"], score)
+
+
+class AsksHowMany(nn.Module):
+    def __init__(self, first):
+        super().__init__()
+        self.first, self.a, self.b = first, nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        if x.shape[0] > 1:
+            x = self.a(x) if self.first == "layer" else x - x.mean(0)
+        return self.b(x.relu())
+
+
+def test_a_forward_that_does_something_else_for_one_image_is_refused():
+    for first, what in (("layer", "one: a"), ("mean", "one: mean, sub")):
+        with pytest.raises(ValueError, match=f"for two images than for {what}"):
+            sf.score(AsksHowMany(first), "synflow", input_shape=(4,))
+
+
+def test_a_loop_over_images_is_the_same_for_any_number():
+    class Loops(AsksHowMany):
+        def forward(self, x):
+            return self.b(torch.stack([self.a(image) for image in x]).relu())
+
+    scores = sf.score(Loops("loop"), "synflow", input_shape=(4,))
+    assert all(score.any() for score in scores.values())
+
+
 def test_a_hook_that_looks_changes_nothing_and_is_left_alone():
     seen, net = [], mlp(6, 8, 3)
     before = sf.score(net, "synflow", input_shape=(6,))

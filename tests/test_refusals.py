@@ -935,6 +935,17 @@ def test_ordinary_networks_do_not_warn():
         sf.prune(mlp(5, 4, 3, batch_norm=True), "magnitude", 2)
 
 
+def test_lazy_parameters_are_no_weights_yet():
+    assert network.left_out(nn.Sequential(nn.LazyLinear(3), nn.Embedding(4, 2))) == {"1.weight": 8}
+
+
+def test_grasp_says_that_a_compiled_layer_has_no_second_derivative():
+    compiled = torch.compile(nn.Linear(4, 3), backend="aot_eager")
+    net, batch = nn.Sequential(compiled, nn.Linear(3, 2)), (torch.ones(2, 4), torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match="before that part is compiled"):
+        sf.score(net, "grasp", batch)
+
+
 def test_keep_takes_what_holds_layers():
     net = nn.Sequential(
         nn.Linear(3, 4), nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), nn.Linear(4, 2)

@@ -762,3 +762,13 @@ def test_the_papers_recipes():
     assert paper_recipe("tiny_imagenet", "resnet18").milestones == (30, 60, 80)
     with pytest.raises(ValueError, match="no recipe for 'fc'"):
         paper_recipe("mnist", "fc")
+
+
+def test_counted_averages_are_refused_where_copies_are_trained_together():
+    def net():
+        parts = nn.Linear(64, 5), nn.BatchNorm1d(5, momentum=None), nn.ReLU(), nn.Linear(5, 10)
+        return nn.Sequential(nn.Flatten(), *parts)
+
+    train(net(), None, DIGITS, Recipe(1, 0.1))
+    with pytest.raises(ValueError, match="2 has momentum=None"):
+        train_many([net(), net()], [None, None], DIGITS, Recipe(1, 0.1))

@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
+from torch.optim.swa_utils import AveragedModel
 from torch.utils._pytree import tree_leaves
 
 from ..batches import Inputs, described, inflow
@@ -48,11 +49,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     >>> unwrapped(nn.DataParallel(layer)) is layer
     True
     """
-    wrappers = (
-        nn.DataParallel,
-        nn.parallel.DistributedDataParallel,
-        torch.optim.swa_utils.AveragedModel,
-    )
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
     while True:
         if isinstance(model, wrappers):
             model = model.module
@@ -204,7 +201,7 @@ def prunable(
     model, keep = unwrapped(model), names_in_keep(keep)
     modules = dict(model.named_modules())
     for name, module in modules.items():
-        if isinstance(module, torch.jit.ScriptModule) and any(True for _ in module.parameters()):
+        if isinstance(module, torch.jit.ScriptModule) and list(module.parameters()):
             raise ValueError(
                 f"{name or type(model).__name__} is compiled by torch.jit, whose weights cannot be"
                 " replaced; prune the module that it was made of, and compile it afterwards"
@@ -303,6 +300,7 @@ def left_out(model: nn.Module, keep: Iterable[str] = ()) -> dict[str, int]:
         name: parameter.numel()
         for name, parameter in model.named_parameters()
         if id(parameter) not in counted
+        and not isinstance(parameter, nn.parameter.UninitializedParameter)
         and sum(size > 1 for size in parameter.shape) > 1
         and not within(name, keep)
     }

@@ -36,6 +36,7 @@ def graph_of(copy: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
     says how many there are, and under which names: one for each part of a tuple or dict.
 
     Raises:
+        ValueError: the forward writes into its own parameters.
         Exception: whatever the forward raises, and what torch.fx has to say about it.
     """
     tracer = _Tracer()
@@ -131,6 +132,14 @@ def _by_position(node: fx.Node) -> None:
 
 class _Proxy(fx.Proxy):
     """A traced value that knows of ``h += x``, which torch.fx records as ``h = h + x``."""
+
+    @property
+    def data(self) -> fx.Proxy:
+        return self.__getattr__("data")
+
+    @data.setter
+    def data(self, value) -> None:  # of a parameter; torch.fx would record nothing
+        raise ValueError(_WRITES)
 
 
 def _remembering(operation: Callable) -> Callable:
@@ -297,18 +306,38 @@ def _is_new_draw(name: str) -> bool:
     return name.startswith(("rand", "normal", "bernoulli")) and not name.endswith("_")
 
 
-class _Undrawn(TorchFunctionMode):
-    """Puts torch's generator back after every draw; a mode belongs to its thread alone.
+_WRITES = (
+    "it writes into its own parameters, which are the caller's and would change whenever the"
+    " network is looked at; let the forward read them only, and write after steps of training"
+)
+_BEHIND = (Tensor.data.__get__, Tensor.detach)  # the numbers, unknown to autograd
 
-    What is drawn anew in every pass is recorded in the graph: it is no constant.
+
+class _Unchanged(TorchFunctionMode):
+    """Keeps torch's generator and the parameters as they are; a mode belongs to its thread alone.
+
+    What is drawn anew in every pass is recorded in the graph: it is no constant. The parameters
+    are the caller's: their numbers are handed out as copies, which `refuse_writes` looks at.
     """
 
     def __init__(self, drew: list[str], tracer: fx.Tracer) -> None:
         super().__init__()
         self.drew, self.tracer = drew, tracer
+        self.handed_out: list[tuple[nn.Parameter, Tensor]] = []
+
+    def refuse_writes(self) -> None:
+        if not all(torch.equal(own, copy) for own, copy in self.handed_out):
+            raise ValueError(_WRITES)
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         name = getattr(function, "__name__", "")
+        if args and isinstance(args[0], nn.Parameter):
+            if function in _BEHIND:
+                copy = args[0].detach().clone()
+                self.handed_out.append((args[0], copy))
+                return copy
+            if name == "__set__" or (name.endswith("_") and not name.endswith("__")):
+                raise ValueError(_WRITES)
         if name not in DRAWS:
             return function(*args, **(kwargs or {}))
         self.drew.append(name)
@@ -330,8 +359,9 @@ def _no_draws(tracer: fx.Tracer) -> Iterator[list[str]]:
     drew: list[str] = []
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
-        with _Undrawn(drew, tracer):
+        with _Unchanged(drew, tracer) as mode:
             yield drew
+        mode.refuse_writes()
     finally:
         if random.getstate() != python_state:
             drew.append("random")

@@ -284,10 +284,12 @@ class Many(Learner):
             )
         for name, part in [p for m in models for p in (*m.named_parameters(), *m.named_modules())]:
             after = getattr(part, "_post_accumulate_grad_hooks", None)
-            if part._backward_hooks or getattr(part, "_backward_pre_hooks", None) or after:
+            hooked = part._backward_hooks or getattr(part, "_backward_pre_hooks", None) or after
+            if hooked or getattr(part, "momentum", 0) is None:
+                what = "a hook of the backward" if hooked else "momentum=None"
                 raise ValueError(
-                    f"{name or type(part).__name__} has a hook of the backward, which does not run"
-                    " where copies are trained together; remove it, or train the models one by one"
+                    f"{name or type(part).__name__} has {what}, which does not run where copies are"
+                    " trained together; change it, or train the models one by one"
                 )
         owners: dict[int, int] = {}
         for number, model in enumerate(models):
