@@ -258,8 +258,10 @@ def left_dense(
 ) -> set[str]:
     """``keep`` and the layers that steer, which a score of paths knows nothing of; says so."""
     keep = names_in_keep(keep)
-    found = prunable(model, keep=keep)
-    names = [name for name in steering(model, input_shape, example) if name in found]
+    names = list(steering(model, input_shape, example))
+    if names:
+        found = prunable(model, keep=keep)
+        names = [name for name in names if name in found]
     if names:
         warn(
             f"{some(names)} only steer, as gates, queries and keys do: paths do not run through"

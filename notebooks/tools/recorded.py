@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import datetime
+import functools
 import hashlib
 import json
 import math
@@ -31,14 +32,22 @@ def code(start: Path = LIBRARY / "sweeps" / "run.py") -> str:
 
     Comments and docstrings do not count, nor does what draws, explains or compares.
     """
-    files, waiting = {}, [start, LIBRARY / "methods.py"]  # methods are called by their names
+    dumps, waiting = {}, [start, LIBRARY / "methods.py"]  # methods are called by their names
     while waiting:
         file = waiting.pop()
-        if file not in files:
-            files[file] = ast.parse(file.read_text(encoding="utf-8"))
-            waiting += _imported(file, files[file])
-    texts = [ast.dump(_without_docstrings(files[file])) for file in sorted(files)]
+        if file not in dumps:
+            dumps[file], imported = _parsed(file, file.read_text(encoding="utf-8"))
+            waiting += imported
+    texts = [dumps[file] for file in sorted(dumps)]
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _parsed(file: Path, text: str) -> tuple[str, tuple[Path, ...]]:
+    """What a file's code says, and the files of the package that it imports."""
+    tree = ast.parse(text)
+    imported = tuple(_imported(file, tree))
+    return ast.dump(_without_docstrings(tree)), imported
 
 
 def _imported(file: Path, tree: ast.AST) -> Iterator[Path]:

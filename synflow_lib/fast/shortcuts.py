@@ -33,6 +33,7 @@ class Shortcuts:
         on_cpu = work.flat.device.type == "cpu"  # a GPU has its own way of working in pieces
         self.names = weight_layers(work) if on_cpu else {}
         self.compactor: Compactor | None = None
+        self.asked = False  # whether there is a compactor
 
     def layer(self, module: nn.Module) -> Callable[[Tensor], Tensor] | None:
         """What runs in place of a layer and writes its scores; None: the layer itself."""
@@ -40,13 +41,14 @@ class Shortcuts:
         return None if name is None else fused(module, lambda: self.target(name))
 
     def prepare(self, paths: PathSum) -> tuple[int, ...]:
-        """Lets ``paths`` run on small maps and without dead units; the shape of input to give."""
-        if not paths.operations.gated:  # what steers has units of its own
-            self.compactor = Compactor.of(self.work, self.shape)
+        """Lets ``paths`` run on small maps; the shape of input to give."""
+        self.asked = paths.operations.gated  # what steers has units of its own
         return narrow(paths, self.shape)
 
     def shrink(self, scores: Tensor, alive: Tensor) -> tuple[Take, Tensor] | None:
         """Leaves dead units out of the workspace (see `Compactor.shrink`); None: not now."""
+        if not self.asked:  # not before, for many a run scores once and shrinks nothing
+            self.compactor, self.asked = Compactor.of(self.work, self.shape), True
         return self.compactor.shrink(scores, alive) if self.compactor else None
 
 

@@ -10,6 +10,7 @@ import inspect
 import operator
 import types
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -35,8 +36,24 @@ def own_tensors(model: nn.Module) -> dict[int, Tensor]:
     return {
         id(leaf): leaf.detach()
         for module in model.modules()
-        for leaf in tree_leaves({**vars(module), "_modules": None})
+        for key, value in vars(module).items()
+        if key != "_modules"
+        and (isinstance(value, Tensor) or value and isinstance(value, _HOLDERS))
+        for leaf in tree_leaves(value)
         if isinstance(leaf, Tensor) and leaf.grad_fn is not None
+    }
+
+
+def _empty(model: nn.Module) -> dict[int, object]:
+    """A memo for ``copy.deepcopy``: a new one for each empty dict, list or set.
+
+    Every module has a dozen, for hooks of all kinds; copied one by one they take most of the time.
+    """
+    return {
+        id(value): type(value)()
+        for module in model.modules()
+        for value in vars(module).values()
+        if not value and type(value) in (dict, OrderedDict, list, set)
     }
 
 
@@ -52,7 +69,7 @@ def private_copy(model: nn.Module, instead: Mapping[int, Tensor] | None = None) 
     instead, kind = dict(instead or {}), type(model).__name__
     try:
         with _unnoticed(model):
-            net = copy.deepcopy(model, own_tensors(model) | instead)
+            net = copy.deepcopy(model, _empty(model) | own_tensors(model) | instead)
     except Exception as error:
         raise ValueError(
             f"{kind} cannot be copied ({error}), and no other copy would be private: something"
