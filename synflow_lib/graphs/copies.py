@@ -38,7 +38,7 @@ def own_tensors(model: nn.Module) -> dict[int, Tensor]:
         for module in model.modules()
         for key, value in vars(module).items()
         if key != "_modules"
-        and (isinstance(value, Tensor) or value and isinstance(value, _HOLDERS))
+        and (isinstance(value, Tensor) or (isinstance(value, _HOLDERS) and value))
         for leaf in tree_leaves(value)
         if isinstance(leaf, Tensor) and leaf.grad_fn is not None
     }
@@ -53,7 +53,7 @@ def _empty(model: nn.Module) -> dict[int, object]:
         id(value): type(value)()
         for module in model.modules()
         for value in vars(module).values()
-        if not value and type(value) in (dict, OrderedDict, list, set)
+        if type(value) in (dict, OrderedDict, list, set) and not value
     }
 
 
