@@ -22,7 +22,7 @@ from ...scores import METHODS
 from ...surgery import flops, without_dead_units
 from .measured import measured
 
-_LONG, _LONG_COUNTED = 0.5, 3.0  # seconds from which a call is not repeated
+_LONG, _LONG_COUNTED = 0.5, 2.0  # seconds from which a call is not repeated
 
 
 def seconds_of(call: Callable[[], object], repeats: int = 3) -> float:
