@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import inspect
 import math
+import sys
 import warnings
 
 import numpy as np
@@ -97,6 +98,7 @@ def test_a_check_tells_what_an_answer_raises_and_on_which_input(check):
         return
     assert "your answer raises KeyError: 'density' on this input: (" in check(broken)
     assert "raises TypeError" in check(lambda: 1)  # takes no arguments
+    assert "raises SystemExit: 3" in check(lambda *_: sys.exit(3))
     assert "raises RecursionError" in check(lambda *_: broken.__class__ and forever())
     assert "this is a str, no function" in check("weight[mask]")
 

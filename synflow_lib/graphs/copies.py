@@ -75,8 +75,8 @@ def private_copy(model: nn.Module, instead: Mapping[int, Tensor] | None = None) 
             f"{kind} cannot be copied ({error}), and no other copy would be private: something"
             " that it holds refuses copy.deepcopy"
         ) from error
-    copies = _parts(net)
-    for name, part in _parts(model).items():
+    parts, copies = _parts(model), _parts(net)
+    for name, part in parts.items():
         found, expected = copies.get(name), instead.get(id(part))
         if found is not None and (found is part if expected is None else found is not expected):
             raise ValueError(
@@ -84,7 +84,7 @@ def private_copy(model: nn.Module, instead: Mapping[int, Tensor] | None = None) 
                 " again, or leaves out the memo. Let it copy self.__dict__ by"
                 " copy.deepcopy(..., memo), or take it away"
             )
-    follow_names_(net, {id(part): copies.get(name) for name, part in _parts(model).items()})
+    follow_names_(net, {id(part): copies.get(name) for name, part in parts.items()})
     return net
 
 

@@ -58,7 +58,7 @@ class Check:
                 found.append(self._observed(answer, case))
             except NotOfTheKind as unlike:
                 return f"not yet, {unlike}; expected {self.kind}"
-            except Exception as error:  # whatever a student's code raises
+            except (Exception, SystemExit) as error:  # whatever a student's code raises
                 problem = f"{type(error).__name__}: {error}".rstrip(".")
                 return f"not yet, your answer raises {problem} on this input: {_shown(case)}"
         if all(each is None for each in found):
