@@ -66,11 +66,17 @@ def max_compression(
 
 def _fewest_on_a_path(model: nn.Module, names: set[str], given: Inputs | None) -> int:
     given = getattr(model, "input_shape", None) if given is None else given
-    traced = trace(model, None if given is None else find_input_shape(model, given))
+    try:
+        shape = find_input_shape(model, given)
+    except ValueError:  # some questions can be answered without
+        if given is not None:
+            raise
+        shape = None
+    traced = trace(model, shape)
     known = Operations(traced).check()
     end = next(node for node in traced.graph.nodes if node.op == "output")
     used = fewest_weights(known, names)
-    if end not in used:
+    if end not in used or (shape is not None and not _any_path(model, shape, traced)):
         raise ValueError(f"no path leads from the input of {type(model).__name__} to its output")
     best, uneven = used[end][0], _uneven(known, used)
     again = {name for ways in used.values() for way in ways for name in way.again}
@@ -88,6 +94,11 @@ def _fewest_on_a_path(model: nn.Module, names: set[str], given: Inputs | None) -
         " than once on the way, and one weight was not found that serves all of its uses;"
         " criterion='layer' does without paths"
     )
+
+
+def _any_path(model: nn.Module, shape: Inputs, traced: fx.GraphModule) -> bool:
+    """Whether anything flows while nothing is pruned: padding or a factor 0 may stop everything."""
+    return PathProbe(model, shape, traced=traced).connected(Masks.ones(model))
 
 
 def _uneven(operations: Operations, used: dict[fx.Node, list[Way]]) -> fx.Node | None:
@@ -133,7 +144,11 @@ def effective_compression(
 
     Dead weights, behind or before an empty channel, count as pruned (Vysogorets and Kempe 2021).
     """
-    return PathProbe(model, input_shape).on_path(masks).compression
+    alive = PathProbe(model, input_shape).on_path(masks)
+    if any(map(is_bias, masks)):  # no path runs through a bias: N and what is left are of weights
+        names = [name for name in masks if not is_bias(name)]
+        alive = Masks({name: alive[name] for name in names})
+    return alive.compression
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,10 @@ class Masks(Mapping):
         >>> Masks.from_model(nn.Linear(3, 2)).kept
         6
         """
-        return cls({name: p.detach() != 0 for name, p in prunable(model, **select).items()})
+        found = prunable(model, **select)
+        if meta := [name for name, parameter in found.items() if parameter.is_meta]:
+            raise ValueError(f"{meta[0]} lies on meta, without numbers; load or make its weights")
+        return cls({name: parameter.detach() != 0 for name, parameter in found.items()})
 
     @classmethod
     def from_flat(cls, flat: Tensor, layout: Mapping[str, torch.Size]) -> Masks:
@@ -187,7 +190,8 @@ class Masks(Mapping):
         """
         for name, parameter in self.parameters_of(model):
             # Not a product: that leaves minus zeros, and NaN where a weight is infinite.
-            parameter.masked_fill_(~self[name].to(parameter.device), 0.0)
+            with torch.inference_mode() if parameter.is_inference() else torch.no_grad():
+                parameter.masked_fill_(~self[name].to(parameter.device), 0.0)
         return model
 
     def to_torch_prune(self, model: nn.Module) -> nn.Module:

@@ -137,14 +137,18 @@ class Custom(Method):
                     f"the scorer's {name!r} is {tuple(getattr(score, 'shape', ()))} of type"
                     f" {type(score).__name__}; expected a tensor of shape {tuple(view.shape)}"
                 )
+            odd = score.is_complex() or score.is_meta or score.layout != torch.strided
+            if odd or score.dtype in (torch.uint16, torch.uint32, torch.uint64):
+                raise ValueError(
+                    f"the scorer's {name!r} is {score.dtype}, {score.layout}, on {score.device};"
+                    " expected a dense tensor of real numbers, or of integers with a sign"
+                )
             scores[name] = score.detach().to(view.device)
         return scores
 
 
 def comparable(name: str, score: Tensor) -> Tensor:
     """The same numbers in a type that scores of all kinds can be compared in, float64."""
-    if score.is_complex():
-        raise ValueError(f"the scorer's {name!r} is {score.dtype}; expected real numbers")
     if not score.is_floating_point() and score.numel():
         low, high = (int(end) for end in score.aminmax())
         if max(abs(low), abs(high)) > 2**53:

@@ -72,6 +72,12 @@ class SynFlow(Method):
         for parameter, view in zip(self.work.parameters, self.targets.values(), strict=True):
             parameter.requires_grad_(True)
             parameter.register_post_accumulate_grad_hook(_score_into(view))
+        self.constants = {}  # biases that stay: paths begin at them as well
+        for name, parameter in self.work.net.named_parameters() if self.biases else ():
+            if is_bias(name) and name not in self.targets:
+                self.constants[name] = torch.zeros_like(parameter)
+                parameter.requires_grad_(True)
+                parameter.register_post_accumulate_grad_hook(_score_into(self.constants[name]))
 
     @property
     def cut_size(self) -> Tensor | None:
@@ -124,7 +130,9 @@ class SynFlow(Method):
         unscaled = torch.ldexp(torch.stack([low, high]).double(), flat.new_tensor(log2_scale))
         if unscaled[0] >= limits.tiny and unscaled[1] <= limits.max / 2:
             flat, log2_scale = _times_power_of_two(flat, log2_scale), 0
-        return Scores(self.work.views(flat.clone()), log2_scale=log2_scale)
+        scores = Scores(self.work.views(flat.clone()), log2_scale=log2_scale)
+        scores.constants = {name: score.clone() for name, score in self.constants.items()}
+        return scores
 
 
 def _score_into(view: Tensor) -> Callable[[nn.Parameter], None]:

@@ -19,7 +19,7 @@ from .fast.selection import arrays, count_above, keep_largest, places, tied, tot
 from .graphs.network import is_bias
 from .guards import ZeroScores
 from .masks import Masks
-from .values import kept_at
+from .values import kept_at, whole
 
 SURVIVED = torch.iinfo(torch.int32).max
 COLUMNS = ["iteration", "kept", "compression", "prune_size", "cut_size", "ratio"]
@@ -57,8 +57,8 @@ class Trajectory:
 
     @property
     def max_compression(self) -> float:
-        """The largest compression this run reached."""
-        return self.total / self.counts[-1]
+        """The largest compression this run reached; infinite where nothing was left."""
+        return self.total / self.counts[-1] if self.counts[-1] else math.inf
 
     def at(self, compression: float) -> Masks:
         """The masks that keep exactly ``round(N / compression)`` weights.
@@ -76,6 +76,7 @@ class Trajectory:
 
     def keeping(self, kept: int, *, quiet: bool = False) -> Masks:
         """The masks that keep exactly ``kept`` weights; ``quiet`` leaves warnings out."""
+        kept = whole(kept, "kept")
         number = next((t for t, count in enumerate(self.counts) if count <= kept), None)
         if number is None or kept > self.total:
             raise ValueError(

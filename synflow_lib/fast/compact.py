@@ -9,20 +9,33 @@ without zero terms. The plain path is the same loop without a compactor.
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from ..graphs.follow import wiring
 from ..graphs.layers import MODULES
 from ..graphs.network import CONV_TRANSPOSED, PRUNABLE, named_views
+from ..graphs.nodes import calls
 from ..graphs.units import NORM_TENSORS, Layer, Wiring, keep_units_, spare_one_
 from ..graphs.workspace import Workspace
 from .pieces import PIECE, in_pieces, spans
 from .selection import count
 
 _WORTH_IT = 0.65  # rebuild when at most this share of the weights would be left
+
+
+def _shared(net: fx.GraphModule) -> bool:
+    """Whether two modules hold one tensor, or one that holds a tensor runs twice in a pass."""
+    holders, often = Counter(), calls(net.graph)
+    for name, module in net.named_modules():
+        held = {id(t) for t in (*module.parameters(False), *module.buffers(False))}
+        holders.update(held)
+        if held and often[name] > 1:
+            return True
+    return any(number > 1 for number in holders.values())
 
 
 class Compactor:
@@ -44,9 +57,10 @@ class Compactor:
     def of(cls, work: Workspace, input_shape: tuple[int, ...]) -> Compactor | None:
         """A compactor for this network, or None where it would not be exact.
 
-        Grouped and transposed convolutions tie units to positions in a weight, and weights shared
-        by two modules or left dense tie layers to each other, and what a user's rule multiplies
-        with (see `synflow_lib.graphs.layers.rule`) is not known; such networks run uncompacted.
+        Grouped and transposed convolutions tie units to positions in a weight; tensors shared by
+        two modules, modules used twice and weights left dense tie layers to each other; what a
+        user's rule multiplies with (see `synflow_lib.graphs.layers.rule`) is not known. Such
+        networks run uncompacted.
         """
         rows = (MODULES.get(type(module)) for module in work.net.modules())
         if any(row is not None and row.effect == "own" for row in rows):
@@ -56,6 +70,8 @@ class Compactor:
             getattr(m, "groups", 1) == 1 and not isinstance(m, CONV_TRANSPOSED) for m in layers
         )
         own = {id(parameter) for parameter in work.parameters}
+        if _shared(work.net):
+            return None
         if not plain or len(layers) != len(own) or own != {id(m.weight) for m in layers}:
             return None
         try:

@@ -88,6 +88,19 @@ def private_copy(model: nn.Module, instead: Mapping[int, Tensor] | None = None) 
     return net
 
 
+def hollow(model: nn.Module, device: str = "meta") -> nn.Module:
+    """A private copy in evaluation mode whose tensors hold shapes and no numbers.
+
+    On another ``device`` than "meta" its memory is uninitialized: the caller fills it.
+    """
+    instead = {
+        id(t): nn.Parameter(empty, False) if isinstance(t, nn.Parameter) else empty
+        for t in (*model.parameters(), *model.buffers())
+        for empty in [torch.empty_like(t, device=device)]
+    }
+    return private_copy(model, instead).eval()
+
+
 @contextlib.contextmanager
 def _unnoticed(model: nn.Module) -> Iterator[None]:
     """Puts torch's generator back, which a ``__deepcopy__`` that makes new layers draws from.

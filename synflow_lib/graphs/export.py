@@ -18,11 +18,10 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, fx, nn
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ..batches import Inputs, call
-from .copies import private_copy
+from ..batches import Inputs
+from .checked import steps
 from .nodes import write_out_
 from .tracing import mark_tokens, plain_output
 
@@ -50,7 +49,7 @@ def exported(own: nn.Module, inputs: Inputs, example: Inputs) -> fx.GraphModule:
         ValueError: the forward does something else for two images than for one.
         Exception: whatever the forward raises, and what torch.export has to say about it.
     """
-    one, two = (_steps(own, batch) for batch in (example, tree_map(_twice, example)))
+    one, two = (steps(own, batch) for batch in (example, tree_map(_twice, example)))
     if one and two and one != two:
         other = ", ".join(sorted(one ^ two))
         raise ValueError(f"it does something else for two images than for one: {other}")
@@ -91,31 +90,6 @@ def exported(own: nn.Module, inputs: Inputs, example: Inputs) -> fx.GraphModule:
     mark_tokens(traced, inputs)
     traced.meta["exported"] = True
     return traced
-
-
-class _Noting(TorchFunctionMode):
-    """Notes the names of the functions of torch that run."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: set[str] = set()
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        self.names.add(getattr(function, "__name__", ""))
-        return function(*args, **(kwargs or {}))
-
-
-def _steps(own: nn.Module, batch: Inputs) -> set[str]:
-    """Which layers and functions a forward runs; none if it fails, of which export will tell."""
-    net, noting = private_copy(own), _Noting()
-    for name, module in net.named_modules():
-        module.register_forward_pre_hook(lambda *_, name=name: noting.names.add(name))
-    try:
-        with noting, torch.no_grad(), torch.random.fork_rng(devices=[]):
-            call(net, batch)
-    except Exception:  # the user's forward runs: anything can come out of it
-        return set()
-    return noting.names
 
 
 def _twice(leaf: Tensor) -> Tensor:

@@ -60,6 +60,9 @@ class Fixed:
         """
         changed: dict[fx.Node, bool] = {}
         for node in self.graph.nodes:
+            if is_shape(node):  # no number of what it asks about
+                self.weights_of[node] = frozenset()
+                continue
             own = self._own(node)
             # What layers make of constants is no path: a table of positions, an added bias.
             inner = (
@@ -68,7 +71,7 @@ class Fixed:
                 if n not in self.reached and n.op != "call_module"
             )
             self.weights_of[node] = frozenset(own).union(*inner)
-            if node in self.reached or is_shape(node):
+            if node in self.reached:
                 continue
             sources = [changed[n] for n in node.all_input_nodes if n in changed]
             if own & weights:

@@ -248,7 +248,8 @@ def rule(
     5
     """
     is_module = isinstance(kind, type) and issubclass(kind, nn.Module)
-    if not (is_module or isinstance(kind, str) or callable(kind) and not isinstance(kind, type)):
+    odd = isinstance(kind, (type, nn.Module))  # a module can be called; its class has the rule
+    if not (is_module or isinstance(kind, str) or callable(kind) and not odd):
         raise TypeError(f"kind={kind!r}; expected a class of modules, a function or a name")
     units = effect == "passes" if units is None else units
     if effect == "passes":

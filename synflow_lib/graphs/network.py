@@ -12,17 +12,16 @@ from collections.abc import Collection, Iterable, Mapping
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.utils import parametrize
-from torch.nn.utils.spectral_norm import SpectralNorm
-from torch.nn.utils.weight_norm import WeightNorm
 from torch.optim.swa_utils import AveragedModel
 from torch.utils._pytree import tree_leaves
 
 from ..batches import Inputs, described, inflow
 from ..values import instance
-from .copies import hooks_change, private_copy
+from .checked import other_layers
+from .copies import hollow, hooks_change, private_copy
 from .export import exported
-from .nodes import calls
+from .lasting import Memory, own_parameter
+from .nodes import calls, name_of, upstream
 from .tracing import graph_of
 
 LINEAR = (nn.Linear,)
@@ -95,6 +94,10 @@ def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
             traced = way(own)
         except Exception as error:  # the user's forward runs: anything can come out of it
             reasons.append(error)
+            continue
+        known = example is None or traced.meta.get("exported")
+        if other := "" if known else other_layers(traced, own, example, PRUNABLE):
+            reasons.append(ValueError(f"it runs {other} more or less often than the forward"))
             continue
         if any("parameter is not a member" in str(one) for one in reasons):
             warn(
@@ -206,16 +209,18 @@ def prunable(
                 f"{name or type(model).__name__} is compiled by torch.jit, whose weights cannot be"
                 " replaced; prune the module that it was made of, and compile it afterwards"
             )
-    for name, parameter in model.named_parameters():
+    every = dict(model.named_parameters(remove_duplicate=False))
+    for name, parameter in every.items():
         if isinstance(parameter, nn.parameter.UninitializedParameter):
             raise ValueError(f"{name} is a lazy parameter: run one forward pass before pruning it")
-    unknown = keep - set(modules) - {name for name, _ in model.named_parameters()}
+    unknown = keep - {name for name, _ in model.named_modules(remove_duplicate=False)} - set(every)
     if unknown:
         raise ValueError(f"keep={sorted(unknown)} names no layer or parameter of the model")
 
     found: dict[str, nn.Parameter] = {}
-    seen: set[int] = set()
-    memory: dict[int, list[tuple[str, int, int]]] = {}  # storage -> who lies where in it
+    # A shared parameter has several names: one in ``keep`` keeps it.
+    seen = {id(parameter) for name, parameter in every.items() if within(name, keep)}
+    memory = Memory()
     for name in _forward_order(model, modules):
         module, kinds = modules[name], []
         if isinstance(module, PRUNABLE):
@@ -223,32 +228,14 @@ def prunable(
         elif isinstance(module, BATCH_NORM):
             kinds = ["weight"] * batch_norm + ["bias"] * (batch_norm and bias)
         for kind in kinds:
-            parameter = getattr(module, kind, None)
             full = f"{name}.{kind}".removeprefix(".")
-            if parameter is None or id(parameter) in seen or within(full, keep):
+            parameter = None if within(full, keep) else own_parameter(module, kind, full)
+            if parameter is None or id(parameter) in seen:
                 continue
-            if not isinstance(parameter, nn.Parameter):
-                raise ValueError(
-                    f"{full} is computed from other tensors, so zeros in it would not last; make"
-                    f" it a parameter first: {_remedy(name, module, kind)}"
-                )
-            if not parameter.numel():
-                raise ValueError(
-                    f"{full} has the shape {tuple(parameter.shape)}, of a layer without a weight,"
-                    " which would count as empty before anything is pruned; leave the layer out"
-                )
             seen.add(id(parameter))
-            start = parameter.storage_offset()
-            end = start + parameter.numel()
-            taken = memory.setdefault(parameter.untyped_storage()._cdata, [])
-            for other, its_start, its_end in taken:
-                if its_start < end and start < its_end:
-                    raise ValueError(
-                        f"{other} and {full} are two parameters in the same memory: zeros in one"
-                        " are zeros in the other. Assign the parameter itself, not its data"
-                    )
-            taken.append((full, start, end))
+            memory.take(full, parameter)
             found[full] = parameter
+    memory.refuse_views(model)
     if not found:
         raise ValueError(
             f"{type(model).__name__} has no prunable layer (Linear or convolution)"
@@ -270,20 +257,6 @@ def names_in_keep(keep: Iterable[str]) -> set[str]:
 def within(name: str, keep: Collection[str]) -> bool:
     """Whether ``keep`` holds the name or that of a module around it."""
     return any(not outer or f"{name}.".startswith(f"{outer}.") for outer in keep)
-
-
-def _remedy(name: str, module: nn.Module, kind: str) -> str:
-    """The call that turns a computed weight into a parameter, by what computes it."""
-    where = f"(model.get_submodule({name!r}), {kind!r})"
-    if parametrize.is_parametrized(module, kind):
-        return f"torch.nn.utils.parametrize.remove_parametrizations{where}"
-    removes = {WeightNorm: "remove_weight_norm", SpectralNorm: "remove_spectral_norm"}
-    for hook in module._forward_pre_hooks.values():
-        if type(hook) in removes and hook.name == kind:
-            return f"torch.nn.utils.{removes[type(hook)]}{where}"
-    if f"{kind}_orig" in module._parameters:
-        return f"torch.nn.utils.prune.remove{where}"
-    return f"assign torch.nn.Parameter(model.get_submodule({name!r}).{kind}.detach())"
 
 
 def left_out(model: nn.Module, keep: Iterable[str] = ()) -> dict[str, int]:
@@ -372,16 +345,41 @@ def find_input_shape(
     if example is not None and all(leaf.dim() > 1 for leaf in tree_leaves(example)):
         return described(example)
     if isinstance(own, (tuple, list, torch.Size)):
-        return tuple(own)
+        return described(own)
     modules = dict(model.named_modules())
-    in_order = (modules[name] for name in _forward_order(model, modules))
-    first = next((module for module in in_order if isinstance(module, PRUNABLE)), None)
-    if isinstance(first, nn.Linear):
-        return (first.in_features,)
+    in_order = _forward_order(model, modules)
+    first = next((name for name in in_order if isinstance(modules[name], PRUNABLE)), "")
+    if isinstance(modules[first], nn.Linear) and _takes_the_input(model, first):
+        return (modules[first].in_features,)
     raise ValueError(
         f"the input shape of {type(model).__name__} cannot be told from its first layer"
-        " (a convolution takes any image size); pass input_shape=(channels, height, width)"
+        " (a convolution takes any image size, a Linear layer any number of rows); pass"
+        " input_shape=(channels, height, width)"
     )
+
+
+_REARRANGE = frozenset(
+    "permute transpose movedim swapaxes unfold unflatten chunk split T mT".split()
+)
+
+
+def _takes_the_input(model: nn.Module, linear: str) -> bool:
+    """Whether nothing rearranges the input before this layer, or nobody knows."""
+    try:
+        graph = trace(model).graph
+    except ValueError:
+        return True
+    size = model.get_submodule(linear).in_features
+    called = [node for node in graph.nodes if node.op == "call_module" and node.target == linear]
+    for node in upstream(called[:1], lambda node: node.all_input_nodes):
+        sizes = node.args[1:]
+        sizes = sizes[0] if sizes and isinstance(sizes[0], (tuple, list)) else sizes
+        if name_of(node) in ("view", "reshape"):
+            if len(sizes) != 2 or sizes[1] not in (-1, size):  # a row for each image
+                return False
+        elif node.op != "call_module" and name_of(node) in _REARRANGE:
+            return False
+    return True
 
 
 def skeleton(model: nn.Module, device: str = "meta") -> nn.Module:
@@ -389,10 +387,4 @@ def skeleton(model: nn.Module, device: str = "meta") -> nn.Module:
 
     On another ``device`` than "meta" its memory is uninitialized: the caller fills it.
     """
-    model = unwrapped(model)
-    instead = {
-        id(t): nn.Parameter(empty, False) if isinstance(t, nn.Parameter) else empty
-        for t in (*model.parameters(), *model.buffers())
-        for empty in [torch.empty_like(t, device=device)]
-    }
-    return private_copy(model, instead).eval()
+    return hollow(unwrapped(model), device)

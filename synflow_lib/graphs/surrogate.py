@@ -117,6 +117,8 @@ def own(effect: Callable, use: Use) -> Run:
 
     def checked(*args, **kwargs):
         found = run(*args, **kwargs)
+        if found is None:
+            raise ValueError(f"the rule for {use.node.target} returned None; expected a tensor")
         if is_numbers(found) and bool((found < 0).any()):
             raise ValueError(
                 f"the rule for {use.node.target} gives negative numbers on |W| and an input that is"

@@ -354,7 +354,7 @@ class _Unchanged(TorchFunctionMode):
 def _no_draws(tracer: fx.Tracer) -> Iterator[list[str]]:
     """What the forward draws while it is traced, nobody misses.
 
-    Generators that were not drawn from are not touched: another thread may be using them.
+    Generators that were not drawn from are not touched: another thread may use them.
     """
     drew: list[str] = []
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002

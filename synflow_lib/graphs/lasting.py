@@ -1,0 +1,102 @@
+"""Whether zeros in a parameter last: it is read as it is, and nothing else lies in its memory."""
+
+from __future__ import annotations
+
+import inspect
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+
+def own_parameter(module: nn.Module, kind: str, name: str) -> nn.Parameter | None:
+    """The ``kind`` ("weight" or "bias") of a layer, called ``name``; None where it has none.
+
+    Looked up and not read: a computed one would be computed, which may draw random numbers.
+
+    Raises:
+        ValueError: it is computed from other tensors, or holds no number.
+    """
+    parameter = module._parameters.get(kind)
+    if parameter is None:
+        held = {**module._buffers, **vars(module)}.get(kind)
+        if held is not None or inspect.getattr_static(type(module), kind, None) is not None:
+            raise ValueError(
+                f"{name} is computed from other tensors, so zeros in it would not last; make"
+                f" it a parameter first: {_remedy(name.rpartition('.')[0], module, kind)}"
+            )
+    elif not parameter.numel():
+        raise ValueError(
+            f"{name} has the shape {tuple(parameter.shape)}, of a layer without a weight,"
+            " which would count as empty before anything is pruned; leave the layer out"
+        )
+    return parameter
+
+
+def _remedy(name: str, module: nn.Module, kind: str) -> str:
+    """The call that turns a computed weight into a parameter, by what computes it."""
+    where = f"(model.get_submodule({name!r}), {kind!r})"
+    if parametrize.is_parametrized(module, kind):
+        return f"torch.nn.utils.parametrize.remove_parametrizations{where}"
+    removes = {WeightNorm: "remove_weight_norm", SpectralNorm: "remove_spectral_norm"}
+    for hook in module._forward_pre_hooks.values():
+        if type(hook) in removes and hook.name == kind:
+            return f"torch.nn.utils.{removes[type(hook)]}{where}"
+    if f"{kind}_orig" in module._parameters:
+        return f"torch.nn.utils.prune.remove{where}"
+    return f"assign torch.nn.Parameter(model.get_submodule({name!r}).{kind}.detach())"
+
+
+class Memory:
+    """Which parameter lies where, so that a second one in the same place is refused."""
+
+    def __init__(self) -> None:
+        self.taken: dict[int, list[tuple[str, int, int]]] = {}  # storage -> name, start, end
+
+    def take(self, name: str, parameter: Tensor) -> None:
+        """Note a parameter.
+
+        Raises:
+            ValueError: some of its numbers are in one place with others, or with another's.
+        """
+        if 0 in parameter.stride() and parameter.untyped_storage().nbytes() < (
+            parameter.numel() * parameter.element_size()
+        ):
+            raise ValueError(
+                f"{name} is expanded: several of its numbers lie in the same memory, so a zero in"
+                " one is a zero in all. Give it memory of its own, by .contiguous()"
+            )
+        if (other := self._in_the_way(parameter)) is not None:
+            raise ValueError(
+                f"{other} and {name} are two parameters in the same memory: zeros in one"
+                " are zeros in the other. Assign the parameter itself, not its data"
+            )
+        place = self.taken.setdefault(parameter.untyped_storage()._cdata, [])
+        place.append((name, *_span(parameter)))
+
+    def refuse_views(self, model: nn.Module) -> None:
+        """ValueError where a module holds a tensor, no parameter, in the memory of one."""
+        for owner, module in model.named_modules():
+            for key, tensor in {**module._buffers, **vars(module)}.items():
+                if not isinstance(tensor, Tensor) or isinstance(tensor, nn.Parameter):
+                    continue
+                if tensor.layout == torch.strided and (name := self._in_the_way(tensor)):
+                    raise ValueError(
+                        f"{f'{owner}.{key}'.removeprefix('.')} is a view of {name}: it would be"
+                        " pruned with it and not be scored. Make the view in the forward, from the"
+                        " parameter itself"
+                    )
+
+    def _in_the_way(self, tensor: Tensor) -> str | None:
+        start, end = _span(tensor)
+        for name, its_start, its_end in self.taken.get(tensor.untyped_storage()._cdata, ()):
+            if its_start < end and start < its_end:
+                return name
+        return None
+
+
+def _span(tensor: Tensor) -> tuple[int, int]:
+    start = tensor.storage_offset()
+    return start, start + tensor.numel()

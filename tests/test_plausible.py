@@ -1,0 +1,298 @@
+"""What users could plausibly write: the right answer, or a refusal by name."""
+
+import functools
+
+import pytest
+import torch
+from networks import mlp, seeded
+from torch import nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import spectral_norm
+
+import synflow_lib as sf
+from synflow_lib import pruning
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+# ---------------------------------------------------------- branches that tracing takes wrongly
+
+
+class Asks(nn.Module):
+    """Runs its second layer where ``question`` is true of a tensor, as it always is."""
+
+    def __init__(self, question):
+        super().__init__()
+        self.question = question
+        self.a, self.b, self.o = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        h = self.a(x)
+        if self.question(h):
+            h = self.b(h).relu()
+        return self.o(h)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        lambda h: isinstance(h, torch.Tensor),
+        torch.is_tensor,
+        lambda h: not hasattr(h, "no_such_thing"),
+    ],
+)
+def test_a_value_that_is_traced_is_a_tensor_to_the_forward(question):
+    net = seeded(lambda: Asks(question))
+    plain = nn.Sequential(net.a, net.b, nn.ReLU(), net.o)
+    found, expected = sf.score(net, "synflow"), sf.score(plain, "synflow")
+    for mine, right in zip(("a", "b", "o"), ("0", "1", "3"), strict=True):
+        torch.testing.assert_close(found[f"{mine}.weight"], expected[f"{right}.weight"])
+    ones = sf.Masks.ones(net)
+    cut = sf.Masks({**ones, "b.weight": torch.zeros(4, 4, dtype=torch.bool)})
+    assert sf.is_collapsed(net, cut, "path") and not sf.is_collapsed(net, ones, "path")
+    assert sf.max_compression(net, "path") == 40 / 3
+
+
+# ---------------------------------------------------------- parameters: shared, computed, views
+
+
+class Shared(nn.Module):
+    """Attention whose queries and keys are one layer's, as in Reformer."""
+
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(6, 6) for _ in range(4))
+        self.k.weight = self.q.weight
+
+    def forward(self, x):
+        weights = torch.softmax(self.q(x) @ self.k(x).mT, -1)
+        return self.o((weights @ self.v(x)).mean(1))
+
+
+def test_a_shared_parameter_is_kept_by_each_of_its_names():
+    net = seeded(Shared)
+    for name in ("q", "k", "q.weight", "k.weight"):
+        assert list(sf.prunable(net, keep=[name])) == ["v.weight", "o.weight"]
+    masks = sf.prune(net, "synflow", 4, input_shape=(3, 6))
+    assert set(masks) == {"v.weight", "o.weight"} and masks.kept == 18
+    assert sf.critical_compression(net, "synflow", input_shape=(3, 6)).compression == 36
+    twice = nn.Sequential(layer := nn.Linear(3, 3), nn.ReLU(), layer, nn.Linear(3, 2))
+    assert list(sf.prunable(twice, keep=["2"])) == ["3.weight"]
+
+
+class Noise(nn.Module):
+    def forward(self, weight):
+        return weight + 0.1 * torch.randn_like(weight)
+
+
+def test_looking_at_a_computed_weight_does_not_compute_it():
+    net = nn.Sequential(spectral_norm(nn.Linear(4, 4)), nn.ReLU(), nn.Linear(4, 2))
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    assert list(sf.prunable(net, keep=["0"])) == ["2.weight"]
+    sf.prune(net, "magnitude", 2, keep=["0"])
+    with pytest.raises(ValueError, match="0.weight is computed.*remove_parametrizations"):
+        sf.prune(net, "magnitude", 2)
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+    parametrize.register_parametrization(net[2], "weight", Noise())
+    state = torch.get_rng_state()
+    with pytest.raises(ValueError, match="2.weight is computed"):
+        sf.prunable(net, keep=["0"])
+    assert torch.equal(state, torch.get_rng_state())
+
+
+class Tied(nn.Module):
+    def __init__(self, how):
+        super().__init__()
+        self.e, self.o = nn.Linear(4, 3, bias=False), nn.Linear(4, 2, bias=False)
+        view = self.e.weight.data.t()
+        self.register_buffer("d", view) if how == "buffer" else setattr(self, "d", view)
+
+    def forward(self, x):
+        return self.o(nn.functional.linear(self.e(x).relu(), self.d))
+
+
+@pytest.mark.parametrize("how", ["buffer", "attribute"])
+def test_a_view_of_a_weight_is_refused(how):
+    for call in (sf.prunable, lambda net: sf.score(net, "synflow")):
+        with pytest.raises(ValueError, match="d is a view of e.weight"):
+            call(Tied(how))
+
+
+def test_an_expanded_parameter_is_refused():
+    net = nn.Linear(4, 3, bias=False)
+    net.weight = nn.Parameter(torch.randn(1, 4).expand(3, 4))
+    with pytest.raises(ValueError, match="weight is expanded.*contiguous"):
+        sf.prune(net, "magnitude", 2)
+
+
+# ---------------------------------------------------------- shapes that are guessed
+
+
+class Frames(nn.Module):
+    """24 numbers are six frames of four."""
+
+    def __init__(self, rearrange):
+        super().__init__()
+        self.rearrange = rearrange
+        self.l, self.c, self.o = nn.Linear(4, 5), nn.Conv1d(5, 5, 3, padding=1), nn.Linear(5, 2)
+
+    def forward(self, x):
+        frames = self.l(self.rearrange(x)).relu()
+        return self.o(self.c(frames.transpose(1, 2)).relu().mean(2))
+
+
+@pytest.mark.parametrize(
+    "rearrange",
+    [
+        lambda x: x.view(x.shape[0], -1, 4),
+        lambda x: x.reshape((-1, 6, 4)),
+        lambda x: x.unfold(1, 4, 4),
+    ],
+)
+def test_an_input_that_is_rearranged_has_no_shape_to_guess(rearrange):
+    net = seeded(lambda: Frames(rearrange))
+    for call in (
+        lambda **s: sf.prune(net, "synflow", 2, **s),
+        lambda **s: sf.surgery.flops(net, **s),
+    ):
+        with pytest.raises(ValueError, match="pass input_shape="):
+            call()
+        call(input_shape=(24,))
+
+
+@pytest.mark.parametrize(
+    "flat", [lambda x: x.view(x.shape[0], -1), lambda x: x.reshape(-1, 4), lambda x: x.flatten(1)]
+)
+def test_an_input_that_is_flattened_has_one(flat):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = mlp(4, 5, 2)
+
+        def forward(self, x):
+            return self.layers(flat(x))
+
+    assert sf.prune(Net(), "synflow", 3).kept == 10
+
+
+# ---------------------------------------------------------- modules used twice
+
+
+class Again(nn.Module):
+    """One normalization behind two layers, or two of one scale."""
+
+    def __init__(self, shared):
+        super().__init__()
+        self.a, self.b, self.o = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+        self.n = nn.BatchNorm1d(6, affine=shared != "without a scale")
+        self.m = nn.BatchNorm1d(6) if shared == "scale" else self.n
+        if shared == "scale":
+            self.m.weight = self.n.weight
+        if shared == "bias":
+            self.b.bias = self.a.bias
+            self.n, self.m = nn.Identity(), nn.Identity()
+
+    def forward(self, x):
+        return self.o(self.m(self.b(self.n(self.a(x)).relu())).relu())
+
+
+@pytest.mark.parametrize("shared", ["module", "without a scale", "scale", "bias"])
+@pytest.mark.parametrize("compression", [3, 6, 12])
+def test_what_two_layers_share_is_not_cut_out_twice(shared, compression, monkeypatch):
+    net = seeded(lambda: Again(shared))
+    fast = sf.prune(net, "synflow", compression)
+    monkeypatch.setattr(pruning, "Context", functools.partial(pruning.Context, fast=False))
+    assert fast == sf.prune(net, "synflow", compression) and fast.kept == round(84 / compression)
+    assert sf.trajectory(net, "synflow", compression=compression).at(compression).kept == fast.kept
+
+
+# ---------------------------------------------------------- biases
+
+
+@pytest.mark.parametrize("more", [{"bias": True}, {"bias": True, "keep": ["0.bias"]}])
+def test_laws_hold_with_biases_that_stay(more):
+    net = mlp(4, 6, 3, batch_norm=True, bias=True)
+    for name, parameter in net.named_parameters():
+        if name.endswith("bias"):
+            nn.init.normal_(parameter)
+    assert sf.check_conservation(net, sf.score(net, "synflow", **more)).holds(1e-12)
+
+
+def test_nothing_is_lost_by_biases():
+    net = mlp(4, 6, 3)
+    masks = sf.Masks.ones(net, bias=True)
+    assert sf.effective_compression(net, masks) == 1
+    half = sf.prune(net, "magnitude", 2, bias=True)
+    weights = sf.Masks({name: mask for name, mask in half.items() if name.endswith("weight")})
+    assert sf.effective_compression(net, half) == sf.effective_compression(net, weights)
+
+
+# ---------------------------------------------------------- refusals that name the value
+
+
+def test_a_network_without_any_path_has_no_largest_compression():
+    padded = nn.Conv2d(1, 3, 1, stride=3, padding=1)  # looks at nothing but padding
+    net = nn.Sequential(padded, nn.ReLU(), nn.Flatten(), nn.Linear(3, 2))
+    with pytest.raises(ValueError, match="no path leads from the input"):
+        sf.max_compression(net, "path", input_shape=(1, 1, 1))
+
+
+def test_the_device_of_a_weight_is_no_weight():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.o = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.o(self.a(x.to(self.a.weight.device).type(self.a.weight.dtype)).relu())
+
+    net = seeded(Net).double()
+    assert sf.check_conservation(net, sf.score(net, "synflow")).holds(1e-12)
+
+
+@pytest.mark.parametrize("kept", [37, -1, 2.0, True, None])
+def test_how_many_stay_is_checked(kept):
+    path = sf.trajectory(mlp(4, 6, 2), "magnitude")
+    with pytest.raises(ValueError, match=f"kept={kept}"):
+        path.keeping(kept)
+
+
+def test_weights_made_elsewhere():
+    with torch.device("meta"):
+        far = nn.Linear(4, 2)
+    with pytest.raises(ValueError, match="weight lies on meta"):
+        sf.Masks.from_model(far)
+    with torch.inference_mode():
+        net = nn.Linear(4, 2)
+    masks = sf.prune(net, "magnitude", 2)
+    assert int((masks.apply_(net).weight != 0).sum()) == masks.kept == 4
+
+
+def test_an_input_shape_of_the_model_is_checked():
+    net = mlp(4, 4, 2)
+    net.input_shape = (None, 4)
+    with pytest.raises(ValueError, match="input_shape=.*positive integers"):
+        sf.prune(net, "synflow", 2)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda p: p.to_sparse(), lambda p: p.abs().to(torch.uint64), lambda p: p.to("meta")]
+)
+def test_scores_of_odd_kinds_are_refused(change):
+    def scorer(model, batch):
+        return {name: change(p.detach()) for name, p in model.named_parameters()}
+
+    with pytest.raises(ValueError, match="the scorer's '0.weight' is.*expected a dense tensor"):
+        sf.prune(mlp(4, 4, 2), scorer, 2)
+
+
+def test_a_rule_is_for_a_class_and_returns_a_tensor(put_back):
+    class Square(nn.Module):
+        def forward(self, x):
+            return x * x
+
+    with pytest.raises(TypeError, match="expected a class of modules"):
+        sf.layers.rule(Square(), "passes")
+    sf.layers.rule(Square, lambda module, x: None)
+    with pytest.raises(ValueError, match="returned None"):
+        sf.prune(nn.Sequential(nn.Linear(4, 4), Square(), nn.Linear(4, 2)), "synflow", 2)
