@@ -27,6 +27,8 @@ from .tracing import mark_tokens, plain_output
 
 _one_export = threading.RLock()
 _ROOMS = (torch, torch._C._nn)  # F.unfold is another than the method that ATen calls so
+# A batch of one may be spread to that of another input; no number changes.
+_ALIKE = frozenset("expand expand_as repeat view reshape squeeze unsqueeze contiguous".split())
 _CHECKS = ("_assert_tensor_metadata", "_assert_async", "_assert_scalar")
 
 
@@ -50,9 +52,9 @@ def exported(own: nn.Module, inputs: Inputs, example: Inputs) -> fx.GraphModule:
         Exception: whatever the forward raises, and what torch.export has to say about it.
     """
     one, two = (steps(own, batch) for batch in (example, tree_map(_twice, example)))
-    if one and two and one != two:
-        other = ", ".join(sorted(one ^ two))
-        raise ValueError(f"it does something else for two images than for one: {other}")
+    if one and two and (other := (one ^ two) - _ALIKE):
+        what = ", ".join(sorted(other))
+        raise ValueError(f"it does something else for two images than for one: {what}")
     named = example if isinstance(example, dict) else {}
     args = () if named else example if isinstance(example, tuple) else (example,)
     with _one_export, _quiet(), torch.no_grad():
