@@ -4,6 +4,7 @@ import doctest
 import os
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -17,6 +18,7 @@ def test_the_code_of_a_guide(name, put_back, tmp_path, monkeypatch):
         module_relative=False,
         optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS,
     )
+    plt.close("all")  # a guide draws on pyplot's figure, and leaves it to its reader
     assert tried > 5
     assert not failed
 
