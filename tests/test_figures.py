@@ -121,12 +121,12 @@ def texts(fig):
 @pytest.mark.parametrize("name", DRAWN)
 def test_figure_is_pure_labelled_and_inside_the_page(name):
     table = TABLES[name]()
-    before, rc, left_open = table.copy(), dict(plt.rcParams), plt.get_fignums()
+    before, rc = table.copy(), dict(plt.rcParams)
     fig = DRAWN[name](table)
     assert isinstance(fig, Figure)
     pd.testing.assert_frame_equal(table, before)
     assert dict(plt.rcParams) == rc
-    assert plt.get_fignums() == left_open  # nothing more is open, to be shown a second time
+    assert plt.get_fignums() == []  # nothing is left open to be shown a second time
     assert fig.get_figwidth() == 10
     labels = [ax.get_xlabel() for ax in fig.axes if ax.axison and ax.lines]
     assert fig.get_supxlabel() or all(labels)
