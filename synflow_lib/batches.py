@@ -39,9 +39,13 @@ def as_batches(
     try:
         pairs = [batch] if _is_pair(batch) else list(batch)
     except TypeError:
+        pairs = None
+    if pairs is None or isinstance(batch, Mapping) or (pairs and isinstance(pairs[0], Tensor)):
+        size = f" of {len(pairs)}" if pairs else ""
         raise TypeError(
-            f"batch is a {type(batch).__name__}; expected (x, y) or an iterable of (x, y)"
-        ) from None
+            f"batch is a {type(batch).__name__}{size}; expected (x, y) or an iterable of (x, y),"
+            " where x may be a tuple or a dict of what the forward takes"
+        )
     if not pairs:
         raise ValueError("batch is empty; expected at least one (x, y). Was it already consumed?")
     chunks: list[Batch] = []

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from .fast.selection import count
 from .files import replacing
 from .graphs.network import is_bias, named_views, prunable
+from .graphs.wrappers import bare, unwrapped
 from .values import SEEDS, instance, whole
 
 _FORMAT = "synflow_lib.masks.2"
 _WITHOUT_CHECKSUM = "synflow_lib.masks.1"
-_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
 
 class Masks(Mapping):
@@ -86,7 +86,17 @@ class Masks(Mapping):
 
     @classmethod
     def from_flat(cls, flat: Tensor, layout: Mapping[str, torch.Size]) -> Masks:
-        """The masks in a flat bool tensor (N,); ``layout``: parameter name -> shape, in order."""
+        """The masks in a flat bool tensor (N,); ``layout``: parameter name -> shape, in order.
+
+        Raises:
+            ValueError: another number of values than ``layout`` has places.
+        """
+        total = sum(torch.Size(shape).numel() for shape in layout.values())
+        if flat.shape != (total,):
+            raise ValueError(
+                f"flat has shape {tuple(flat.shape)}; expected ({total},), a value for each weight"
+                " of the layout"
+            )
         return cls({name: view.clone() for name, view in named_views(flat, layout).items()})
 
     @property
@@ -231,20 +241,35 @@ class Masks(Mapping):
         named = model
         if not isinstance(model, Mapping):
             model = instance(model, nn.Module, "model")
+            # The network's own names first: within a wrapper "module.fc" may be one.
             named = dict(model.named_parameters(remove_duplicate=False))
-        bare = {_unwrapped(name): parameter for name, parameter in named.items()}
-        found = []
+            named |= dict(unwrapped(model).named_parameters(remove_duplicate=False))
+        alike: dict[str, list[str]] = {}
+        for name in named:
+            alike.setdefault(bare(name), []).append(name)
+        found, of = [], {}
         for name, mask in self.items():
-            parameter = named.get(name, bare.get(_unwrapped(name)))
+            same = [name] if name in named else alike.get(bare(name), [])
+            parameter = named[same[0]] if same else None
             if parameter is None:
                 raise ValueError(
-                    f"the masks' {name!r} does not fit the model: no parameter {name!r};"
-                    " these masks are not its own"
+                    f"the masks' {name!r} does not fit the model: {_missing(name, named)}"
+                )
+            if any(named[other] is not parameter for other in same):
+                raise ValueError(
+                    f"the masks' {name!r} may be of {' or of '.join(same)}; give the masks the"
+                    " model's own names"
                 )
             if parameter.shape != mask.shape:
                 raise ValueError(
                     f"the masks' {name!r} does not fit the model: {name!r} has shape"
                     f" {tuple(parameter.shape)} in the model and {tuple(mask.shape)} in the masks"
+                )
+            first = of.setdefault(id(parameter), name)
+            if first != name and not torch.equal(mask, self[first].to(mask.device)):
+                raise ValueError(
+                    f"the masks' {first!r} and {name!r} are one parameter in the model, and their"
+                    " masks differ; these masks are of a network where they are two"
                 )
             found.append((name, parameter))
         return found
@@ -261,7 +286,7 @@ class Masks(Mapping):
         Raises:
             ValueError: a name that such a file cannot hold.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         if unfit := [name for name in self if "\n" in name or name == "__metadata__"]:
             raise ValueError(
                 f"{path}: a file of masks cannot hold the name {unfit[0]!r}; rename it"
@@ -282,7 +307,8 @@ class Masks(Mapping):
             FileNotFoundError: no such file.
             ValueError: damaged, or not a file of masks.
         """
-        if not Path(path).exists():
+        path = Path(path).expanduser()
+        if not path.exists():
             raise FileNotFoundError(f"no file of masks at {path}")
         try:
             with safe_open(path, framework="pt") as file:
@@ -320,10 +346,13 @@ class Masks(Mapping):
         return cls({name: torch.ones_like(p, dtype=torch.bool) for name, p in found.items()})
 
 
-def _unwrapped(name: str) -> str:
-    """A parameter's name without what wrappers put into it.
-
-    >>> _unwrapped("module.layers.0._orig_mod.weight")
-    'layers.0.weight'
-    """
-    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+def _missing(name: str, named: Iterable[str]) -> str:
+    """Why a model that has the parameters ``named`` has none of this name."""
+    module, _, own = name.rpartition(".")
+    computed = f"{module}.parametrizations.{own}.".removeprefix(".")
+    if held := [one for one in named if one == f"{name}_orig" or one.startswith(computed)]:
+        return (
+            f"there it is computed of {held[0]!r}; take that away first, by"
+            " torch.nn.utils.prune.remove or torch.nn.utils.parametrize.remove_parametrizations"
+        )
+    return f"no parameter {name!r}; these masks are not its own"

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from .batches import Inputs
 from .graphs.network import PRUNABLE
-from .graphs.nodes import as_list, bound, is_source, module_of
+from .graphs.nodes import as_list, bound, is_source
 from .graphs.operations import Operations
 from .graphs.surrogate import is_numbers
 
@@ -53,10 +53,8 @@ class PathSum:
         self.steps: list[_Step] = []
         self.tokens: list[fx.Node] = []  # where a learned token joins, an input of its own
         self.tables: list[fx.Node] = []  # where tokens of the input are looked up
-        self.weighted = {  # where a weight layer is called
-            node
-            for node in self.graph.nodes
-            if isinstance(module_of(node, operations.modules), PRUNABLE)
+        self.weighted = {  # where the signal meets the weight of a layer
+            node for node in operations.on_path if operations.signals.effect(node) == "weighs"
         }
         self.detours = self._detours(names) if names else {}
         skip = set(skip)

@@ -29,7 +29,7 @@ from .graphs.network import (
     warn,
 )
 from .graphs.operations import Operations
-from .graphs.workspace import Workspace, explained_errors
+from .graphs.workspace import Workspace, explained_errors, pruned_before
 from .masks import Masks
 from .paths import PathSum, Signs, Way
 from .values import instance
@@ -63,6 +63,11 @@ class PathProbe:
         with torch.no_grad():
             for name, parameter in self.net.named_parameters():
                 parameter.fill_(0.0 if is_bias(name) else 1.0)
+            # Layers that the masks do not name may have been pruned before.
+            layers = {n: p for n, p in traced.named_parameters() if n in layer_weights(traced)}
+            if pruned_before(layers.values()):
+                for name, parameter in layers.items():
+                    self.net.get_parameter(name).copy_(parameter != 0)
             norms = {n: m for n, m in self.net.named_modules() if isinstance(m, BATCH_NORM)}
             for norm in norms.values():
                 if norm.running_mean is not None:
@@ -83,8 +88,12 @@ class PathProbe:
             for name, parameter in own.items()
         }
         self.masked: dict[str, Tensor] = {}
+        self.unmasked: dict[str, Tensor] = {}  # what of them counts where no mask speaks
         self.inflow = inflow(shape, torch.ones(0, dtype=self.dtype, device="cpu"))
         self.signs = Signs(self.paths)
+
+    def __reduce_ex__(self, protocol: int):
+        raise TypeError("a PathProbe cannot be copied or pickled; make another one of the model")
 
     @torch.no_grad()
     def _set(self, masks: Masks, dtype: torch.dtype) -> None:
@@ -97,10 +106,12 @@ class PathProbe:
         self.net.to(dtype)
         self.inflow = tree_map(lambda t: t.to(dtype) if t.is_floating_point() else t, self.inflow)
         for name in set(self.masked) - set(found):  # by the masks before
-            self.masked[name].fill_(1.0)
-        self.masked = found
+            self.masked.pop(name).copy_(self.unmasked.pop(name))
         for name, weight in found.items():
+            if name not in self.masked:
+                self.unmasked[name] = weight.bool()
             weight.copy_(masks[name])
+        self.masked = found
 
     @torch.inference_mode(False)
     def connected(self, masks: Masks) -> bool:

@@ -1,6 +1,8 @@
 """What users could plausibly write: the right answer, or a refusal by name."""
 
+import copy
 import functools
+import pickle
 
 import pytest
 import torch
@@ -296,3 +298,209 @@ def test_a_rule_is_for_a_class_and_returns_a_tensor(put_back):
     sf.layers.rule(Square, lambda module, x: None)
     with pytest.raises(ValueError, match="returned None"):
         sf.prune(nn.Sequential(nn.Linear(4, 4), Square(), nn.Linear(4, 2)), "synflow", 2)
+
+
+# ------------------------------------------------- layers with a forward of their own, and wrappers
+
+
+class Causal(nn.Conv1d):
+    """The usual idiom; torch.fx looks into it, as it is no module of torch's."""
+
+    def forward(self, x):
+        return super().forward(nn.functional.pad(x, (self.kernel_size[0] - 1, 0)))
+
+
+class Functional(nn.Module):
+    """A perceptron whose layers are run by what ``how`` makes of layer and input."""
+
+    def __init__(self, how, depth=2, width=12):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.how = how
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = torch.relu(self.how(layer, x))
+        return x
+
+
+def test_a_later_linear_layer_does_not_tell_the_input_shape():
+    net = seeded(lambda: nn.Sequential(Causal(1, 4, 3), nn.Flatten(), nn.Linear(64, 10)))
+    assert list(sf.prunable(net)) == ["0.weight", "2.weight"]
+    with pytest.raises(ValueError, match="cannot be told from its first layer"):
+        sf.prune(net, "synflow", 3)
+    scores = sf.score(net, "synflow", input_shape=(1, 16))
+    weights = [net[i].weight.detach().double().abs().requires_grad_() for i in (0, 2)]
+    x = nn.functional.pad(torch.ones(1, 1, 16).double(), (2, 0))
+    (nn.functional.conv1d(x, weights[0]).flatten(1) @ weights[1].T).sum().backward()
+    for name, weight in zip(scores, weights, strict=True):
+        torch.testing.assert_close(scores[name].double(), weight.detach() * weight.grad)
+
+
+@pytest.mark.parametrize(
+    ("how", "found"),
+    [
+        (lambda layer, x: nn.functional.linear(x, layer.weight, layer.bias), (12,)),
+        (lambda layer, x: x @ layer.weight.T, (12,)),
+        (lambda layer, x: layer.forward(x), (12,)),
+        (lambda layer, x: nn.functional.linear(x.transpose(1, 2), layer.weight), None),
+        (lambda layer, x: layer(x.view(-1, 4, 12)), None),
+    ],
+)
+def test_where_a_layer_meets_the_input(how, found):
+    net = Functional(how)
+    assert list(sf.prunable(net)) == ["layers.0.weight", "layers.1.weight"]
+    if found is None:
+        with pytest.raises(ValueError, match="pass input_shape="):
+            sf.network.find_input_shape(net)
+    else:
+        assert sf.network.find_input_shape(net) == found
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_layers_run_by_their_weight_are_rescaled_too(scale):
+    def deep(how):
+        net = seeded(lambda: Functional(how, depth=60, width=8))
+        for layer in net.layers:
+            layer.weight.data *= scale
+        return sf.prune(net, "synflow", 16, iterations=3, input_shape=(8,))
+
+    plain = deep(lambda layer, x: layer(x))
+    by_weight = deep(lambda layer, x: nn.functional.linear(x, layer.weight, layer.bias))
+    assert plain == by_weight and plain.kept == 240
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 8, 8), (8, 8), (3, 8)])
+def test_a_shape_that_no_convolution_takes_is_named(shape):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 2))
+    with pytest.raises(ValueError, match="cannot run on an input of shape"):
+        sf.prune(net, "synflow", 2, input_shape=shape)
+
+
+def test_a_wrapper_within_a_network_is_seen_through():
+    def net():
+        return nn.Sequential(mlp(6, 5, 4), nn.ReLU(), nn.Linear(4, 2)).double()
+
+    plain, wrapped = seeded(net), seeded(net)
+    wrapped[0] = nn.DataParallel(wrapped[0])
+    for method in ("synflow", "magnitude"):
+        expected = sf.prune(plain, method, 4)
+        found = sf.prune(wrapped, method, 4, input_shape=(6,))
+        assert list(found) == ["0.module.0.weight", "0.module.1.weight", "2.weight"]
+        assert [*map(torch.equal, found.values(), expected.values())] == [True] * 3
+    assert sf.max_compression(wrapped, "path", input_shape=(6,)) == 58 / 3
+    small = sf.surgery.without_dead_units(wrapped, found, input_shape=(6,))
+    x = torch.randn(7, 6).double()
+    torch.testing.assert_close(small(x), found.apply_(wrapped).eval()(x))
+    assert expected.apply_(wrapped) is wrapped  # by the names of the network without the wrapper
+
+
+class Named(nn.Module):
+    """Has a part that is called as wrappers call the network."""
+
+    def __init__(self):
+        super().__init__()
+        self.module = nn.Module()
+        self.module.fc, self.fc = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.fc(torch.relu(self.module.fc(x)))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda net: net, nn.DataParallel, lambda net: torch.compile(net, backend="eager")],
+)
+def test_a_part_that_is_called_module(wrap):
+    net = seeded(Named)
+    outer = wrap(net)
+    masks = sf.prune(outer, "magnitude", 4)
+    masks.apply_(outer)
+    for name, mask in masks.items():
+        assert torch.equal(net.get_parameter(name) != 0, mask)
+
+
+def test_names_that_may_be_two_are_refused():
+    masks = sf.Masks({"_orig_mod.fc.weight": torch.ones(4, 4, dtype=torch.bool)})
+    with pytest.raises(ValueError, match="may be of module.fc.weight or of fc.weight"):
+        masks.apply_(Named())
+
+
+def test_layers_to_keep_may_be_named_as_in_the_wrapper():
+    net = nn.DataParallel(mlp(4, 4, 2))
+    assert list(sf.prunable(net, keep="module.0")) == ["1.weight"]
+    with pytest.raises(ValueError, match=r"keep=\['module.7', 'nothing'\] names no layer"):
+        sf.prunable(net, keep=["nothing", "module.7"])
+
+
+def test_masks_of_two_layers_that_are_one():
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    masks = sf.prune(net, "random", 4, seed=0)
+    net[1].weight = net[0].weight
+    before = net[0].weight.clone()
+    with pytest.raises(ValueError, match="'0.weight' and '1.weight' are one parameter"):
+        masks.apply_(net)
+    with pytest.raises(ValueError, match="are one parameter"):
+        sf.is_collapsed(net, masks, "path")
+    assert torch.equal(net[0].weight, before)
+    sf.Masks(dict.fromkeys(masks, masks["0.weight"])).apply_(net)
+    assert torch.equal(net[0].weight != 0, masks["0.weight"])
+
+
+def test_masks_of_what_is_computed_now_say_so():
+    net = mlp(4, 4, 2)
+    masks = sf.prune(net, "magnitude", 2)
+    masks.to_torch_prune(net)
+    with pytest.raises(ValueError, match="computed of '0.weight_orig'.*prune.remove"):
+        sf.is_collapsed(net, masks, "path")
+    other = mlp(4, 4, 2)
+    spectral_norm(other[0])
+    with pytest.raises(ValueError, match="'0.parametrizations.weight.original'"):
+        masks.apply_(other)
+
+
+def test_what_was_pruned_before_is_no_path():
+    net = seeded(lambda: mlp(4, 4, 4, 2))
+    nothing = torch.zeros(4, 4, dtype=torch.bool)
+    nothing[0, 0] = True
+    sf.Masks({"1.weight": nothing}).apply_(net)
+    part = sf.Masks({"0.weight": ~nothing, "2.weight": torch.ones(2, 4, dtype=torch.bool)})
+    probe = sf.PathProbe(net)
+    assert probe.connected(part)  # by way of other units into the one
+    part["0.weight"][0] = False
+    assert not probe.connected(part) and sf.is_collapsed(net, part, "path")
+    # What masks say of a layer stands, and is forgotten with them.
+    assert probe.connected(sf.Masks.ones(net)) and not probe.connected(part)
+
+
+@pytest.mark.parametrize(
+    ("batch", "said"),
+    [
+        ({"x": torch.ones(2, 4), "labels": torch.ones(2)}, "batch is a dict of 2"),
+        ((torch.ones(2, 4), torch.ones(2), torch.ones(2)), "batch is a tuple of 3"),
+        (torch.ones(2, 4), "batch is a Tensor of 2"),
+    ],
+)
+def test_a_batch_that_is_no_pair(batch, said):
+    with pytest.raises(TypeError, match=f"{said}; expected"):
+        sf.score(mlp(4, 4, 2), "snip", batch)
+
+
+def test_files_of_masks_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    masks = sf.Masks.ones(mlp(4, 4, 2))
+    masks.save("~/a.safetensors")
+    assert (tmp_path / "home" / "a.safetensors").exists() and not (tmp_path / "~").exists()
+    assert sf.Masks.load("~/a.safetensors") == masks
+
+
+def test_a_flat_mask_of_another_size():
+    with pytest.raises(ValueError, match=r"shape \(3,\); expected \(4,\)"):
+        sf.Masks.from_flat(torch.ones(3, dtype=torch.bool), {"w": torch.Size([2, 2])})
+
+
+def test_a_probe_is_not_copied():
+    for copied in (copy.deepcopy, copy.copy, pickle.dumps):
+        with pytest.raises(TypeError, match="make another one"):
+            copied(sf.PathProbe(mlp(4, 4, 2)))

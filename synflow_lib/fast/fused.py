@@ -49,6 +49,8 @@ def _kind(module: nn.Module, x: Tensor) -> type[_Product | _Convolution] | None:
     size = module.weight.numel()
     if type(module) is nn.Linear:
         return _Linear if size >= _LARGE and x.dim() == 2 else None
+    if x.dim() != 4:  # what the layer itself says of it is clearer
+        return None
     if works_as_product(module, x):
         return _Product if size >= _LARGE else None
     return _Convolution if size * math.prod(map_size(module, x)) >= _MANY else None

@@ -6,13 +6,13 @@ Everything here looks at a model and changes nothing of it.
 from __future__ import annotations
 
 import functools
+import itertools
 import sys
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 
 import torch
 from torch import Tensor, fx, nn
-from torch.optim.swa_utils import AveragedModel
 from torch.utils._pytree import tree_leaves
 
 from ..batches import Inputs, described, inflow
@@ -21,8 +21,9 @@ from .checked import other_layers
 from .copies import hollow, hooks_change, private_copy
 from .export import exported
 from .lasting import Memory, own_parameter
-from .nodes import calls, name_of, upstream
+from .nodes import REARRANGES, calls, name_of, upstream
 from .tracing import graph_of
+from .wrappers import meant, unwrapped
 
 LINEAR = (nn.Linear,)
 CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -39,23 +40,6 @@ _FILES = (
 _PLACES = {f"torch.nn.modules.{file}" for file in _FILES.split()}
 _STEADY = {kind for kind in vars(nn).values() if getattr(kind, "__module__", "") in _PLACES}
 _STEADY -= {nn.RReLU, nn.MultiheadAttention, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d}
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The network inside ``DataParallel``, ``torch.compile`` and the like, whose names it keeps.
-
-    >>> layer = nn.Linear(2, 1)
-    >>> unwrapped(nn.DataParallel(layer)) is layer
-    True
-    """
-    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
-    while True:
-        if isinstance(model, wrappers):
-            model = model.module
-        elif isinstance(model, nn.Module) and "_orig_mod" in model._modules:  # torch.compile
-            model = model._modules["_orig_mod"]
-        else:
-            return model
 
 
 def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
@@ -201,7 +185,7 @@ def prunable(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    model, keep = unwrapped(model), names_in_keep(keep)
+    model, keep = unwrapped(model), _kept(model, keep)
     modules = dict(model.named_modules())
     for name, module in modules.items():
         if isinstance(module, torch.jit.ScriptModule) and list(module.parameters()):
@@ -213,15 +197,12 @@ def prunable(
     for name, parameter in every.items():
         if isinstance(parameter, nn.parameter.UninitializedParameter):
             raise ValueError(f"{name} is a lazy parameter: run one forward pass before pruning it")
-    unknown = keep - {name for name, _ in model.named_modules(remove_duplicate=False)} - set(every)
-    if unknown:
-        raise ValueError(f"keep={sorted(unknown)} names no layer or parameter of the model")
 
     found: dict[str, nn.Parameter] = {}
     # A shared parameter has several names: one in ``keep`` keeps it.
     seen = {id(parameter) for name, parameter in every.items() if within(name, keep)}
     memory = Memory()
-    for name in _forward_order(model, modules):
+    for name in _forward_order(_graph(model), modules):
         module, kinds = modules[name], []
         if isinstance(module, PRUNABLE):
             kinds = ["weight"] + ["bias"] * bias
@@ -254,6 +235,18 @@ def names_in_keep(keep: Iterable[str]) -> set[str]:
         ) from None
 
 
+def _kept(model: nn.Module, keep: Iterable[str]) -> set[str]:
+    """What ``keep`` names, by the names of the network inside its wrappers."""
+    own = unwrapped(model)
+    modules = own.named_modules(remove_duplicate=False)
+    parameters = own.named_parameters(remove_duplicate=False)
+    names = [name for name, _ in itertools.chain(modules, parameters)]
+    found = {name: meant(name, names) for name in names_in_keep(keep)}
+    if unknown := sorted(name for name, same in found.items() if not same):
+        raise ValueError(f"keep={unknown} names no layer or parameter of the model")
+    return set(itertools.chain(*found.values()))
+
+
 def within(name: str, keep: Collection[str]) -> bool:
     """Whether ``keep`` holds the name or that of a module around it."""
     return any(not outer or f"{name}.".startswith(f"{outer}.") for outer in keep)
@@ -267,7 +260,7 @@ def left_out(model: nn.Module, keep: Iterable[str] = ()) -> dict[str, int]:
     >>> left_out(nn.Sequential(nn.LSTM(3, 2, bias=False), nn.Linear(2, 2)))
     {'0.weight_ih_l0': 24, '0.weight_hh_l0': 16}
     """
-    model, keep = unwrapped(model), names_in_keep(keep)
+    model, keep = unwrapped(model), _kept(model, keep)
     counted = {id(m._parameters.get("weight")) for m in model.modules() if isinstance(m, PRUNABLE)}
     return {
         name: parameter.numel()
@@ -290,13 +283,25 @@ def warn_left_out(model: nn.Module, found: dict[str, nn.Parameter], keep: Iterab
         )
 
 
-def _forward_order(model: nn.Module, modules: dict[str, nn.Module]) -> list[str]:
+def _graph(model: nn.Module) -> fx.Graph | None:
     try:
-        called = calls(trace(model).graph)
+        return trace(model).graph
     except ValueError:
-        return list(modules)
+        return None
+
+
+def _forward_order(graph: fx.Graph | None, modules: dict[str, nn.Module]) -> list[str]:
+    used = [_layer_at(node, modules) for node in graph.nodes] if graph else []
     # Modules that never run come last.
-    return list(dict.fromkeys([name for name in called if name in modules] + list(modules)))
+    return list(dict.fromkeys([name for name in used if name is not None] + list(modules)))
+
+
+def _layer_at(node: fx.Node, modules: Mapping[str, nn.Module]) -> str | None:
+    """The layer that runs at ``node``, or a tensor of which is read there: "0.weight" is of "0"."""
+    name = str(node.target)
+    while name and not isinstance(modules.get(name), PRUNABLE + BATCH_NORM):
+        name = name.rpartition(".")[0]
+    return name if node.op in ("call_module", "get_attr") and name in modules else None
 
 
 def some(names: Iterable[str], most: int = 6) -> str:
@@ -346,10 +351,10 @@ def find_input_shape(
         return described(example)
     if isinstance(own, (tuple, list, torch.Size)):
         return described(own)
-    modules = dict(model.named_modules())
-    in_order = _forward_order(model, modules)
+    modules, graph = dict(model.named_modules()), _graph(model)
+    in_order = _forward_order(graph, modules)
     first = next((name for name in in_order if isinstance(modules[name], PRUNABLE)), "")
-    if isinstance(modules[first], nn.Linear) and _takes_the_input(model, first):
+    if isinstance(modules[first], nn.Linear) and _takes_the_input(first, graph, modules):
         return (modules[first].in_features,)
     raise ValueError(
         f"the input shape of {type(model).__name__} cannot be told from its first layer"
@@ -358,26 +363,24 @@ def find_input_shape(
     )
 
 
-_REARRANGE = frozenset(
-    "permute transpose movedim swapaxes unfold unflatten chunk split T mT".split()
-)
-
-
-def _takes_the_input(model: nn.Module, linear: str) -> bool:
+def _takes_the_input(linear: str, graph: fx.Graph | None, modules: dict[str, nn.Module]) -> bool:
     """Whether nothing rearranges the input before this layer, or nobody knows."""
-    try:
-        graph = trace(model).graph
-    except ValueError:
-        return True
-    size = model.get_submodule(linear).in_features
-    called = [node for node in graph.nodes if node.op == "call_module" and node.target == linear]
-    for node in upstream(called[:1], lambda node: node.all_input_nodes):
+    signal, weights, meets = set(), set(), set()
+    for node in graph.nodes if graph else ():
+        if node.op == "placeholder" or not signal.isdisjoint(node.all_input_nodes):
+            signal.add(node)
+        if _layer_at(node, modules) == linear or not weights.isdisjoint(node.all_input_nodes):
+            weights.add(node)
+        if meets := signal & weights:
+            break
+    size = modules[linear].in_features
+    for node in signal.intersection(upstream(meets, lambda node: node.all_input_nodes)):
         sizes = node.args[1:]
         sizes = sizes[0] if sizes and isinstance(sizes[0], (tuple, list)) else sizes
         if name_of(node) in ("view", "reshape"):
             if len(sizes) != 2 or sizes[1] not in (-1, size):  # a row for each image
                 return False
-        elif node.op != "call_module" and name_of(node) in _REARRANGE:
+        elif node.op != "call_module" and name_of(node) in REARRANGES:
             return False
     return True
 

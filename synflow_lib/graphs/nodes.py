@@ -9,6 +9,9 @@ import torch
 from torch import fx, nn
 
 LIKE = frozenset("view_as reshape_as expand_as type_as to".split())
+REARRANGES = frozenset(
+    "permute transpose movedim swapaxes unfold unflatten chunk split T mT".split()
+)
 _ROOMS = {"torch", "torch.nn.functional", "torch._C._nn", "torch.functional", "_operator"}
 _SYNONYMS = {
     "iadd": "add", "isub": "sub", "imul": "mul", "itruediv": "div", "imatmul": "matmul",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 import operator
 import random
@@ -24,6 +25,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..batches import Inputs
 from .nodes import argument, name_of, reads, upstream, write_out_
+from .wrappers import WRAPPERS
 
 _one_trace = threading.RLock()
 LEAVES: set[type[nn.Module]] = set()  # classes with a rule of their own: not looked into
@@ -41,6 +43,9 @@ def graph_of(copy: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
     """
     tracer = _Tracer()
     tracer.inputs = inputs
+    for module in copy.modules():
+        if isinstance(module, WRAPPERS):  # what it does besides is for many devices
+            module.forward = functools.partial(_run, module.module)
     # torch.fx.wrap replaces functions in their modules meanwhile: calls without a traced value go
     # through to the original, but two that put things back out of order would leave it replaced.
     with _one_trace, _no_draws(tracer) as drew:
@@ -54,6 +59,10 @@ def graph_of(copy: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
     traced.meta["drew"] = bool(drew)
     mark_tokens(traced, inputs)
     return traced
+
+
+def _run(module: nn.Module, *args, **kwargs):
+    return module(*args, **kwargs)
 
 
 def mark_tokens(traced: fx.GraphModule, inputs: Inputs | None) -> None:
