@@ -9,11 +9,6 @@ from torch import Tensor, nn
 
 from synflow_lib.models.build import build, check_choice, check_counts
 
-__all__ = [
-    *("BasicBlock", "Bottleneck", "ResNet", "layout", "resnet18", "resnet20", "resnet50"),
-    *("resnet110", "wide_resnet18", "wide_resnet18_as_published"),
-]
-
 
 class BasicBlock(nn.Module):
     """relu(bn(conv3x3(relu(bn(conv3x3(x))))) + shortcut(x)): [n, n_in, h, w] -> [n, width, ...]."""
@@ -87,16 +82,13 @@ def layout(
         imagenet_stem: 7x7 convolution of stride 2 and max pooling, or else one 3x3 convolution.
     """
     channels = stages[0][0]
-    parts: dict[str, nn.Module] = {}
-    if imagenet_stem:
-        parts["conv1"] = nn.Conv2d(in_channels, channels, 7, stride=2, padding=3, bias=False)
-    else:
-        parts["conv1"] = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
-    parts |= {"bn1": nn.BatchNorm2d(channels), "relu": nn.ReLU()}
+    size, stride = (7, 2) if imagenet_stem else (3, 1)
+    stem = nn.Conv2d(in_channels, channels, size, stride, padding=size // 2, bias=False)
+    parts = {"conv1": stem, "bn1": nn.BatchNorm2d(channels), "relu": nn.ReLU()}
     if imagenet_stem:
         parts["maxpool"] = nn.MaxPool2d(3, stride=2, padding=1)
     for index, (width, repeats) in enumerate(stages):
-        blocks: list[nn.Module] = []
+        blocks = []
         for position in range(repeats):
             stride = 2 if index > 0 and position == 0 else 1
             blocks.append(block(channels, width, stride))
