@@ -69,8 +69,6 @@ class Store:
         """Where the record of a run lies."""
         return self.path / f"{key}.json"
 
-    # ------------------------------------------------------------------------------------ records
-
     def write(self, run: Run, record: dict) -> None:
         """Add the record of a run, all or nothing.
 
@@ -89,8 +87,11 @@ class Store:
             values["result"] = result
         body = f'"record":{_text(values)},\n"history":{_text(history)}\n}}\n'.encode()
         file = self.file(run.key)
-        if not _is_failure(file):
-            self._keep(file)
+        former = self.read(run.key, history=False)
+        if former is None or former["status"] != "failed":
+            with contextlib.suppress(FileNotFoundError):  # out of the way, whatever lies there
+                stamp = file.lstat().st_mtime_ns
+                file.rename(self._folder("superseded") / f"{file.stem}-{stamp}.json")
         with replacing(file) as part:
             part.write_bytes(_head(body) + body)
 
@@ -130,11 +131,9 @@ class Store:
 
     def newer(self, key: str) -> bool:
         """Whether a newer version of the library has left a record of this run, not to be lost."""
-        try:
-            content = _content(self.file(key))
-        except (OSError, ValueError):
-            return False
-        return _is_newer(content)
+        with contextlib.suppress(OSError, ValueError):
+            return _is_newer(_content(self.file(key)))
+        return False
 
     def _name(self, odd: dict[str, str]) -> None:
         new = [f"{name} ({why})" for name, why in odd.items() if name not in self._named]
@@ -146,14 +145,6 @@ class Store:
                 f" are and count as not done: {'; '.join(listed)}",
                 stacklevel=4,
             )
-
-    def _keep(self, file: Path) -> None:
-        """Move what lies in the place of a record out of the way."""
-        with contextlib.suppress(FileNotFoundError):
-            stamp = file.lstat().st_mtime_ns
-            file.rename(self._folder("superseded") / f"{file.stem}-{stamp}.json")
-
-    # ---------------------------------------------------------------------------- runs in progress
 
     def checkpoint(self, *keys: str) -> Path:
         """Where a run in flight saves itself, or several that are trained together."""
@@ -191,15 +182,15 @@ class Store:
         sweeps at once may do a run twice, but since a record is written whole none is lost.
         """
         with contextlib.ExitStack() as held:
+            free = True
             try:
                 # Whoever may write to the store may lock in it.
                 file = self._folder("locks") / f"{key}.lock"
                 held.enter_context(filelock.FileLock(file, timeout=0, mode=0o666))
-                free = True
             except filelock.Timeout:
                 free = False
             except (NotImplementedError, OSError):
-                free = True
+                pass
             yield free
 
     def _folder(self, name: str) -> Path:
@@ -209,9 +200,6 @@ class Store:
             with contextlib.suppress(OSError):  # as open to others as the store itself
                 folder.chmod(stat.S_IMODE(self.path.stat().st_mode))
         return folder
-
-
-# ------------------------------------------------------------------------------------- one record
 
 
 def _head(body: bytes) -> bytes:
@@ -258,12 +246,6 @@ def _is_newer(content: bytes) -> bool:
     return bool(format_) and int(format_[1]) > int(FORMAT[-1]) and digest not in head
 
 
-def _is_failure(file: Path) -> bool:
-    with contextlib.suppress(OSError, ValueError):
-        return _read(file, False)["status"] == "failed"
-    return False
-
-
 def _text(values: object) -> str:
     return json.dumps(_strict(values), separators=(",", ":"), allow_nan=False)
 
@@ -283,9 +265,6 @@ def _restored(value: object) -> object:
     if type(value) is dict:
         return {key: _restored(each) for key, each in value.items()}
     return [_restored(each) for each in value] if type(value) is list else value
-
-
-# ------------------------------------------------------------------------------------------ tables
 
 
 def results(store: str | Path) -> pd.DataFrame:

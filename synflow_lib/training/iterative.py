@@ -93,17 +93,16 @@ def imp(
     >>> [round(each.masks.compression) for each in found]
     [1, 2, 4]
     """
-
     if compact and rewind:
         raise ValueError(
             f"compact=True with rewind={rewind!r}; expected rewind=0 or None, or compact=None"
         )
-    watched = after_epoch is not None
 
     def living(_, masks: list[Masks]) -> Learner:
         return learner_for(
-            model, masks[0], dataset, recipe, compact=compact, watched=watched, amp=amp
-        )
+            model, masks[0], dataset, recipe, compact=compact, watched=after_epoch is not None,
+            amp=amp,
+        )  # fmt: skip
 
     with same_mode(model), gradients(model):
         return _run(
@@ -258,15 +257,11 @@ def _alike(models: Sequence[nn.Module], seeds: Sequence[int]) -> list[int]:
     """
     states = [_tensors(model) for model in models]
 
-    first = []
-    for copy, state in enumerate(states):
-        equal = (
-            other
-            for other in range(copy)
-            if seeds[other] == seeds[copy] and all(map(torch.equal, states[other], state))
-        )
-        first.append(next(equal, copy))
-    return first
+    def equal(one: int, other: int) -> bool:
+        return seeds[one] == seeds[other] and all(map(torch.equal, states[one], states[other]))
+
+    copies = range(len(models))
+    return [next((one for one in range(copy) if equal(one, copy)), copy) for copy in copies]
 
 
 def _tensors(model: nn.Module) -> list[Tensor]:

@@ -48,11 +48,8 @@ def gradients(*models: nn.Module) -> Iterator[None]:
 @contextlib.contextmanager
 def same_mode(*models: nn.Module) -> Iterator[None]:
     """Train or eval mode of the models after as it was before, also after an error."""
-    modes = [
-        (module, module.training)
-        for model in models
-        for module in instance(model, nn.Module, "model").modules()
-    ]
+    modules = [m for model in models for m in instance(model, nn.Module, "model").modules()]
+    modes = [(module, module.training) for module in modules]
     try:
         yield
     finally:
@@ -116,7 +113,7 @@ class Learner(ABC):
         step below the last bit would be lost (bfloat16, 15 epochs at rate 0.001: 74 for 86
         percent), and Adam's squares are below the smallest float16.
         """
-        if not any(parameter.requires_grad for parameter in self.parameters):
+        if not any(p.requires_grad for p in self.parameters):
             raise ValueError(
                 f"{self.name} has no parameter that requires a gradient; nothing to train"
             )
@@ -128,9 +125,8 @@ class Learner(ABC):
 
         Within another autocast torch would keep the weights that it has cast, also after a step.
         """
-        return torch.autocast(
-            self.device.type, self.amp_dtype, enabled=self.amp, cache_enabled=False
-        )
+        kind = self.device.type
+        return torch.autocast(kind, self.amp_dtype, enabled=self.amp, cache_enabled=False)
 
     def forward(self, x: Tensor, *, train: bool, own: bool = False) -> Tensor:
         """Logits (K, batch, classes) for images (batch, ...); with ``own``, (K, batch, ...)."""
