@@ -29,8 +29,6 @@ from synflow_lib.data.tensors import channel_statistics
 from synflow_lib.files import replacing
 from synflow_lib.values import whole
 
-__all__ = ["image_folder"]
-
 # Lists and notes that lie beside images: left out without a word.
 NOTES = (".csv", ".db", ".html", ".ini", ".json", ".md", ".tsv", ".txt", ".xml", ".yaml", ".yml")
 # Part of the fingerprint: raise it when decoding changes, so that old caches are not used.

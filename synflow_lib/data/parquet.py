@@ -18,8 +18,6 @@ from torch import Tensor
 
 from synflow_lib.data.dataset import DataError
 
-__all__ = ["fetch", "files", "readable", "tensors"]
-
 URL = "https://huggingface.co/datasets/uoft-cs/{name}/resolve/main/{folder}/{file}"
 FILE = "{split}-00000-of-00001.parquet"
 FOLDERS = {"cifar10": "plain_text", "cifar100": "cifar100"}  # at that address

@@ -13,8 +13,6 @@ from synflow_lib.data.dataset import DataError
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["picture_suffixes", "read_picture", "readable_name"]
-
 # Formats whose suffixes Pillow knows, but of which it makes no pixels by itself.
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 # What files with more than 8 bits of grey hold at white; other formats do not say.

@@ -18,8 +18,6 @@ from synflow_lib.data import parquet
 from synflow_lib.data.dataset import DataError, Dataset
 from synflow_lib.data.tensors import channel_statistics, stratified_order
 
-__all__ = ["cifar10", "cifar100", "digits", "fashion_mnist", "import_torchvision", "mnist"]
-
 # Sums of the unpacked files; torchvision knows those of the archives.
 RAW_MD5 = {
     "MNIST": {

@@ -13,8 +13,6 @@ from torch.nn import functional as F
 
 from synflow_lib.values import SEEDS, whole
 
-__all__ = ["channel_statistics", "random_crops", "resize", "shuffled_ranks", "stratified_order"]
-
 # Images converted to float at a time where a whole data set is processed: bounds the memory.
 CHUNK = 1024
 

@@ -17,8 +17,6 @@ from synflow_lib.data.dataset import DataError, Dataset
 from synflow_lib.data.folder import image_folder
 from synflow_lib.data.sources import import_torchvision
 
-__all__ = ["tiny_imagenet"]
-
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
 ARCHIVE = "tiny-imagenet-200.zip"
