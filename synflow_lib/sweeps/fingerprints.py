@@ -174,9 +174,7 @@ def changes(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
 
 
 def _plain(value: object) -> bool:
-    if isinstance(value, tuple):
-        return all(map(_plain, value))
-    return isinstance(value, _PLAIN)
+    return all(map(_plain, value)) if isinstance(value, tuple) else isinstance(value, _PLAIN)
 
 
 def _installed(thing: object) -> bool:
@@ -200,15 +198,10 @@ def _installed_module(module: types.ModuleType | None) -> bool:
 
 
 class _Walk:
-    """A walk through code and the values it uses, told as nested tuples of texts.
-
-    Args:
-        text_of: what stands for a function's own text.
-        content: as in `of_code`.
-    """
+    """A walk through code and the values it uses, told as nested tuples of texts."""
 
     def __init__(self, text_of: Callable[[types.FunctionType], object], content: bool) -> None:
-        self.text_of, self.content = text_of, content
+        self.text_of, self.content = text_of, content  # of a function; as in `of_code`
         self.seen: dict[int, int] = {}  # id -> number, in the order of the walk
         self.kept: list[object] = []  # so that no other object gets the id of one that was seen
         self.left_out: set[str] = set()
