@@ -261,13 +261,17 @@ def describe() -> dict[str, str | int | None]:
 
 
 def _folder(variable: str, default: str) -> Path:
-    """The folder that a variable names, or else ``default`` in the checkout; created if missing."""
+    """The folder that a variable names, or ``default`` in the checkout or here; created."""
     value = os.environ.get(variable)
     folder = Path(value or default)
     try:
         folder = folder.expanduser()
-        # An absolute one stays what it is.
-        folder = folder.absolute() if value else _checkout() / folder
+        if value:
+            folder = folder.absolute()
+        else:  # an absolute one stays what it is
+            here = Path.cwd()
+            around = (f for f in (here, *here.parents) if (f / "notebooks").is_dir())
+            folder = next((f for f in around if (f / "synflow_lib").is_dir()), here) / folder
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError) as error:  # a user without a home is a RuntimeError
         raise ValueError(
@@ -275,15 +279,6 @@ def _folder(variable: str, default: str) -> Path:
             f"Set {variable} to a folder that can be written."
         ) from error
     return folder
-
-
-def _checkout() -> Path:
-    """The checkout around the working directory; where there is none, the working directory."""
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / "notebooks").is_dir() and (folder / "synflow_lib").is_dir():
-            return folder
-    return here
 
 
 def _version(package: str) -> str | None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..data import Dataset
 from ..fast.selection import keep_largest
+from ..graphs.network import joined, named_views
 from ..masks import Masks
 from ..pruning import prune
 from ..values import kept_at, real, seeds_of, whole
@@ -232,8 +233,9 @@ def _run(
             run["start"] = None
         # Copies train in step, also with one that has diverged; that one is done all the same.
         for copies, mask, training in zip(found, masks, trainings, strict=True):
-            if _is_well(copies):
-                copies.append(_packed(number, mask, training))
+            if _is_well(copies):  # as a checkpoint takes it: plain values and tensors
+                plain = vars(training) | {"history": training.history.to_numpy().tolist()}
+                copies.append({"number": number, "masks": dict(mask), "training": plain})
         if not any(map(_is_well, found)):
             break
         for copy, (model, goal) in enumerate(zip(models, compressions, strict=True)):
@@ -296,12 +298,6 @@ def _spread_state(state: dict, like: list[int]) -> dict:
     return state if len(trainers) == len(like) else spread(state)
 
 
-def _packed(number: int, masks: Masks, training: Training) -> dict:
-    """A round in plain values and tensors, for a checkpoint."""
-    training = vars(training) | {"history": training.history.to_numpy().tolist()}
-    return {"number": number, "masks": dict(masks), "training": training}
-
-
 def _unpacked(values: dict) -> Round:
     history = pd.DataFrame(values["training"]["history"], columns=COLUMNS).astype({"epoch": int})
     training = Training(**values["training"] | {"history": history})
@@ -318,12 +314,10 @@ def smallest_pruned(model: nn.Module, masks: Masks, compression: float) -> Masks
     tensor([[False,  True,  True,  True]])
     """
     # Not by `prune`: for that what is zero was pruned before, and here it may be a survivor.
-    sizes = [
-        parameter.detach().abs().masked_fill(~masks[name].to(parameter.device), -1).flatten()
+    sizes = joined(
+        parameter.detach().abs().masked_fill(~masks[name].to(parameter.device), -1)
         for name, parameter in masks.parameters_of(model)
-    ]
-    flat = keep_largest(torch.cat(sizes), kept_at(masks.total, compression))
-    parts = flat.split([size.numel() for size in sizes])
-    return Masks(
-        {name: part.view_as(masks[name]).clone() for name, part in zip(masks, parts, strict=True)}
     )
+    flat = keep_largest(sizes, kept_at(masks.total, compression))
+    views = named_views(flat, {name: mask.shape for name, mask in masks.items()})
+    return Masks({name: view.clone() for name, view in views.items()})
