@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import inspect
 import json
@@ -71,6 +70,8 @@ class Run:
     >>> run == Run.from_dict(json.loads(run.canonical())), len(run.key)
     (True, 16)
     """
+
+    __slots__ = ("__dict__", "__weakref__", "_key")  # the key is remembered, and is no field
 
     dataset: str
     model: str
@@ -139,13 +140,16 @@ class Run:
             del values["amp"]
         return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
-    @functools.cached_property
+    @property
     def key(self) -> str:
         """16 hexadecimal digits of a hash of `canonical`."""
-        return hashlib.sha256(f"1:{self.canonical()}".encode()).hexdigest()[:16]
+        if not hasattr(self, "_key"):
+            digest = hashlib.sha256(f"1:{self.canonical()}".encode()).hexdigest()
+            object.__setattr__(self, "_key", digest[:16])
+        return self._key
 
-    def __getstate__(self) -> dict:  # without the key, known already or not
-        return {name: value for name, value in vars(self).items() if name != "key"}
+    def __getstate__(self) -> dict:
+        return self.__dict__
 
     @classmethod
     def from_dict(cls, values: dict) -> Run:

@@ -126,16 +126,6 @@ class Store:
                 continue
             except (OSError, ValueError) as error:
                 odd[file.name] = str(error)
-        self._name(odd)
-        return found
-
-    def newer(self, key: str) -> bool:
-        """Whether a newer version of the library has left a record of this run, not to be lost."""
-        with contextlib.suppress(OSError, ValueError):
-            return _is_newer(_content(self.file(key)))
-        return False
-
-    def _name(self, odd: dict[str, str]) -> None:
         new = [f"{name} ({why})" for name, why in odd.items() if name not in self._named]
         self._named |= odd.keys()
         if new:
@@ -143,8 +133,15 @@ class Store:
             warnings.warn(
                 f"files in the store {self.path} that cannot be read as records are left as they"
                 f" are and count as not done: {'; '.join(listed)}",
-                stacklevel=4,
+                stacklevel=3,
             )
+        return found
+
+    def newer(self, key: str) -> bool:
+        """Whether a newer version of the library has left a record of this run, not to be lost."""
+        with contextlib.suppress(OSError, ValueError):
+            return _is_newer(_content(self.file(key)))
+        return False
 
     def checkpoint(self, *keys: str) -> Path:
         """Where a run in flight saves itself, or several that are trained together."""

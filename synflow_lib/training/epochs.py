@@ -138,20 +138,17 @@ class Loop:
             self.rate = self.recipe.rate(number, self.steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate
-            x, y = self._spread(batch)
-            logits = self.learner.forward(x, train=True, own=len(batch) > 1)
+            own = len(batch) > 1  # a batch for each copy, or one for all
+            x, y = batch[0]
+            if own:
+                x, y = (torch.stack(part)[self.batch_of] for part in zip(*batch, strict=True))
+            y = y.expand(len(self.seeds), -1)
+            logits = self.learner.forward(x, train=True, own=own)
             losses = _losses(logits, y)
             self.learner.step(losses.mean(1).sum(), self.optimizer)
             sums += _measure(logits.detach(), y, losses.detach())
             self.step = number + 1
         return sums
-
-    def _spread(self, batch: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """One batch for all copies, or each copy's own."""
-        if len(batch) == 1:
-            x, y = batch[0]
-            return x, y.expand(len(self.seeds), -1)
-        return tuple(torch.stack(part)[self.batch_of] for part in zip(*batch, strict=True))
 
     def _record(self, epoch: int, rate: float, trained: Tensor | None) -> None:
         seen = [[math.nan] * 3] * len(self.seeds) if trained is None else _averages(trained)
