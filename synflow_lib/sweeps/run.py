@@ -107,9 +107,8 @@ class Run:
             ("method", sorted((*METHODS, "imp", "dense"))),
             ("schedule", [*SCHEDULES, "cut"]),
         ):
-            if getattr(self, what) not in known:
-                found = getattr(self, what)
-                raise ValueError(f"run: unknown {what} {found!r}; expected one of {known}")
+            if (value := getattr(self, what)) not in known:
+                raise ValueError(f"run: unknown {what} {value!r}; expected one of {known}")
         if self.amp is not None and not is_bool(self.amp):
             raise ValueError(f"run: amp={self.amp!r}; expected True, False or None")
         object.__setattr__(self, "amp", None if self.amp is None else bool(self.amp))

@@ -18,7 +18,7 @@ from ..fast.selection import keep_largest
 from ..graphs.network import joined, named_views
 from ..masks import Masks
 from ..pruning import prune
-from ..values import kept_at, real, seeds_of, whole
+from ..values import kept_at, real, whole
 from .alive import learner_for
 from .checkpoints import Checkpoint
 from .epochs import COLUMNS, Loop, Training
@@ -142,13 +142,7 @@ def imp_many(
     >>> [copy[-1].masks.compression for copy in found]
     [2.0, 8.0]
     """
-    models, compressions = apart(models), list(compressions)
-    seeds = seeds_of(seeds, len(models))
-    if not models or not len(models) == len(compressions) == len(seeds):
-        raise ValueError(
-            f"{len(models)} models, {len(compressions)} compressions and {len(seeds)} seeds;"
-            " expected equal numbers, at least one"
-        )
+    models, seeds, compressions = apart(models, seeds, "compressions", compressions)
     with gradients(*models):
         return _run(
             lambda models, masks: Many(models, masks, amp=amp), models, dataset, recipe,

@@ -16,7 +16,7 @@ from ..graphs.copies import private_copy
 from ..graphs.network import first_weight
 from ..masks import Masks
 from ..randomness import own_random_numbers
-from ..values import instance, is_bool
+from ..values import instance, is_bool, seeds_of
 from .recipes import Recipe
 
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes of a number -> as integers
@@ -57,10 +57,20 @@ def same_mode(*models: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def apart(models: Sequence[nn.Module]) -> list[nn.Module]:
-    """The models, with a copy in the place of one that has stood before."""
+def apart(
+    models: Sequence[nn.Module], seeds: Sequence[int] | int, what: str, others: Sequence
+) -> tuple[list[nn.Module], list[int], list]:
+    """The models, copied where one has stood before, with as many seeds and ``others``."""
+    models, others = list(models), list(others)
+    seeds = seeds_of(seeds, len(models))
+    if not models or not len(models) == len(others) == len(seeds):
+        raise ValueError(
+            f"{len(models)} models, {len(others)} {what} and {len(seeds)} seeds; expected equal"
+            " numbers, at least one"
+        )
     seen: set[int] = set()
-    return [private_copy(m) if id(m) in seen or seen.add(id(m)) else m for m in models]
+    models = [private_copy(m) if id(m) in seen or seen.add(id(m)) else m for m in models]
+    return models, seeds, others
 
 
 def apply_masks(model: nn.Module, masks: Masks | None) -> dict[str, Tensor]:
@@ -171,10 +181,9 @@ class Learner(ABC):
     def finite(self) -> list[bool]:
         """For each copy whether all that it trains is finite."""
         found = torch.ones(self.copies, dtype=torch.bool, device=self.device)
-        for parameter in self.parameters:
-            if parameter.requires_grad:
-                each = parameter.isfinite()
-                found &= each.reshape(self.copies, each.numel() // self.copies).all(1)
+        for p in self.parameters:
+            if p.requires_grad:
+                found &= p.isfinite().reshape(self.copies, p.numel() // self.copies).all(1)
         return found.tolist()
 
     @abstractmethod
@@ -253,7 +262,6 @@ class One(Learner):
             return check_output(self.run(x[0] if own else x)).unsqueeze(0)
 
     def read_back(self, optimizer: torch.optim.Optimizer) -> None:
-        """Take over what a callback wrote into the weights, except where nothing stays."""
         if [(id(p), p.dtype) for p in self.model.parameters()] != self.own:
             raise ValueError(
                 f"after_epoch replaced parameters of {self.name} or changed their type,"
@@ -356,7 +364,6 @@ class Many(Learner):
 
     @torch.no_grad()
     def write_back(self) -> None:
-        """Give every model its trained weights and statistics."""
         trained = self._tensors()
         for number, model in enumerate(self.models):
             for name, tensor in (*model.named_parameters(), *model.named_buffers()):
