@@ -74,12 +74,8 @@ def layout(
 ) -> nn.Sequential:
     """A residual network: stem, stages of blocks, mean over the map, one Linear layer.
 
-    Args:
-        block: class of the blocks.
-        stages: (width, number of blocks) of each; every stage but the first begins with stride 2.
-        num_classes: outputs.
-        in_channels: channels of the images.
-        imagenet_stem: 7x7 convolution of stride 2 and max pooling, or else one 3x3 convolution.
+    ``stages`` are pairs (width, number of blocks); all but the first begin with stride 2. The stem
+    is one 3x3 convolution, or ImageNet's: a 7x7 convolution of stride 2 and max pooling.
     """
     channels = stages[0][0]
     size, stride = (7, 2) if imagenet_stem else (3, 1)

@@ -35,9 +35,7 @@ def executor_of(
 ) -> Callable[[Work, list[list]], Iterator]:
     """A function that does a piece of work for each group and yields the reports as they come.
 
-    Args:
-        executor: as in `sweep`.
-        to_send: what the workers need, by the names that an error message shows.
+    For ``executor`` see `sweep`; ``to_send`` is what workers need, by names for error messages.
 
     Raises:
         TypeError, ValueError: no executor, or something that cannot be sent to another process.

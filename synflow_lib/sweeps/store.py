@@ -72,12 +72,9 @@ class Store:
     def write(self, run: Run, record: dict) -> None:
         """Add the record of a run, all or nothing.
 
-        A file that is there already and holds anything but an earlier failure of the same run is
-        kept in the folder ``superseded``.
-
-        Args:
-            run: what was done.
-            record: plain values: status ("done" or "failed"), and what belongs to it.
+        ``record`` holds plain values: status ("done" or "failed"), and what belongs to it. A file
+        that is there already and holds anything but an earlier failure of the same run is kept in
+        the folder ``superseded``.
         """
         result = dict(record.get("result", {}))
         history = result.pop("history", [])
@@ -96,12 +93,7 @@ class Store:
             part.write_bytes(_head(body) + body)
 
     def read(self, key: str, *, history: bool = True) -> dict | None:
-        """The record of a run, or None where there is none that can be read.
-
-        Args:
-            key: of the run.
-            history: whether ``record["result"]["history"]`` is wanted as well.
-        """
+        """The record of a run, or None; without ``record["result"]["history"]`` if not wanted."""
         with contextlib.suppress(OSError, ValueError):
             return _read(self.file(key), history)
         return None
@@ -109,12 +101,7 @@ class Store:
     def records(
         self, keys: Iterable[str] | None = None, *, history: bool = True
     ) -> dict[str, dict]:
-        """All records that can be read, by key; a warning names the files that cannot.
-
-        Args:
-            keys: of the runs that are wanted, None for all.
-            history: as in `read`.
-        """
+        """All records, or those of ``keys``, by key; a warning names files that cannot be read."""
         files = sorted(self.path.glob("*.json")) if keys is None else map(self.file, keys)
         found, odd = {}, {}
         for file in files:
