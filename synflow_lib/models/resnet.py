@@ -135,19 +135,10 @@ class ResNet:
         """The network, with new weights.
 
         Args:
-            num_classes: outputs.
             input_size: height and width of the images. 32 and 64 have a 3x3 stem of stride 1 and no
                 max pooling (the paper's Tiny ImageNet networks); 224, in the ImageNet family only,
                 has ImageNet's 7x7 stem of stride 2 and a max pooling.
-            in_channels: channels of the images.
-            seed: of the weights; None draws from torch's global generator.
-
-        Returns:
-            A `nn.Sequential` that maps [n, in_channels, input_size, input_size] to logits
-            [n, num_classes].
-
-        Raises:
-            ValueError: another input size, or a count below 1.
+            num_classes, in_channels, seed: as in `VGG`, also what is returned and raised.
         """
         check_choice("input_size", input_size, self.input_sizes)
         check_counts(num_classes=num_classes, in_channels=in_channels)
