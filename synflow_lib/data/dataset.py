@@ -12,14 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from synflow_lib.data.tensors import (
-    channel_statistics,
-    random_crops,
-    resize,
-    shuffled_ranks,
-    stratified_order,
-)
-from synflow_lib.values import whole
+from ..values import whole
+from .tensors import channel_statistics, random_crops, resize, shuffled_ranks, stratified_order
 
 FLOAT32 = torch.finfo(torch.float32)
 # What a mean and a std may be. The images are normalized in float32, which must not round to 0.

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from synflow_lib.data.dataset import DataError
+from .dataset import DataError
 
 URL = "https://huggingface.co/datasets/uoft-cs/{name}/resolve/main/{folder}/{file}"
 FILE = "{split}-00000-of-00001.parquet"

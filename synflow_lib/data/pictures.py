@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from synflow_lib.data.dataset import DataError
+from .dataset import DataError
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from synflow_lib import env
-from synflow_lib.data import parquet
-from synflow_lib.data.dataset import DataError, Dataset
-from synflow_lib.data.tensors import channel_statistics, stratified_order
+from .. import env
+from . import parquet
+from .dataset import DataError, Dataset
+from .tensors import channel_statistics, stratified_order
 
 # Sums of the unpacked files; torchvision knows those of the archives.
 RAW_MD5 = {

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from synflow_lib.values import SEEDS, whole
+from ..values import SEEDS, whole
 
 # Images converted to float at a time where a whole data set is processed: bounds the memory.
 CHUNK = 1024

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from synflow_lib.models.build import build, check_choice, check_counts, check_shape
-from synflow_lib.values import whole
+from ..values import whole
+from .build import build, check_choice, check_counts, check_shape
 
 
 def fc(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from synflow_lib.models.build import build, check_choice, check_counts
+from .build import build, check_choice, check_counts
 
 
 class BasicBlock(nn.Module):
