@@ -8,8 +8,6 @@ from pathlib import Path
 
 from . import env
 
-__all__ = ["greet", "on_colab", "use_drive"]
-
 MOUNTED = Path("/content/drive")
 
 

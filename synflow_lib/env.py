@@ -30,6 +30,8 @@ import torch
 from .values import whole
 
 SCALES = ("classroom", "colab", "panel", "paper")
+_chosen: str | None = None  # the scale that `choose` has set
+_held: list[tuple[filelock.FileLock, torch.device]] = []  # as long as this process lives
 
 
 @dataclass(frozen=True)
@@ -67,16 +69,12 @@ class Settings:
         return tuple(10.0**alpha for alpha in self.alphas)
 
 
-_HALVES = tuple(i / 2 for i in range(13))
 _QUARTERS = tuple(i / 4 for i in range(25))
 SETTINGS = {
-    each.scale: each
-    for each in (
-        Settings("classroom", seeds=5, scoring_data="digits", alphas=_HALVES),
-        Settings("colab", seeds=10, scoring_data="cifar10", alphas=_QUARTERS),
-        Settings("panel", seeds=10, scoring_data="cifar10", alphas=_QUARTERS),
-        Settings("paper", seeds=20, scoring_data="cifar10", alphas=_QUARTERS),
-    )
+    "classroom": Settings("classroom", 5, "digits", alphas=_QUARTERS[::2]),
+    "colab": Settings("colab", 10, "cifar10", alphas=_QUARTERS),
+    "panel": Settings("panel", 10, "cifar10", alphas=_QUARTERS),
+    "paper": Settings("paper", 20, "cifar10", alphas=_QUARTERS),
 }
 
 
@@ -99,9 +97,6 @@ def scale() -> str:
             "Set it to one of these, or unset it for classroom."
         )
     return value
-
-
-_chosen: str | None = None
 
 
 def choose(wanted: str) -> str:
@@ -161,9 +156,6 @@ def device() -> torch.device:
         ) from error
 
 
-_held: list[tuple[filelock.FileLock, torch.device]] = []  # as long as this process lives
-
-
 def own_device() -> torch.device:
     """The device of a worker: on a machine with several GPUs one that no other worker has.
 
@@ -177,11 +169,9 @@ def own_device() -> torch.device:
     count = torch.cuda.device_count()
     if count < 2 or os.environ.get("SYNFLOW_DEVICE"):
         return device()
-    for number in () if _held else range(count):
-        lock = _lock(f"synflow_lib-cuda{number}")
-        if lock is not None:
+    for number in range(count):
+        if not _held and (lock := _lock(f"synflow_lib-cuda{number}")):
             _held.append((lock, torch.device("cuda", number)))
-            break
     return _held[0][1] if _held else torch.device("cuda", os.getpid() % count)
 
 
@@ -241,8 +231,7 @@ def seed_everything(seed: int) -> None:
     """
     seed = whole(seed, "seed", 0, 2**32 - 1)
     random.seed(seed)
-    # The global generator is what libraries without a seed argument draw from.
-    np.random.seed(seed)  # noqa: NPY002
+    np.random.seed(seed)  # noqa: NPY002, libraries without a seed argument draw from it
     torch.manual_seed(seed)
 
 
@@ -272,13 +261,17 @@ def describe() -> dict[str, str | int | None]:
 
 
 def _folder(variable: str, default: str) -> Path:
-    """The folder that a variable names, or else ``default`` in the checkout; created if missing."""
+    """The folder that a variable names, or ``default`` in the checkout or here; created."""
     value = os.environ.get(variable)
     folder = Path(value or default)
     try:
         folder = folder.expanduser()
-        # An absolute one stays what it is.
-        folder = folder.absolute() if value else _checkout() / folder
+        if value:
+            folder = folder.absolute()
+        else:  # an absolute one stays what it is
+            here = Path.cwd()
+            around = (f for f in (here, *here.parents) if (f / "notebooks").is_dir())
+            folder = next((f for f in around if (f / "synflow_lib").is_dir()), here) / folder
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError) as error:  # a user without a home is a RuntimeError
         raise ValueError(
@@ -286,15 +279,6 @@ def _folder(variable: str, default: str) -> Path:
             f"Set {variable} to a folder that can be written."
         ) from error
     return folder
-
-
-def _checkout() -> Path:
-    """The checkout around the working directory; where there is none, the working directory."""
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / "notebooks").is_dir() and (folder / "synflow_lib").is_dir():
-            return folder
-    return here
 
 
 def _version(package: str) -> str | None:

@@ -44,8 +44,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     part = target.with_name(f"{_PART}{secrets.token_hex(8)}{target.suffix}")
     # Made by the operating system with the user's umask, which no thread has to ask for.
     os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    if mode is None:
-        mode = _mode(part)
+    mode = _mode(part) if mode is None else mode
     try:
         yield part
         _sync(part, os.O_RDWR)

@@ -134,9 +134,8 @@ def without_dead_units(
     model = unwrapped(instance(model, nn.Module, "model"))
     shape, device = find_input_shape(model, input_shape), next(model.parameters()).device
     dtypes = {name: tensor.dtype for name, tensor in model.state_dict().items()}
-    before = (
-        instance(masks, Masks, "masks").apply_(private_copy(model)).to("cpu", torch.float64).eval()
-    )
+    before = instance(masks, Masks, "masks").apply_(private_copy(model))
+    before.to("cpu", torch.float64).eval()
     wires = separable(before, shape, grouped=True)
     with isolated(torch.device("cpu"), 0, draws(before, False)), torch.no_grad():
         stays = _on_paths(before, masks, shape, wires)
@@ -216,12 +215,12 @@ def _fold(module: nn.Module, layer: Layer, constants: Tensor, stays: np.ndarray)
     rows = torch.from_numpy(stays[layer.writes])
     leaving = torch.from_numpy(~stays[layer.reads])
     added = torch.zeros(len(rows), dtype=torch.float64, device="cpu")
-    transposed = isinstance(module, CONV_TRANSPOSED)
     if getattr(module, "groups", 1) > 1:  # whole groups leave, and no other reads them
         return added
     if isinstance(module, LINEAR):
         added[rows] = module.weight[rows][:, leaving] @ constants[leaving]
         return added
+    transposed = isinstance(module, CONV_TRANSPOSED)
     for channel in leaving.nonzero().flatten().tolist():
         weight = module.weight.transpose(0, 1) if transposed else module.weight
         weight = weight[rows][:, [channel]]

@@ -4,26 +4,13 @@
 downloaded once into `env.data_dir()`. `image_folder` reads images of your own.
 """
 
-from synflow_lib.data.dataset import DataError, Dataset
-from synflow_lib.data.folder import image_folder
-from synflow_lib.data.sources import (
-    cifar10,
-    cifar100,
-    digits,
-    fashion_mnist,
-    import_torchvision,
-    mnist,
-)
-from synflow_lib.data.tiny import tiny_imagenet
+from .dataset import DataError, Dataset
+from .folder import image_folder
+from .sources import cifar10, cifar100, digits, fashion_mnist, import_torchvision, mnist
+from .tiny import tiny_imagenet
 
-_DATA_SETS = {
-    "digits": digits,
-    "mnist": mnist,
-    "fashion_mnist": fashion_mnist,
-    "cifar10": cifar10,
-    "cifar100": cifar100,
-    "tiny_imagenet": tiny_imagenet,
-}
+_LOADERS = (digits, mnist, fashion_mnist, cifar10, cifar100, tiny_imagenet)
+_DATA_SETS = {loader.__name__: loader for loader in _LOADERS}
 NAMES = tuple(_DATA_SETS)
 
 __all__ = ["NAMES", "DataError", "Dataset", "by_name", "image_folder", "import_torchvision", *NAMES]

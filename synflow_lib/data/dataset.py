@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,16 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from synflow_lib.data.tensors import (
-    channel_statistics,
-    random_crops,
-    resize,
-    shuffled_ranks,
-    stratified_order,
-)
-from synflow_lib.values import whole
-
-__all__ = ["DataError", "Dataset"]
+from ..values import whole
+from .tensors import channel_statistics, random_crops, resize, shuffled_ranks, stratified_order
 
 FLOAT32 = torch.finfo(torch.float32)
 # What a mean and a std may be. The images are normalized in float32, which must not round to 0.
@@ -83,44 +74,42 @@ class Dataset:
 
         keep("num_classes", whole(self.num_classes, "num_classes", 1))
         keep("padding", whole(self.padding, "padding", 0))
-        if not isinstance(self.flip, (bool, np.bool_)):
-            raise self._wrong(f"flip is {self.flip!r}", "True or False")
-        keep("flip", bool(self.flip))
+        flip = self.flip
+        self._require(isinstance(flip, (bool, np.bool_)), f"flip is {flip!r}", "True or False")
+        keep("flip", bool(flip))
         for split in ("train", "test"):
             keep(f"{split}_y", self._labels(split, *self._split(split)))
         train, test = tuple(self.train_x.shape[1:]), tuple(self.test_x.shape[1:])
-        if train != test:
-            raise self._wrong(f"training images are {train} and test images {test}", "one shape")
+        found = f"training images are {train} and test images {test}"
+        self._require(train == test, found, "one shape")
         devices = sorted({str(getattr(self, name).device) for name in TENSORS})
-        if len(devices) > 1:
-            raise self._wrong(f"the tensors lie on {', '.join(devices)}", "one device for all")
+        found = f"the tensors lie on {', '.join(devices)}"
+        self._require(len(devices) == 1, found, "one device for all")
         for name in ("mean", "std"):  # tuples, so that they can be keys of a cache
             keep(name, self._statistic(name))
         keep("classes", self._class_names())
 
-    def _wrong(self, found: str, expected: str) -> DataError:
-        return DataError(f"{self.name}: {found}; expected {expected}.")
+    def _require(self, fits: bool, found: str, expected: str) -> None:
+        if not fits:
+            raise DataError(f"{self.name}: {found}; expected {expected}.")
 
     def _labels(self, split: str, x: Tensor, y: Tensor) -> Tensor:
         """The labels as int64, if they and the images are what they should be."""
         for what, letter, tensor in (("images", "x", x), ("labels", "y", y)):
-            if not isinstance(tensor, Tensor):
-                found = f"{split} {what} are a {type(tensor).__name__}"
-                raise self._wrong(found, f"a tensor: pass torch.as_tensor({split}_{letter})")
-        if x.dtype != torch.uint8 or x.dim() != 4 or 0 in x.shape[1:]:
-            found = f"{split} images are {x.dtype} {tuple(x.shape)}"
-            raise self._wrong(found, "uint8, 4-d: [n, channels, height, width]")
-        no_integers = y.is_floating_point() or y.is_complex() or y.dtype == torch.bool
-        if no_integers or y.shape != x.shape[:1]:
-            found = f"{split} labels are {y.dtype} {tuple(y.shape)}"
-            raise self._wrong(found, f"int64 [{len(x)}]")
-        if len(y) == 0:
-            raise self._wrong(f"{split} set is empty", "at least one image")
-        y = y.to(torch.int64)
+            found = f"{split} {what} are a {type(tensor).__name__}"
+            expected = f"a tensor: pass torch.as_tensor({split}_{letter})"
+            self._require(isinstance(tensor, Tensor), found, expected)
+        fits = x.dtype == torch.uint8 and x.dim() == 4 and 0 not in x.shape[1:]
+        found = f"{split} images are {x.dtype} {tuple(x.shape)}"
+        self._require(fits, found, "uint8, 4-d: [n, channels, height, width]")
+        integers = not (y.is_floating_point() or y.is_complex() or y.dtype == torch.bool)
+        found = f"{split} labels are {y.dtype} {tuple(y.shape)}"
+        self._require(integers and y.shape == x.shape[:1], found, f"int64 [{len(x)}]")
+        self._require(len(y) > 0, f"{split} set is empty", "at least one image")
+        y, last = y.to(torch.int64), self.num_classes - 1
         low, high = int(y.min()), int(y.max())
-        if low < 0 or high >= self.num_classes:
-            found = f"{split} labels run from {low} to {high}"
-            raise self._wrong(found, f"0 to {self.num_classes - 1}")
+        found = f"{split} labels run from {low} to {high}"
+        self._require(0 <= low <= high <= last, found, f"0 to {last}")
         return y
 
     def _statistic(self, name: str) -> tuple[float, ...]:
@@ -130,12 +119,12 @@ class Dataset:
             values = tuple(float(value) for value in given)
         except (TypeError, ValueError):
             values = ()
-        if len(values) != channels or not all(low <= value <= high for value in values):
-            raise self._wrong(
-                f"{name} is {given}",
-                f"{channels} values, one a channel, {within}, in units of the full range "
-                "(divide those of pixels by 255)",
-            )
+        self._require(
+            len(values) == channels and all(low <= value <= high for value in values),
+            f"{name} is {given}",
+            f"{channels} values, one a channel, {within}, in units of the full range "
+            "(divide those of pixels by 255)",
+        )
         return values
 
     def _class_names(self) -> tuple[str, ...]:
@@ -144,9 +133,9 @@ class Dataset:
         except TypeError:  # nothing with members
             names = (None,)
         known = all(isinstance(name, str) for name in names) and not isinstance(self.classes, str)
-        if not known or len(names) not in (0, self.num_classes):
-            expected = f"{self.num_classes} names, one a class, or none"
-            raise self._wrong(f"classes is {self.classes!r}", expected)
+        expected = f"{self.num_classes} names, one a class, or none"
+        fits = known and len(names) in (0, self.num_classes)
+        self._require(fits, f"classes is {self.classes!r}", expected)
         return names
 
     def _split(self, split: str) -> tuple[Tensor, Tensor]:
@@ -313,11 +302,10 @@ class Dataset:
         per_class = whole(per_class, "per_class", 1)
         order, rank = shuffled_ranks(self.train_y, seed)
         labels = self.train_y.cpu()[order]
-        counts = Counter(labels.tolist())
-        for label in range(self.num_classes):
-            if counts[label] < per_class:
+        for label, count in enumerate(labels.bincount(minlength=self.num_classes).tolist()):
+            if count < per_class:
                 raise DataError(
-                    f"{self.name}: class {label} has {counts[label]} training images; scoring with "
+                    f"{self.name}: class {label} has {count} training images; scoring with "
                     f"per_class={per_class} needs as many. Use a smaller per_class or a larger "
                     "subset."
                 )
@@ -369,12 +357,10 @@ class Dataset:
         (3, 32, 32)
         """
         old, height, width = self.input_shape
-        size = size if size is None else whole(size, "size", 1)
-        channels = channels if channels is None else whole(channels, "channels", 1)
-        new = old if channels is None else channels
+        shape = (height, width) if size is None else (whole(size, "size", 1),) * 2
+        new = old if channels is None else whole(channels, "channels", 1)
         if new != old and 1 not in (old, new):
             raise ValueError(f"channels is {new}; expected {old} (as they are) or 1 (grey).")
-        shape = (height, width) if size is None else (size, size)
         if shape == (height, width) and new == old:
             return self
         train_x, test_x = (resize(x, shape, new) for x in (self.train_x, self.test_x))

@@ -22,14 +22,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from synflow_lib import env
-from synflow_lib.data.dataset import DataError, Dataset
-from synflow_lib.data.pictures import picture_suffixes, read_picture, readable_name
-from synflow_lib.data.tensors import channel_statistics
-from synflow_lib.files import replacing
-from synflow_lib.values import whole
-
-__all__ = ["image_folder"]
+from .. import env
+from ..files import replacing
+from ..values import whole
+from .dataset import DataError, Dataset
+from .pictures import picture_suffixes, read_picture, readable_name
+from .tensors import channel_statistics
 
 # Lists and notes that lie beside images: left out without a word.
 NOTES = (".csv", ".db", ".html", ".ini", ".json", ".md", ".tsv", ".txt", ".xml", ".yaml", ".yml")

@@ -16,9 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from synflow_lib.data.dataset import DataError
-
-__all__ = ["fetch", "files", "readable", "tensors"]
+from .dataset import DataError
 
 URL = "https://huggingface.co/datasets/uoft-cs/{name}/resolve/main/{folder}/{file}"
 FILE = "{split}-00000-of-00001.parquet"
@@ -69,9 +67,8 @@ def fetch(name: str, root: Path) -> None:
 def tensors(name: str, root: Path) -> tuple[tuple[Tensor, ...], tuple[str, ...]]:
     """Images and labels of the training and the test set, decoded and compared with their sums.
 
-    Returns:
-        uint8 [n, 3, 32, 32] and int64 [n] of the training set, then of the test set; and the names
-        of the classes, as far as the files tell them.
+    They are uint8 [n, 3, 32, 32] and int64 [n], training first; and the names of the classes, as
+    far as the files tell them.
 
     Raises:
         ValueError: (`DataError`) pyarrow is missing, or a file is not CIFAR; says which and what to

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from synflow_lib.data.dataset import DataError
+from .dataset import DataError
 
 if TYPE_CHECKING:
     from PIL import Image
-
-__all__ = ["picture_suffixes", "read_picture", "readable_name"]
 
 # Formats whose suffixes Pillow knows, but of which it makes no pixels by itself.
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}

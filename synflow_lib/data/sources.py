@@ -13,12 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from synflow_lib import env
-from synflow_lib.data import parquet
-from synflow_lib.data.dataset import DataError, Dataset
-from synflow_lib.data.tensors import channel_statistics, stratified_order
-
-__all__ = ["cifar10", "cifar100", "digits", "fashion_mnist", "import_torchvision", "mnist"]
+from .. import env
+from . import parquet
+from .dataset import DataError, Dataset
+from .tensors import channel_statistics, stratified_order
 
 # Sums of the unpacked files; torchvision knows those of the archives.
 RAW_MD5 = {
@@ -67,13 +65,10 @@ def digits(size: int = 8, channels: int = 1, test_fraction: float = 0.2, seed: i
         )
     order = stratified_order(y, seed)
     test, train = order[:n_test], order[n_test:]
+    tensors, names = (x[train], y[train], x[test], y[test]), tuple("0123456789")
+    statistics = channel_statistics(x[train])
     # The border is an eighth of the image, as 4 of 32 pixels; a mirrored digit is another sign.
-    dataset = Dataset(
-        *("digits", x[train], y[train], x[test], y[test], 10, *channel_statistics(x[train])),
-        classes=tuple("0123456789"),
-        padding=1,
-        flip=False,
-    )
+    dataset = Dataset("digits", *tensors, 10, *statistics, classes=names, padding=1, flip=False)
     return dataset.resized(size, channels)
 
 
@@ -163,12 +158,9 @@ def _torchvision_dataset(
             f"To get it, {action}download {', '.join(archives)} and put it into {folder}; "
             "delete a damaged file first."
         ) from error
-    (train_x, train_y), (test_x, test_y) = _tensors(train), _tensors(test)
-    return Dataset(
-        *(name, train_x, train_y, test_x, test_y, len(train.classes), *channel_statistics(train_x)),
-        classes=tuple(train.classes),
-        **augmentation,
-    )
+    tensors, classes = (*_tensors(train), *_tensors(test)), tuple(train.classes)
+    statistics = channel_statistics(tensors[0])
+    return Dataset(name, *tensors, len(classes), *statistics, classes=classes, **augmentation)
 
 
 def _tensors(part) -> tuple[Tensor, Tensor]:

@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from synflow_lib.values import SEEDS, whole
-
-__all__ = ["channel_statistics", "random_crops", "resize", "shuffled_ranks", "stratified_order"]
+from ..values import SEEDS, whole
 
 # Images converted to float at a time where a whole data set is processed: bounds the memory.
 CHUNK = 1024
@@ -108,13 +106,8 @@ def stratified_order(labels: Tensor, seed: int) -> Tensor:
 def shuffled_ranks(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """A shuffle of the examples, and for each its position among those of its class.
 
-    Args:
-        labels: int64, [n], from 0.
-        seed: fixes the shuffle, on the CPU whatever the device of `labels`; from -2^63 to 2^64 - 1.
-
-    Returns:
-        (order, rank), both int64 [n] on the CPU: `order[i]` is an example, and `rank[i]` counts
-        the examples of its class before place i.
+    Of `labels`, int64 [n] from 0 on any device, two int64 [n] on the CPU: `order[i]` is an example,
+    and `rank[i]` counts the examples of its class before place i. `seed`: from -2^63 to 2^64 - 1.
     """
     seed = whole(seed, "seed", *SEEDS)
     labels = labels.cpu()

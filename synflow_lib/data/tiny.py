@@ -12,12 +12,10 @@ from pathlib import Path
 
 import torch
 
-from synflow_lib import env
-from synflow_lib.data.dataset import DataError, Dataset
-from synflow_lib.data.folder import image_folder
-from synflow_lib.data.sources import import_torchvision
-
-__all__ = ["tiny_imagenet"]
+from .. import env
+from .dataset import DataError, Dataset
+from .folder import image_folder
+from .sources import import_torchvision
 
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 MD5 = "90528d7ca1a48142e341f4ef8d21d0de"

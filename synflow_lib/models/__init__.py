@@ -9,9 +9,9 @@ without touching torch's global generator; without it they come from that genera
 
 from torch import nn
 
-from synflow_lib.models.build import check_choice
-from synflow_lib.models.plain import conv, fc, vgg11, vgg13, vgg16, vgg19
-from synflow_lib.models.resnet import (
+from .build import check_choice
+from .plain import conv, fc, vgg11, vgg13, vgg16, vgg19
+from .resnet import (
     resnet18,
     resnet20,
     resnet50,

@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from ..portable_normal import normal
 from ..values import whole
 
-__all__ = ["build", "check_choice", "check_counts", "check_shape"]
-
 
 def build(
     layout: Callable[[], nn.Module],

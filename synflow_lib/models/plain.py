@@ -9,10 +9,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from synflow_lib.models.build import build, check_choice, check_counts, check_shape
-from synflow_lib.values import whole
-
-__all__ = ["VGG", "conv", "fc", "vgg11", "vgg13", "vgg16", "vgg19"]
+from ..values import whole
+from .build import build, check_choice, check_counts, check_shape
 
 
 def fc(
@@ -49,7 +47,7 @@ def fc(
     sizes = [math.prod(shape)] + [width] * (depth - 1)
 
     def layout() -> nn.Sequential:
-        layers: list[nn.Module] = [nn.Flatten()]
+        layers = [nn.Flatten()]
         for n_in, n_out in itertools.pairwise(sizes):
             layers.append(nn.Linear(n_in, n_out, bias=not batch_norm))
             layers += [nn.BatchNorm1d(n_out)] if batch_norm else []
@@ -96,7 +94,7 @@ def conv(
 
 def _convolutions(channels: int, widths: list[int], batch_norm: bool) -> list[nn.Module]:
     """3x3 convolutions of these widths, each with BatchNorm (or else a bias) and ReLU."""
-    layers: list[nn.Module] = []
+    layers = []
     for n_in, n_out in itertools.pairwise([channels, *widths]):
         layers.append(nn.Conv2d(n_in, n_out, 3, padding=1, bias=not batch_norm))
         layers += [nn.BatchNorm2d(n_out)] if batch_norm else []
@@ -171,35 +169,28 @@ class VGG:
         head = ("mlp" if input_size == 224 else "linear") if head is None else head
         # A 32x32 image leaves a 1x1 map behind five max poolings: no room for a three-layer head.
         check_choice("head", head, ("linear",) if input_size == 32 else ("linear", "mlp"))
-        return build(
-            lambda: self._layout(num_classes, input_size, batch_norm, in_channels, head),
-            seed,
-            (in_channels, input_size, input_size),
-            conv_fan="fan_in" if input_size == 32 else "fan_out",
-            linear_std=0.01 if head == "mlp" else None,
-        )
 
-    def _layout(
-        self, num_classes: int, input_size: int, batch_norm: bool, in_channels: int, head: str
-    ) -> nn.Sequential:
-        features: list[nn.Module] = []
-        channels = in_channels
-        for width, repeats in zip(WIDTHS, self.stages, strict=True):
-            features += _convolutions(channels, [width] * repeats, batch_norm)
-            features.append(nn.MaxPool2d(2))
-            channels = width
-        parts: dict[str, nn.Module] = {}
-        if head == "linear":
-            del features[-1]
-            parts["avgpool"] = nn.AdaptiveAvgPool2d(1)
-            classifier: nn.Module = nn.Linear(channels, num_classes)
-        elif input_size == 224:
-            parts["avgpool"] = nn.AdaptiveAvgPool2d(7)
-            classifier = _mlp(channels * 7 * 7, 4096, num_classes)
-        else:
-            classifier = _mlp(channels * 2 * 2, 1024, num_classes)
-        parts = {"features": nn.Sequential(*features), **parts}
-        return nn.Sequential(OrderedDict(parts, flatten=nn.Flatten(), classifier=classifier))
+        def layout() -> nn.Sequential:
+            features, channels, pool = [], in_channels, {}
+            for width, repeats in zip(WIDTHS, self.stages, strict=True):
+                features += _convolutions(channels, [width] * repeats, batch_norm)
+                features.append(nn.MaxPool2d(2))
+                channels = width
+            if head == "linear":
+                del features[-1]
+                pool = {"avgpool": nn.AdaptiveAvgPool2d(1)}
+                classifier = nn.Linear(channels, num_classes)
+            elif input_size == 224:
+                pool = {"avgpool": nn.AdaptiveAvgPool2d(7)}
+                classifier = _mlp(channels * 7 * 7, 4096, num_classes)
+            else:
+                classifier = _mlp(channels * 2 * 2, 1024, num_classes)
+            parts = {"features": nn.Sequential(*features), **pool, "flatten": nn.Flatten()}
+            return nn.Sequential(OrderedDict(parts, classifier=classifier))
+
+        shape = (in_channels, input_size, input_size)
+        fan = "fan_in" if input_size == 32 else "fan_out"
+        return build(layout, seed, shape, fan, linear_std=0.01 if head == "mlp" else None)
 
 
 def _mlp(n_in: int, width: int, num_classes: int) -> nn.Sequential:

@@ -7,12 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from synflow_lib.models.build import build, check_choice, check_counts
-
-__all__ = [
-    *("BasicBlock", "Bottleneck", "ResNet", "layout", "resnet18", "resnet20", "resnet50"),
-    *("resnet110", "wide_resnet18", "wide_resnet18_as_published"),
-]
+from .build import build, check_choice, check_counts
 
 
 class BasicBlock(nn.Module):
@@ -79,24 +74,17 @@ def layout(
 ) -> nn.Sequential:
     """A residual network: stem, stages of blocks, mean over the map, one Linear layer.
 
-    Args:
-        block: class of the blocks.
-        stages: (width, number of blocks) of each; every stage but the first begins with stride 2.
-        num_classes: outputs.
-        in_channels: channels of the images.
-        imagenet_stem: 7x7 convolution of stride 2 and max pooling, or else one 3x3 convolution.
+    ``stages`` are pairs (width, number of blocks); all but the first begin with stride 2. The stem
+    is one 3x3 convolution, or ImageNet's: a 7x7 convolution of stride 2 and max pooling.
     """
     channels = stages[0][0]
-    parts: dict[str, nn.Module] = {}
-    if imagenet_stem:
-        parts["conv1"] = nn.Conv2d(in_channels, channels, 7, stride=2, padding=3, bias=False)
-    else:
-        parts["conv1"] = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
-    parts |= {"bn1": nn.BatchNorm2d(channels), "relu": nn.ReLU()}
+    size, stride = (7, 2) if imagenet_stem else (3, 1)
+    stem = nn.Conv2d(in_channels, channels, size, stride, padding=size // 2, bias=False)
+    parts = {"conv1": stem, "bn1": nn.BatchNorm2d(channels), "relu": nn.ReLU()}
     if imagenet_stem:
         parts["maxpool"] = nn.MaxPool2d(3, stride=2, padding=1)
     for index, (width, repeats) in enumerate(stages):
-        blocks: list[nn.Module] = []
+        blocks = []
         for position in range(repeats):
             stride = 2 if index > 0 and position == 0 else 1
             blocks.append(block(channels, width, stride))
@@ -147,19 +135,10 @@ class ResNet:
         """The network, with new weights.
 
         Args:
-            num_classes: outputs.
             input_size: height and width of the images. 32 and 64 have a 3x3 stem of stride 1 and no
                 max pooling (the paper's Tiny ImageNet networks); 224, in the ImageNet family only,
                 has ImageNet's 7x7 stem of stride 2 and a max pooling.
-            in_channels: channels of the images.
-            seed: of the weights; None draws from torch's global generator.
-
-        Returns:
-            A `nn.Sequential` that maps [n, in_channels, input_size, input_size] to logits
-            [n, num_classes].
-
-        Raises:
-            ValueError: another input size, or a count below 1.
+            num_classes, in_channels, seed: as in `VGG`, also what is returned and raised.
         """
         check_choice("input_size", input_size, self.input_sizes)
         check_counts(num_classes=num_classes, in_channels=in_channels)

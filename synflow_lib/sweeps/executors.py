@@ -10,14 +10,11 @@ import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
 
 import cloudpickle
 import torch
 
-Group = TypeVar("Group")
-Report = TypeVar("Report")
-Work = Callable[[Group], Report]
+Work = Callable[[list], object]  # a group of tasks -> a report
 
 # What an error of the operating system says of a path or a call, and not of the machine.
 _OF_THE_CALL = (errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EINVAL, errno.EBADF)
@@ -35,12 +32,10 @@ class WorkerDiedError(Exception):
 
 def executor_of(
     executor: object, to_send: Mapping[str, object]
-) -> Callable[[Work, list[Group]], Iterator[Report]]:
+) -> Callable[[Work, list[list]], Iterator]:
     """A function that does a piece of work for each group and yields the reports as they come.
 
-    Args:
-        executor: as in `sweep`.
-        to_send: what the workers need, by the names that an error message shows.
+    For ``executor`` see `sweep`; ``to_send`` is what workers need, by names for error messages.
 
     Raises:
         TypeError, ValueError: no executor, or something that cannot be sent to another process.
@@ -71,7 +66,7 @@ def executor_of(
     return functools.partial(_dask, executor)
 
 
-def _processes(count: int, work: Work, groups: list[Group]) -> Iterator[Report]:
+def _processes(count: int, work: Work, groups: list[list]) -> Iterator:
     # One task a time, so that no run waits behind another in a worker that dies.
     import joblib
 
@@ -84,7 +79,7 @@ def _processes(count: int, work: Work, groups: list[Group]) -> Iterator[Report]:
         raise WorkerDiedError(type(error).__name__) from error
 
 
-def _dask(client, work: Work, groups: list[Group]) -> Iterator[Report]:
+def _dask(client, work: Work, groups: list[list]) -> Iterator:
     from dask.distributed import as_completed
 
     futures = [client.submit(work, group, pure=False, retries=2) for group in groups]

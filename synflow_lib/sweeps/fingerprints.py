@@ -6,6 +6,7 @@ the fingerprint in a record tells whether its numbers still belong to what the n
 
 from __future__ import annotations
 
+import contextlib
 import copyreg
 import hashlib
 import inspect
@@ -121,19 +122,14 @@ def of_network(net: nn.Module, input_shape: tuple[int, ...] | None = None) -> di
         # Tensors show in the outputs: another processor draws them with other last digits.
         "attributes": of_code(others, content=False),
     }
-    outputs = None if input_shape is None else _outputs(net, input_shape)
-    return found if outputs is None else found | {"outputs": sketch({"logits": outputs})}
-
-
-def _outputs(net: nn.Module, input_shape: tuple[int, ...]) -> Tensor | None:
-    """What the network says of two images that are the same on every machine."""
-    images = np.random.default_rng(0).uniform(-2, 2, (2, *input_shape))
-    try:
-        copy = working_copy(net).cpu().eval()
-        with isolated(torch.device("cpu"), seed=0):
-            return copy(torch.from_numpy(images).to(first_weight(copy).dtype)).detach()
-    except Exception:  # the run itself will say what is wrong
-        return None
+    if input_shape is not None:
+        images = np.random.default_rng(0).uniform(-2, 2, (2, *input_shape))
+        with contextlib.suppress(Exception):  # the run itself will say what is wrong
+            copy = working_copy(net).cpu().eval()
+            with isolated(torch.device("cpu"), seed=0):
+                logits = copy(torch.from_numpy(images).to(first_weight(copy).dtype)).detach()
+            found["outputs"] = sketch({"logits": logits})
+    return found
 
 
 def same(a: object, b: object) -> bool:
@@ -174,9 +170,7 @@ def changes(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
 
 
 def _plain(value: object) -> bool:
-    if isinstance(value, tuple):
-        return all(map(_plain, value))
-    return isinstance(value, _PLAIN)
+    return all(map(_plain, value)) if isinstance(value, tuple) else isinstance(value, _PLAIN)
 
 
 def _installed(thing: object) -> bool:
@@ -200,15 +194,10 @@ def _installed_module(module: types.ModuleType | None) -> bool:
 
 
 class _Walk:
-    """A walk through code and the values it uses, told as nested tuples of texts.
-
-    Args:
-        text_of: what stands for a function's own text.
-        content: as in `of_code`.
-    """
+    """A walk through code and the values it uses, told as nested tuples of texts."""
 
     def __init__(self, text_of: Callable[[types.FunctionType], object], content: bool) -> None:
-        self.text_of, self.content = text_of, content
+        self.text_of, self.content = text_of, content  # of a function; as in `of_code`
         self.seen: dict[int, int] = {}  # id -> number, in the order of the walk
         self.kept: list[object] = []  # so that no other object gets the id of one that was seen
         self.left_out: set[str] = set()
@@ -275,8 +264,9 @@ class _Walk:
         if isinstance(thing, (Tensor, np.ndarray)) and not self.content:
             return str(thing.dtype), tuple(thing.shape)
         if isinstance(thing, Tensor):
-            digest = hashlib.sha256(_bytes(thing)).hexdigest()
-            return str(thing.dtype), tuple(thing.shape), digest
+            dense = thing.detach() if thing.layout == torch.strided else thing.detach().to_dense()
+            content = dense.cpu().contiguous().flatten().view(torch.uint8).numpy()
+            return str(thing.dtype), tuple(thing.shape), hashlib.sha256(content).hexdigest()
         if isinstance(thing, (set, frozenset)):
             return self.in_order(thing)
         wrapped = [getattr(thing, name) for name in _WRAPPED if hasattr(thing, name)]
@@ -309,11 +299,6 @@ def _reached(code: types.CodeType, space: Mapping[str, object]) -> list[tuple[st
             inside = vars(value)
             waiting += [(f"{path}.{name}", inside[name]) for name in asked & inside.keys()]
     return sorted(found, key=lambda each: each[0])
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    dense = tensor.detach() if tensor.layout == torch.strided else tensor.detach().to_dense()
-    return dense.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
 def _source(thing: types.FunctionType) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import inspect
@@ -35,7 +36,6 @@ from .fingerprints import of_code, of_network
 Make = Callable[[Dataset, int], nn.Module]
 
 VERSION = 2  # of what a run computes: raise it, and stored runs are done anew
-SCHEDULE_NAMES = (*SCHEDULES, "cut")
 _OWN = dict(METHODS)  # before anybody registers
 
 
@@ -94,21 +94,21 @@ class Run:
             pairs = value.items() if isinstance(value, Mapping) else value
             ordered = sorted((str(key), _plain(option)) for key, option in pairs)
             object.__setattr__(self, name, tuple(ordered))
-        least = {"seed": -math.inf, "per_class": 1, "iterations": 1, "rewind": 0}
-        for name, value in ((name, getattr(self, name)) for name in least):
+        lowest = {"seed": -math.inf, "per_class": 1, "iterations": 1, "rewind": 0}
+        for name, least in lowest.items():
+            value = getattr(self, name)
             if value is not None or name in ("seed", "per_class"):
-                object.__setattr__(self, name, whole(value, f"run: {name}", least[name]))
+                object.__setattr__(self, name, whole(value, f"run: {name}", least))
         object.__setattr__(self, "compression", real(self.compression, "run: compression"))
         if self.compression < 1:
             raise ValueError(f"run: compression={self.compression!r}; expected a number from 1")
         instance(self.recipe, Recipe, "run: recipe")
-        if self.method not in (*METHODS, "imp", "dense"):
-            known = sorted((*METHODS, "imp", "dense"))
-            raise ValueError(f"run: unknown method {self.method!r}; expected one of {known}")
-        if self.schedule not in SCHEDULE_NAMES:
-            raise ValueError(
-                f"run: unknown schedule {self.schedule!r}; expected one of {list(SCHEDULE_NAMES)}"
-            )
+        for what, known in (
+            ("method", sorted((*METHODS, "imp", "dense"))),
+            ("schedule", [*SCHEDULES, "cut"]),
+        ):
+            if (value := getattr(self, what)) not in known:
+                raise ValueError(f"run: unknown {what} {value!r}; expected one of {known}")
         if self.amp is not None and not is_bool(self.amp):
             raise ValueError(f"run: amp={self.amp!r}; expected True, False or None")
         object.__setattr__(self, "amp", None if self.amp is None else bool(self.amp))
@@ -206,9 +206,8 @@ def network_fingerprint(
     run: Run, dataset: Dataset, models: Mapping[str, Make]
 ) -> tuple[nn.Module, dict]:
     """A run's network for seed 0, and its fingerprint: its code, layers, weights and outputs."""
-    given = models.get(run.model)
     net = dataclasses.replace(run, seed=0).make(dataset, models)
-    made_by = None if given is None else of_code(given)
+    made_by = of_code(models[run.model]) if run.model in models else None
     return net, {"made by": made_by, **of_network(net, dataset.input_shape)}
 
 
@@ -325,13 +324,15 @@ def _report(
     prune_seconds: float,
     input_shape: tuple[int, ...],
 ) -> dict:
-    history = training.history
-    last = history.iloc[-1]
+    disconnected = None  # where the paths cannot be asked: no finished training is lost for that
+    with contextlib.suppress(Exception):
+        disconnected = is_collapsed(net, masks, criterion="path", input_shape=input_shape)
+    last = training.history.iloc[-1]
     return {
         "kept": masks.kept,
         "achieved": masks.compression,
         "empty_layers": len(masks.empty_layers()),
-        "disconnected": _disconnected(net, masks, input_shape),
+        "disconnected": disconnected,
         "top1_before": training.before,
         "top1": training.top1,
         "best_top1": training.best,
@@ -341,16 +342,8 @@ def _report(
         "ended": training.reason,
         "prune_seconds": prune_seconds,
         "train_seconds": training.seconds,
-        "history": history.astype(float).to_numpy().tolist(),
+        "history": training.history.astype(float).to_numpy().tolist(),
     }
-
-
-def _disconnected(net: nn.Module, masks: Masks, input_shape: tuple[int, ...]) -> bool | None:
-    """None where the network's paths cannot be asked: a finished training is not lost for that."""
-    try:
-        return is_collapsed(net, masks, criterion="path", input_shape=input_shape)
-    except Exception:
-        return None
 
 
 def batching_pays(net: nn.Module) -> bool:

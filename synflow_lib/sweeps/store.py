@@ -69,17 +69,12 @@ class Store:
         """Where the record of a run lies."""
         return self.path / f"{key}.json"
 
-    # ------------------------------------------------------------------------------------ records
-
     def write(self, run: Run, record: dict) -> None:
         """Add the record of a run, all or nothing.
 
-        A file that is there already and holds anything but an earlier failure of the same run is
-        kept in the folder ``superseded``.
-
-        Args:
-            run: what was done.
-            record: plain values: status ("done" or "failed"), and what belongs to it.
+        ``record`` holds plain values: status ("done" or "failed"), and what belongs to it. A file
+        that is there already and holds anything but an earlier failure of the same run is kept in
+        the folder ``superseded``.
         """
         result = dict(record.get("result", {}))
         history = result.pop("history", [])
@@ -89,18 +84,16 @@ class Store:
             values["result"] = result
         body = f'"record":{_text(values)},\n"history":{_text(history)}\n}}\n'.encode()
         file = self.file(run.key)
-        if not _is_failure(file):
-            self._keep(file)
+        former = self.read(run.key, history=False)
+        if former is None or former["status"] != "failed":
+            with contextlib.suppress(FileNotFoundError):  # out of the way, whatever lies there
+                stamp = file.lstat().st_mtime_ns
+                file.rename(self._folder("superseded") / f"{file.stem}-{stamp}.json")
         with replacing(file) as part:
             part.write_bytes(_head(body) + body)
 
     def read(self, key: str, *, history: bool = True) -> dict | None:
-        """The record of a run, or None where there is none that can be read.
-
-        Args:
-            key: of the run.
-            history: whether ``record["result"]["history"]`` is wanted as well.
-        """
+        """The record of a run, or None; without ``record["result"]["history"]`` if not wanted."""
         with contextlib.suppress(OSError, ValueError):
             return _read(self.file(key), history)
         return None
@@ -108,12 +101,7 @@ class Store:
     def records(
         self, keys: Iterable[str] | None = None, *, history: bool = True
     ) -> dict[str, dict]:
-        """All records that can be read, by key; a warning names the files that cannot.
-
-        Args:
-            keys: of the runs that are wanted, None for all.
-            history: as in `read`.
-        """
+        """All records, or those of ``keys``, by key; a warning names files that cannot be read."""
         files = sorted(self.path.glob("*.json")) if keys is None else map(self.file, keys)
         found, odd = {}, {}
         for file in files:
@@ -125,18 +113,6 @@ class Store:
                 continue
             except (OSError, ValueError) as error:
                 odd[file.name] = str(error)
-        self._name(odd)
-        return found
-
-    def newer(self, key: str) -> bool:
-        """Whether a newer version of the library has left a record of this run, not to be lost."""
-        try:
-            content = _content(self.file(key))
-        except (OSError, ValueError):
-            return False
-        return _is_newer(content)
-
-    def _name(self, odd: dict[str, str]) -> None:
         new = [f"{name} ({why})" for name, why in odd.items() if name not in self._named]
         self._named |= odd.keys()
         if new:
@@ -144,16 +120,15 @@ class Store:
             warnings.warn(
                 f"files in the store {self.path} that cannot be read as records are left as they"
                 f" are and count as not done: {'; '.join(listed)}",
-                stacklevel=4,
+                stacklevel=3,
             )
+        return found
 
-    def _keep(self, file: Path) -> None:
-        """Move what lies in the place of a record out of the way."""
-        with contextlib.suppress(FileNotFoundError):
-            stamp = file.lstat().st_mtime_ns
-            file.rename(self._folder("superseded") / f"{file.stem}-{stamp}.json")
-
-    # ---------------------------------------------------------------------------- runs in progress
+    def newer(self, key: str) -> bool:
+        """Whether a newer version of the library has left a record of this run, not to be lost."""
+        with contextlib.suppress(OSError, ValueError):
+            return _is_newer(_content(self.file(key)))
+        return False
 
     def checkpoint(self, *keys: str) -> Path:
         """Where a run in flight saves itself, or several that are trained together."""
@@ -191,15 +166,15 @@ class Store:
         sweeps at once may do a run twice, but since a record is written whole none is lost.
         """
         with contextlib.ExitStack() as held:
+            free = True
             try:
                 # Whoever may write to the store may lock in it.
                 file = self._folder("locks") / f"{key}.lock"
                 held.enter_context(filelock.FileLock(file, timeout=0, mode=0o666))
-                free = True
             except filelock.Timeout:
                 free = False
             except (NotImplementedError, OSError):
-                free = True
+                pass
             yield free
 
     def _folder(self, name: str) -> Path:
@@ -209,9 +184,6 @@ class Store:
             with contextlib.suppress(OSError):  # as open to others as the store itself
                 folder.chmod(stat.S_IMODE(self.path.stat().st_mode))
         return folder
-
-
-# ------------------------------------------------------------------------------------- one record
 
 
 def _head(body: bytes) -> bytes:
@@ -258,12 +230,6 @@ def _is_newer(content: bytes) -> bool:
     return bool(format_) and int(format_[1]) > int(FORMAT[-1]) and digest not in head
 
 
-def _is_failure(file: Path) -> bool:
-    with contextlib.suppress(OSError, ValueError):
-        return _read(file, False)["status"] == "failed"
-    return False
-
-
 def _text(values: object) -> str:
     return json.dumps(_strict(values), separators=(",", ":"), allow_nan=False)
 
@@ -283,9 +249,6 @@ def _restored(value: object) -> object:
     if type(value) is dict:
         return {key: _restored(each) for key, each in value.items()}
     return [_restored(each) for each in value] if type(value) is list else value
-
-
-# ------------------------------------------------------------------------------------------ tables
 
 
 def results(store: str | Path) -> pd.DataFrame:

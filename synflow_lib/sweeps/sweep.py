@@ -37,7 +37,6 @@ from .run import (
 from .store import Store, table
 
 Datasets = Mapping[str, "Dataset | Callable[[], Dataset]"]
-Perform = Callable[..., list[dict]]
 _AT_ONCE = 64  # copies trained together; a killed process loses no more
 _PATIENCE = 3  # workers may die, or the store refuse records, this often in a row
 _PAUSES = (0.5, 2.0)  # seconds before a record that could not be written is tried again
@@ -97,11 +96,12 @@ def sweep(
     runs, folder = [runs] if isinstance(runs, Run) else list(runs), Store(store)
     given = {"datasets": dict(datasets or {}), "models": dict(models or {})}
     real(save_every, "save_every")  # before anything is trained
-    for what, kinds in (("datasets", (Dataset, Callable)), ("models", Callable)):
+    for what, kinds, wanted in (
+        ("datasets", (Dataset, Callable), "a Dataset or a function that loads it"),
+        ("models", Callable, "a function (dataset, seed) -> Module"),
+    ):
         for name, value in given[what].items():
             if not isinstance(value, kinds) or isinstance(value, nn.Module):
-                wanted = "a Dataset or a function that loads it"
-                wanted = wanted if what == "datasets" else "a function (dataset, seed) -> Module"
                 raise TypeError(f"{what}[{name!r}] is a {type(value).__name__}; expected {wanted}")
     for run in runs:
         if not isinstance(run, Run):
@@ -113,10 +113,8 @@ def sweep(
     found = folder.records(tasks, history=False)
     _tell(changes(record["fingerprint"], tasks[key].fingerprint) for key, record in found.items())
     there = {key for key, record in found.items() if _settles(record, tasks[key])}
-    state = _State(set(there))
-    for key in tasks.keys() - found.keys():
-        if folder.newer(key):
-            state.trouble[key] = "its record is of a newer version of the library"
+    newer = "its record is of a newer version of the library"
+    state = _State(set(there), {k: newer for k in tasks.keys() - found.keys() if folder.newer(k)})
     do = functools.partial(perform, **given, methods=methods, save_every=save_every)
     work = functools.partial(_perform_and_store, store=folder.path, do=do)
     with tqdm(total=len(tasks), initial=len(state.done), desc="runs", disable=not progress) as bar:
@@ -135,10 +133,10 @@ def _do_all(
     bar: tqdm,
 ) -> None:
     """Hand out what is not over, again and again, until all of it is."""
-    groups = _groups(task for task in tasks.values() if not state.is_over(task))
+    groups = _groups(state.left(tasks.values()))
     deaths, pause = 0, 0.1
-    while groups := state.left(groups):
-        before, died = state.count(), None
+    while groups := list(filter(None, map(state.left, groups))):
+        before, died = len(state.done) + len(state.trouble), None
         try:
             for report in run_all(groups):
                 state.add(report)
@@ -148,11 +146,11 @@ def _do_all(
         except WorkerDiedError as error:
             died = error
         # What other sweeps have done meanwhile, and what was done by workers that died later.
-        for task in itertools.chain(*state.left(groups)):
+        for task in state.left(itertools.chain(*groups)):
             if _settles(store.read(task.run.key, history=False), task):
                 state.done.add(task.run.key)
         bar.update(len(state.done) - bar.n)
-        if state.count() > before:
+        if len(state.done) + len(state.trouble) > before:
             deaths = 0
         elif died is None:  # another sweep works on all of them
             time.sleep(pause)
@@ -168,17 +166,11 @@ def _do_all(
 
 @dataclass
 class _State:
-    """What became of runs, by their keys.
+    """What became of runs, by their keys."""
 
-    Attributes:
-        done: are in the store now.
-        trouble: are not, and why.
-        unsaved: number of runs in a row that were finished, but that the store refused.
-    """
-
-    done: set[str] = field(default_factory=set)
-    trouble: dict[str, str] = field(default_factory=dict)
-    unsaved: int = 0
+    done: set[str] = field(default_factory=set)  # are in the store now
+    trouble: dict[str, str] = field(default_factory=dict)  # are not, and why
+    unsaved: int = 0  # runs in a row that were finished, but that the store refused
 
     def add(self, later: _State) -> None:
         if later.done and not later.unsaved:
@@ -187,16 +179,9 @@ class _State:
         self.done |= later.done
         self.trouble |= later.trouble
 
-    def count(self) -> int:
-        return len(self.done) + len(self.trouble)
-
-    def is_over(self, task: _Task) -> bool:
-        return task.run.key in self.done or task.run.key in self.trouble
-
-    def left(self, groups: list[list[_Task]]) -> list[list[_Task]]:
-        """The groups, without the tasks that are over."""
-        groups = [[task for task in group if not self.is_over(task)] for group in groups]
-        return [group for group in groups if group]
+    def left(self, tasks: Iterable[_Task]) -> list[_Task]:
+        """Those tasks that are not over."""
+        return [t for t in tasks if t.run.key not in self.done and t.run.key not in self.trouble]
 
     def raise_trouble(self) -> None:
         if self.trouble:
@@ -208,24 +193,14 @@ class _State:
             )
 
 
-# ---------------------------------------------------------------------------------------- preparing
-
-
 @dataclass(frozen=True)
 class _Task:
-    """A run and what its names stand for.
-
-    Attributes:
-        run: what to do.
-        fingerprint: of what its names stand for.
-        company: what runs to train together with it agree in, None to train it alone.
-        retry: whether to do it again if it failed before.
-    """
+    """A run and what its names stand for."""
 
     run: Run
     fingerprint: dict
-    company: tuple | None
-    retry: bool
+    company: tuple | None  # what runs to train together with it agree in; None: train it alone
+    retry: bool  # whether to do it again if it failed before
 
 
 def _prepare(
@@ -246,11 +221,14 @@ def _prepare(
         with contextlib.suppress(Exception):
             dataset = members[0].load_data(datasets)
             mark = dataset.fingerprint
-        networks: dict[tuple, tuple[dict | None, bool]] = {}
+        networks: dict[tuple, tuple[dict | None, bool]] = {}  # fingerprint, and whether it pays
         for run in members:
             network = (run.model, run.model_options)
             if network not in networks:
-                networks[network] = _look_at(run, dataset, models)
+                networks[network] = None, False
+                with contextlib.suppress(Exception):
+                    net, described = network_fingerprint(run, dataset, models)
+                    networks[network] = described, batching_pays(net)
             described, pays = networks[network]
             fingerprint = {
                 "version": VERSION, "data": mark, "network": described,
@@ -261,16 +239,6 @@ def _prepare(
             joins = described is not None and (pays if together is None else together)
             prepared[run.key] = _Task(run, fingerprint, company if joins else None, retry_failed)
     return {run.key: prepared[run.key] for run in runs}
-
-
-def _look_at(
-    run: Run, dataset: Dataset | None, models: Mapping[str, Make]
-) -> tuple[dict | None, bool]:
-    """A network's fingerprint, and whether it pays to train copies of it together."""
-    with contextlib.suppress(Exception):
-        net, fingerprint = network_fingerprint(run, dataset, models)
-        return fingerprint, batching_pays(net)
-    return None, False
 
 
 def _settles(record: dict | None, task: _Task) -> bool:
@@ -306,10 +274,7 @@ def _groups(tasks: Iterable[_Task]) -> list[list[_Task]]:
     ]
 
 
-# ------------------------------------------------------------------------------------------- doing
-
-
-def _perform_and_store(group: list[_Task], store: Path, do: Perform) -> _State:
+def _perform_and_store(group: list[_Task], store: Path, do: Callable) -> _State:
     """Do those runs of a group that no one else does and that the store does not hold."""
     state = _State()
     try:
@@ -331,10 +296,17 @@ def _perform_and_store(group: list[_Task], store: Path, do: Perform) -> _State:
     return state
 
 
-def _record(tasks: list[_Task], store: Store, do: Perform, state: _State) -> None:
+def _record(tasks: list[_Task], store: Store, do: Callable, state: _State) -> None:
     start = time.perf_counter()
     try:
-        found = _from_checkpoint([task.run for task in tasks], store, do)
+        runs = [task.run for task in tasks]
+        checkpoint = store.checkpoint(*(run.key for run in runs))
+        where = {"device": env.own_device(), "checkpoint": checkpoint}
+        try:
+            found = do(runs, **where)
+        except ForeignCheckpointError:  # the names are the same, but not what they stand for
+            checkpoint.unlink(missing_ok=True)
+            found = do(runs, **where)
         outcomes = [{"status": "done", "result": result} for result in found]
     except Exception as error:
         if len(tasks) > 1:  # one of them is at fault: find it, and save the others
@@ -361,15 +333,6 @@ def _record(tasks: list[_Task], store: Store, do: Perform, state: _State) -> Non
         except OSError as error:
             state.trouble[task.run.key] = _text(error)
             state.unsaved += 1
-
-
-def _from_checkpoint(runs: list[Run], store: Store, do: Perform) -> list[dict]:
-    checkpoint = store.checkpoint(*(run.key for run in runs))
-    try:
-        return do(runs, device=env.own_device(), checkpoint=checkpoint)
-    except ForeignCheckpointError:  # the names are the same, but not what they stand for
-        checkpoint.unlink(missing_ok=True)
-        return do(runs, device=env.own_device(), checkpoint=checkpoint)
 
 
 def _write(store: Store, run: Run, record: dict) -> None:

@@ -59,10 +59,7 @@ def learner_for(
     """
     if compact is not None and not isinstance(compact, bool):
         raise TypeError(f"compact={compact!r}; expected True, False or None (where it pays)")
-    options, shape = (
-        {"amp": amp, "compile": compile},
-        instance(dataset, Dataset, "dataset").input_shape,
-    )
+    shape = instance(dataset, Dataset, "dataset").input_shape
     instance(recipe, Recipe, "recipe")
     passes = 3.0 * len(dataset.train_y) * recipe.epochs  # forward, and twice as much back
     silently = compact is None and masks is not None and not watched
@@ -72,18 +69,17 @@ def learner_for(
             parts = living_parts(model, kept, shape, flips=_flips(recipe))
             before, after = (_work(net, shape) for net in (model, parts.net))
             if compact or before - after > max(_SAVED / passes, _LITTLE * before):
-                return Alive(model, parts, **options)
+                return Alive(model, parts, amp=amp, compile=compile)
         except ValueError:
             if compact:
                 raise
-    return One(model, None if masks is None else [masks], **options)
+    return One(model, None if masks is None else [masks], amp=amp, compile=compile)
 
 
 def _bound(model: nn.Module, shape: tuple[int, ...]) -> int:
     """More than `_work`, and found at once: as if every map were as large as the image."""
-    places = math.prod(shape[1:])
     weights = [m.weight for m in model.modules() if isinstance(m, PRUNABLE)]
-    return sum(weight.numel() * (places if weight.dim() > 2 else 1) for weight in weights)
+    return sum(w.numel() * (math.prod(shape[1:]) if w.dim() > 2 else 1) for w in weights)
 
 
 def _work(model: nn.Module, shape: tuple[int, ...]) -> int:

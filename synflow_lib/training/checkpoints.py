@@ -19,8 +19,6 @@ from ..files import replacing
 from ..values import real
 
 _FORMAT = b"synflow_lib.checkpoint.5\n"  # raise it with what training computes
-_DIGEST = hashlib.sha256().digest_size
-_ALIKE = 1e-4
 
 
 class ForeignCheckpointError(ValueError):
@@ -79,13 +77,18 @@ class Checkpoint:
             with self._forgiven("set aside"):
                 self.path.replace(aside)
             return None
-        theirs = content.pop("identity")
-        for key in self.identity | theirs:
-            if not agree(theirs.get(key), self.identity.get(key)):
+        identity = content.pop("identity")
+        for key in self.identity | identity:
+            theirs, ours = identity.get(key), self.identity.get(key)
+            if not agree(theirs, ours):
+                there, here = (
+                    f"{len(each)} tensors" if isinstance(each, dict) else repr(each)
+                    for each in (theirs, ours)
+                )
                 raise ForeignCheckpointError(
-                    f"the checkpoint {self.path} belongs to another run: {key} is"
-                    f" {_short(theirs.get(key))} there and {_short(self.identity.get(key))} here."
-                    " Delete it, name another file, or start from what that run started from"
+                    f"the checkpoint {self.path} belongs to another run: {key} is {there} there"
+                    f" and {here} here. Delete it, name another file, or start from what that run"
+                    " started from"
                 )
         return content
 
@@ -126,7 +129,7 @@ class Checkpoint:
 
 
 def _read(whole: bytes, device: torch.device | str) -> dict | None:
-    start = len(_FORMAT) + _DIGEST
+    start = len(_FORMAT) + hashlib.sha256().digest_size
     body = memoryview(whole)[start:]
     # Nothing is interpreted before its checksum is right.
     if whole[:start] != _FORMAT + hashlib.sha256(body).digest():
@@ -138,7 +141,7 @@ def _read(whole: bytes, device: torch.device | str) -> dict | None:
 
 
 @torch.no_grad()
-def sketch(tensors: Mapping[str, Tensor], alike: float = _ALIKE) -> dict[str, list]:
+def sketch(tensors: Mapping[str, Tensor], alike: float = 1e-4) -> dict[str, list]:
     """Names, shapes and two projections of each tensor: what initial weights are known by.
 
     No digest: another processor draws the same random numbers only to within rounding, and a run
@@ -165,14 +168,7 @@ def agree(a: object, b: object) -> bool:
     """
     if not isinstance(a, dict) or not isinstance(b, dict):
         return a == b
-    if list(a) != list(b):
-        return False
-    for name, (shape, norm, *parts, alike) in b.items():
-        same_shape, *found, _ = a[name]
-        if same_shape != shape or not np.allclose(found, [norm, *parts], 0, alike * norm):
-            return False
-    return True
-
-
-def _short(value: object) -> str:
-    return f"{len(value)} tensors" if isinstance(value, dict) else repr(value)
+    return list(a) == list(b) and all(
+        a[name][0] == shape and np.allclose(a[name][1:-1], parts, 0, alike * parts[0])
+        for name, (shape, *parts, alike) in b.items()
+    )

@@ -97,13 +97,9 @@ class Loop:
 
     def run(self, progress: bool = False) -> list[Training]:
         """Train from ``step`` to the last epoch."""
-        start = time.perf_counter()
-
-        def seconds() -> float:
-            return self.past + time.perf_counter() - start
-
+        start = time.perf_counter() - self.past
         if not self.rows:
-            self._record(self.step // self.steps, float("nan"), None)
+            self._record(self.step // self.steps, math.nan, None)
         first = self.step // self.steps + 1
         epochs = range(first, self.recipe.epochs + 1)
         for epoch in tqdm(epochs, desc="training", unit="epoch", disable=not progress, delay=1):
@@ -113,8 +109,9 @@ class Loop:
                 trained = self._epoch(epoch)
             self._record(epoch, self.rate, trained)
             if self.save is not None:
-                self.save(lambda: self.state() | {"rows": self.rows, "seconds": seconds()})
-        return self._results(seconds())
+                done = {"rows": self.rows, "seconds": time.perf_counter() - start}
+                self.save(lambda done=done: self.state() | done)
+        return self._results(time.perf_counter() - start)
 
     def resume(self, content: dict) -> None:
         """Go on where `save` was given ``content``."""
@@ -141,24 +138,20 @@ class Loop:
             self.rate = self.recipe.rate(number, self.steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate
-            x, y = self._spread(batch)
-            logits = self.learner.forward(x, train=True, own=len(batch) > 1)
+            own = len(batch) > 1  # a batch for each copy, or one for all
+            x, y = batch[0]
+            if own:
+                x, y = (torch.stack(part)[self.batch_of] for part in zip(*batch, strict=True))
+            y = y.expand(len(self.seeds), -1)
+            logits = self.learner.forward(x, train=True, own=own)
             losses = _losses(logits, y)
             self.learner.step(losses.mean(1).sum(), self.optimizer)
             sums += _measure(logits.detach(), y, losses.detach())
             self.step = number + 1
         return sums
 
-    def _spread(self, batch: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """One batch for all copies, or each copy's own."""
-        if len(batch) == 1:
-            x, y = batch[0]
-            return x, y.expand(len(self.seeds), -1)
-        return tuple(torch.stack(part)[self.batch_of] for part in zip(*batch, strict=True))
-
     def _record(self, epoch: int, rate: float, trained: Tensor | None) -> None:
-        nothing = [[float("nan")] * 3] * len(self.seeds)
-        seen = nothing if trained is None else _averages(trained)
+        seen = [[math.nan] * 3] * len(self.seeds) if trained is None else _averages(trained)
         held_out = averages(self.learner, self.dataset, "test")
         self.rows.append([[epoch, rate, *a, *b] for a, b in zip(seen, held_out, strict=True)])
         if self.after_epoch is not None:
@@ -263,5 +256,4 @@ def _measure(logits: Tensor, y: Tensor, losses: Tensor) -> Tensor:
 
 
 def _averages(sums: Tensor) -> list[list[float]]:
-    loss, first, five, images = sums.cpu().T
-    return torch.stack([loss / images, 100 * first / images, 100 * five / images], 1).tolist()
+    return [[loss / n, 100 * top1 / n, 100 * top5 / n] for loss, top1, top5, n in sums.tolist()]

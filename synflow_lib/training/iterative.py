@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from ..data import Dataset
 from ..fast.selection import keep_largest
+from ..graphs.network import joined, named_views
 from ..masks import Masks
 from ..pruning import prune
-from ..values import kept_at, real, seeds_of, whole
+from ..values import kept_at, real, whole
 from .alive import learner_for
 from .checkpoints import Checkpoint
 from .epochs import COLUMNS, Loop, Training
@@ -93,17 +94,16 @@ def imp(
     >>> [round(each.masks.compression) for each in found]
     [1, 2, 4]
     """
-
     if compact and rewind:
         raise ValueError(
             f"compact=True with rewind={rewind!r}; expected rewind=0 or None, or compact=None"
         )
-    watched = after_epoch is not None
 
     def living(_, masks: list[Masks]) -> Learner:
         return learner_for(
-            model, masks[0], dataset, recipe, compact=compact, watched=watched, amp=amp
-        )
+            model, masks[0], dataset, recipe, compact=compact, watched=after_epoch is not None,
+            amp=amp,
+        )  # fmt: skip
 
     with same_mode(model), gradients(model):
         return _run(
@@ -142,13 +142,7 @@ def imp_many(
     >>> [copy[-1].masks.compression for copy in found]
     [2.0, 8.0]
     """
-    models, compressions = apart(models), list(compressions)
-    seeds = seeds_of(seeds, len(models))
-    if not models or not len(models) == len(compressions) == len(seeds):
-        raise ValueError(
-            f"{len(models)} models, {len(compressions)} compressions and {len(seeds)} seeds;"
-            " expected equal numbers, at least one"
-        )
+    models, seeds, compressions = apart(models, seeds, "compressions", compressions)
     with gradients(*models):
         return _run(
             lambda models, masks: Many(models, masks, amp=amp), models, dataset, recipe,
@@ -233,8 +227,9 @@ def _run(
             run["start"] = None
         # Copies train in step, also with one that has diverged; that one is done all the same.
         for copies, mask, training in zip(found, masks, trainings, strict=True):
-            if _is_well(copies):
-                copies.append(_packed(number, mask, training))
+            if _is_well(copies):  # as a checkpoint takes it: plain values and tensors
+                plain = vars(training) | {"history": training.history.to_numpy().tolist()}
+                copies.append({"number": number, "masks": dict(mask), "training": plain})
         if not any(map(_is_well, found)):
             break
         for copy, (model, goal) in enumerate(zip(models, compressions, strict=True)):
@@ -258,15 +253,11 @@ def _alike(models: Sequence[nn.Module], seeds: Sequence[int]) -> list[int]:
     """
     states = [_tensors(model) for model in models]
 
-    first = []
-    for copy, state in enumerate(states):
-        equal = (
-            other
-            for other in range(copy)
-            if seeds[other] == seeds[copy] and all(map(torch.equal, states[other], state))
-        )
-        first.append(next(equal, copy))
-    return first
+    def equal(one: int, other: int) -> bool:
+        return seeds[one] == seeds[other] and all(map(torch.equal, states[one], states[other]))
+
+    copies = range(len(models))
+    return [next((one for one in range(copy) if equal(one, copy)), copy) for copy in copies]
 
 
 def _tensors(model: nn.Module) -> list[Tensor]:
@@ -301,12 +292,6 @@ def _spread_state(state: dict, like: list[int]) -> dict:
     return state if len(trainers) == len(like) else spread(state)
 
 
-def _packed(number: int, masks: Masks, training: Training) -> dict:
-    """A round in plain values and tensors, for a checkpoint."""
-    training = vars(training) | {"history": training.history.to_numpy().tolist()}
-    return {"number": number, "masks": dict(masks), "training": training}
-
-
 def _unpacked(values: dict) -> Round:
     history = pd.DataFrame(values["training"]["history"], columns=COLUMNS).astype({"epoch": int})
     training = Training(**values["training"] | {"history": history})
@@ -323,12 +308,10 @@ def smallest_pruned(model: nn.Module, masks: Masks, compression: float) -> Masks
     tensor([[False,  True,  True,  True]])
     """
     # Not by `prune`: for that what is zero was pruned before, and here it may be a survivor.
-    sizes = [
-        parameter.detach().abs().masked_fill(~masks[name].to(parameter.device), -1).flatten()
+    sizes = joined(
+        parameter.detach().abs().masked_fill(~masks[name].to(parameter.device), -1)
         for name, parameter in masks.parameters_of(model)
-    ]
-    flat = keep_largest(torch.cat(sizes), kept_at(masks.total, compression))
-    parts = flat.split([size.numel() for size in sizes])
-    return Masks(
-        {name: part.view_as(masks[name]).clone() for name, part in zip(masks, parts, strict=True)}
     )
+    flat = keep_largest(sizes, kept_at(masks.total, compression))
+    views = named_views(flat, {name: mask.shape for name, mask in masks.items()})
+    return Masks({name: view.clone() for name, view in views.items()})

@@ -16,7 +16,7 @@ from ..graphs.copies import private_copy
 from ..graphs.network import first_weight
 from ..masks import Masks
 from ..randomness import own_random_numbers
-from ..values import instance, is_bool
+from ..values import instance, is_bool, seeds_of
 from .recipes import Recipe
 
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes of a number -> as integers
@@ -48,11 +48,8 @@ def gradients(*models: nn.Module) -> Iterator[None]:
 @contextlib.contextmanager
 def same_mode(*models: nn.Module) -> Iterator[None]:
     """Train or eval mode of the models after as it was before, also after an error."""
-    modes = [
-        (module, module.training)
-        for model in models
-        for module in instance(model, nn.Module, "model").modules()
-    ]
+    modules = [m for model in models for m in instance(model, nn.Module, "model").modules()]
+    modes = [(module, module.training) for module in modules]
     try:
         yield
     finally:
@@ -60,10 +57,20 @@ def same_mode(*models: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def apart(models: Sequence[nn.Module]) -> list[nn.Module]:
-    """The models, with a copy in the place of one that has stood before."""
+def apart(
+    models: Sequence[nn.Module], seeds: Sequence[int] | int, what: str, others: Sequence
+) -> tuple[list[nn.Module], list[int], list]:
+    """The models, copied where one has stood before, with as many seeds and ``others``."""
+    models, others = list(models), list(others)
+    seeds = seeds_of(seeds, len(models))
+    if not models or not len(models) == len(others) == len(seeds):
+        raise ValueError(
+            f"{len(models)} models, {len(others)} {what} and {len(seeds)} seeds; expected equal"
+            " numbers, at least one"
+        )
     seen: set[int] = set()
-    return [private_copy(m) if id(m) in seen or seen.add(id(m)) else m for m in models]
+    models = [private_copy(m) if id(m) in seen or seen.add(id(m)) else m for m in models]
+    return models, seeds, others
 
 
 def apply_masks(model: nn.Module, masks: Masks | None) -> dict[str, Tensor]:
@@ -116,7 +123,7 @@ class Learner(ABC):
         step below the last bit would be lost (bfloat16, 15 epochs at rate 0.001: 74 for 86
         percent), and Adam's squares are below the smallest float16.
         """
-        if not any(parameter.requires_grad for parameter in self.parameters):
+        if not any(p.requires_grad for p in self.parameters):
             raise ValueError(
                 f"{self.name} has no parameter that requires a gradient; nothing to train"
             )
@@ -128,9 +135,8 @@ class Learner(ABC):
 
         Within another autocast torch would keep the weights that it has cast, also after a step.
         """
-        return torch.autocast(
-            self.device.type, self.amp_dtype, enabled=self.amp, cache_enabled=False
-        )
+        kind = self.device.type
+        return torch.autocast(kind, self.amp_dtype, enabled=self.amp, cache_enabled=False)
 
     def forward(self, x: Tensor, *, train: bool, own: bool = False) -> Tensor:
         """Logits (K, batch, classes) for images (batch, ...); with ``own``, (K, batch, ...)."""
@@ -175,10 +181,9 @@ class Learner(ABC):
     def finite(self) -> list[bool]:
         """For each copy whether all that it trains is finite."""
         found = torch.ones(self.copies, dtype=torch.bool, device=self.device)
-        for parameter in self.parameters:
-            if parameter.requires_grad:
-                each = parameter.isfinite()
-                found &= each.reshape(self.copies, each.numel() // self.copies).all(1)
+        for p in self.parameters:
+            if p.requires_grad:
+                found &= p.isfinite().reshape(self.copies, p.numel() // self.copies).all(1)
         return found.tolist()
 
     @abstractmethod
@@ -257,7 +262,6 @@ class One(Learner):
             return check_output(self.run(x[0] if own else x)).unsqueeze(0)
 
     def read_back(self, optimizer: torch.optim.Optimizer) -> None:
-        """Take over what a callback wrote into the weights, except where nothing stays."""
         if [(id(p), p.dtype) for p in self.model.parameters()] != self.own:
             raise ValueError(
                 f"after_epoch replaced parameters of {self.name} or changed their type,"
@@ -360,7 +364,6 @@ class Many(Learner):
 
     @torch.no_grad()
     def write_back(self) -> None:
-        """Give every model its trained weights and statistics."""
         trained = self._tensors()
         for number, model in enumerate(self.models):
             for name, tensor in (*model.named_parameters(), *model.named_buffers()):

@@ -49,11 +49,8 @@ def living_parts(
 ) -> Parts:
     """Take a masked network apart in what training changes and what it does not.
 
-    Args:
-        model: as for `surgery.without_dead_units`; the zeros of the masks are written into it.
-        masks: what stays.
-        input_shape: of one input.
-        flips: whether weight decay may carry a number past zero.
+    Arguments are those of `surgery.without_dead_units`; the zeros of the masks are written into
+    ``model``, and ``flips`` says whether weight decay may carry a number past zero.
 
     Raises:
         ValueError: a network whose units cannot be taken out, dropout (which would draw other

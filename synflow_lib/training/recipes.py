@@ -23,17 +23,13 @@ def _epochs(values: Iterable, name: str) -> tuple[int, ...]:
     return tuple(whole(value, name, 1) for value in values)
 
 
-def _text(value: object, name: str) -> str:
-    return str(value)
-
-
 # For each field of a recipe: what makes Python's own type of it (so that equal recipes are equal in
 # JSON too), what must hold then, and how to say so.
 _FIELDS = {
     "epochs": (whole, lambda v: v >= 1, "a whole number from 1"),
     "learning_rate": (real, lambda v: v > 0, "a number above 0"),
     "batch_size": (whole, lambda v: v >= 2, "a whole number from 2"),
-    "optimizer": (_text, lambda v: v in ("sgd", "adam"), "'sgd' or 'adam'"),
+    "optimizer": (lambda v, _: str(v), lambda v: v in ("sgd", "adam"), "'sgd' or 'adam'"),
     "momentum": (real, lambda v: 0 <= v < 1, "a number in [0, 1)"),
     "weight_decay": (real, lambda v: v >= 0, "a number from 0"),
     "milestones": (_epochs, lambda v: [*v] == sorted({*v}), "rising whole numbers from 1"),

@@ -9,7 +9,7 @@ from torch import nn
 
 from ..data import Dataset
 from ..masks import Masks
-from ..values import instance, seeds_of, whole
+from ..values import instance, whole
 from .alive import learner_for
 from .checkpoints import Checkpoint
 from .epochs import METRICS, Loop, Training, averages
@@ -143,13 +143,7 @@ def train_many(
     >>> len(results), min(result.top1 for result in results) > 20
     (3, True)
     """
-    models, masks = apart(models), list(masks)
-    seeds = seeds_of(seeds, len(models))
-    if not models or not len(models) == len(masks) == len(seeds):
-        raise ValueError(
-            f"{len(models)} models, {len(masks)} masks and {len(seeds)} seeds; expected equal"
-            " numbers, at least one"
-        )
+    models, seeds, masks = apart(models, seeds, "masks", masks)
     with gradients(*models):
         loop = Loop(Many(models, masks, amp=amp), dataset, recipe, seeds)
         results = _fit(loop, masks, checkpoint, save_every, progress)
