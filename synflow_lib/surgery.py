@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 from .batches import Inputs, call, inflow
 from .collapse import PathProbe
@@ -50,8 +51,8 @@ def flops(
 ) -> pd.DataFrame:
     """Multiply-adds of each prunable layer for one input.
 
-    Counted by ``torch.utils.flop_counter``, two operations a multiply-add; kernel taps that reach
-    over the border count like the others, and additions of biases do not.
+    Counted by the formulas of ``torch.utils.flop_counter``, two operations a multiply-add; kernel
+    taps that reach over the border count like the others, and additions of biases do not.
 
     Args:
         model: any module.
@@ -72,25 +73,45 @@ def flops(
     """
     shape = find_input_shape(instance(model, nn.Module, "model"), input_shape)
     found = prunable(model)
+    kept = {}
     if masks is not None:
-        instance(masks, Masks, "masks").parameters_of(model)  # a clear error where they do not fit
-    net = skeleton(model)
-    counter = FlopCounterMode(display=False)
-    dtype = first_weight(net).dtype
-    meta = torch.device("meta")  # also of what the forward makes
-    with explained_errors(shape, Exception), counter, torch.no_grad(), meta:
-        call(net, inflow(shape, torch.empty(0, device="meta", dtype=dtype)))
-    by_module = counter.get_flop_counts()
-    root, rows = type(net).__name__, []
+        named = instance(masks, Masks, "masks").parameters_of(model)
+        kept = {id(weight): int(masks[name].sum()) for name, weight in named}
+    net, meta = skeleton(model), torch.device("meta")  # also of what the forward makes
+    x = inflow(shape, torch.empty(0, device="meta", dtype=first_weight(net).dtype))
+    with explained_errors(shape, Exception), torch.no_grad(), meta, _Operations(net) as counter:
+        call(net, x)
     uses: dict[int, int] = Counter()  # id of a weight -> multiply-adds of all modules that hold it
     for module, owner in unwrapped(model).named_modules():
-        counts = by_module.get(f"{root}.{module}" if module else "Global", {})
-        uses[id(owner._parameters.get("weight"))] += sum(counts.values()) // 2
-    for name, weight in found.items():
-        dense = uses[id(weight)]
-        kept = int(masks[name].sum()) if masks is not None and name in masks else weight.numel()
-        rows.append((name, dense, dense * kept // weight.numel()))
+        uses[id(owner._parameters.get("weight"))] += counter.of[module] // 2
+    rows = [
+        (name, dense, dense * kept.get(id(weight), weight.numel()) // weight.numel())
+        for name, weight in found.items()
+        for dense in [uses[id(weight)]]
+    ]
     return pd.DataFrame(rows, columns=["layer", "dense", "pruned"])
+
+
+class _Operations(TorchDispatchMode):
+    """Counts operations by module: ``of``, name -> number, of what runs in it.
+
+    As ``FlopCounterMode`` does, whose hooks are global: it counts what other threads run too.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.of: Counter[str] = Counter()
+        self.within: list[str] = []
+        for name, module in net.named_modules():
+            module.register_forward_pre_hook(lambda *_, name=name: self.within.append(name))
+            module.register_forward_hook(lambda *_: self.within.pop() and None)
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        found = operation(*args, **(kwargs or {}))
+        if (count := flop_registry.get(operation.overloadpacket)) is not None:
+            number = count(*args, **(kwargs or {}), out_val=found)
+            self.of.update(dict.fromkeys(self.within, number))
+        return found
 
 
 def without_dead_units(
