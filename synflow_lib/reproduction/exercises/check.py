@@ -269,12 +269,12 @@ def by_name(read: Callable) -> Callable[[object], dict]:
     return read_all
 
 
-def like(found: dict[str, np.ndarray], weights: Mapping[str, Tensor]) -> None:
-    """Refuses scores by name that are not those of the weights, one finite number each."""
-    if found.keys() != weights.keys():
+def like(found: dict[str, np.ndarray], given: Mapping[str, Tensor], what: str) -> None:
+    """Refuses scores by name unless they are finite, with the names and shapes of what is given."""
+    if found.keys() != given.keys():
         raise NotOfTheKind(f"the names are {list(found)}")
-    if any(found[name].shape != tuple(weight.shape) for name, weight in weights.items()):
-        raise NotOfTheKind("scores have another shape than those given")
+    if any(found[name].shape != tuple(each.shape) for name, each in given.items()):
+        raise NotOfTheKind(f"scores have another shape than {what}")
     if not all(np.isfinite(each).all() for each in found.values()):
         raise NotOfTheKind("some scores are not finite")
 

@@ -258,7 +258,7 @@ def _protected(answer: object, scores: Scores) -> dict | None:
     found = returns(by_name(numbers))(answer, scores)
     if found is None:
         return None
-    like(found, before)
+    like(found, before, "those given")
     pairs = [(found[name], score.double().numpy()) for name, score in before.items()]
     weakest = min(new.max() for new, _ in pairs)
     kept = sum(int((new >= weakest).sum()) for new, _ in pairs)
