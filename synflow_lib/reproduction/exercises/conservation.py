@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from itertools import product
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -57,9 +57,8 @@ def _one_hidden() -> Iterator[tuple]:
 
 
 def _rescaled(answer: object, net: nn.Module, unit: int, factor: float) -> dict | None:
-    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    before, after = copy.deepcopy(net.state_dict()), net.state_dict()
     called(answer, net, unit, factor)
-    after = {name: p.detach() for name, p in net.named_parameters()}
     if all(torch.equal(before[name], after[name]) for name in before):
         return None
     return {name: p.numpy() for name, p in after.items()}
@@ -105,9 +104,9 @@ check_rescale = Check(
 )
 
 
-def _labelled() -> Iterator[tuple]:
-    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4)).double()
-    yield net, (torch.randn(9, 6).double(), torch.randint(0, 4, (9,)))
+def _labelled(bias: bool = True) -> Iterator[tuple]:
+    layers = nn.Linear(6, 8, bias=bias), nn.ReLU(), nn.Linear(8, 4, bias=bias)
+    yield nn.Sequential(*layers).double(), (torch.randn(9, 6).double(), torch.randint(0, 4, (9,)))
 
 
 def _flat(scores: Mapping[str, Tensor]) -> Tensor:
@@ -126,21 +125,21 @@ def _judged(answer: object, net: nn.Module, batch: Batch) -> dict | None:
         "a number": value.ndim == 0,
         "follows the outputs": value.requires_grad,
         "zero scores": False,
-        "cross-entropy": False,
-        "sum": False,
+        **dict.fromkeys(KNOWN, False),
         "obeys": True,
     }
-    if value.ndim == 0 and value.requires_grad:
-        gradients = torch.autograd.grad(value, list(net.parameters()), materialize_grads=True)
-        found["zero scores"] = max(float(each.abs().max()) for each in gradients) < 1e-12
-    if value.ndim == 0 and value.requires_grad and not found["zero scores"]:
-        scores = score(net, synaptic_saliency(answer), batch)
-        found["obeys"] = check_conservation(net, scores).holds(1e-10)
-        for name, known in KNOWN.items():
-            other = score(net, synaptic_saliency(known), batch)
-            pair = torch.stack([_flat(scores), _flat(other)])
-            found[name] = abs(float(torch.corrcoef(pair)[0, 1])) > 1 - 1e-9
-    return {name: np.array(each) for name, each in found.items()}
+    if not found["a number"] or not found["follows the outputs"]:
+        return found
+    gradients = torch.autograd.grad(value, list(net.parameters()), materialize_grads=True)
+    found["zero scores"] = max(float(each.abs().max()) for each in gradients) < 1e-12
+    if found["zero scores"]:
+        return found
+    scores = score(net, synaptic_saliency(answer), batch)
+    for name, known in KNOWN.items():
+        other = score(net, synaptic_saliency(known), batch)
+        pair = torch.stack([_flat(scores), _flat(other)])
+        found[name] = abs(float(torch.corrcoef(pair)[0, 1])) > 1 - 1e-9
+    return found | {"obeys": check_conservation(net, scores).holds(1e-10)}
 
 
 KNOWN = {"cross-entropy": nn.functional.cross_entropy, "sum": lambda output, y: output.sum()}
@@ -169,12 +168,6 @@ check_objective = Check(
 )
 
 
-def _without_biases() -> Iterator[tuple]:
-    layers = [nn.Linear(6, 8, bias=False), nn.ReLU(), nn.Linear(8, 4, bias=False)]
-    net = nn.Sequential(*layers).double()
-    yield net, (torch.randn(9, 6).double(), torch.randint(0, 4, (9,)))
-
-
 def _second_order(combine):
     """The answer whose scores are combine(theta, g, H g), layer by layer."""
 
@@ -194,7 +187,7 @@ def _second_order(combine):
 check_conserved_grasp = Check(
     number=4,
     kind="a dict: '0.weight' and '2.weight' -> theta * (H g) + g * g",
-    cases=_without_biases,
+    cases=lambda: _labelled(bias=False),
     observe=returns(by_name(numbers)),
     right=_second_order(lambda w, g, h: w * h + g * g),
     mistakes={

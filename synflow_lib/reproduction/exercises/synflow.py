@@ -143,16 +143,16 @@ check_shrinking = Check(
 # ---------------------------------------------------------------------------------------------- 04
 
 
+def _exponent(layers: int, compression: float) -> float:
+    return math.log(compression) / -math.log(1 - 1 / layers)
+
+
 def _safe(layers: int, compression: float) -> int:
-    n = math.floor(math.log(compression) / -math.log(1 - 1 / layers))
+    n = math.floor(_exponent(layers, compression))
     # Rounding may move the quotient: the condition itself decides.
     while layers * (1 - compression ** (-1 / max(n, 1))) >= 1:
         n += 1
     return max(n, 1)
-
-
-def _exponent(layers: int, compression: float) -> float:
-    return math.log(compression) / -math.log(1 - 1 / layers)
 
 
 check_safe_iterations = Check(
@@ -202,10 +202,12 @@ def _gone(answer: object, scores: Tensor, cut_size: float) -> dict | None:
     if mask.shape != (len(before),):
         raise NotOfTheKind(f"the mask has shape {mask.shape}")
     gone = np.sort(before.numpy()[mask])
-    return {"weights that go": np.array(len(gone)), "their scores": gone}
+    return {"weights that go": len(gone), "their scores": gone}
 
 
-def _going(order: Callable, below: Callable = torch.lt, add: Callable = torch.cumsum):
+def _going(
+    order: Callable = torch.argsort, below: Callable = torch.lt, add: Callable = torch.cumsum
+):
     """Along an order of the scores those whose sum so far is below the cut size."""
 
     def may_go(scores: Tensor, cut_size: float) -> Tensor:
@@ -230,23 +232,19 @@ check_may_go = Check(
     kind="a bool tensor of shape (N,), True for the weights to remove",
     cases=_steps,
     observe=_gone,
-    right=_going(torch.argsort),
+    right=_going(),
     mistakes={
         "the sum may equal the cut size here (`<=`); the theorem needs it below (`<`), else "
-        "a whole layer could go": _going(torch.argsort, torch.le),
+        "a whole layer could go": _going(below=torch.le),
         "the weight itself is not in the sum, so the last one reaches the cut size": _going(
-            torch.argsort, add=_before
+            add=_before
         ),
-        "one more could go and the sum would still be below the cut size": _going(
-            torch.argsort, add=_and_next
-        ),
+        "one more could go and the sum would still be below the cut size": _going(add=_and_next),
         "each score is compared with the cut size; it bounds their *sum*": lambda s, cut: s < cut,
         "the largest scores go; sort upwards": _going(
             lambda scores: scores.argsort(descending=True)
         ),
-        "True marks the weights that stay; mark those that go": lambda s, cut: (
-            ~_going(torch.argsort)(s, cut)
-        ),
+        "True marks the weights that stay; mark those that go": lambda s, cut: ~_going()(s, cut),
         "the scores are not sorted before they are summed": _going(
             lambda scores: torch.arange(len(scores))
         ),
@@ -254,11 +252,9 @@ check_may_go = Check(
             s.sort().values.cumsum(0) < cut
         ),
         "of scores equal to the largest that goes, all go; only as many as fit may": (
-            lambda s, cut: s <= s[_going(torch.argsort)(s, cut)].max()
+            lambda s, cut: s <= s[_going()(s, cut)].max()
         ),
-        "means where sums belong: cumsum alone": _going(
-            torch.argsort, add=lambda s, _: s.cumsum(0) / len(s)
-        ),
+        "means where sums belong: cumsum alone": _going(add=lambda s, _: s.cumsum(0) / len(s)),
     },
 )
 
@@ -269,8 +265,8 @@ def _deep_chains() -> Iterator[tuple]:
         yield (list(torch.randint(-1, 5, (depth, 4, 4)).double()),)
 
 
-def _flow(layers: list[Tensor], of: Callable = abs, start: int = 1) -> list[int]:
-    flow = [start] * layers[0].shape[1]
+def _flow(layers: list[Tensor], of: Callable = abs) -> list[int]:
+    flow = [1] * layers[0].shape[1]
     for layer in layers:
         rows = layer.long().tolist()
         flow = [sum(of(w) * x for w, x in zip(row, flow, strict=True)) for row in rows]
