@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
+from ...values import whole
 from .drawn import draw_units, draw_weights
 from .style import MAX_COMPRESSION, key, sequence, styles, theme
 from .tables import require
@@ -69,14 +70,13 @@ def collapse_view(
     style = next(iter(styles(layers["method"]).values()))
     now = layers[layers["compression"] == compression]
     with theme():
-        figure, (left, middle, right) = _row([1.0, 1.25, 1.0])
+        figure, (left, middle, right) = _row([1.0, 1.25, 1.0], 0.3, verdict)
         _fractions(left, now, style.color, style.marker)
         if drawing is None:
             _lines(middle, layers, compression)
         else:
             _paths(middle, drawing)
         _conservation(right, units, style.color, style.marker)
-        figure.text(0.5, 0.955, verdict, ha="center", va="center", fontsize=11.5)
     return figure
 
 
@@ -104,7 +104,7 @@ def race_view(layers: pd.DataFrame, stop: int, max_compression: float) -> Figure
     if len(fewest) < len(look) * layers["compression"].nunique():
         raise ValueError("race_view: expected the same compressions for all methods")
     with theme():
-        figure, (left, right) = _row([1.25, 1.0], wspace=0.24)
+        figure, (left, right) = _row([1.25, 1.0], 0.24)
         for method, style in look.items():
             own = fewest[method]
             done = own[own.index <= compression]
@@ -171,7 +171,7 @@ def step_view(
     largest = max((float(s[w].max()) for s, w in zip(scores, weights, strict=True) if w.any()))
     width = [0.6 + 4.5 * np.sqrt(np.maximum(s, 0) / (largest or 1.0)) for s in scores]
     with theme():
-        figure, (left, middle, right) = _row([1.25, 1.25, 0.8], wspace=0.36)
+        figure, (left, middle, right) = _row([1.25, 1.25, 0.8], 0.36, title)
         draw_weights(left, stay, width, **ON_PATH)
         if phase == "cut":
             leaving = [w & g for w, g in zip(weights, going, strict=True)]
@@ -180,7 +180,6 @@ def step_view(
         _ranking(middle, weights, scores, going, phase)
         removed = sum(float(s[w & g].sum()) for s, w, g in zip(scores, weights, going, strict=True))
         _budget(right, removed if marked else 0.0, cut)
-        figure.text(0.5, 0.955, title, ha="center", va="center", fontsize=11.5)
     return figure
 
 
@@ -214,10 +213,12 @@ def training_view(
         raise ValueError(f"epoch={epoch!r}; expected one of {epochs}")
     names = list(dict.fromkeys(curves["choice"]))
     with theme():
-        figure, (left, middle, right) = _row([1.0, 0.88, 0.9], wspace=0.32)
+        figure, (left, middle, right) = _row(
+            [1.0, 0.88, 0.9], 0.32, f"{names[-1]}: {verdict}", 0.36
+        )
         for place, name in enumerate(names):
             own = curves[curves["choice"] == name]
-            style, now = styles(own["method"])[own["method"].iloc[0]], name == names[-1]
+            style, now = next(iter(styles(own["method"]).values())), name == names[-1]
             drawn = own[own["epoch"] <= epoch] if now else own
             faint = {"alpha": 1.0 if now else 0.45, "linewidth": 2.6 if now else 1.2}
             left.plot(drawn["epoch"], drawn["test_top1"], **style.kwargs() | faint)
@@ -225,38 +226,35 @@ def training_view(
             face = style.color if own["connected"].iloc[0] else "white"
             right.plot(drawn["test_top1"].iloc[-1], -place, style.marker, color=style.color,
                        markerfacecolor=face, markersize=10 if now else 7)  # fmt: skip
+            right.text(1, 0.28 - place, name, fontsize=8.5, weight="bold" if now else "normal")
         left.set_xlim(-0.15, max(epochs) + 0.15)
         left.set_ylim(0, 102)
         left.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         left.set_xlabel("epoch")
         left.set_ylabel("accuracy (percent)")
-        shown = styles(curves["method"])[curves["method"].iloc[-1]]
-        _fractions(middle, layers, shown.color, shown.marker)
+        _fractions(middle, layers, style.color, style.marker)
         right.set_xlim(0, 102)
         right.set_ylim(0.6 - max(len(names), 3), 0.6)
         right.set_yticks([])
-        for place, name in enumerate(names):
-            bold = "bold" if name == names[-1] else "normal"
-            right.text(1, 0.28 - place, name, fontsize=8.5, weight=bold)
         right.set_xlabel("accuracy (percent)")
         right.set_title("last choices (hollow: no path)", fontsize=10.5, pad=3)
-        figure.text(0.36, 0.955, f"{names[-1]}: {verdict}", ha="center", va="center", fontsize=11.5)
     return figure
 
 
-def _row(ratios: Sequence[float], wspace: float = 0.3) -> tuple[Figure, np.ndarray]:
+def _row(
+    ratios: Sequence[float], space: float, title: str = "", middle: float = 0.5
+) -> tuple[Figure, np.ndarray]:
+    """Axes side by side, with a title above whose middle is there."""
     figure = Figure(figsize=(10, 3.5), dpi=80)
     axes = figure.subplots(1, len(ratios), width_ratios=ratios)
-    figure.subplots_adjust(left=0.075, right=0.985, bottom=0.17, top=0.87, wspace=wspace)
+    figure.subplots_adjust(left=0.075, right=0.985, bottom=0.17, top=0.87, wspace=space)
+    figure.text(middle, 0.955, title, ha="center", va="center", fontsize=11.5)
     return figure, axes
 
 
 def _compression(layers: pd.DataFrame, stop: int) -> float:
     known = np.sort(layers["compression"].unique())
-    whole = isinstance(stop, (int, np.integer)) and not isinstance(stop, bool)
-    if not whole or not 0 <= stop < len(known):
-        raise ValueError(f"stop={stop!r}; expected a whole number from 0 to {len(known) - 1}")
-    return float(known[stop])
+    return float(known[whole(stop, "stop", 0, len(known) - 1)])
 
 
 def _decades(axis: Axis, low: float, high: float, ticks: int = 6) -> None:
@@ -267,11 +265,9 @@ def _decades(axis: Axis, low: float, high: float, ticks: int = 6) -> None:
     powers = powers[:: -(-len(powers) // ticks) or 1]
     axis.set_major_locator(FixedLocator(10.0**powers))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(lambda value, _: "10" + _power(value))
-
-
-def _power(value: float) -> str:
-    return str(round(float(np.log10(value)))).translate(_SUPERSCRIPT)
+    axis.set_major_formatter(
+        lambda value, _: "10" + str(round(np.log10(value))).translate(_SUPERSCRIPT)
+    )
 
 
 def _fractions(ax: Axes, now: pd.DataFrame, color: str, marker: str) -> None:
@@ -312,10 +308,8 @@ def _conservation(ax: Axes, units: pd.DataFrame, color: str, marker: str) -> Non
     sums = np.abs(units[["incoming", "outgoing"]].to_numpy(float))
     drawn = sums[(sums > 0).all(1)]
     if len(drawn):
-        ends = (
-            10 ** np.floor(np.log10(drawn.min() / 1.2)),
-            10 ** np.ceil(np.log10(drawn.max() * 1.2)),
-        )
+        low, high = np.log10(drawn.min() / 1.2), np.log10(drawn.max() * 1.2)
+        ends = 10 ** np.floor(low), 10 ** np.ceil(high)
         ax.plot(ends, ends, color="black", linewidth=1)
         ax.plot(*drawn.T, marker, color=color, markersize=4, alpha=0.7)
         _decades(ax.xaxis, *ends, ticks=4)
