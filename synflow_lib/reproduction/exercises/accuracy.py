@@ -140,10 +140,9 @@ def _sparse_networks() -> Iterator[tuple]:
         layers = nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3)
         net = nn.Sequential(*layers)
         net[0].bias.data += 0.4 - 3 * (seed % 2)  # in half of them most units are off
-        masks = {
-            f"{i}.weight": torch.rand(net[i].weight.shape, generator=random) for i in (0, 2, 4)
-        }
-        yield net, Masks({name: each < (0.2, 0.2, 0.06)[seed % 3] for name, each in masks.items()})
+        share = (0.2, 0.2, 0.06)[seed % 3]
+        shapes = {f"{i}.weight": net[i].weight.shape for i in (0, 2, 4)}
+        yield net, Masks({n: torch.rand(s, generator=random) < share for n, s in shapes.items()})
 
 
 @torch.no_grad()
@@ -180,15 +179,15 @@ check_can_learn = Check(
 # ---------------------------------------------------------------------------------------------- 06
 
 
+STATISTICS = {  # number of seeds -> t statistics, a few between any two likely limits
+    4: (1.7, -1.8, 2.1, 2.5, 2.765, 2.9, -2.95, -3.1, 3.3, -3.5, 4.0, 5.0, -9.0, 12, -15, -20),
+    3: (0.5, -1.8, 2.0, 2.2, 3.0, -3.1, 3.2, 3.4, 3.8, 4.1, 4.4, -4.8, 5.5, 8.0, 9.0, 11),
+}
+
+
 def _tables() -> Iterator[tuple]:
-    """Tables whose differences have chosen t statistics, a few between any two likely limits."""
-    for n, statistics in (
-        (
-            4,
-            (1.7, -1.8, 2.1, 2.5, 2.765, 2.9, -2.95, -3.1, 3.3, -3.5, 4.0, 5.0, -9.0, 12, -15, -20),
-        ),
-        (3, (0.5, -1.8, 2.0, 2.2, 3.0, -3.1, 3.2, 3.4, 3.8, 4.1, 4.4, -4.8, 5.5, 8.0, 9.0, 11)),
-    ):
+    """Tables whose differences have these t statistics."""
+    for n, statistics in STATISTICS.items():
         random = np.random.default_rng(n)
         noise = random.normal(size=(len(statistics), n))
         noise -= noise.mean(1, keepdims=True)

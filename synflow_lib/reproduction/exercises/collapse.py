@@ -131,12 +131,8 @@ def _at_least(scores: Scores, threshold: Tensor) -> int:
     return sum(int((score >= threshold).sum()) for score in scores.values())
 
 
-def _weakest(scores: Scores) -> Tensor:
-    return min(score.max() for score in scores.values())
-
-
 def _fewest(scores: Scores) -> int:
-    return _at_least(scores, _weakest(scores))
+    return _at_least(scores, min(score.max() for score in scores.values()))
 
 
 def _total(scores: Scores) -> int:

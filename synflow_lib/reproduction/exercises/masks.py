@@ -72,12 +72,9 @@ check_shuffle = Check(
             lambda mask: torch.rand(mask.shape) < mask.double().mean()
         ),
         "places are drawn with replacement, and some twice: permute them (torch.randperm)": (
-            lambda mask: (
-                torch.zeros(mask.numel())
-                .index_fill(0, torch.randint(mask.numel(), (int(mask.sum()),)), 1)
-                .bool()
-                .view(mask.shape)
-            )
+            lambda mask: torch.isin(
+                torch.arange(mask.numel()), torch.randint(mask.numel(), (int(mask.sum()),))
+            ).view(mask.shape)
         ),
         "the same mask comes every time": lambda mask: mask.clone(),
         "only whole rows move: what a row keeps stays together": lambda mask: mask[

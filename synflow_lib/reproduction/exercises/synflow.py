@@ -219,14 +219,6 @@ def _going(
     return may_go
 
 
-def _before(ordered: Tensor, _: int) -> Tensor:
-    return ordered.cumsum(0) - ordered
-
-
-def _and_next(ordered: Tensor, _: int) -> Tensor:
-    return torch.cat([ordered.cumsum(0)[1:], torch.tensor([torch.inf])])
-
-
 check_may_go = Check(
     number=2,
     kind="a bool tensor of shape (N,), True for the weights to remove",
@@ -237,9 +229,11 @@ check_may_go = Check(
         "the sum may equal the cut size here (`<=`); the theorem needs it below (`<`), else "
         "a whole layer could go": _going(below=torch.le),
         "the weight itself is not in the sum, so the last one reaches the cut size": _going(
-            add=_before
+            add=lambda s, _: s.cumsum(0) - s
         ),
-        "one more could go and the sum would still be below the cut size": _going(add=_and_next),
+        "one more could go and the sum would still be below the cut size": _going(
+            add=lambda s, _: torch.cat([s.cumsum(0)[1:], torch.tensor([torch.inf])])
+        ),
         "each score is compared with the cut size; it bounds their *sum*": lambda s, cut: s < cut,
         "the largest scores go; sort upwards": _going(
             lambda scores: scores.argsort(descending=True)

@@ -166,10 +166,13 @@ def step_view(
         raise ValueError(
             f"step_view: weights, scores and going have the shapes {shapes}; expected equal ones"
         )
+    kept, value, leaves = (
+        np.concatenate([*map(np.ravel, each)]) for each in (weights, scores, going)
+    )
+    value, leaves = value[kept], leaves[kept]
     marked, gone = phase in ("cut", "prune"), phase == "prune"
     stay = [w & ~(g & marked) for w, g in zip(weights, going, strict=True)]
-    largest = max((float(s[w].max()) for s, w in zip(scores, weights, strict=True) if w.any()))
-    width = [0.6 + 4.5 * np.sqrt(np.maximum(s, 0) / (largest or 1.0)) for s in scores]
+    width = [0.6 + 4.5 * np.sqrt(np.maximum(s, 0) / (value.max() or 1.0)) for s in scores]
     with theme():
         figure, (left, middle, right) = _row([1.25, 1.25, 0.8], 0.36, title)
         draw_weights(left, stay, width, **ON_PATH)
@@ -177,9 +180,8 @@ def step_view(
             leaving = [w & g for w, g in zip(weights, going, strict=True)]
             draw_weights(left, leaving, width, color="#d55e00", linestyle=(0, (2, 1.2)))
         draw_units(left, stay if gone else weights, radius=8)
-        _ranking(middle, weights, scores, going, phase)
-        removed = sum(float(s[w & g].sum()) for s, w, g in zip(scores, weights, going, strict=True))
-        _budget(right, removed if marked else 0.0, cut)
+        _ranking(middle, value, leaves, phase)
+        _budget(right, value[leaves].sum() if marked else 0.0, cut)
     return figure
 
 
@@ -340,16 +342,7 @@ def _strips(ax: Axes, now: pd.DataFrame, methods: list[str]) -> None:
     ax.set_title("dark: full, pale: few left, cross: empty", fontsize=10.5, pad=3)
 
 
-def _ranking(
-    ax: Axes,
-    weights: Sequence[np.ndarray],
-    scores: Sequence[np.ndarray],
-    going: Sequence[np.ndarray],
-    phase: str,
-) -> None:
-    kept = np.concatenate([w.ravel() for w in weights])
-    value = np.concatenate([s.ravel() for s in scores])[kept]
-    leaves = np.concatenate([g.ravel() for g in going])[kept]
+def _ranking(ax: Axes, value: np.ndarray, leaves: np.ndarray, phase: str) -> None:
     # Sorted ones that leave come first, as ties are broken by position and not by score.
     order = np.arange(len(value)) if phase == "score" else np.lexsort((~leaves, value))
     value, leaves = value[order], leaves[order]
