@@ -103,11 +103,6 @@ def _unpaired(a: list, b: list, freedom: Callable[[int], int]) -> tuple[float, f
     return middle - half, middle + half
 
 
-def _welch(a: list, b: list) -> tuple[float, float]:
-    found = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
-    return found.low, found.high
-
-
 check_paired_interval = Check(
     number=2,
     kind="two numbers, (low, high)",
@@ -124,7 +119,9 @@ check_paired_interval = Check(
         "the errors of two means are added: subtract seed by seed, and take the error of that": (
             partial(_unpaired, freedom=lambda n: n - 1)
         ),
-        "the seeds are not paired (this is Welch's interval): subtract seed by seed": _welch,
+        "the seeds are not paired (this is Welch's interval): subtract seed by seed": lambda a, b: (
+            stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+        ),
         "this is the middle and half the width; asked are both ends": lambda a, b: (
             float(np.mean(_interval(a, b))),
             float(np.ptp(_interval(a, b)) / 2),
@@ -145,11 +142,6 @@ def _sparse_networks() -> Iterator[tuple]:
         yield net, Masks({n: torch.rand(s, generator=random) < share for n, s in shapes.items()})
 
 
-@torch.no_grad()
-def _answers(net: nn.Module, masks: Masks, inputs: Tensor) -> Tensor:
-    return masks.apply_(copy.deepcopy(net))(inputs)
-
-
 check_can_learn = Check(
     number=3,
     kind="True or False",
@@ -164,7 +156,9 @@ check_can_learn = Check(
             not reached(masks.values()).any()
         ),
         "tried on inputs: a ReLU that is off there hides a path that training could switch on": (
-            lambda net, masks: _answers(net, masks, torch.randn(256, 6)).std(0).max() > 1e-6
+            lambda net, masks: (
+                masks.apply_(copy.deepcopy(net))(torch.randn(256, 6)).std(0).max() > 1e-6
+            )
         ),
         "this asks for a path to every output; one is enough": lambda net, masks: reached(
             masks.values()

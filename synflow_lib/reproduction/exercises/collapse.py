@@ -266,12 +266,10 @@ def _protected(answer: object, scores: Scores) -> dict | None:
     }
 
 
-def _top(scores: Scores) -> Tensor:
-    return max(score.max() for score in scores.values()) + 1
-
-
 def _raised(
-    scores: Scores, to: Callable[[Scores], object] = _top, which: Callable = Tensor.argmax
+    scores: Scores,
+    to: Callable[[Scores], object] = lambda scores: max(s.max() for s in scores.values()) + 1,
+    which: Callable = Tensor.argmax,
 ) -> Scores:
     found = {name: score.clone() for name, score in scores.items()}
     for score in found.values():

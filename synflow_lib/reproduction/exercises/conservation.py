@@ -8,6 +8,8 @@ from itertools import product
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, grad, jvp
+from torch.nn.utils import parameters_to_vector
 
 from ...conservation import check_conservation
 from ...methods import synaptic_saliency
@@ -109,10 +111,6 @@ def _labelled(bias: bool = True) -> Iterator[tuple]:
     yield nn.Sequential(*layers).double(), (torch.randn(9, 6).double(), torch.randint(0, 4, (9,)))
 
 
-def _flat(scores: Mapping[str, Tensor]) -> Tensor:
-    return torch.cat([each.flatten() for each in scores.values()])
-
-
 def _judged(answer: object, net: nn.Module, batch: Batch) -> dict | None:
     """What the objective is: a number with a gradient, which scores, and whether they obey."""
     output = net(batch[0])
@@ -137,7 +135,7 @@ def _judged(answer: object, net: nn.Module, batch: Batch) -> dict | None:
     scores = score(net, synaptic_saliency(answer), batch)
     for name, known in KNOWN.items():
         other = score(net, synaptic_saliency(known), batch)
-        pair = torch.stack([_flat(scores), _flat(other)])
+        pair = torch.stack([parameters_to_vector(each.values()) for each in (scores, other)])
         found[name] = abs(float(torch.corrcoef(pair)[0, 1])) > 1 - 1e-9
     return found | {"obeys": check_conservation(net, scores).holds(1e-10)}
 
@@ -172,14 +170,12 @@ def _second_order(combine):
     """The answer whose scores are combine(theta, g, H g), layer by layer."""
 
     def scores(net: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        weights = dict(net.named_parameters())
-        loss = nn.functional.cross_entropy(net(batch[0]), batch[1])
-        gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
-        fixed = [g.detach() for g in gradients]
-        along = sum((g * f).sum() for g, f in zip(gradients, fixed, strict=True))
-        second = torch.autograd.grad(along, list(weights.values()))
-        parts = zip(weights.items(), fixed, second, strict=True)
-        return {name: combine(w.detach(), g, h) for (name, w), g, h in parts}
+        def loss(weights: dict[str, Tensor]) -> Tensor:
+            return nn.functional.cross_entropy(functional_call(net, weights, batch[0]), batch[1])
+
+        weights = {name: p.detach() for name, p in net.named_parameters()}
+        g, h = jvp(grad(loss), (weights,), (grad(loss)(weights),))
+        return {name: combine(w, g[name], h[name]) for name, w in weights.items()}
 
     return scores
 

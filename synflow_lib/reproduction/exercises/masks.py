@@ -136,10 +136,6 @@ check_on_paths = Check(
 )
 
 
-def _quotas() -> Iterator[tuple]:
-    yield from ((4, 6, 3, 10, 7), (5, 4, 7, 9, 3), (3, 7, 4, 9, 12), (6, 2, 5, 5, 2))
-
-
 def _cut(answer: object, inputs: int, hidden: int, outputs: int, first: int, last: int):
     """Too many (1), right (0) or too few (-1) weights by layer, and whether any are joined."""
     found = returns(several(switches, 2))(answer, inputs, hidden, outputs, first, last)
@@ -169,7 +165,7 @@ def _apart(inputs: int, hidden: int, outputs: int, first: int, last: int, apart:
 check_cut_apart = Check(
     number=2,
     kind="two masks, (hidden, inputs) and (outputs, hidden), that keep what the quotas say",
-    cases=_quotas,
+    cases=lambda: [(4, 6, 3, 10, 7), (5, 4, 7, 9, 3), (3, 7, 4, 9, 12), (6, 2, 5, 5, 2)],
     observe=_cut,
     right=_apart,
     mistakes={
@@ -200,10 +196,6 @@ check_cut_apart = Check(
 # ---------------------------------------------------------------------------------------------- 08
 
 
-def _perceptrons() -> Iterator[tuple]:
-    yield nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 4)).double(), None
-
-
 def _flow(change: Callable[[Tensor, Tensor], Tensor]):
     """The scorer whose scores are change(SynFlow's, weight)."""
 
@@ -217,7 +209,7 @@ def _flow(change: Callable[[Tensor, Tensor], Tensor]):
 check_squared_flow = Check(
     number=1,
     kind="a dict: parameter name -> scores, for every prunable weight",
-    cases=_perceptrons,
+    cases=lambda: [(nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 4)).double(), None)],
     observe=returns(by_name(numbers)),
     right=_flow(lambda s, w: s.square()),
     mistakes={

@@ -143,16 +143,11 @@ check_shrinking = Check(
 # ---------------------------------------------------------------------------------------------- 04
 
 
-def _exponent(layers: int, compression: float) -> float:
-    return math.log(compression) / -math.log(1 - 1 / layers)
-
-
 def _safe(layers: int, compression: float) -> int:
-    n = math.floor(_exponent(layers, compression))
-    # Rounding may move the quotient: the condition itself decides.
-    while layers * (1 - compression ** (-1 / max(n, 1))) >= 1:
+    n = 1
+    while layers * (1 - compression ** (-1 / n)) >= 1:
         n += 1
-    return max(n, 1)
+    return n
 
 
 check_safe_iterations = Check(
@@ -163,7 +158,7 @@ check_safe_iterations = Check(
     right=_safe,
     mistakes={
         "the sum may equal the cut size here; the theorem needs `<`, so try L=2, rho=4": (
-            lambda n, c: math.ceil(_exponent(n, c))
+            lambda n, c: math.ceil(math.log(c) / -math.log(1 - 1 / n))
         ),
         "one too few: rounded down, and the condition fails there": lambda n, c: _safe(n, c) - 1,
         "one too many: the condition holds one iteration earlier": lambda n, c: _safe(n, c) + 1,
@@ -253,12 +248,6 @@ check_may_go = Check(
 )
 
 
-def _deep_chains() -> Iterator[tuple]:
-    """Small whole numbers as weights, so that Python's integers know the flow exactly."""
-    for depth in (400, 430):
-        yield (list(torch.randint(-1, 5, (depth, 4, 4)).double()),)
-
-
 def _flow(layers: list[Tensor], of: Callable = abs) -> list[int]:
     flow = [1] * layers[0].shape[1]
     for layer in layers:
@@ -274,7 +263,8 @@ def _log2(layers: list[Tensor]) -> float:
 check_log2_flow = Check(
     number=3,
     kind="one number, log2 of R",
-    cases=_deep_chains,
+    # Small whole numbers as weights, so that Python's integers know the flow exactly.
+    cases=lambda: [(list(torch.randint(-1, 5, (n, 4, 4)).double()),) for n in (400, 430)],
     observe=returns(number),
     right=_log2,
     rtol=1e-6,
