@@ -36,12 +36,7 @@ def _predicted(prediction: object) -> dict | None:
     return found
 
 
-def _wrong_predictions() -> Iterator[tuple[str, dict]]:
-    for answers in product((True, False), repeat=4):
-        prediction = dict(zip(HOLDS, answers, strict=True))
-        if wrong := [WHY[name] for name in HOLDS if prediction[name] != HOLDS[name]]:
-            yield "; ".join(wrong), prediction
-
+PREDICTIONS = [dict(zip(HOLDS, each, strict=True)) for each in product((True, False), repeat=4)]
 
 check_prediction = Check(
     number=1,
@@ -49,7 +44,11 @@ check_prediction = Check(
     cases=lambda: [()],
     observe=_predicted,
     right=HOLDS,
-    mistakes=dict(_wrong_predictions()),
+    mistakes={
+        "; ".join(WHY[name] for name in HOLDS if each[name] != HOLDS[name]): each
+        for each in PREDICTIONS
+        if each != HOLDS
+    },
 )
 
 

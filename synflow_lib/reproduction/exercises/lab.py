@@ -16,10 +16,6 @@ from ..paper import FIVE
 from .check import Check, NotOfTheKind, by_name, number, numbers, returns, several
 
 
-def _any_order(value: object) -> np.ndarray:
-    return np.sort(numbers(value).ravel())
-
-
 def _layers() -> Iterator[tuple]:
     random = np.random.default_rng(0)
     for _ in range(3):
@@ -93,7 +89,7 @@ check_kept_weights = Check(
     number=1,
     kind="a tensor of the kept weights",
     cases=_layers,
-    observe=returns(_any_order),
+    observe=returns(lambda value: np.sort(numbers(value).ravel())),
     right=lambda w, m: w[m],
     mistakes={
         "the pruned weights are among them, as zeros": lambda w, m: w * m,

@@ -55,11 +55,6 @@ def _permuted(mask: Tensor) -> Tensor:
     return mask.flatten()[torch.randperm(mask.numel())].view(mask.shape)
 
 
-def _in_place(mask: Tensor) -> Tensor:
-    mask.copy_(_permuted(mask))
-    return mask.clone()
-
-
 check_shuffle = Check(
     number=1,
     kind="a bool tensor of the mask's shape, as many True at random places",
@@ -67,7 +62,9 @@ check_shuffle = Check(
     observe=_shuffled,
     right=_permuted,
     mistakes={
-        "the argument was changed; work on a copy": _in_place,
+        "the argument was changed; work on a copy": lambda mask: mask.copy_(
+            _permuted(mask)
+        ).clone(),
         "the number of True varies: each place is drawn by itself; permute the places instead": (
             lambda mask: torch.rand(mask.shape) < mask.double().mean()
         ),
