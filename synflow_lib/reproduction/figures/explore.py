@@ -60,12 +60,9 @@ def collapse_view(
     >>> collapse_view(layers, 1, units).axes[0].get_ylabel()
     'fraction of weights left'
     """
-    layers = require(
-        layers, ["method", "compression", "layer", "total", "density"], "collapse_view"
-    )
-    units = require(
-        units, ["layer", "unit", "incoming", "outgoing"], "collapse_view, units", ["layer"]
-    )
+    layers = require(layers, "method compression layer total density".split(), "collapse_view")
+    columns = ["layer", "unit", "incoming", "outgoing"]
+    units = require(units, columns, "collapse_view, units", ["layer"])
     compression = _compression(layers, stop)
     style = next(iter(styles(layers["method"]).values()))
     now = layers[layers["compression"] == compression]
@@ -119,8 +116,7 @@ def race_view(layers: pd.DataFrame, stop: int, max_compression: float) -> Figure
         left.axvline(max_compression, **MAX_COMPRESSION)
         _decades(left.xaxis, 0.8, max_compression * 1.6)
         _decades(left.yaxis, 0.35, fewest.max() * 2)
-        left.set_xlabel(_COMPRESSION)
-        left.set_ylabel("weights in the emptiest layer")
+        left.set(xlabel=_COMPRESSION, ylabel="weights in the emptiest layer")
         entries = [Line2D([], [], **style.kwargs()) for style in look.values()]
         entries.append(key("a layer is empty", **_EMPTY | {"color": "#333333"}))
         entries.append(key("largest possible", **MAX_COMPRESSION))
@@ -206,18 +202,15 @@ def training_view(
     >>> training_view(curves, 1, layers).axes[2].get_xlabel()
     'accuracy (percent)'
     """
-    curves = require(
-        curves, ["method", "choice", "connected", "epoch", "test_top1"], "training_view"
-    )
+    curves = require(curves, "method choice connected epoch test_top1".split(), "training_view")
     layers = require(layers, ["layer", "total", "density"], "training_view")
     epochs = sorted(curves["epoch"].unique())
     if epoch not in epochs:
         raise ValueError(f"epoch={epoch!r}; expected one of {epochs}")
     names = list(dict.fromkeys(curves["choice"]))
     with theme():
-        figure, (left, middle, right) = _row(
-            [1.0, 0.88, 0.9], 0.32, f"{names[-1]}: {verdict}", 0.36
-        )
+        title = f"{names[-1]}: {verdict}"
+        figure, (left, middle, right) = _row([1.0, 0.88, 0.9], 0.32, title, 0.36)
         for place, name in enumerate(names):
             own = curves[curves["choice"] == name]
             style, now = next(iter(styles(own["method"]).values())), name == names[-1]
@@ -229,16 +222,12 @@ def training_view(
             right.plot(drawn["test_top1"].iloc[-1], -place, style.marker, color=style.color,
                        markerfacecolor=face, markersize=10 if now else 7)  # fmt: skip
             right.text(1, 0.28 - place, name, fontsize=8.5, weight="bold" if now else "normal")
-        left.set_xlim(-0.15, max(epochs) + 0.15)
-        left.set_ylim(0, 102)
+        left.set(xlim=(-0.15, max(epochs) + 0.15), ylim=(0, 102))
+        left.set(xlabel="epoch", ylabel="accuracy (percent)")
         left.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        left.set_xlabel("epoch")
-        left.set_ylabel("accuracy (percent)")
         _fractions(middle, layers, style.color, style.marker)
-        right.set_xlim(0, 102)
-        right.set_ylim(0.6 - max(len(names), 3), 0.6)
-        right.set_yticks([])
-        right.set_xlabel("accuracy (percent)")
+        right.set(xlim=(0, 102), ylim=(0.6 - max(len(names), 3), 0.6))
+        right.set(yticks=[], xlabel="accuracy (percent)")
         right.set_title("last choices (hollow: no path)", fontsize=10.5, pad=3)
     return figure
 
@@ -261,8 +250,7 @@ def _compression(layers: pd.DataFrame, stop: int) -> float:
 
 def _decades(axis: Axis, low: float, high: float, ticks: int = 6) -> None:
     """Logarithmic from low to high; few ticks in plain text, which is what makes drawing fast."""
-    getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
-    getattr(axis.axes, f"set_{axis.axis_name}lim")(low, high)
+    axis.axes.set(**{f"{axis.axis_name}scale": "log", f"{axis.axis_name}lim": (low, high)})
     powers = np.arange(np.ceil(np.log10(low)), np.floor(np.log10(high)) + 1).astype(int)
     powers = powers[:: -(-len(powers) // ticks) or 1]
     axis.set_major_locator(FixedLocator(10.0**powers))
@@ -279,10 +267,9 @@ def _fractions(ax: Axes, now: pd.DataFrame, color: str, marker: str) -> None:
     ax.plot(left["layer"], left["density"], marker, color=color, markersize=6)
     ax.plot(empty["layer"], [floor * 1.5] * len(empty), markersize=9, clip_on=False, **_EMPTY)
     _decades(ax.yaxis, floor, 2)
-    ax.set_xlim(now["layer"].min() - 0.6, now["layer"].max() + 0.6)
+    ax.set(xlim=(now["layer"].min() - 0.6, now["layer"].max() + 0.6))
+    ax.set(xlabel="layer (1: input); cross: empty", ylabel="fraction of weights left")
     ax.xaxis.set_major_locator(MaxNLocator(7, integer=True))
-    ax.set_xlabel("layer (1: input); cross: empty")
-    ax.set_ylabel("fraction of weights left")
 
 
 def _lines(ax: Axes, layers: pd.DataFrame, compression: float) -> None:
@@ -317,12 +304,10 @@ def _conservation(ax: Axes, units: pd.DataFrame, color: str, marker: str) -> Non
         _decades(ax.xaxis, *ends, ticks=4)
         _decades(ax.yaxis, *ends, ticks=4)
     else:
-        ax.set_xticks([])
-        ax.set_yticks([])
+        ax.set(xticks=[], yticks=[])
     zeros = len(sums) - len(drawn)
     ax.set_title(f"{len(drawn):,} units, {zeros:,} with a zero sum", fontsize=10.5, pad=3)
-    ax.set_xlabel("|incoming score| of a unit")
-    ax.set_ylabel("|outgoing score|")
+    ax.set(xlabel="|incoming score| of a unit", ylabel="|outgoing score|")
 
 
 def _strips(ax: Axes, now: pd.DataFrame, methods: list[str]) -> None:
@@ -355,9 +340,8 @@ def _ranking(ax: Axes, value: np.ndarray, leaves: np.ndarray, phase: str) -> Non
     if len(positive):
         _decades(ax.yaxis, positive.min() / 3, positive.max() * 2)
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    ax.set_xlim(0.2, len(value) + 0.8)
-    ax.set_xlabel("weight, in network order" if phase == "score" else "weight, smallest first")
-    ax.set_ylabel("score")
+    order = "weight, in network order" if phase == "score" else "weight, smallest first"
+    ax.set(xlim=(0.2, len(value) + 0.8), xlabel=order, ylabel="score")
 
 
 def _budget(ax: Axes, removed: float, cut: float) -> None:
@@ -366,5 +350,4 @@ def _budget(ax: Axes, removed: float, cut: float) -> None:
            color=["none", "#949494"], edgecolor=["#d55e00", "#333333"],
            hatch=["////", ""])  # fmt: skip
     ax.axhline(1, color="black", linewidth=1)
-    ax.set_ylim(0, max(1.25, 1.15 * removed / unit))
-    ax.set_ylabel("score / cut size")
+    ax.set(ylim=(0, max(1.25, 1.15 * removed / unit)), ylabel="score / cut size")
