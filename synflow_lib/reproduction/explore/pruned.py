@@ -149,10 +149,10 @@ class Family:
     iterations: int = 1
 
     def __post_init__(self):
-        iterations = subject(self.name).iterations
+        choices = subject(self.name).iterations
         choose("method", self.method, FIVE)
         choose("schedule", self.schedule, SCHEDULES if self.method == "synflow" else SCHEDULES[:2])
-        choose("iterations", self.iterations, iterations)
+        choose("iterations", self.iterations, choices)
 
     @property
     def subject(self) -> Subject:
