@@ -81,7 +81,7 @@ class Guess:
         for control in controls:
             control.observe(changed, "value")
         say()
-        row = ipywidgets.HBox(controls, layout=ipywidgets.Layout(flex_flow="row wrap"))
+        row = ipywidgets.HBox(controls, layout={"flex_flow": "row wrap"})
         box = ipywidgets.VBox([row, status])
         box.controls = controls
         return box
@@ -147,14 +147,13 @@ class Number(Guess):
 
     def build(self, w, **look):
         kind, low, high = w.FloatSlider, self.low, self.high
-        look = {"description": "guess", "layout": w.Layout(width="95%"), "value": low} | look
-        if self.value is not None:
-            look["value"] = self.value
+        value = low if self.value is None else self.value
         if self.log:
             kind, low, high = w.FloatLogSlider, *torch.tensor([low, high]).double().log10().tolist()
-        look |= {"style": {"description_width": "initial"}, "readout_format": ".3g"}
-        look["step"] = self.step or (high - low) / 100
-        return [kind(min=low, max=high, continuous_update=False, **look)]
+        look = {"description": "guess", "value": value, "layout": {"width": "95%"}} | look
+        return [kind(min=low, max=high, step=self.step or (high - low) / 100, readout_format=".3g",
+                     style={"description_width": "initial"}, continuous_update=False,
+                     **look)]  # fmt: skip
 
     def read(self, controls):
         return min(max(controls[0].value, self.low), self.high)  # 10 ** log10 is off by an ulp
@@ -194,11 +193,9 @@ class Choice(Guess):
 
     def build(self, w):
         options = [("choose", None), *((option, option) for option in self.options)]
-        style, layout = {"description_width": "initial"}, w.Layout(width="95%")
-        return [
-            w.Dropdown(options=options, value=self.value, description="guess", style=style,
-                       layout=layout)
-        ]  # fmt: skip
+        return [w.Dropdown(options=options, value=self.value, description="guess",
+                           style={"description_width": "initial"},
+                           layout={"width": "95%"})]  # fmt: skip
 
     def read(self, controls):
         return controls[0].value
@@ -237,13 +234,15 @@ class Curve(Guess):
         return "; ".join(self.one.apart(each, value) for each, value in pairs)
 
     def build(self, w):
-        low, high, controls = self.one.low, self.one.high, []
+        low, high, look = self.one.low, self.one.high, {"orientation": "vertical"}
         middle = (low * high) ** 0.5 if self.one.log else (low + high) / 2
-        for place, x in enumerate(self.x):
-            self.one.value = middle if self.value is None else self.value[place]
-            look = {"orientation": "vertical", "layout": w.Layout(height="180px")}
-            controls += self.one.build(w, description=written(x), **look)
-        return controls
+        values = [middle] * len(self.x) if self.value is None else self.value
+        return [
+            self.one.build(
+                w, description=written(x), value=value, layout={"height": "180px"}, **look
+            )[0]
+            for x, value in zip(self.x, values, strict=True)
+        ]
 
     def read(self, controls):
         return [self.one.read([control]) for control in controls]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from ...collapse import is_collapsed
 from ...masks import Masks
 from .check import Check, number, numbers, returns, several, truth, whole
+from .collapse import reached
 
 # ---------------------------------------------------------------------------------------------- 05
 
@@ -53,32 +55,52 @@ def _accuracies() -> Iterator[tuple]:
         yield tuple((shared + random.normal(size=n) + shift).tolist() for shift in (2.0, 0.0))
 
 
-def _interval(
+def _half_width(
+    differences: np.ndarray,
     quantile: Callable[[int], float] = lambda n: stats.t.ppf(0.975, n - 1),
     root: Callable[[int], float] = np.sqrt,
     freedom: int = 1,
-    sign: int = 1,
-):
-    def interval(a: list, b: list) -> tuple[float, float]:
-        d, n = sign * (np.array(a) - np.array(b)), len(a)
-        half = quantile(n) * d.std(ddof=freedom) / root(n)
-        return d.mean() - half, d.mean() + half
-
-    return interval
+) -> np.ndarray:
+    """Half the width of the interval of a mean difference; seeds run along the last axis."""
+    n = differences.shape[-1]
+    return quantile(n) * differences.std(-1, ddof=freedom) / root(n)
 
 
-def _unpaired(freedom: Callable[[int], int]):
-    def interval(a: list, b: list) -> tuple[float, float]:
-        middle, error = np.mean(a) - np.mean(b), np.hypot(stats.sem(a), stats.sem(b))
-        half = stats.t.ppf(0.975, freedom(len(a))) * error
-        return middle - half, middle + half
+WRONG_WIDTHS = {
+    "1.96 is for many seeds; with n of them take Student's t, n - 1 degrees of freedom": {
+        "quantile": lambda n: stats.norm.ppf(0.975)
+    },
+    "two mistakes: 1.96 is for many seeds (take Student's t, n - 1 degrees of freedom), and "
+    "the standard deviation of a sample divides by n - 1 (ddof=1)": {
+        "quantile": lambda n: stats.norm.ppf(0.975),
+        "freedom": 0,
+    },
+    "the square root is forgotten: the error of a mean is s / sqrt(n), not s / n": {"root": float},
+    "this is the spread of one difference; that of their mean is smaller by sqrt(n)": {
+        "root": lambda n: 1
+    },
+    "the standard deviation divides by n; that of a sample divides by n - 1 (ddof=1)": {
+        "freedom": 0
+    },
+    "Student's t has n - 1 degrees of freedom here, not n": {
+        "quantile": lambda n: stats.t.ppf(0.975, n)
+    },
+    "a 90% interval: both ends take 2.5%, so ask t for 0.975": {
+        "quantile": lambda n: stats.t.ppf(0.95, n - 1)
+    },
+}
 
-    return interval
+
+def _interval(a: list, b: list, **width: object) -> tuple[float, float]:
+    differences = np.array(a) - np.array(b)
+    middle, half = differences.mean(), _half_width(differences, **width)
+    return middle - half, middle + half
 
 
-def _welch(a: list, b: list) -> tuple[float, float]:
-    found = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
-    return found.low, found.high
+def _unpaired(a: list, b: list, freedom: Callable[[int], int]) -> tuple[float, float]:
+    middle, error = np.mean(a) - np.mean(b), np.hypot(stats.sem(a), stats.sem(b))
+    half = stats.t.ppf(0.975, freedom(len(a))) * error
+    return middle - half, middle + half
 
 
 check_paired_interval = Check(
@@ -86,44 +108,25 @@ check_paired_interval = Check(
     kind="two numbers, (low, high)",
     cases=_accuracies,
     observe=returns(several(number, 2)),
-    right=_interval(),
+    right=_interval,
     rtol=2e-3,  # 1.96 and t's quantiles may be rounded
-    mistakes={
-        "1.96 is for many seeds; with n of them take Student's t, n - 1 degrees of freedom": (
-            _interval(lambda n: stats.norm.ppf(0.975))
-        ),
-        "two mistakes: 1.96 is for many seeds (take Student's t, n - 1 degrees of freedom), and "
-        "the standard deviation of a sample divides by n - 1 (ddof=1)": _interval(
-            lambda n: stats.norm.ppf(0.975), freedom=0
-        ),
-        "the square root is forgotten: the error of a mean is s / sqrt(n), not s / n": _interval(
-            root=float
-        ),
-        "this is the spread of one difference; that of their mean is smaller by sqrt(n)": (
-            _interval(root=lambda n: 1)
-        ),
-        "this is b - a; asked is a - b": _interval(sign=-1),
-        "the standard deviation divides by n; that of a sample divides by n - 1 (ddof=1)": (
-            _interval(freedom=0)
-        ),
-        "Student's t has n - 1 degrees of freedom here, not n": _interval(
-            lambda n: stats.t.ppf(0.975, n)
-        ),
-        "a 90% interval: both ends take 2.5%, so ask t for 0.975": _interval(
-            lambda n: stats.t.ppf(0.95, n - 1)
-        ),
-        "the seeds are not paired: subtract seed by seed before anything else": _unpaired(
-            lambda n: 2 * n - 2
+    mistakes={words: partial(_interval, **wrong) for words, wrong in WRONG_WIDTHS.items()}
+    | {
+        "this is b - a; asked is a - b": lambda a, b: _interval(b, a),
+        "the seeds are not paired: subtract seed by seed before anything else": partial(
+            _unpaired, freedom=lambda n: 2 * n - 2
         ),
         "the errors of two means are added: subtract seed by seed, and take the error of that": (
-            _unpaired(lambda n: n - 1)
+            partial(_unpaired, freedom=lambda n: n - 1)
         ),
-        "the seeds are not paired (this is Welch's interval): subtract seed by seed": _welch,
+        "the seeds are not paired (this is Welch's interval): subtract seed by seed": lambda a, b: (
+            stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+        ),
         "this is the middle and half the width; asked are both ends": lambda a, b: (
-            float(np.mean(_interval()(a, b))),
-            float(np.ptp(_interval()(a, b)) / 2),
+            float(np.mean(_interval(a, b))),
+            float(np.ptp(_interval(a, b)) / 2),
         ),
-        "the ends are swapped: low comes first": lambda a, b: _interval()(a, b)[::-1],
+        "the ends are swapped: low comes first": lambda a, b: _interval(a, b)[::-1],
     },
 )
 
@@ -134,22 +137,9 @@ def _sparse_networks() -> Iterator[tuple]:
         layers = nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3)
         net = nn.Sequential(*layers)
         net[0].bias.data += 0.4 - 3 * (seed % 2)  # in half of them most units are off
-        masks = {
-            f"{i}.weight": torch.rand(net[i].weight.shape, generator=random) for i in (0, 2, 4)
-        }
-        yield net, Masks({name: each < (0.2, 0.2, 0.06)[seed % 3] for name, each in masks.items()})
-
-
-def _answers(net: nn.Module, masks: Masks, inputs: Tensor) -> Tensor:
-    with torch.no_grad():
-        return masks.apply_(copy.deepcopy(net))(inputs)
-
-
-def _joined(net: nn.Module, masks: Masks) -> Tensor:
-    reached = torch.ones(6, dtype=torch.bool)
-    for mask in masks.values():
-        reached = (mask & reached).any(1)
-    return reached
+        share = (0.2, 0.2, 0.06)[seed % 3]
+        shapes = {f"{i}.weight": net[i].weight.shape for i in (0, 2, 4)}
+        yield net, Masks({n: torch.rand(s, generator=random) < share for n, s in shapes.items()})
 
 
 check_can_learn = Check(
@@ -157,20 +147,22 @@ check_can_learn = Check(
     kind="True or False",
     cases=_sparse_networks,
     observe=returns(truth),
-    right=lambda net, masks: bool(_joined(net, masks).any()),
+    right=lambda net, masks: reached(masks.values()).any(),
     mistakes={
         "this asks for empty layers; without one a network can be cut too": lambda net, masks: (
             not is_collapsed(net, masks, "layer")
         ),
         "the other way round: True where the network is cut": lambda net, masks: (
-            not _joined(net, masks).any()
+            not reached(masks.values()).any()
         ),
         "tried on inputs: a ReLU that is off there hides a path that training could switch on": (
-            lambda net, masks: float(_answers(net, masks, torch.randn(256, 6)).std(0).max()) > 1e-6
+            lambda net, masks: (
+                masks.apply_(copy.deepcopy(net))(torch.randn(256, 6)).std(0).max() > 1e-6
+            )
         ),
-        "this asks for a path to every output; one is enough": lambda net, masks: bool(
-            _joined(net, masks).all()
-        ),
+        "this asks for a path to every output; one is enough": lambda net, masks: reached(
+            masks.values()
+        ).all(),
         "always True; some are cut, and then biases alone reach the output": lambda net, masks: (
             True
         ),
@@ -181,15 +173,15 @@ check_can_learn = Check(
 # ---------------------------------------------------------------------------------------------- 06
 
 
+STATISTICS = {  # number of seeds -> t statistics, a few between any two likely limits
+    4: (1.7, -1.8, 2.1, 2.5, 2.765, 2.9, -2.95, -3.1, 3.3, -3.5, 4.0, 5.0, -9.0, 12, -15, -20),
+    3: (0.5, -1.8, 2.0, 2.2, 3.0, -3.1, 3.2, 3.4, 3.8, 4.1, 4.4, -4.8, 5.5, 8.0, 9.0, 11),
+}
+
+
 def _tables() -> Iterator[tuple]:
-    """Tables whose differences have chosen t statistics, a few between any two likely limits."""
-    for n, statistics in (
-        (
-            4,
-            (1.7, -1.8, 2.1, 2.5, 2.765, 2.9, -2.95, -3.1, 3.3, -3.5, 4.0, 5.0, -9.0, 12, -15, -20),
-        ),
-        (3, (0.5, -1.8, 2.0, 2.2, 3.0, -3.1, 3.2, 3.4, 3.8, 4.1, 4.4, -4.8, 5.5, 8.0, 9.0, 11)),
-    ):
+    """Tables whose differences have these t statistics."""
+    for n, statistics in STATISTICS.items():
         random = np.random.default_rng(n)
         noise = random.normal(size=(len(statistics), n))
         noise -= noise.mean(1, keepdims=True)
@@ -199,18 +191,8 @@ def _tables() -> Iterator[tuple]:
         yield b + differences, b
 
 
-def _clear(
-    quantile: Callable[[int], float] = lambda n: stats.t.ppf(0.975, n - 1),
-    root: Callable[[int], float] = np.sqrt,
-    freedom: int = 1,
-    size: Callable[[np.ndarray], np.ndarray] = np.abs,
-):
-    def clear_differences(a: np.ndarray, b: np.ndarray) -> int:
-        d, n = a - b, a.shape[1]
-        half = quantile(n) * d.std(axis=1, ddof=freedom) / root(n)
-        return int((size(d.mean(axis=1)) > half).sum())
-
-    return clear_differences
+def _clear(a: np.ndarray, b: np.ndarray, size: Callable = np.abs, **width: object) -> int:
+    return int((size((a - b).mean(axis=1)) > _half_width(a - b, **width)).sum())
 
 
 check_clear_differences = Check(
@@ -218,41 +200,20 @@ check_clear_differences = Check(
     kind="a whole number of compressions",
     cases=_tables,
     observe=returns(whole),
-    right=_clear(),
-    mistakes={
-        "1.96 is for many seeds; with n of them take Student's t, n - 1 degrees of freedom": _clear(
-            lambda n: stats.norm.ppf(0.975)
-        ),
-        "two mistakes: 1.96 is for many seeds (take Student's t, n - 1 degrees of freedom), and "
-        "the standard deviation of a sample divides by n - 1 (ddof=1)": _clear(
-            lambda n: stats.norm.ppf(0.975), freedom=0
-        ),
-        "the square root is forgotten: the error of a mean is s / sqrt(n), not s / n": _clear(
-            root=float
-        ),
-        "this is the spread of one difference; that of their mean is smaller by sqrt(n)": _clear(
-            root=lambda n: 1
-        ),
+    right=_clear,
+    mistakes={words: partial(_clear, **wrong) for words, wrong in WRONG_WIDTHS.items()}
+    | {
         "only where a is better: a clear difference may be negative too, so take its magnitude": (
-            _clear(size=lambda d: d)
+            partial(_clear, size=np.positive)
         ),
         "only where b is better: a clear difference may have either sign, so take its magnitude": (
-            _clear(size=np.negative)
-        ),
-        "the standard deviation divides by n; that of a sample divides by n - 1 (ddof=1)": (
-            _clear(freedom=0)
-        ),
-        "Student's t has n - 1 degrees of freedom here, not n": _clear(
-            lambda n: stats.t.ppf(0.975, n)
-        ),
-        "a 90% interval: both ends take 2.5%, so ask t for 0.975": _clear(
-            lambda n: stats.t.ppf(0.95, n - 1)
+            partial(_clear, size=np.negative)
         ),
         "these are the compressions whose interval holds zero; count the others": lambda a, b: (
-            len(a) - _clear()(a, b)
+            len(a) - _clear(a, b)
         ),
         "the mean and the spread run over seeds, axis 1; axis 0 is compression": lambda a, b: (
-            _clear()(a.T, b.T)
+            _clear(a.T, b.T)
         ),
         "the seeds are not paired: subtract seed by seed before anything else": lambda a, b: int(
             (stats.ttest_ind(a, b, axis=1).pvalue < 0.05).sum()
@@ -280,8 +241,8 @@ check_synflow_from = Check(
     right=_flows,
     rtol=1e-4,
     mistakes={
-        "signs are left in: SynFlow takes the magnitude of every weight": lambda w, v, a: _flows(
-            w, v, a, signs=True
+        "signs are left in: SynFlow takes the magnitude of every weight": partial(
+            _flows, signs=True
         ),
         "these are SynFlow's own scores, from ones; start from a": lambda w, v, a: _flows(
             w, v, torch.ones_like(a)
@@ -291,7 +252,7 @@ check_synflow_from = Check(
         )[::-1],
         "the second layer forgets what reaches its units: |first| @ a": lambda w, v, a: (
             _flows(w, v, a)[0],
-            v.abs() * a * 0 + v.abs(),
+            v.abs(),
         ),
         "the first layer forgets the inputs: its scores hold a as a factor": lambda w, v, a: (
             w.abs() * v.abs().sum(0)[:, None],
@@ -301,7 +262,7 @@ check_synflow_from = Check(
             lambda w, v, a: (w.abs() * a, _flows(w, v, a)[1])
         ),
         "`second` is [outputs, hidden]: what leaves a hidden unit is the sum of a column": (
-            lambda w, v, a: _flows(w, v, a, out=1)
+            partial(_flows, out=1)
         ),
         "these are derivatives; a score is the derivative times the weight": lambda w, v, a: (
             (a * v.abs().sum(0)[:, None]).expand_as(w),
@@ -334,11 +295,9 @@ check_left_in_second = Check(
     right=_left,
     rtol=0.15,
     mistakes={
-        "only one tail: magnitudes are large on both sides of zero": lambda n1, s1, n2, s2: _left(
-            n1, s1, n2, s2, sides=1
-        ),
+        "only one tail: magnitudes are large on both sides of zero": partial(_left, sides=1),
         "the largest of the signed weights: the largest *magnitude* goes last, and is larger": (
-            lambda n1, s1, n2, s2: _left(n1, s1, n2, s2, lambda n: stats.norm.ppf(0.5 ** (1 / n)))
+            partial(_left, last=lambda n: stats.norm.ppf(0.5 ** (1 / n)))
         ),
         "these are the weights that go; asked are those left": lambda n1, s1, n2, s2: (
             n2 - _left(n1, s1, n2, s2)
@@ -347,7 +306,7 @@ check_left_in_second = Check(
             lambda n1, s1, n2, s2: _left(n1, s2, n2, s1)
         ),
         "sqrt(2 log n) is too large for the maximum of a few thousand: use the quantile": (
-            lambda n1, s1, n2, s2: _left(n1, s1, n2, s2, lambda n: math.sqrt(2 * math.log(n)))
+            partial(_left, last=lambda n: math.sqrt(2 * math.log(n)))
         ),
         "this is a share; multiply by n2": lambda n1, s1, n2, s2: _left(n1, s1, 1, s2),
         "the share of n1 weights; what is left is a share of the second layer's n2": (
@@ -357,7 +316,7 @@ check_left_in_second = Check(
             lambda n1, s1, n2, s2: _left(n1, s1, n2, 1.0)
         ),
         "the threshold is a typical weight; the first layer is empty when its *largest* goes": (
-            lambda n1, s1, n2, s2: _left(n1, s1, n2, s2, lambda n: 1.0)
+            partial(_left, last=lambda n: 1.0)
         ),
     },
 )

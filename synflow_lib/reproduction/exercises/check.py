@@ -21,6 +21,19 @@ class NotOfTheKind(Exception):
     """What an answer gives is not of the kind that was asked for; the message says what it is."""
 
 
+@contextmanager
+def _same_chances() -> Iterator[None]:
+    """The same random numbers for every answer, and nobody else's generators moved."""
+    before = np.random.get_state()  # noqa: NPY002 -- a student may use it
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        np.random.seed(0)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            np.random.set_state(before)  # noqa: NPY002
+
+
 @dataclass(frozen=True, kw_only=True)
 class Check:
     """A check of one exercise; calling it with an answer says what it saw and never raises.
@@ -31,7 +44,7 @@ class Check:
         cases: makes the inputs, tuples of arguments; torch's random numbers are the same each time.
         right: a right answer.
         mistakes: what to say -> an answer with that mistake.
-        observe: (answer, *case) -> what the answer does there, as numbers in arrays, tuples and
+        observe: (answer, *case) -> what the answer does there, as numbers, arrays, tuples and
             dicts; None for an answer that is still empty. `returns` makes those that look at what
             a function returns.
         rtol: how near numbers must come, relative to the right ones.
@@ -66,12 +79,10 @@ class Check:
         wanted = self._wanted
         if self._same(found, wanted):
             return "solved"
-        for words, seen in self._mistaken.items():
-            if self._same(found, seen):
-                return f"not yet, {words}"
-        for words, seen in self._mistaken.items():
-            if self._partly(found, seen):
-                return f"not yet, {words} (and something else differs)"
+        for alike, more in ((self._same, ""), (self._partly, " (and something else differs)")):
+            for words, seen in self._mistaken.items():
+                if alike(found, seen):
+                    return f"not yet, {words}{more}"
         first = next(i for i, each in enumerate(found) if not self._same(each, wanted[i]))
         what = _difference(found[first], wanted[first], self._same)
         return f"not yet, {what}, on this input: {_shown(self._cases()[first])}"
@@ -80,20 +91,20 @@ class Check:
         """Whether all that a mistake changes in arrays by name or place is found, beside more."""
         changed = []
         for mine, wrong, right in zip(found, seen, self._wanted, strict=True):
-            if not isinstance(right, (dict, tuple)) or not _alike(mine, wrong, right):
+            if not _places(mine) == _places(wrong) == _places(right):
                 return False
             parts = ((mine[place], wrong[place], right[place]) for place in _places(right))
             changed += [self._same(m, w) for m, w, r in parts if not self._same(w, r)]
         return bool(changed) and all(changed)
 
+    @_same_chances()
     def _cases(self) -> list[tuple]:
         """New copies of the inputs, since an answer may change them."""
-        with _same_chances():
-            return list(self.cases())
+        return list(self.cases())
 
+    @_same_chances()
     def _observed(self, answer: object, case: tuple) -> object:
-        with _same_chances():
-            return self.observe(answer, *case)
+        return self.observe(answer, *case)
 
     @cached_property
     def _wanted(self) -> list:
@@ -108,30 +119,16 @@ class Check:
             return [self._observed(answer, case) for case in self._cases()]
 
     def _same(self, found: object, wanted: object) -> bool:
+        if found is None or wanted is None:
+            return found is wanted
         if isinstance(wanted, dict):
-            alike = isinstance(found, dict) and found.keys() == wanted.keys()
+            alike = found.keys() == wanted.keys()
             return alike and all(self._same(found[name], wanted[name]) for name in wanted)
         if isinstance(wanted, (list, tuple)):
-            alike = isinstance(found, (list, tuple)) and len(found) == len(wanted)
-            return alike and all(map(self._same, found, wanted))
-        if found is None or wanted is None or isinstance(found, (dict, list, tuple)):
-            return found is wanted
+            return len(found) == len(wanted) and all(map(self._same, found, wanted))
         found, wanted = np.asarray(found, float), np.asarray(wanted, float)
         near = 1e-9 + self.rtol * 1e-2 * np.abs(wanted[np.isfinite(wanted)]).max(initial=0)
         return found.shape == wanted.shape and np.allclose(found, wanted, self.rtol, near, True)
-
-
-@contextmanager
-def _same_chances() -> Iterator[None]:
-    """The same random numbers for every answer, and nobody else's generators moved."""
-    before = np.random.get_state()  # noqa: NPY002 -- a student may use it
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        np.random.seed(0)  # noqa: NPY002
-        try:
-            yield
-        finally:
-            np.random.set_state(before)  # noqa: NPY002
 
 
 def _difference(found: object, wanted: object, same: Callable) -> str:
@@ -142,10 +139,11 @@ def _difference(found: object, wanted: object, same: Callable) -> str:
         return f"the names are {list(found)} where {list(wanted)} are right"
     if isinstance(wanted, tuple) and len(found) != len(wanted):
         return f"{len(found)} values where {len(wanted)} are right"
-    if isinstance(wanted, (dict, tuple)):
-        place = next(i for i in _places(wanted) if not same(found[i], wanted[i]))
-        where = place if isinstance(wanted, dict) else f"value {place + 1} of {len(wanted)}"
-        return f"{where}: {_difference(found[place], wanted[place], same)}"
+    for place in _places(wanted):
+        if not same(found[place], wanted[place]):
+            where = place if isinstance(wanted, dict) else f"value {place + 1} of {len(wanted)}"
+            return f"{where}: {_difference(found[place], wanted[place], same)}"
+    found, wanted = np.asarray(found), np.asarray(wanted)
     if found.shape != wanted.shape:
         return f"the shape {found.shape} where {wanted.shape} is right"
     if found.ndim:
@@ -153,15 +151,11 @@ def _difference(found: object, wanted: object, same: Callable) -> str:
     return f"{_shown(found.item())} where {_shown(wanted.item())} is right"
 
 
-def _alike(*values: object) -> bool:
-    """Whether dicts or tuples have the same places."""
-    return len({type(each) for each in values}) == 1 and all(
-        list(_places(each)) == list(_places(values[0])) for each in values
-    )
-
-
-def _places(values: dict | tuple) -> Iterable:
-    return values if isinstance(values, dict) else range(len(values))
+def _places(values: object) -> list:
+    """The names in a dict, the places in a tuple; an array has none."""
+    if isinstance(values, tuple):
+        return list(range(len(values)))
+    return list(values) if isinstance(values, dict) else []
 
 
 def _shown(value: object) -> str:
@@ -273,6 +267,16 @@ def by_name(read: Callable) -> Callable[[object], dict]:
         return found
 
     return read_all
+
+
+def like(found: dict[str, np.ndarray], given: Mapping[str, Tensor], what: str) -> None:
+    """Refuses scores by name unless they are finite, with the names and shapes of what is given."""
+    if found.keys() != given.keys():
+        raise NotOfTheKind(f"the names are {list(found)}")
+    if any(found[name].shape != tuple(each.shape) for name, each in given.items()):
+        raise NotOfTheKind(f"scores have another shape than {what}")
+    if not all(np.isfinite(each).all() for each in found.values()):
+        raise NotOfTheKind("some scores are not finite")
 
 
 def _array(value: object, kinds: str) -> np.ndarray:

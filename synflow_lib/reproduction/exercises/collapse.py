@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ...graphs.network import prunable
-from .check import Check, NotOfTheKind, by_name, number, numbers, returns, truth, whole
+from .check import Check, by_name, like, number, numbers, returns, truth, whole
 
 Scores = dict[str, Tensor]
 
@@ -67,13 +66,14 @@ def _uneven() -> Iterator[tuple]:
         yield net, None
 
 
-def _magnitudes(net: nn.Module, score: Callable[[Tensor], Tensor]) -> Scores:
-    return {name: score(weight.detach()) for name, weight in prunable(net).items()}
+def by_layer(scored: Callable[[Tensor], Tensor]) -> Callable[..., Scores]:
+    """The answer whose scores are those of each layer's weights."""
+    return lambda net, _: {name: scored(w.detach()) for name, w in prunable(net).items()}
 
 
-def _by_all(net: nn.Module) -> Scores:
+def _by_all(net: nn.Module, _: None) -> Scores:
     mean = torch.cat([w.detach().flatten() for w in prunable(net).values()]).abs().mean()
-    return _magnitudes(net, lambda w: w.abs() / mean)
+    return by_layer(lambda w: w.abs() / mean)(net, _)
 
 
 check_fair_magnitude = Check(
@@ -81,44 +81,38 @@ check_fair_magnitude = Check(
     kind="a dict: parameter name -> scores, with the names that sf.prunable(model) gives",
     cases=_uneven,
     observe=returns(by_name(numbers)),
-    right=lambda net, _: _magnitudes(net, lambda w: w.abs() / w.abs().mean()),
+    right=by_layer(lambda w: w.abs() / w.abs().mean()),
     mistakes={
-        "signs are left in: a large negative weight would go first": lambda net, _: _magnitudes(
-            net, lambda w: w / w.abs().mean()
+        "signs are left in: a large negative weight would go first": by_layer(
+            lambda w: w / w.abs().mean()
         ),
         "this divides by the mean of the weights, whose signs cancel; take magnitudes first": (
-            lambda net, _: _magnitudes(net, lambda w: w.abs() / w.mean())
+            by_layer(lambda w: w.abs() / w.mean())
         ),
-        "this divides by the magnitude of the mean; take the mean of the magnitudes": (
-            lambda net, _: _magnitudes(net, lambda w: w.abs() / w.mean().abs())
+        "this divides by the magnitude of the mean; take the mean of the magnitudes": by_layer(
+            lambda w: w.abs() / w.mean().abs()
         ),
-        "one average for the whole network leaves the order as it was: take each layer's": (
-            lambda net, _: _by_all(net)
+        "one average for the whole network leaves the order as it was: take each layer's": _by_all,
+        "an average of each row; take one of the whole layer": by_layer(
+            lambda w: w.abs() / w.abs().mean(1, keepdim=True)
         ),
-        "an average of each row; take one of the whole layer": lambda net, _: _magnitudes(
-            net, lambda w: w.abs() / w.abs().mean(1, keepdim=True)
+        "an average of each column; take one of the whole layer": by_layer(
+            lambda w: w.abs() / w.abs().mean(0)
         ),
-        "an average of each column; take one of the whole layer": lambda net, _: _magnitudes(
-            net, lambda w: w.abs() / w.abs().mean(0)
+        "divided by the sum instead of the mean: large layers get small scores": by_layer(
+            lambda w: w.abs() / w.abs().sum()
         ),
-        "divided by the sum instead of the mean: large layers get small scores": lambda net, _: (
-            _magnitudes(net, lambda w: w.abs() / w.abs().sum())
+        "divided by the largest magnitude instead of the mean": by_layer(
+            lambda w: w.abs() / w.abs().max()
         ),
-        "divided by the largest magnitude instead of the mean": lambda net, _: _magnitudes(
-            net, lambda w: w.abs() / w.abs().max()
+        "divided by the standard deviation instead of the mean magnitude": by_layer(
+            lambda w: w.abs() / w.std()
         ),
-        "divided by the standard deviation instead of the mean magnitude": lambda net, _: (
-            _magnitudes(net, lambda w: w.abs() / w.std())
+        "this is plain magnitude: divide by the average of the layer": by_layer(Tensor.abs),
+        "multiplied by the average instead of divided": by_layer(
+            lambda w: w.abs() * w.abs().mean()
         ),
-        "this is plain magnitude: divide by the average of the layer": lambda net, _: _magnitudes(
-            net, Tensor.abs
-        ),
-        "multiplied by the average instead of divided": lambda net, _: _magnitudes(
-            net, lambda w: w.abs() * w.abs().mean()
-        ),
-        "squares instead of magnitudes": lambda net, _: _magnitudes(
-            net, lambda w: w.square() / w.square().mean()
-        ),
+        "squares instead of magnitudes": by_layer(lambda w: w.square() / w.square().mean()),
         "biases have scores too; only what sf.prunable(model) gives is pruned": lambda net, _: {
             name: p.detach().abs() / p.detach().abs().mean() for name, p in net.named_parameters()
         },
@@ -137,12 +131,8 @@ def _at_least(scores: Scores, threshold: Tensor) -> int:
     return sum(int((score >= threshold).sum()) for score in scores.values())
 
 
-def _weakest(scores: Scores) -> Tensor:
-    return min(score.max() for score in scores.values())
-
-
 def _fewest(scores: Scores) -> int:
-    return _at_least(scores, _weakest(scores))
+    return _at_least(scores, min(score.max() for score in scores.values()))
 
 
 def _total(scores: Scores) -> int:
@@ -185,8 +175,9 @@ def _mask_chains() -> Iterator[tuple]:
     yield (apart,)  # each two neighbours share a unit
 
 
-def _reached(masks: list[Tensor], start: Tensor | None = None) -> Tensor:
-    units = torch.ones(masks[0].shape[1], dtype=torch.bool) if start is None else start
+def reached(masks: Iterable[Tensor], units: Tensor | None = None) -> Tensor:
+    """The units that paths through all masks reach, from these units (by default from all)."""
+    units = torch.tensor(True) if units is None else units
     for mask in masks:
         units = (mask & units).any(1)
     return units
@@ -197,19 +188,19 @@ check_is_connected = Check(
     kind="True or False",
     cases=_mask_chains,
     observe=returns(truth),
-    right=lambda masks: bool(_reached(masks).any()),
+    right=lambda masks: bool(reached(masks).any()),
     mistakes={
         "this asks whether a layer is empty; a network can be cut with none empty": lambda masks: (
             all(bool(mask.any()) for mask in masks)
         ),
         "this asks for a path to *every* output; one is enough": lambda masks: bool(
-            _reached(masks).all()
+            reached(masks).all()
         ),
         "this follows paths from the first input only; any input will do": lambda masks: bool(
-            _reached(masks, torch.arange(5) == 0).any()
+            reached(masks, torch.arange(5) == 0).any()
         ),
         "rows and columns are swapped: a mask is (outputs, inputs), as nn.Linear's weight": (
-            lambda masks: bool(_reached([mask.T for mask in masks]).any())
+            lambda masks: bool(reached([mask.T for mask in masks]).any())
         ),
         "each two neighbouring layers share a unit, but one path has to run through all": (
             lambda masks: all(
@@ -217,7 +208,7 @@ check_is_connected = Check(
             )
         ),
         "the other way round: True where the network is cut": lambda masks: (
-            not bool(_reached(masks).any())
+            not bool(reached(masks).any())
         ),
     },
 )
@@ -257,51 +248,33 @@ def _any_scores() -> Iterator[tuple]:
             yield ({name: factor * score + shift for name, score in scores.items()},)
 
 
-def _protected(answer: object, scores: Scores) -> object:
+def _protected(answer: object, scores: Scores) -> dict | None:
     """How the new scores order the weights: changed places, those above all others, and where."""
     before = {name: score.clone() for name, score in scores.items()}
     found = returns(by_name(numbers))(answer, scores)
     if found is None:
         return None
-    if found.keys() != before.keys():
-        raise NotOfTheKind(f"the names are {list(found)}")
-    if any(found[name].shape != tuple(score.shape) for name, score in before.items()):
-        raise NotOfTheKind("scores have another shape than those given")
-    if not all(np.isfinite(each).all() for each in found.values()):
-        raise NotOfTheKind("some scores are not finite")
-    changed = {name: found[name] != score.double().numpy() for name, score in before.items()}
-    weakest = min(each.max() for each in found.values())
-    kept = sum(int((each >= weakest).sum()) for each in found.values())
+    like(found, before, "those given")
+    pairs = [(found[name], score.double().numpy()) for name, score in before.items()]
+    weakest = min(new.max() for new, _ in pairs)
+    kept = sum(int((new >= weakest).sum()) for new, _ in pairs)
     return {
-        "the scores given are as before": np.array(
-            all(torch.equal(scores[n], before[n]) for n in before)
-        ),
-        "more than one changed in a layer": np.array(
-            max(int(each.sum()) for each in changed.values())
-        )
-        > 1,
-        "some lowered": np.array(any((found[n] < before[n].numpy()).any() for n in before)),
-        "weights kept until a layer is empty": np.array(max(kept, len(found))),
+        "the scores given are as before": all(torch.equal(scores[n], before[n]) for n in before),
+        "more than one changed in a layer": max((new != old).sum() for new, old in pairs) > 1,
+        "some lowered": any((new < old).any() for new, old in pairs),
+        "weights kept until a layer is empty": max(kept, len(found)),
     }
 
 
-def _raised(scores: Scores, to: Callable[[Scores], object], which=Tensor.argmax) -> Scores:
+def _raised(
+    scores: Scores,
+    to: Callable[[Scores], object] = lambda scores: max(s.max() for s in scores.values()) + 1,
+    which: Callable = Tensor.argmax,
+) -> Scores:
     found = {name: score.clone() for name, score in scores.items()}
-    top = to(found)
     for score in found.values():
-        score.view(-1)[which(score)] = top
+        score.view(-1)[which(score)] = to(scores)
     return found
-
-
-def _top(scores: Scores) -> Tensor:
-    return max(score.max() for score in scores.values()) + 1
-
-
-def _raised_in_place(scores: Scores) -> Scores:
-    top = _top(scores)
-    for score in scores.values():
-        score.view(-1)[score.argmax()] = top
-    return scores
 
 
 check_protect = Check(
@@ -309,9 +282,11 @@ check_protect = Check(
     kind="new, finite scores by name, one weight changed in each layer and above all others",
     cases=_any_scores,
     observe=_protected,
-    right=lambda scores: _raised(scores, _top),
+    right=_raised,
     mistakes={
-        "the scores given have changed; clone them first": _raised_in_place,
+        "the scores given have changed; clone them first": lambda scores: {
+            name: scores[name].copy_(raised) for name, raised in _raised(scores).items()
+        },
         "these are the old scores; in every layer one weight has to come before all others": (
             lambda scores: {name: score.clone() for name, score in scores.items()}
         ),

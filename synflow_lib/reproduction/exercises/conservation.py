@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from itertools import product
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, grad, jvp
+from torch.nn.utils import parameters_to_vector
 
 from ...conservation import check_conservation
 from ...methods import synaptic_saliency
@@ -34,12 +36,7 @@ def _predicted(prediction: object) -> dict | None:
     return found
 
 
-def _wrong_predictions() -> Iterator[tuple[str, dict]]:
-    for answers in product((True, False), repeat=4):
-        prediction = dict(zip(HOLDS, answers, strict=True))
-        if wrong := [WHY[name] for name in HOLDS if prediction[name] != HOLDS[name]]:
-            yield "; ".join(wrong), prediction
-
+PREDICTIONS = [dict(zip(HOLDS, each, strict=True)) for each in product((True, False), repeat=4)]
 
 check_prediction = Check(
     number=1,
@@ -47,7 +44,11 @@ check_prediction = Check(
     cases=lambda: [()],
     observe=_predicted,
     right=HOLDS,
-    mistakes=dict(_wrong_predictions()),
+    mistakes={
+        "; ".join(WHY[name] for name in HOLDS if each[name] != HOLDS[name]): each
+        for each in PREDICTIONS
+        if each != HOLDS
+    },
 )
 
 
@@ -57,9 +58,8 @@ def _one_hidden() -> Iterator[tuple]:
 
 
 def _rescaled(answer: object, net: nn.Module, unit: int, factor: float) -> dict | None:
-    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    before, after = copy.deepcopy(net.state_dict()), net.state_dict()
     called(answer, net, unit, factor)
-    after = {name: p.detach() for name, p in net.named_parameters()}
     if all(torch.equal(before[name], after[name]) for name in before):
         return None
     return {name: p.numpy() for name, p in after.items()}
@@ -105,13 +105,9 @@ check_rescale = Check(
 )
 
 
-def _labelled() -> Iterator[tuple]:
-    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4)).double()
-    yield net, (torch.randn(9, 6).double(), torch.randint(0, 4, (9,)))
-
-
-def _flat(scores: Mapping[str, Tensor]) -> Tensor:
-    return torch.cat([each.flatten() for each in scores.values()])
+def _labelled(bias: bool = True) -> Iterator[tuple]:
+    layers = nn.Linear(6, 8, bias=bias), nn.ReLU(), nn.Linear(8, 4, bias=bias)
+    yield nn.Sequential(*layers).double(), (torch.randn(9, 6).double(), torch.randint(0, 4, (9,)))
 
 
 def _judged(answer: object, net: nn.Module, batch: Batch) -> dict | None:
@@ -126,21 +122,21 @@ def _judged(answer: object, net: nn.Module, batch: Batch) -> dict | None:
         "a number": value.ndim == 0,
         "follows the outputs": value.requires_grad,
         "zero scores": False,
-        "cross-entropy": False,
-        "sum": False,
+        **dict.fromkeys(KNOWN, False),
         "obeys": True,
     }
-    if value.ndim == 0 and value.requires_grad:
-        gradients = torch.autograd.grad(value, list(net.parameters()), materialize_grads=True)
-        found["zero scores"] = max(float(each.abs().max()) for each in gradients) < 1e-12
-    if value.ndim == 0 and value.requires_grad and not found["zero scores"]:
-        scores = score(net, synaptic_saliency(answer), batch)
-        found["obeys"] = check_conservation(net, scores).holds(1e-10)
-        for name, known in KNOWN.items():
-            other = score(net, synaptic_saliency(known), batch)
-            pair = torch.stack([_flat(scores), _flat(other)])
-            found[name] = abs(float(torch.corrcoef(pair)[0, 1])) > 1 - 1e-9
-    return {name: np.array(each) for name, each in found.items()}
+    if not found["a number"] or not found["follows the outputs"]:
+        return found
+    gradients = torch.autograd.grad(value, list(net.parameters()), materialize_grads=True)
+    found["zero scores"] = max(float(each.abs().max()) for each in gradients) < 1e-12
+    if found["zero scores"]:
+        return found
+    scores = score(net, synaptic_saliency(answer), batch)
+    for name, known in KNOWN.items():
+        other = score(net, synaptic_saliency(known), batch)
+        pair = torch.stack([parameters_to_vector(each.values()) for each in (scores, other)])
+        found[name] = abs(float(torch.corrcoef(pair)[0, 1])) > 1 - 1e-9
+    return found | {"obeys": check_conservation(net, scores).holds(1e-10)}
 
 
 KNOWN = {"cross-entropy": nn.functional.cross_entropy, "sum": lambda output, y: output.sum()}
@@ -169,24 +165,16 @@ check_objective = Check(
 )
 
 
-def _without_biases() -> Iterator[tuple]:
-    layers = [nn.Linear(6, 8, bias=False), nn.ReLU(), nn.Linear(8, 4, bias=False)]
-    net = nn.Sequential(*layers).double()
-    yield net, (torch.randn(9, 6).double(), torch.randint(0, 4, (9,)))
-
-
 def _second_order(combine):
     """The answer whose scores are combine(theta, g, H g), layer by layer."""
 
     def scores(net: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        weights = dict(net.named_parameters())
-        loss = nn.functional.cross_entropy(net(batch[0]), batch[1])
-        gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
-        fixed = [g.detach() for g in gradients]
-        along = sum((g * f).sum() for g, f in zip(gradients, fixed, strict=True))
-        second = torch.autograd.grad(along, list(weights.values()))
-        parts = zip(weights.items(), fixed, second, strict=True)
-        return {name: combine(w.detach(), g, h) for (name, w), g, h in parts}
+        def loss(weights: dict[str, Tensor]) -> Tensor:
+            return nn.functional.cross_entropy(functional_call(net, weights, batch[0]), batch[1])
+
+        weights = {name: p.detach() for name, p in net.named_parameters()}
+        g, h = jvp(grad(loss), (weights,), (grad(loss)(weights),))
+        return {name: combine(w, g[name], h[name]) for name, w in weights.items()}
 
     return scores
 
@@ -194,7 +182,7 @@ def _second_order(combine):
 check_conserved_grasp = Check(
     number=4,
     kind="a dict: '0.weight' and '2.weight' -> theta * (H g) + g * g",
-    cases=_without_biases,
+    cases=lambda: _labelled(bias=False),
     observe=returns(by_name(numbers)),
     right=_second_order(lambda w, g, h: w * h + g * g),
     mistakes={

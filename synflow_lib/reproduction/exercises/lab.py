@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -13,10 +14,6 @@ from torch import Tensor
 from ...masks import Masks
 from ..paper import FIVE
 from .check import Check, NotOfTheKind, by_name, number, numbers, returns, several
-
-
-def _any_order(value: object) -> np.ndarray:
-    return np.sort(numbers(value).ravel())
 
 
 def _layers() -> Iterator[tuple]:
@@ -60,17 +57,18 @@ def _clocks() -> Iterator[tuple]:
 
 def _tables() -> Iterator[tuple]:
     random = np.random.default_rng(0)
-    points = [
-        (m, d, c, s) for m in ("conv", "fc") for d in FIVE for c in (1.0, 10.0) for s in (0, 1)
-    ]
+    points = list(product(("conv", "fc"), FIVE, (1.0, 10.0), (0, 1)))
     for _ in range(2):
         table = pd.DataFrame(points, columns=["model", "method", "compression", "seed"])
         table["accuracy"] = random.uniform(10, 90, len(table))
         yield (table.assign(best=table["accuracy"] + random.uniform(1, 9, len(table))),)
 
 
-def _pivot(table: pd.DataFrame, values: str = "accuracy", how: str = "mean") -> pd.DataFrame:
-    return table.pivot_table(index="method", columns="model", values=values, aggfunc=how)
+def _means(
+    table: pd.DataFrame, compressions: tuple = (10,), values: str = "accuracy", how: str = "mean"
+) -> pd.DataFrame:
+    chosen = table[table["compression"].isin(compressions)]
+    return chosen.pivot_table(index="method", columns="model", values=values, aggfunc=how)
 
 
 def _by_model(value: object) -> dict:
@@ -79,12 +77,8 @@ def _by_model(value: object) -> dict:
     return by_name(by_name(number))(value)
 
 
-def _pruned(table: pd.DataFrame) -> pd.DataFrame:
-    return table[table["compression"] == 10]
-
-
-def _quartiles(times: Iterable[float]) -> tuple[float, ...]:
-    return tuple(np.quantile(times, (0.5, 0.25, 0.75)))
+def _quartiles(times: list[float], at: tuple = (0.5, 0.25, 0.75)) -> tuple[float, ...]:
+    return tuple(np.quantile(times, at))
 
 
 def _share(masks: Masks, of: Callable[[Tensor], float]) -> dict[str, float]:
@@ -95,7 +89,7 @@ check_kept_weights = Check(
     number=1,
     kind="a tensor of the kept weights",
     cases=_layers,
-    observe=returns(_any_order),
+    observe=returns(lambda value: np.sort(numbers(value).ravel())),
     right=lambda w, m: w[m],
     mistakes={
         "the pruned weights are among them, as zeros": lambda w, m: w * m,
@@ -163,27 +157,18 @@ check_middle_half = Check(
     right=lambda t: _quartiles(t[1:]),
     mistakes={
         "the first call is in it; it warms up and does not count": _quartiles,
-        "a mean and standard deviations: one slow call moves both": lambda t: (
-            float(np.mean(t[1:])),
-            float(np.mean(t[1:]) - statistics.stdev(t[1:])),
-            float(np.mean(t[1:]) + statistics.stdev(t[1:])),
+        "a mean and standard deviations: one slow call moves both": lambda t: tuple(
+            np.mean(t[1:]) + np.std(t[1:], ddof=1) * np.array([0, -1, 1])
         ),
         "the mean instead of the median: one slow call moves it": lambda t: (
-            float(np.mean(t[1:])),
+            np.mean(t[1:]),
             *_quartiles(t[1:])[1:],
         ),
-        "smallest and largest instead of the quartiles": lambda t: (
-            statistics.median(t[1:]),
-            min(t[1:]),
-            max(t[1:]),
+        "smallest and largest instead of the quartiles": lambda t: _quartiles(t[1:], (0.5, 0, 1)),
+        "the order is median, lower quartile, upper quartile": lambda t: _quartiles(
+            t[1:], (0.25, 0.5, 0.75)
         ),
-        "the order is median, lower quartile, upper quartile": lambda t: tuple(
-            sorted(_quartiles(t[1:]))
-        ),
-        "quartiles swapped: the lower comes first": lambda t: (
-            *_quartiles(t[1:])[:1],
-            *_quartiles(t[1:])[:0:-1],
-        ),
+        "quartiles swapped: the lower comes first": lambda t: _quartiles(t[1:], (0.5, 0.75, 0.25)),
     },
     points=8,
 )
@@ -192,17 +177,19 @@ check_ten_percent = Check(
     kind="a DataFrame of numbers, a row a method, a column a model",
     cases=_tables,
     observe=returns(_by_model),
-    right=lambda t: _pivot(_pruned(t)),
+    right=_means,
     mistakes={
-        "the dense networks are averaged in: choose compression 10": _pivot,
-        "these are the dense networks, compression 1": lambda t: _pivot(t[t["compression"] == 1]),
-        "the best seed instead of the mean over seeds": lambda t: _pivot(_pruned(t), how="max"),
-        "one seed instead of the mean over seeds": lambda t: _pivot(_pruned(t), how="first"),
-        "the best epoch on the test set: that chooses with the test set": lambda t: _pivot(
-            _pruned(t), "best"
+        "the dense networks are averaged in: choose compression 10": partial(
+            _means, compressions=(1, 10)
         ),
-        "methods are the rows and networks the columns": lambda t: _pivot(_pruned(t)).T,
-        "a fraction; accuracy is in percent": lambda t: _pivot(_pruned(t)) / 100,
+        "these are the dense networks, compression 1": partial(_means, compressions=(1,)),
+        "the best seed instead of the mean over seeds": partial(_means, how="max"),
+        "one seed instead of the mean over seeds": partial(_means, how="first"),
+        "the best epoch on the test set: that chooses with the test set": partial(
+            _means, values="best"
+        ),
+        "methods are the rows and networks the columns": lambda t: _means(t).T,
+        "a fraction; accuracy is in percent": lambda t: _means(t) / 100,
     },
     points=8,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from ...graphs.network import prunable
 from ...pruning import prune
 from ...scores import score
-from .check import Check, NotOfTheKind, by_name, numbers, returns, several, switches
+from .check import Check, NotOfTheKind, by_name, like, numbers, returns, several, switches
+from .collapse import by_layer, reached
 
 # ---------------------------------------------------------------------------------------------- 07
 
@@ -38,25 +40,19 @@ def _shuffled(answer: object, mask: Tensor) -> dict | None:
     seen, share = np.mean(draws, axis=0), before.mean()
     rows = {each.reshape(len(each), -1).sum(1).tobytes() for each in draws}
     columns = {each.reshape(-1, each.shape[-1]).sum(0).tobytes() for each in draws}
-    facts = {
+    return {
         "the argument is kept": np.array_equal(mask.numpy(), before),
         "as many": all(each.sum() == before.sum() for each in draws),
         "never more": all(each.sum() <= before.sum() for each in draws),
-        "even": bool(np.abs(seen - share).max() < 6 * np.sqrt(share * (1 - share) / DRAWS)),
+        "even": np.abs(seen - share).max() < 6 * np.sqrt(share * (1 - share) / DRAWS),
         "other masks": len({each.tobytes() for each in draws}) > 1,
         "rows differ": len(rows) > 1,
         "columns differ": len(columns) > 1,
     }
-    return {name: np.array(each) for name, each in facts.items()}
 
 
 def _permuted(mask: Tensor) -> Tensor:
     return mask.flatten()[torch.randperm(mask.numel())].view(mask.shape)
-
-
-def _in_place(mask: Tensor) -> Tensor:
-    mask.copy_(_permuted(mask))
-    return mask.clone()
 
 
 check_shuffle = Check(
@@ -66,17 +62,16 @@ check_shuffle = Check(
     observe=_shuffled,
     right=_permuted,
     mistakes={
-        "the argument was changed; work on a copy": _in_place,
+        "the argument was changed; work on a copy": lambda mask: mask.copy_(
+            _permuted(mask)
+        ).clone(),
         "the number of True varies: each place is drawn by itself; permute the places instead": (
             lambda mask: torch.rand(mask.shape) < mask.double().mean()
         ),
         "places are drawn with replacement, and some twice: permute them (torch.randperm)": (
-            lambda mask: (
-                torch.zeros(mask.numel())
-                .index_fill(0, torch.randint(mask.numel(), (int(mask.sum()),)), 1)
-                .bool()
-                .view(mask.shape)
-            )
+            lambda mask: torch.isin(
+                torch.arange(mask.numel()), torch.randint(mask.numel(), (int(mask.sum()),))
+            ).view(mask.shape)
         ),
         "the same mask comes every time": lambda mask: mask.clone(),
         "only whole rows move: what a row keeps stays together": lambda mask: mask[
@@ -96,25 +91,12 @@ def _sparse_chains() -> Iterator[tuple]:
         yield ([torch.rand(out, inputs) < 0.4 for inputs, out in pairs],)
 
 
-def _on_paths(masks: list[Tensor], forwards: bool = True, backwards: bool = True) -> list[Tensor]:
-    reached = [torch.ones(masks[0].shape[1], dtype=torch.bool)]
-    for mask in masks:
-        reached.append((mask & reached[-1]).any(1))
-    leads = [torch.ones(masks[-1].shape[0], dtype=torch.bool)]
-    for mask in reversed(masks):
-        leads.insert(0, (mask & leads[0][:, None]).any(0))
-    return [
-        mask & (reached[i] | (not forwards)) & (leads[i + 1] | (not backwards))[:, None]
-        for i, mask in enumerate(masks)
-    ]
-
-
-def _among_neighbours(masks: list[Tensor]) -> list[Tensor]:
-    found = [mask.clone() for mask in masks]
-    for before, after in zip(range(len(masks)), range(1, len(masks)), strict=False):
-        if after < len(masks):
-            found[after] &= masks[before].any(1)
-            found[before] &= masks[after].any(0)[:, None]
+def _on_paths(masks: list[Tensor], before: int = 9, after: int = 9) -> list[Tensor]:
+    """The weights on paths, as far as so many layers before and after theirs tell."""
+    found = []
+    for i, mask in enumerate(masks):
+        later = [each.T for each in reversed(masks[i + 1 : i + 1 + after])]
+        found.append(mask & reached(masks[max(0, i - before) : i]) & reached(later).view(-1, 1))
     return found
 
 
@@ -126,13 +108,15 @@ check_on_paths = Check(
     right=_on_paths,
     mistakes={
         "these are the weights that an input reaches; they have to lead to an output too": (
-            lambda masks: _on_paths(masks, backwards=False)
+            partial(_on_paths, after=0)
         ),
         "these are the weights that lead to an output; an input has to reach them too": (
-            lambda masks: _on_paths(masks, forwards=False)
+            partial(_on_paths, before=0)
         ),
         "these are all kept weights; some of them lie on no path": lambda masks: masks,
-        "only neighbouring layers are asked; a path may end further on": _among_neighbours,
+        "only neighbouring layers are asked; a path may end further on": partial(
+            _on_paths, before=1, after=1
+        ),
         "these are the kept weights on *no* path": lambda masks: [
             mask & ~found for mask, found in zip(masks, _on_paths(masks), strict=True)
         ],
@@ -147,10 +131,6 @@ check_on_paths = Check(
         ],
     },
 )
-
-
-def _quotas() -> Iterator[tuple]:
-    yield from ((4, 6, 3, 10, 7), (5, 4, 7, 9, 3), (3, 7, 4, 9, 12), (6, 2, 5, 5, 2))
 
 
 def _cut(answer: object, inputs: int, hidden: int, outputs: int, first: int, last: int):
@@ -169,41 +149,37 @@ def _cut(answer: object, inputs: int, hidden: int, outputs: int, first: int, las
     }
 
 
-def _first_of(count: int, rows: int, columns: int, back: bool = False) -> Tensor:
-    """A mask whose first rows are full, up to a count; or its last rows."""
-    mask = torch.arange(rows * columns).view(rows, columns) < count
-    return mask.flip(0) if back else mask
+def _first_of(count: int, rows: int, columns: int) -> Tensor:
+    """A mask whose first rows are full, up to a count."""
+    return torch.arange(rows * columns).view(rows, columns) < count
 
 
-def _apart(inputs: int, hidden: int, outputs: int, first: int, last: int):
-    return _first_of(first, hidden, inputs), _first_of(last, hidden, outputs, back=True).T
+def _apart(inputs: int, hidden: int, outputs: int, first: int, last: int, apart: bool = True):
+    into, out = _first_of(first, hidden, inputs), _first_of(last, hidden, outputs)
+    return into, (out.flip(0) if apart else out).T
 
 
 check_cut_apart = Check(
     number=2,
     kind="two masks, (hidden, inputs) and (outputs, hidden), that keep what the quotas say",
-    cases=_quotas,
+    cases=lambda: [(4, 6, 3, 10, 7), (5, 4, 7, 9, 3), (3, 7, 4, 9, 12), (6, 2, 5, 5, 2)],
     observe=_cut,
     right=_apart,
     mistakes={
         "a path is left: both layers use the same hidden units; let them use different ones": (
-            lambda i, h, o, first, last: (_first_of(first, h, i), _first_of(last, h, o).T)
+            partial(_apart, apart=False)
         ),
         "too many weights: half of the units is filled, but the quota is smaller": (
-            lambda i, h, o, first, last: (
-                _first_of(h // 2 * i, h, i),
-                _first_of(h // 2 * o, h, o, back=True).T,
-            )
+            lambda i, h, o, first, last: _apart(i, h, o, h // 2 * i, h // 2 * o)
         ),
         "no weights at all: keep exactly as many as the quotas say": lambda i, h, o, first, last: (
-            _first_of(0, h, i),
-            _first_of(0, h, o).T,
+            _apart(i, h, o, 0, 0)
         ),
         "the last layer is empty: keep as many there as its quota says": (
-            lambda i, h, o, first, last: (_first_of(first, h, i), _first_of(0, h, o).T)
+            lambda i, h, o, first, last: _apart(i, h, o, first, 0)
         ),
         "the first layer is empty: keep as many there as its quota says": (
-            lambda i, h, o, first, last: (_first_of(0, h, i), _first_of(last, h, o).T)
+            lambda i, h, o, first, last: _apart(i, h, o, 0, last)
         ),
         "the quotas are swapped: `first` counts the first layer's weights": (
             lambda i, h, o, first, last: _apart(i, h, o, last, first)
@@ -215,10 +191,6 @@ check_cut_apart = Check(
 )
 
 # ---------------------------------------------------------------------------------------------- 08
-
-
-def _perceptrons() -> Iterator[tuple]:
-    yield nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 4)).double(), None
 
 
 def _flow(change: Callable[[Tensor, Tensor], Tensor]):
@@ -234,7 +206,7 @@ def _flow(change: Callable[[Tensor, Tensor], Tensor]):
 check_squared_flow = Check(
     number=1,
     kind="a dict: parameter name -> scores, for every prunable weight",
-    cases=_perceptrons,
+    cases=lambda: [(nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 4)).double(), None)],
     observe=returns(by_name(numbers)),
     right=_flow(lambda s, w: s.square()),
     mistakes={
@@ -273,44 +245,32 @@ def _kept_by(answer: object, net: nn.Module, batch: None) -> dict | None:
     weights = prunable(net)
     if found is None:
         return None
-    if found.keys() != weights.keys() or any(
-        found[name].shape != tuple(weight.shape) for name, weight in weights.items()
-    ):
-        raise NotOfTheKind(f"scores for {list(found)}, or scores in another shape than the weights")
-    if not all(np.isfinite(each).all() for each in found.values()):
-        raise NotOfTheKind("some scores are not finite")
+    like(found, weights, "the weights")
     scores = {name: torch.from_numpy(each) for name, each in found.items()}
     seen = {}
     for compression in COMPRESSIONS:
         masks = prune(net, lambda *_: scores, compression, progress=False)
         for name, mask in masks.items():
             excess = int(mask.sum()) - mask.numel() * masks.density
-            seen[compression, name] = np.array(0 if abs(excess) <= 1 else round(excess))
+            seen[compression, name] = 0 if abs(excess) <= 1 else round(excess)
             if mask.any() and not mask.all():
                 seen[compression, name, "order"] = _order(weights[name].detach(), mask)
     return seen
 
 
-def _order(weight: Tensor, mask: Tensor) -> np.ndarray:
+def _order(weight: Tensor, mask: Tensor) -> int:
     """0: the largest magnitudes stay; 1: the smallest; 2: the largest weights; 3: others."""
-    orders = weight.abs(), -weight.abs(), weight, torch.zeros(0)
-    stays = (each.numel() == 0 or each[mask].min() >= each[~mask].max() for each in orders)
-    return np.array(list(stays).index(True))
+    orders = weight.abs(), -weight.abs(), weight
+    stay = [bool(each[mask].min() >= each[~mask].max()) for each in orders]
+    return [*stay, True].index(True)
 
 
-def _ranks(of: Callable[[Tensor], Tensor], share: bool = True):
-    def scorer(net: nn.Module, batch: None) -> dict[str, Tensor]:
-        scores = {}
-        for name, weight in prunable(net).items():
-            rank = of(weight.detach()).flatten().argsort().argsort() + 0.5
-            scores[name] = (rank / (weight.numel() if share else 1)).view_as(weight)
-        return scores
+def _ranks(of: Callable[[Tensor], Tensor], share: bool = True) -> Callable:
+    def ranks(weight: Tensor) -> Tensor:
+        rank = of(weight).flatten().argsort().argsort() + 0.5
+        return (rank / (weight.numel() if share else 1)).view_as(weight)
 
-    return scorer
-
-
-def _plain(of: Callable[[Tensor], Tensor]):
-    return lambda net, batch: {n: of(w.detach()) for n, w in prunable(net).items()}
+    return by_layer(ranks)
 
 
 check_equal_fractions = Check(
@@ -321,15 +281,15 @@ check_equal_fractions = Check(
     right=_ranks(Tensor.abs),
     mistakes={
         "this is plain magnitude: layers with small weights lose most; use ranks inside a layer": (
-            _plain(Tensor.abs)
+            by_layer(Tensor.abs)
         ),
         "divided by the layer's average magnitude, a layer with a few large weights still keeps "
-        "fewer: use ranks": _plain(lambda w: w.abs() / w.abs().mean()),
-        "divided by the layer's largest magnitude: one outlier decides; use ranks": _plain(
+        "fewer: use ranks": by_layer(lambda w: w.abs() / w.abs().mean()),
+        "divided by the layer's largest magnitude: one outlier decides; use ranks": by_layer(
             lambda w: w.abs() / w.abs().max()
         ),
         "divided by the layer's standard deviation: use ranks, which do not see the distribution": (
-            _plain(lambda w: w.abs() / w.std())
+            by_layer(lambda w: w.abs() / w.std())
         ),
         "ranks run to the size of the layer and large layers keep more: divide by it": _ranks(
             Tensor.abs, share=False

@@ -144,15 +144,10 @@ check_shrinking = Check(
 
 
 def _safe(layers: int, compression: float) -> int:
-    n = math.floor(math.log(compression) / -math.log(1 - 1 / layers))
-    # Rounding may move the quotient: the condition itself decides.
-    while layers * (1 - compression ** (-1 / max(n, 1))) >= 1:
+    n = 1
+    while layers * (1 - compression ** (-1 / n)) >= 1:
         n += 1
-    return max(n, 1)
-
-
-def _exponent(layers: int, compression: float) -> float:
-    return math.log(compression) / -math.log(1 - 1 / layers)
+    return n
 
 
 check_safe_iterations = Check(
@@ -163,7 +158,7 @@ check_safe_iterations = Check(
     right=_safe,
     mistakes={
         "the sum may equal the cut size here; the theorem needs `<`, so try L=2, rho=4": (
-            lambda n, c: math.ceil(_exponent(n, c))
+            lambda n, c: math.ceil(math.log(c) / -math.log(1 - 1 / n))
         ),
         "one too few: rounded down, and the condition fails there": lambda n, c: _safe(n, c) - 1,
         "one too many: the condition holds one iteration earlier": lambda n, c: _safe(n, c) + 1,
@@ -202,10 +197,12 @@ def _gone(answer: object, scores: Tensor, cut_size: float) -> dict | None:
     if mask.shape != (len(before),):
         raise NotOfTheKind(f"the mask has shape {mask.shape}")
     gone = np.sort(before.numpy()[mask])
-    return {"weights that go": np.array(len(gone)), "their scores": gone}
+    return {"weights that go": len(gone), "their scores": gone}
 
 
-def _going(order: Callable, below: Callable = torch.lt, add: Callable = torch.cumsum):
+def _going(
+    order: Callable = torch.argsort, below: Callable = torch.lt, add: Callable = torch.cumsum
+):
     """Along an order of the scores those whose sum so far is below the cut size."""
 
     def may_go(scores: Tensor, cut_size: float) -> Tensor:
@@ -217,36 +214,26 @@ def _going(order: Callable, below: Callable = torch.lt, add: Callable = torch.cu
     return may_go
 
 
-def _before(ordered: Tensor, _: int) -> Tensor:
-    return ordered.cumsum(0) - ordered
-
-
-def _and_next(ordered: Tensor, _: int) -> Tensor:
-    return torch.cat([ordered.cumsum(0)[1:], torch.tensor([torch.inf])])
-
-
 check_may_go = Check(
     number=2,
     kind="a bool tensor of shape (N,), True for the weights to remove",
     cases=_steps,
     observe=_gone,
-    right=_going(torch.argsort),
+    right=_going(),
     mistakes={
         "the sum may equal the cut size here (`<=`); the theorem needs it below (`<`), else "
-        "a whole layer could go": _going(torch.argsort, torch.le),
+        "a whole layer could go": _going(below=torch.le),
         "the weight itself is not in the sum, so the last one reaches the cut size": _going(
-            torch.argsort, add=_before
+            add=lambda s, _: s.cumsum(0) - s
         ),
         "one more could go and the sum would still be below the cut size": _going(
-            torch.argsort, add=_and_next
+            add=lambda s, _: torch.cat([s.cumsum(0)[1:], torch.tensor([torch.inf])])
         ),
         "each score is compared with the cut size; it bounds their *sum*": lambda s, cut: s < cut,
         "the largest scores go; sort upwards": _going(
             lambda scores: scores.argsort(descending=True)
         ),
-        "True marks the weights that stay; mark those that go": lambda s, cut: (
-            ~_going(torch.argsort)(s, cut)
-        ),
+        "True marks the weights that stay; mark those that go": lambda s, cut: ~_going()(s, cut),
         "the scores are not sorted before they are summed": _going(
             lambda scores: torch.arange(len(scores))
         ),
@@ -254,23 +241,15 @@ check_may_go = Check(
             s.sort().values.cumsum(0) < cut
         ),
         "of scores equal to the largest that goes, all go; only as many as fit may": (
-            lambda s, cut: s <= s[_going(torch.argsort)(s, cut)].max()
+            lambda s, cut: s <= s[_going()(s, cut)].max()
         ),
-        "means where sums belong: cumsum alone": _going(
-            torch.argsort, add=lambda s, _: s.cumsum(0) / len(s)
-        ),
+        "means where sums belong: cumsum alone": _going(add=lambda s, _: s.cumsum(0) / len(s)),
     },
 )
 
 
-def _deep_chains() -> Iterator[tuple]:
-    """Small whole numbers as weights, so that Python's integers know the flow exactly."""
-    for depth in (400, 430):
-        yield (list(torch.randint(-1, 5, (depth, 4, 4)).double()),)
-
-
-def _flow(layers: list[Tensor], of: Callable = abs, start: int = 1) -> list[int]:
-    flow = [start] * layers[0].shape[1]
+def _flow(layers: list[Tensor], of: Callable = abs) -> list[int]:
+    flow = [1] * layers[0].shape[1]
     for layer in layers:
         rows = layer.long().tolist()
         flow = [sum(of(w) * x for w, x in zip(row, flow, strict=True)) for row in rows]
@@ -284,7 +263,8 @@ def _log2(layers: list[Tensor]) -> float:
 check_log2_flow = Check(
     number=3,
     kind="one number, log2 of R",
-    cases=_deep_chains,
+    # Small whole numbers as weights, so that Python's integers know the flow exactly.
+    cases=lambda: [(list(torch.randint(-1, 5, (n, 4, 4)).double()),) for n in (400, 430)],
     observe=returns(number),
     right=_log2,
     rtol=1e-6,

@@ -12,16 +12,13 @@ import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from IPython.display import HTML
 from matplotlib.animation import FuncAnimation
 from matplotlib.figure import Figure
 from PIL import Image
 
 from ..figures.style import theme
-
-if TYPE_CHECKING:
-    from IPython.display import HTML
 
 _COLORS = 16  # of a player's frame: four bits a pixel make small files
 # Of these letters every font has a picture; of those made for players many have none.
@@ -95,7 +92,7 @@ class Explorer:
         choices: Mapping[str, Sequence],
         labels: Callable[..., Sequence[str]],
         show: Callable[..., tuple[Figure, str]],
-        tasks: Sequence[Task] = (),
+        tasks: Sequence[Task],
         start: float = 0.0,
         plays: bool = False,
         memory: int = 0,
@@ -104,14 +101,13 @@ class Explorer:
         self.labels, self.show, self.plays, self.memory = labels, show, plays, memory
         # A picture is drawn when it is first looked at, or before that in a kernel at rest.
         self.frame = functools.lru_cache(maxsize=512)(self._frame)
-        self.found = functools.lru_cache(maxsize=4096)(self._found)
+        self.found = functools.lru_cache(maxsize=4096)(
+            lambda number, stop, **state: tasks[number].found(stop, **state)
+        )
 
     def _frame(self, stop: int, **state) -> Frame:
         figure, words = self.show(stop, **state)
         return Frame(png(figure), self.labels(**state)[stop], words)
-
-    def _found(self, number: int, stop: int, **state) -> bool:
-        return self.tasks[number].found(stop, **state)
 
     def widget(self, **chosen):
         """A drop-down for each choice, the slider, the picture, a line of words and the tasks.
@@ -135,15 +131,10 @@ class Explorer:
 
         wide = {"description_width": "90px"}
         controls = {
-            name: ipywidgets.Dropdown(
-                options=list(values),
-                value=chosen[name],
-                description=name,
-                style=wide,
-                layout=ipywidgets.Layout(width="260px"),
-            )
+            name: ipywidgets.Dropdown(options=values, value=chosen[name], description=name,
+                                      style=wide, layout={"width": "260px"})
             for name, values in self.choices.items()
-        }
+        }  # fmt: skip
         past: list[tuple] = []
         found: set[int] = set()
         timers: list[asyncio.TimerHandle] = []  # the next picture to be drawn ahead
@@ -159,11 +150,11 @@ class Explorer:
             description=self.slider,
             continuous_update=False,
             style=wide,
-            layout=ipywidgets.Layout(width="95%"),
+            layout={"width": "95%"},
         )
         picture, status = ipywidgets.HTML(), ipywidgets.HTML()
         # Beside the picture where there is room, else below it.
-        tasks = ipywidgets.HTML(layout=ipywidgets.Layout(flex="1 1 200px"))
+        tasks = ipywidgets.HTML(layout={"flex": "1 1 200px"})
         errors = ipywidgets.Output()  # a traceback in a callback would otherwise only reach a log
 
         def say(words: str) -> None:
@@ -229,7 +220,7 @@ class Explorer:
         slider.observe(update, "index")
         update()
         draw_ahead()
-        wrap = ipywidgets.Layout(flex_flow="row wrap")
+        wrap = {"flex_flow": "row wrap"}
         row = ipywidgets.HBox(list(controls.values()), layout=wrap)
         side = ipywidgets.HBox([picture, tasks], layout=wrap)
         box = ipywidgets.VBox([row, slider, status, side, errors])
@@ -239,8 +230,6 @@ class Explorer:
 
     def animation(self, stops: Iterable[int], per_second: int, alt: str, **chosen) -> HTML:
         """The pictures of these stops, ``per_second``, as a player in HTML that needs no kernel."""
-        from IPython.display import HTML
-
         addresses = [_small(self.show(stop, **chosen)[0]) for stop in stops]
         with theme():
             blank = Figure(figsize=(0.1, 0.1))  # matplotlib makes the buttons, the frames are ours
@@ -267,11 +256,8 @@ def png(figure: Figure) -> bytes:
     b'PNG'
     """
     buffer = io.BytesIO()
-    # Drawing takes its time; compressing hard would double it.
-    fast = {"compress_level": 1}
-    figure.savefig(
-        buffer, format="png", dpi=figure.dpi, metadata={"Software": None}, pil_kwargs=fast
-    )
+    fast = {"compress_level": 1}  # compressing hard would double the time of drawing
+    figure.savefig(buffer, format="png", dpi="figure", metadata={"Software": None}, pil_kwargs=fast)
     return buffer.getvalue()
 
 
@@ -303,8 +289,6 @@ def _options(labels: Sequence[str]) -> list[tuple[str, int]]:
 
 def _list(tasks: Sequence[Task], found: set[int]) -> str:
     """HTML of what to look for, with a tick before what has been found."""
-    if not tasks:
-        return ""
     signs = ("☐ To find:", "☑ <b>Found:</b>")
     items = "".join(
         f"<li>{signs[number in found]} {html.escape(task.text)}</li>"

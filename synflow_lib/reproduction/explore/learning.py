@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 
 from ... import data, models
 from ...collapse import PathProbe
-from ...data import Dataset
 from ...masks import Masks
 from ...pruning import prune
 from ...training.recipes import Recipe
@@ -22,9 +21,13 @@ from .explorer import Explorer, Task, choose
 from .pruned import Verdict, possible, verdict_of
 
 COMPRESSIONS = (1, 3, 10, 30, 100, 300, 1000)
-SCHEDULES = ("one shot", "exponential", "linear", "cut")
 RECIPE = Recipe(epochs=3, learning_rate=0.1, batch_size=64)
-ITERATIONS = 100  # of the schedules "exponential" and "linear"
+SCHEDULES = {  # name -> how to prune
+    "one shot": {"iterations": 1},
+    "exponential": {"schedule": "exponential", "iterations": 100},
+    "linear": {"schedule": "linear", "iterations": 100},
+    "cut": {"schedule": "cut"},
+}
 MEMORY = 5
 
 Choice = tuple[str, int, str]  # method, compression, schedule
@@ -93,12 +96,10 @@ def training_picture(
 def _check(method: str, compression: int, schedule: str) -> None:
     choose("method", method, FIVE)
     choose("compression", compression, COMPRESSIONS)
-    choose("schedule", schedule, SCHEDULES if method == "synflow" else SCHEDULES[:3])
+    choose("schedule", schedule, [s for s in SCHEDULES if s != "cut" or method == "synflow"])
 
 
-@functools.cache
-def _digits() -> Dataset:
-    return data.digits()
+digits = functools.cache(data.digits)
 
 
 @functools.lru_cache(maxsize=256)
@@ -109,25 +110,15 @@ def trained(method: str, compression: int, schedule: str) -> tuple[Masks, Verdic
     >>> masks.kept, verdict.connected, len(result.history)
     (47, False, 4)
     """
-    digits, schedule = _digits(), possible(schedule, method)[0]
-    net = models.fc(digits.input_shape, batch_norm=True, seed=0)
-    how = {"schedule": schedule, "iterations": ITERATIONS}
-    if schedule == "one shot":
-        how = {"iterations": 1}
-    elif schedule == "cut":
-        how = {"schedule": "cut"}
-    masks = prune(net, method, compression, batch=digits.scoring_batch(10), progress=False, **how)
-    verdict = verdict_of(masks, PathProbe(net))
-    return masks, verdict, train(net, masks, digits, RECIPE)
+    net = models.fc(digits().input_shape, batch_norm=True, seed=0)
+    how = {"batch": digits().scoring_batch(10)} | SCHEDULES[possible(schedule, method)[0]]
+    masks = prune(net, method, compression, progress=False, **how)
+    return masks, verdict_of(masks, PathProbe(net)), train(net, masks, digits(), RECIPE)
 
 
 def accuracy(choice: Choice, epoch: int = -1) -> float:
     """Percent of the test digits that a choice gets right after an epoch, the last by default."""
     return float(trained(*choice)[2].history["test_top1"].iloc[epoch])
-
-
-def _epochs(**_) -> list[str]:
-    return [f"epoch {epoch}" for epoch in range(RECIPE.epochs + 1)]
 
 
 def _name(method: str, compression: int, schedule: str) -> str:
@@ -180,8 +171,8 @@ def _decisive(stop: int, method: str, compression: int, schedule: str, past: tup
 
 TRAINING = Explorer(
     "epoch",
-    {"method": FIVE, "compression": COMPRESSIONS, "schedule": SCHEDULES},
-    _epochs,
+    {"method": FIVE, "compression": COMPRESSIONS, "schedule": tuple(SCHEDULES)},
+    lambda **_: [f"epoch {epoch}" for epoch in range(RECIPE.epochs + 1)],
     _show,
     (
         Task("a tenth of the weights or fewer, within a point of all of them", _free),

@@ -18,7 +18,7 @@ from torch import nn
 
 from ... import data, models
 from ...batches import Batch
-from ...collapse import PathProbe
+from ...collapse import PathProbe, max_compression
 from ...conservation import check_conservation
 from ...graphs.network import prunable
 from ...masks import Masks
@@ -69,8 +69,7 @@ class Subject:
         >>> len(SUBJECTS["small"].stops), SUBJECTS["small"].stops[-1]
         (12, 70.0)
         """
-        layers = prunable(self.network).values()
-        limit = sum(layer.numel() for layer in layers) / len(layers)
+        limit = max_compression(self.network)
         # A stop just below the limit would be the same network.
         count = math.ceil((math.log10(limit) - 0.02) * self.steps)
         return (*(10 ** (i / self.steps) for i in range(count)), limit)
@@ -156,35 +155,51 @@ class Family:
         choose("iterations", self.iterations, choices)
 
     @property
+    def subject(self) -> Subject:
+        """The network."""
+        return SUBJECTS[self.name]
+
+    @property
     def stops(self) -> tuple[float, ...]:
         """Compressions."""
-        return SUBJECTS[self.name].stops
+        return self.subject.stops
+
+    @property
+    def options(self) -> dict:
+        """How the method scores this network."""
+        mode = "eval" if self.method in ("snip", "grasp") else None
+        return {"batch": self.subject.batch, "mode": mode, "dtype": self.subject.dtype}
 
     @functools.cached_property
     def path(self) -> Trajectory:
         """The run."""
-        how: dict = {"schedule": self.schedule}
-        if self.schedule != "cut" and self.iterations > 1:
-            how["iterations"] = self.iterations
-        elif self.schedule != "cut":
-            how = {"iterations": 1}  # one score orders all weights
-        one = SUBJECTS[self.name]
-        how |= {"mode": _mode(self.method), "dtype": one.dtype, "progress": False}
-        found = trajectory(one.network, self.method, one.batch, **how)
+        iterations = None if self.schedule == "cut" else self.iterations
+        how = {"schedule": self.schedule, "iterations": iterations, "progress": False}
+        found = trajectory(self.subject.network, self.method, **self.options, **how)
         return replace(found, zeros=None)  # at a slider nobody reads warnings
 
     @property
     def layers(self) -> pd.DataFrame:
         """The layers at all stops, as from `layers_at`."""
-        return pd.concat([layers_at(self, stop) for stop in range(len(self.stops))])
+        return pd.concat([self.layers_at(stop) for stop in range(len(self.stops))])
+
+    @functools.lru_cache(maxsize=2048)  # noqa: B019 -- families stay anyway
+    def layers_at(self, stop: int) -> pd.DataFrame:
+        """One row a layer: method, compression, layer (a number), kept, total, density."""
+        table = self.masks(stop).table().assign(method=self.method, compression=self.stops[stop])
+        return table.assign(layer=range(1, len(table) + 1))
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019 -- of all families together; VGG-16's are 15 MB
+    def masks(self, stop: int) -> Masks:
+        """What is kept at a stop; at the first it is all, and nothing is run for that."""
+        if stop:
+            return self.path.at(self.stops[stop])
+        layers = prunable(self.subject.network)
+        return Masks({name: torch.ones(w.shape, dtype=torch.bool) for name, w in layers.items()})
 
     def verdict(self, stop: int) -> Verdict:
         """Both signs of collapse at a stop."""
-        return verdict_of(self.masks(stop), SUBJECTS[self.name].probe)
-
-    def masks(self, stop: int) -> Masks:
-        """What is kept at a stop."""
-        return masks_at(self, stop)
+        return verdict_of(self.masks(stop), self.subject.probe)
 
     def units(self, stop: int) -> pd.DataFrame:
         """Score that enters and leaves each hidden unit of the pruned network, scored again.
@@ -192,11 +207,11 @@ class Family:
         Returns:
             ``layer, unit, incoming, outgoing``, and ``max_relative_error``.
         """
-        one, masks = SUBJECTS[self.name], self.masks(stop)
-        net = masks.apply_(copy.deepcopy(one.network))
+        masks = self.masks(stop)
+        net = masks.apply_(copy.deepcopy(self.subject.network))
         with warnings.catch_warnings():  # of a network that is cut all scores are zero: it is seen
             warnings.simplefilter("ignore", UserWarning)
-            scores = score(net, self.method, one.batch, mode=_mode(self.method), dtype=one.dtype)
+            scores = score(net, self.method, **self.options)
         for layer, mask in masks.items():  # a random score knows nothing of what is pruned
             scores[layer] = scores[layer] * mask
         report = check_conservation(net, scores)
@@ -206,32 +221,11 @@ class Family:
     def drawing(self, stop: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each layer two bool arrays (outputs, inputs): kept, and kept on a path."""
         masks = self.masks(stop)
-        alive = SUBJECTS[self.name].probe.on_path(masks)
+        alive = self.subject.probe.on_path(masks)
         return [(mask.numpy(), alive[name].numpy()) for name, mask in masks.items()]
 
 
 family = functools.lru_cache(maxsize=64)(Family)  # a run is kept once computed
-
-
-@functools.lru_cache(maxsize=4)  # those of VGG-16 are 15 MB
-def masks_at(made: Family, stop: int) -> Masks:
-    """What is kept at a stop; at the first it is all, and nothing is run for that."""
-    if stop:
-        return made.path.at(made.stops[stop])
-    layers = prunable(SUBJECTS[made.name].network)
-    return Masks({name: torch.ones(w.shape, dtype=torch.bool) for name, w in layers.items()})
-
-
-@functools.lru_cache(maxsize=2048)
-def layers_at(made: Family, stop: int) -> pd.DataFrame:
-    """One row a layer at a stop: method, compression, layer (a number), kept, total, density."""
-    table = made.masks(stop).table().drop(columns="layer")
-    about = {"method": made.method, "compression": made.stops[stop]}
-    return table.assign(**about, layer=range(1, len(table) + 1))
-
-
-def _mode(method: str) -> str | None:
-    return "eval" if method in ("snip", "grasp") else None
 
 
 def compressions(network: str, **_) -> list[str]:
@@ -304,7 +298,8 @@ def collapse_picture(
             f"compression={compression!r}; expected a number from 1 to N / L = {made.stops[-1]:g}"
         )
     away = [abs(stop / compression - compression / stop) for stop in made.stops]
-    return _show_family(away.index(min(away)), made)[0]
+    chosen = {"network": network, "method": method, "schedule": schedule, "iterations": iterations}
+    return _show(away.index(min(away)), **chosen)[0]
 
 
 def possible(schedule: str, method: str) -> tuple[str, str]:
@@ -328,14 +323,9 @@ def _chosen(network: str, method: str, schedule: str, iterations: int) -> tuple[
     return family(network, method, schedule, min(iterations, most)), note
 
 
-def _show_choice(stop: int, **chosen) -> tuple[Figure, str]:
-    made, note = _chosen(**chosen)
-    figure, told = _show_family(stop, made)
-    return figure, note + told
-
-
-def _show_family(stop: int, made: Family) -> tuple[Figure, str]:
+def _show(stop: int, **chosen) -> tuple[Figure, str]:
     """The picture of a stop, and in words how many weights are kept and what became of paths."""
+    made, note = _chosen(**chosen)
     verdict, units = made.verdict(stop), made.units(stop)
     label, compression = STYLES[made.method].label, f"compression {written(made.stops[stop])}"
     conserved = "No score is left to conserve."
@@ -344,10 +334,10 @@ def _show_family(stop: int, made: Family) -> tuple[Figure, str]:
         verb = "holds" if error < 1e-4 else "does not hold"
         conserved = f"Conservation {verb}: largest relative error {error:.1g}."
     told = (
-        f"{label} keeps {verdict.kept:,} of {made.path.total:,} weights ({compression})."
+        f"{note}{label} keeps {verdict.kept:,} of {made.path.total:,} weights ({compression})."
         f" By layer: {verdict.layers}. By path: input and output are {verdict.path}. {conserved}"
     )
-    drawing = made.drawing(stop) if SUBJECTS[made.name].drawn else None
+    drawing = made.drawing(stop) if made.subject.drawn else None
     title = f"{label}, {compression}: {verdict.words}"
     return collapse_view(made.layers, stop, units, drawing, title), told
 
@@ -385,7 +375,7 @@ COLLAPSE = Explorer(
         "iterations": SUBJECTS["small"].iterations,
     },
     compressions,
-    _show_choice,
+    _show,
     (
         Task("a network that is disconnected though no layer is empty", _missed),
         Task("a compression at which SNIP has an empty layer and SynFlow has none", _snip_alone),

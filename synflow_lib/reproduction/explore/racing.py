@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
+from IPython.display import HTML
 from matplotlib.figure import Figure
 
+from ...values import whole
 from ..figures.explore import race_view
 from ..figures.style import STYLES
 from ..paper import FIVE
 from ..predict import written
 from .explorer import Explorer, Task
-from .pruned import SUBJECTS, compressions, family, layers_at, subject
-
-if TYPE_CHECKING:
-    from IPython.display import HTML
+from .pruned import SUBJECTS, compressions, family, subject
 
 
 def race(network: str = "perceptron"):
@@ -57,10 +54,7 @@ def race_picture(network: str = "perceptron", stop: int | None = None) -> Figure
     'weights in the emptiest layer'
     """
     last = len(subject(network).stops) - 1
-    stop = last if stop is None else stop
-    if type(stop) is not int or not 0 <= stop <= last:
-        raise ValueError(f"stop={stop!r}; expected a whole number from 0 to {last}")
-    return _show_race(stop, network)[0]
+    return _show(last if stop is None else whole(stop, "stop", 0, last), network)[0]
 
 
 def race_animation(network: str = "perceptron") -> HTML:
@@ -85,7 +79,7 @@ def runners(network: str, stop: int) -> pd.DataFrame:
     schedules = dict.fromkeys(FIVE, "exponential") | {"synflow": "cut"}
     runs = [family(network, method, schedule, 1) for method, schedule in schedules.items()]
     stops = range(stop + 1)
-    return pd.concat([layers_at(run, at) for run in runs for at in stops], ignore_index=True)
+    return pd.concat([run.layers_at(at) for run in runs for at in stops], ignore_index=True)
 
 
 def race_words(network: str, stop: int) -> str:
@@ -106,35 +100,38 @@ def race_words(network: str, stop: int) -> str:
     return f"Compression {written(now)}: a layer is empty under {told}.{alive}"
 
 
-def _show_race(stop: int, network: str) -> tuple[Figure, str]:
+def _show(stop: int, network: str) -> tuple[Figure, str]:
     figure = race_view(runners(network, stop), stop, SUBJECTS[network].stops[-1])
     return figure, race_words(network, stop)
 
 
-def _broken(stop: int, network: str) -> list[str]:
-    """The methods that have an empty layer at a stop."""
-    now, table = SUBJECTS[network].stops[stop], runners(network, stop)
-    return table.loc[(table["compression"] == now) & (table["kept"] == 0), "method"].unique()
+def _kept(stop: int, network: str) -> pd.DataFrame:
+    """The weights kept at a stop: one row a method, one column a layer."""
+    table = runners(network, stop)
+    now = table[table["compression"] == SUBJECTS[network].stops[stop]]
+    return now.pivot_table(index="method", columns="layer", values="kept")
 
 
-def _bare(stop: int, network: str) -> bool:
-    now, table = SUBJECTS[network].stops[stop], runners(network, stop)
-    left = table.loc[(table["compression"] == now) & (table["method"] == "synflow"), "kept"]
-    return bool((left == 1).all())
+def _whole(stop: int, network: str) -> list[str]:
+    """The methods that have no empty layer."""
+    left = _kept(stop, network)
+    return left.index[(left > 0).all(axis=1)].tolist()
 
 
 RACE = Explorer(
     "compression",
     {"network": tuple(SUBJECTS)},
     compressions,
-    _show_race,
+    _show,
     (
         Task(
-            "who is first to have an empty layer, alone", lambda *a, **k: len(_broken(*a, **k)) == 1
+            "who is first to have an empty layer, alone",
+            lambda stop, network: len(_whole(stop, network)) == len(FIVE) - 1,
         ),
+        Task("SynFlow alone is whole", lambda stop, network: _whole(stop, network) == ["synflow"]),
         Task(
-            "SynFlow alone is whole", lambda *a, **k: {*FIVE} - {*_broken(*a, **k)} == {"synflow"}
+            "SynFlow has one weight in every layer",
+            lambda stop, network: (_kept(stop, network).loc["synflow"] == 1).all(),
         ),
-        Task("SynFlow has one weight in every layer", _bare),
     ),
 )

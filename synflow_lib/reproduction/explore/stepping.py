@@ -5,22 +5,21 @@ from __future__ import annotations
 import copy
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from IPython.display import HTML
 from matplotlib.figure import Figure
 
 from ... import models
+from ...collapse import max_compression
 from ...masks import Masks
 from ...pruning import trajectory
 from ...scores import score
+from ...values import whole
 from ..figures.explore import PHASES, step_view
 from .explorer import Explorer, Task, choose
 from .pruned import SCHEDULES
-
-if TYPE_CHECKING:
-    from IPython.display import HTML
 
 ITERATIONS = (1, 3, 6)
 
@@ -68,10 +67,7 @@ def steps_picture(
     """
     choose("phase", phase, PHASES)
     last = len(walk(schedule, iterations))
-    whole = isinstance(iteration, int) and not isinstance(iteration, bool)
-    if not whole or not 1 <= iteration <= last:
-        raise ValueError(f"iteration={iteration!r}; expected a whole number from 1 to {last}")
-    stop = len(PHASES) * (iteration - 1) + PHASES.index(phase)
+    stop = len(PHASES) * (whole(iteration, "iteration", 1, last) - 1) + PHASES.index(phase)
     return _show(stop, schedule, iterations)[0]
 
 
@@ -131,8 +127,7 @@ def walk(schedule: str = "cut", iterations: int = 3) -> list[Step]:
     net = models.fc((1, 2, 2), num_classes=3, depth=3, width=4, seed=0).double()
     how: dict = {"schedule": schedule}
     if schedule != "cut":
-        total = sum(p.numel() for p in net.parameters() if p.dim() > 1)
-        how |= {"iterations": iterations, "compression": total / 3}
+        how |= {"iterations": iterations, "compression": max_compression(net)}
     path = trajectory(net, "synflow", progress=False, **how)
     found = []
     for row in path.history.itertuples():

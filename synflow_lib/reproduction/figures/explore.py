@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
+from ...values import whole
 from .drawn import draw_units, draw_weights
 from .style import MAX_COMPRESSION, key, sequence, styles, theme
 from .tables import require
@@ -59,24 +60,20 @@ def collapse_view(
     >>> collapse_view(layers, 1, units).axes[0].get_ylabel()
     'fraction of weights left'
     """
-    layers = require(
-        layers, ["method", "compression", "layer", "total", "density"], "collapse_view"
-    )
-    units = require(
-        units, ["layer", "unit", "incoming", "outgoing"], "collapse_view, units", ["layer"]
-    )
+    layers = require(layers, "method compression layer total density".split(), "collapse_view")
+    columns = ["layer", "unit", "incoming", "outgoing"]
+    units = require(units, columns, "collapse_view, units", ["layer"])
     compression = _compression(layers, stop)
     style = next(iter(styles(layers["method"]).values()))
     now = layers[layers["compression"] == compression]
     with theme():
-        figure, (left, middle, right) = _row([1.0, 1.25, 1.0])
+        figure, (left, middle, right) = _row([1.0, 1.25, 1.0], 0.3, verdict)
         _fractions(left, now, style.color, style.marker)
         if drawing is None:
             _lines(middle, layers, compression)
         else:
             _paths(middle, drawing)
         _conservation(right, units, style.color, style.marker)
-        figure.text(0.5, 0.955, verdict, ha="center", va="center", fontsize=11.5)
     return figure
 
 
@@ -104,7 +101,7 @@ def race_view(layers: pd.DataFrame, stop: int, max_compression: float) -> Figure
     if len(fewest) < len(look) * layers["compression"].nunique():
         raise ValueError("race_view: expected the same compressions for all methods")
     with theme():
-        figure, (left, right) = _row([1.25, 1.0], wspace=0.24)
+        figure, (left, right) = _row([1.25, 1.0], 0.24)
         for method, style in look.items():
             own = fewest[method]
             done = own[own.index <= compression]
@@ -119,8 +116,7 @@ def race_view(layers: pd.DataFrame, stop: int, max_compression: float) -> Figure
         left.axvline(max_compression, **MAX_COMPRESSION)
         _decades(left.xaxis, 0.8, max_compression * 1.6)
         _decades(left.yaxis, 0.35, fewest.max() * 2)
-        left.set_xlabel(_COMPRESSION)
-        left.set_ylabel("weights in the emptiest layer")
+        left.set(xlabel=_COMPRESSION, ylabel="weights in the emptiest layer")
         entries = [Line2D([], [], **style.kwargs()) for style in look.values()]
         entries.append(key("a layer is empty", **_EMPTY | {"color": "#333333"}))
         entries.append(key("largest possible", **MAX_COMPRESSION))
@@ -166,21 +162,22 @@ def step_view(
         raise ValueError(
             f"step_view: weights, scores and going have the shapes {shapes}; expected equal ones"
         )
+    kept, value, leaves = (
+        np.concatenate([*map(np.ravel, each)]) for each in (weights, scores, going)
+    )
+    value, leaves = value[kept], leaves[kept]
     marked, gone = phase in ("cut", "prune"), phase == "prune"
     stay = [w & ~(g & marked) for w, g in zip(weights, going, strict=True)]
-    largest = max((float(s[w].max()) for s, w in zip(scores, weights, strict=True) if w.any()))
-    width = [0.6 + 4.5 * np.sqrt(np.maximum(s, 0) / (largest or 1.0)) for s in scores]
+    width = [0.6 + 4.5 * np.sqrt(np.maximum(s, 0) / (value.max() or 1.0)) for s in scores]
     with theme():
-        figure, (left, middle, right) = _row([1.25, 1.25, 0.8], wspace=0.36)
+        figure, (left, middle, right) = _row([1.25, 1.25, 0.8], 0.36, title)
         draw_weights(left, stay, width, **ON_PATH)
         if phase == "cut":
             leaving = [w & g for w, g in zip(weights, going, strict=True)]
             draw_weights(left, leaving, width, color="#d55e00", linestyle=(0, (2, 1.2)))
         draw_units(left, stay if gone else weights, radius=8)
-        _ranking(middle, weights, scores, going, phase)
-        removed = sum(float(s[w & g].sum()) for s, w, g in zip(scores, weights, going, strict=True))
-        _budget(right, removed if marked else 0.0, cut)
-        figure.text(0.5, 0.955, title, ha="center", va="center", fontsize=11.5)
+        _ranking(middle, value, leaves, phase)
+        _budget(right, value[leaves].sum() if marked else 0.0, cut)
     return figure
 
 
@@ -205,19 +202,18 @@ def training_view(
     >>> training_view(curves, 1, layers).axes[2].get_xlabel()
     'accuracy (percent)'
     """
-    curves = require(
-        curves, ["method", "choice", "connected", "epoch", "test_top1"], "training_view"
-    )
+    curves = require(curves, "method choice connected epoch test_top1".split(), "training_view")
     layers = require(layers, ["layer", "total", "density"], "training_view")
     epochs = sorted(curves["epoch"].unique())
     if epoch not in epochs:
         raise ValueError(f"epoch={epoch!r}; expected one of {epochs}")
     names = list(dict.fromkeys(curves["choice"]))
     with theme():
-        figure, (left, middle, right) = _row([1.0, 0.88, 0.9], wspace=0.32)
+        title = f"{names[-1]}: {verdict}"
+        figure, (left, middle, right) = _row([1.0, 0.88, 0.9], 0.32, title, 0.36)
         for place, name in enumerate(names):
             own = curves[curves["choice"] == name]
-            style, now = styles(own["method"])[own["method"].iloc[0]], name == names[-1]
+            style, now = next(iter(styles(own["method"]).values())), name == names[-1]
             drawn = own[own["epoch"] <= epoch] if now else own
             faint = {"alpha": 1.0 if now else 0.45, "linewidth": 2.6 if now else 1.2}
             left.plot(drawn["epoch"], drawn["test_top1"], **style.kwargs() | faint)
@@ -225,53 +221,43 @@ def training_view(
             face = style.color if own["connected"].iloc[0] else "white"
             right.plot(drawn["test_top1"].iloc[-1], -place, style.marker, color=style.color,
                        markerfacecolor=face, markersize=10 if now else 7)  # fmt: skip
-        left.set_xlim(-0.15, max(epochs) + 0.15)
-        left.set_ylim(0, 102)
+            right.text(1, 0.28 - place, name, fontsize=8.5, weight="bold" if now else "normal")
+        left.set(xlim=(-0.15, max(epochs) + 0.15), ylim=(0, 102))
+        left.set(xlabel="epoch", ylabel="accuracy (percent)")
         left.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        left.set_xlabel("epoch")
-        left.set_ylabel("accuracy (percent)")
-        shown = styles(curves["method"])[curves["method"].iloc[-1]]
-        _fractions(middle, layers, shown.color, shown.marker)
-        right.set_xlim(0, 102)
-        right.set_ylim(0.6 - max(len(names), 3), 0.6)
-        right.set_yticks([])
-        for place, name in enumerate(names):
-            bold = "bold" if name == names[-1] else "normal"
-            right.text(1, 0.28 - place, name, fontsize=8.5, weight=bold)
-        right.set_xlabel("accuracy (percent)")
+        _fractions(middle, layers, style.color, style.marker)
+        right.set(xlim=(0, 102), ylim=(0.6 - max(len(names), 3), 0.6))
+        right.set(yticks=[], xlabel="accuracy (percent)")
         right.set_title("last choices (hollow: no path)", fontsize=10.5, pad=3)
-        figure.text(0.36, 0.955, f"{names[-1]}: {verdict}", ha="center", va="center", fontsize=11.5)
     return figure
 
 
-def _row(ratios: Sequence[float], wspace: float = 0.3) -> tuple[Figure, np.ndarray]:
+def _row(
+    ratios: Sequence[float], space: float, title: str = "", middle: float = 0.5
+) -> tuple[Figure, np.ndarray]:
+    """Axes side by side, with a title above whose middle is there."""
     figure = Figure(figsize=(10, 3.5), dpi=80)
     axes = figure.subplots(1, len(ratios), width_ratios=ratios)
-    figure.subplots_adjust(left=0.075, right=0.985, bottom=0.17, top=0.87, wspace=wspace)
+    figure.subplots_adjust(left=0.075, right=0.985, bottom=0.17, top=0.87, wspace=space)
+    figure.text(middle, 0.955, title, ha="center", va="center", fontsize=11.5)
     return figure, axes
 
 
 def _compression(layers: pd.DataFrame, stop: int) -> float:
     known = np.sort(layers["compression"].unique())
-    whole = isinstance(stop, (int, np.integer)) and not isinstance(stop, bool)
-    if not whole or not 0 <= stop < len(known):
-        raise ValueError(f"stop={stop!r}; expected a whole number from 0 to {len(known) - 1}")
-    return float(known[stop])
+    return float(known[whole(stop, "stop", 0, len(known) - 1)])
 
 
 def _decades(axis: Axis, low: float, high: float, ticks: int = 6) -> None:
     """Logarithmic from low to high; few ticks in plain text, which is what makes drawing fast."""
-    getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
-    getattr(axis.axes, f"set_{axis.axis_name}lim")(low, high)
+    axis.axes.set(**{f"{axis.axis_name}scale": "log", f"{axis.axis_name}lim": (low, high)})
     powers = np.arange(np.ceil(np.log10(low)), np.floor(np.log10(high)) + 1).astype(int)
     powers = powers[:: -(-len(powers) // ticks) or 1]
     axis.set_major_locator(FixedLocator(10.0**powers))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(lambda value, _: "10" + _power(value))
-
-
-def _power(value: float) -> str:
-    return str(round(float(np.log10(value)))).translate(_SUPERSCRIPT)
+    axis.set_major_formatter(
+        lambda value, _: "10" + str(round(np.log10(value))).translate(_SUPERSCRIPT)
+    )
 
 
 def _fractions(ax: Axes, now: pd.DataFrame, color: str, marker: str) -> None:
@@ -281,10 +267,9 @@ def _fractions(ax: Axes, now: pd.DataFrame, color: str, marker: str) -> None:
     ax.plot(left["layer"], left["density"], marker, color=color, markersize=6)
     ax.plot(empty["layer"], [floor * 1.5] * len(empty), markersize=9, clip_on=False, **_EMPTY)
     _decades(ax.yaxis, floor, 2)
-    ax.set_xlim(now["layer"].min() - 0.6, now["layer"].max() + 0.6)
+    ax.set(xlim=(now["layer"].min() - 0.6, now["layer"].max() + 0.6))
+    ax.set(xlabel="layer (1: input); cross: empty", ylabel="fraction of weights left")
     ax.xaxis.set_major_locator(MaxNLocator(7, integer=True))
-    ax.set_xlabel("layer (1: input); cross: empty")
-    ax.set_ylabel("fraction of weights left")
 
 
 def _lines(ax: Axes, layers: pd.DataFrame, compression: float) -> None:
@@ -312,21 +297,17 @@ def _conservation(ax: Axes, units: pd.DataFrame, color: str, marker: str) -> Non
     sums = np.abs(units[["incoming", "outgoing"]].to_numpy(float))
     drawn = sums[(sums > 0).all(1)]
     if len(drawn):
-        ends = (
-            10 ** np.floor(np.log10(drawn.min() / 1.2)),
-            10 ** np.ceil(np.log10(drawn.max() * 1.2)),
-        )
+        low, high = np.log10(drawn.min() / 1.2), np.log10(drawn.max() * 1.2)
+        ends = 10 ** np.floor(low), 10 ** np.ceil(high)
         ax.plot(ends, ends, color="black", linewidth=1)
         ax.plot(*drawn.T, marker, color=color, markersize=4, alpha=0.7)
         _decades(ax.xaxis, *ends, ticks=4)
         _decades(ax.yaxis, *ends, ticks=4)
     else:
-        ax.set_xticks([])
-        ax.set_yticks([])
+        ax.set(xticks=[], yticks=[])
     zeros = len(sums) - len(drawn)
     ax.set_title(f"{len(drawn):,} units, {zeros:,} with a zero sum", fontsize=10.5, pad=3)
-    ax.set_xlabel("|incoming score| of a unit")
-    ax.set_ylabel("|outgoing score|")
+    ax.set(xlabel="|incoming score| of a unit", ylabel="|outgoing score|")
 
 
 def _strips(ax: Axes, now: pd.DataFrame, methods: list[str]) -> None:
@@ -346,16 +327,7 @@ def _strips(ax: Axes, now: pd.DataFrame, methods: list[str]) -> None:
     ax.set_title("dark: full, pale: few left, cross: empty", fontsize=10.5, pad=3)
 
 
-def _ranking(
-    ax: Axes,
-    weights: Sequence[np.ndarray],
-    scores: Sequence[np.ndarray],
-    going: Sequence[np.ndarray],
-    phase: str,
-) -> None:
-    kept = np.concatenate([w.ravel() for w in weights])
-    value = np.concatenate([s.ravel() for s in scores])[kept]
-    leaves = np.concatenate([g.ravel() for g in going])[kept]
+def _ranking(ax: Axes, value: np.ndarray, leaves: np.ndarray, phase: str) -> None:
     # Sorted ones that leave come first, as ties are broken by position and not by score.
     order = np.arange(len(value)) if phase == "score" else np.lexsort((~leaves, value))
     value, leaves = value[order], leaves[order]
@@ -368,9 +340,8 @@ def _ranking(
     if len(positive):
         _decades(ax.yaxis, positive.min() / 3, positive.max() * 2)
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    ax.set_xlim(0.2, len(value) + 0.8)
-    ax.set_xlabel("weight, in network order" if phase == "score" else "weight, smallest first")
-    ax.set_ylabel("score")
+    order = "weight, in network order" if phase == "score" else "weight, smallest first"
+    ax.set(xlim=(0.2, len(value) + 0.8), xlabel=order, ylabel="score")
 
 
 def _budget(ax: Axes, removed: float, cut: float) -> None:
@@ -379,5 +350,4 @@ def _budget(ax: Axes, removed: float, cut: float) -> None:
            color=["none", "#949494"], edgecolor=["#d55e00", "#333333"],
            hatch=["////", ""])  # fmt: skip
     ax.axhline(1, color="black", linewidth=1)
-    ax.set_ylim(0, max(1.25, 1.15 * removed / unit))
-    ax.set_ylabel("score / cut size")
+    ax.set(ylim=(0, max(1.25, 1.15 * removed / unit)), ylabel="score / cut size")
