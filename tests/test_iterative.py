@@ -534,3 +534,10 @@ def test_bad_input(options, message):
     options = {"compression": 2, **options}
     with pytest.raises(ValueError, match=message):
         imp(network(), DIGITS, RECIPE, **options)
+
+
+def test_a_network_that_was_pruned_before_is_named():
+    net = network()
+    sf.prune(net, "magnitude", 5).apply_(net)
+    with pytest.warns(UserWarning, match="are zero, as pruning leaves them"):
+        imp(net, DIGITS, Recipe(1, 0.05, 64), 20, rounds=1)

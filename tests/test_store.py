@@ -278,3 +278,10 @@ def test_a_table_reads_no_epochs(store, monkeypatch):
     monkeypatch.setattr(json, "loads", lambda text: read.append(len(text)) or loads(text))
     assert len(results(store.path)) == 2 and max(read) < 2_000
     assert len(histories(store.path)) == 163 and max(read) > 4_000  # the check can say no
+
+
+@pytest.mark.parametrize("read", [results, histories])
+def test_a_store_that_is_not_there_is_not_made(tmp_path, read):
+    with pytest.raises(ValueError, match="there is no store"):
+        read(tmp_path / "runs" / "tpyo")
+    assert not list(tmp_path.iterdir())

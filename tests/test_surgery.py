@@ -397,3 +397,14 @@ def test_a_forward_that_asks_for_float32_is_refused_by_name():
     masks = sf.prune(net, "magnitude", 4)
     with pytest.raises(ValueError, match="cannot run in float64"):
         without_dead_units(net, masks)
+
+
+def test_operations_under_masks_named_by_a_wrapper():
+    net = nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+    masks = sf.prune(net, "synflow", 20)
+    expected = flops(net, masks)
+    assert expected["pruned"].tolist() == masks.table()["kept"].tolist()
+    renamed = sf.Masks({f"module.{name}": mask for name, mask in masks.items()})
+    assert flops(net, renamed).equals(expected)
+    net[0] = torch.compile(net[0], backend="eager")
+    assert flops(net, masks)["pruned"].tolist() == expected["pruned"].tolist()

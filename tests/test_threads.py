@@ -231,3 +231,31 @@ def test_networks_that_draw_in_every_pass_have_no_paths():
             with pytest.raises(ValueError, match="do not know (rand|normal)"):
                 call()
             assert_same(before, everything(net))
+
+
+def test_operations_are_counted_beside_other_threads():
+    nets = [
+        nn.Sequential(
+            nn.Linear(8 * i, 16), nn.ReLU(), nn.Sequential(nn.Linear(16, 16)), nn.Linear(16, 10)
+        )
+        for i in (1, 2, 3, 4)
+    ]
+    right = [[128 * i, 256, 160] for i in (1, 2, 3, 4)]
+
+    def count(net):
+        return sf.surgery.flops(net)["dense"].tolist()
+
+    assert in_threads([lambda net=net: count(net) for net in nets * 20]) == right * 20
+    stop, x = threading.Event(), torch.randn(16, 8)
+
+    def forward():
+        while not stop.is_set():
+            nets[0](x)
+
+    other = threading.Thread(target=forward)
+    other.start()
+    try:
+        assert [count(nets[3]) for _ in range(20)] == [right[3]] * 20
+    finally:
+        stop.set()
+        other.join()

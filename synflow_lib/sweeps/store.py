@@ -256,6 +256,9 @@ def results(store: str | Path) -> pd.DataFrame:
 
     Files that are no records, or damaged, are left out and named in a warning.
 
+    Raises:
+        ValueError: no such folder.
+
     Returns:
         Columns: key, the fields of `Run` (options as ``model.depth``, the recipe as
         ``recipe.epochs``), status ("done" or "failed"), what `perform` returns except the history,
@@ -266,7 +269,7 @@ def results(store: str | Path) -> pd.DataFrame:
     >>> results(tempfile.mkdtemp()).empty
     True
     """
-    return table(Store(store).records(history=False))
+    return table(_existing(store).records(history=False))
 
 
 def histories(store: str | Path) -> pd.DataFrame:
@@ -278,10 +281,16 @@ def histories(store: str | Path) -> pd.DataFrame:
     """
     rows = [
         (key, *row)
-        for key, record in Store(store).records().items()
+        for key, record in _existing(store).records().items()
         for row in record.get("result", {}).get("history", [])
     ]
     return pd.DataFrame(rows, columns=["key", *COLUMNS])
+
+
+def _existing(path: str | Path) -> Store:
+    if not Path(path).expanduser().exists():
+        raise ValueError(f"there is no store {str(path)!r}; expected the folder of a sweep")
+    return Store(path)
 
 
 def table(records: Mapping[str, dict]) -> pd.DataFrame:

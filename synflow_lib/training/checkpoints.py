@@ -48,7 +48,7 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | Path | None, identity: dict, save_every: float) -> None:
-        self.path = None if path is None else Path(path)
+        self.path = None if path is None else Path(path).expanduser()
         self.identity, self.save_every = identity, real(save_every, "save_every")
         self.saved, self.complained = time.perf_counter(), False
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from ..data import Dataset
 from ..fast.selection import keep_largest
-from ..graphs.network import joined, named_views
+from ..graphs.network import joined, named_views, prunable, warn
+from ..graphs.workspace import pruned_before
 from ..masks import Masks
 from ..pruning import prune
 from ..values import kept_at, real, whole
@@ -174,6 +175,11 @@ def _run(
     # The final counts are checked before hours of training, by pruning once.
     for model, compression in zip(models, compressions, strict=True):
         prune(model, "magnitude", compression, keep=keep)
+        if pruned_before(prunable(model, keep=keep).values()):
+            warn(
+                f"weights of {type(model).__name__} are zero, as pruning leaves them; the first"
+                " training is of all weights, those too. Start from a network as it was made"
+            )
     loop = Loop(learner(models, masks), dataset, recipe, seeds)
     last = loop.steps * recipe.epochs - 1
     if rewind is not None and not 0 <= (rewind := whole(rewind, "rewind")) <= last:
