@@ -17,7 +17,8 @@ from torch.utils._pytree import tree_map
 
 from .batches import Inputs, as_batches, call, check_labels, count_of, logits_of
 from .fast.unfolded import unfold_small_maps_
-from .graphs.network import BATCH_NORM, along_channels, draws, joined
+from .graphs.draws import draws
+from .graphs.network import BATCH_NORM, along_channels, joined
 from .graphs.workspace import UNFIT, Context, Workspace, explained_errors, explained_loss
 from .portable_normal import normal
 from .randomness import alone

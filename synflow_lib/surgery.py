@@ -17,13 +17,13 @@ from torch.utils.flop_counter import flop_registry
 from .batches import Inputs, call, inflow
 from .collapse import PathProbe
 from .graphs.copies import private_copy
+from .graphs.draws import draws
 from .graphs.follow import wiring
 from .graphs.network import (
     BATCH_NORM,
     CONV_TRANSPOSED,
     LINEAR,
     PRUNABLE,
-    draws,
     find_input_shape,
     first_weight,
     prunable,

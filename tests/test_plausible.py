@@ -504,3 +504,19 @@ def test_a_probe_is_not_copied():
     for copied in (copy.deepcopy, copy.copy, pickle.dumps):
         with pytest.raises(TypeError, match="make another one"):
             copied(sf.PathProbe(mlp(4, 4, 2)))
+
+
+def test_a_layer_on_every_position_does_not_tell_how_many_there_are():
+    class Frames(nn.Module):  # (batch, time, 4)
+        def __init__(self):
+            super().__init__()
+            self.embed, self.mix = nn.Linear(4, 6), nn.Conv1d(6, 5, 3, padding=1)
+
+        def forward(self, x):
+            return self.mix(torch.relu(self.embed(x)).transpose(-1, -2)).mean(2)
+
+    layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+    for net in (Frames(), nn.Sequential(nn.Linear(4, 4), layer)):
+        with pytest.raises(ValueError, match="cannot be told from its first layer"):
+            sf.score(net, "synflow")
+        assert all(bool(s.any()) for s in sf.score(net, "synflow", input_shape=(7, 4)).values())

@@ -21,7 +21,7 @@ from .checked import other_layers
 from .copies import hollow, hooks_change, private_copy
 from .export import exported
 from .lasting import Memory, own_parameter
-from .nodes import REARRANGES, calls, name_of, upstream
+from .nodes import REARRANGES, TURNS, downstream, name_of, upstream
 from .tracing import graph_of
 from .wrappers import meant, unwrapped
 
@@ -30,16 +30,6 @@ CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 CONV_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 PRUNABLE = LINEAR + CONV + CONV_TRANSPOSED
 BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-
-# Layers whose forward pass draws no random numbers, in any mode: all in these files of torch, but
-# four. A list of what is allowed, for nobody knows what another layer does.
-_FILES = (
-    "linear conv batchnorm activation pooling padding flatten normalization instancenorm"
-    " pixelshuffle upsampling sparse"
-)
-_PLACES = {f"torch.nn.modules.{file}" for file in _FILES.split()}
-_STEADY = {kind for kind in vars(nn).values() if getattr(kind, "__module__", "") in _PLACES}
-_STEADY -= {nn.RReLU, nn.MultiheadAttention, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d}
 
 
 def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
@@ -101,21 +91,6 @@ def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
         f" branches on tensor values,{advice} or trace it yourself (torch.fx.Tracer with"
         " is_leaf_module) and pass the GraphModule."
     ) from reasons[0]
-
-
-def draws(net: nn.Module, training: bool) -> bool:
-    """Whether a forward pass of ``net`` may draw random numbers, as dropout does in train mode."""
-    shared = {id(parameter): parameter for parameter in net.parameters()}
-    try:
-        traced = graph_of(private_copy(net, shared).train(training))
-    except Exception:  # whatever stops torch.fx, nobody knows what is behind it
-        return True
-    modules = map(traced.get_submodule, calls(traced.graph))
-    return traced.meta["drew"] or not all(
-        type(module) in _STEADY
-        or (not training and isinstance(module, nn.modules.dropout._DropoutNd))
-        for module in modules
-    )
 
 
 def first_weight(net: nn.Module) -> Tensor:
@@ -364,25 +339,32 @@ def find_input_shape(
 
 
 def _takes_the_input(linear: str, graph: fx.Graph | None, modules: dict[str, nn.Module]) -> bool:
-    """Whether nothing rearranges the input before this layer, or nobody knows."""
-    signal, weights, meets = set(), set(), set()
-    for node in graph.nodes if graph else ():
-        if node.op == "placeholder" or not signal.isdisjoint(node.all_input_nodes):
-            signal.add(node)
-        if _layer_at(node, modules) == linear or not weights.isdisjoint(node.all_input_nodes):
-            weights.add(node)
-        if meets := signal & weights:
-            break
+    """Whether it is given a row of numbers for each example, or nobody knows.
+
+    Where directions change places there are several, and what it takes is the last of them only.
+    """
+    nodes = list(graph.nodes) if graph else []
+    signal = downstream(node for node in nodes if node.op == "placeholder")
+    weights = downstream(node for node in nodes if _layer_at(node, modules) == linear)
+    meets = [node for node in nodes if node in signal & weights][:1]
     size = modules[linear].in_features
     for node in signal.intersection(upstream(meets, lambda node: node.all_input_nodes)):
         sizes = node.args[1:]
         sizes = sizes[0] if sizes and isinstance(sizes[0], (tuple, list)) else sizes
         if name_of(node) in ("view", "reshape"):
-            if len(sizes) != 2 or sizes[1] not in (-1, size):  # a row for each image
+            if len(sizes) != 2 or sizes[1] not in (-1, size):
                 return False
         elif node.op != "call_module" and name_of(node) in REARRANGES:
             return False
-    return True
+    # What is shaped anew behind the layer may turn as it likes.
+    behind = downstream(meets, without=("view", "reshape", "flatten", "unflatten"))
+    attends = [name for name, m in modules.items() if isinstance(m, nn.MultiheadAttention)]
+    return not any(
+        any(within(name, {str(node.target)}) for name in attends)
+        if node.op == "call_module"
+        else name_of(node) in TURNS
+        for node in behind
+    )
 
 
 def skeleton(model: nn.Module, device: str = "meta") -> nn.Module:

@@ -9,9 +9,8 @@ import torch
 from torch import fx, nn
 
 LIKE = frozenset("view_as reshape_as expand_as type_as to".split())
-REARRANGES = frozenset(
-    "permute transpose movedim swapaxes unfold unflatten chunk split T mT".split()
-)
+TURNS = frozenset("permute transpose movedim swapaxes T mT".split())
+REARRANGES = TURNS | {"unfold", "unflatten", "chunk", "split"}
 _ROOMS = {"torch", "torch.nn.functional", "torch._C._nn", "torch.functional", "_operator"}
 _SYNONYMS = {
     "iadd": "add", "isub": "sub", "imul": "mul", "itruediv": "div", "imatmul": "matmul",
@@ -98,6 +97,17 @@ def upstream(
         if node in wanted and (among is None or node in among):
             found[node] = sources(node)
             wanted.update(found[node])
+    return found
+
+
+def downstream(start: Iterable[fx.Node], without: Container[str] = ()) -> set[fx.Node]:
+    """``start`` and all nodes that need them, by other ways than what ``without`` names."""
+    found = set(start)
+    for node in next(iter(found)).graph.nodes if found else ():
+        if node.op != "call_module" and name_of(node) in without:
+            found.discard(node)
+        elif not found.isdisjoint(node.all_input_nodes):
+            found.add(node)
     return found
 
 
