@@ -19,12 +19,8 @@ import pandas as pd
 
 from .intervals import interval
 
-AGREES, DIFFERS = "agrees", "differs"
-CONFIRMED, REFUTED = "confirmed", "not confirmed"
-UNDECIDED, UNPUBLISHED = "undecided", "no published value"
-HOLDS, BROKEN = "holds", "broken"
-VERDICTS = (AGREES, DIFFERS, CONFIRMED, REFUTED, UNDECIDED, UNPUBLISHED, HOLDS, BROKEN)
-SIDES = ("within", "above", "below")
+VERDICTS = ("agrees", "differs", "confirmed", "not confirmed", "undecided",
+            "no published value", "holds", "broken")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -122,8 +118,8 @@ def agreement(
     """
     where = f"agreement({figure!r}, {quantity!r})"
     _texts(where, figure=figure, quantity=quantity)
-    if side not in SIDES:
-        raise ValueError(f"{where}: side is {side!r}; expected one of {', '.join(SIDES)}.")
+    if side not in ("within", "above", "below"):
+        raise ValueError(f"{where}: side is {side!r}; expected one of within, above, below.")
     places = _places(where, ours)
     shared = {"reason": reason, "conditions": conditions}
 
@@ -134,9 +130,8 @@ def agreement(
                 "margin_reason, and give the numbers of one place."
             )
         (values,) = places.values()
-        return Agreement(
-            "unpublished", str(figure), quantity, UNPUBLISHED, **_interval(values), **shared
-        )
+        found = _interval(values) | shared
+        return Agreement("unpublished", str(figure), quantity, "no published value", **found)
 
     if margin is None:
         raise ValueError(f"{where}: margin is missing; give what the interval must not cross.")
@@ -145,14 +140,14 @@ def agreement(
     _texts(where, margin_reason=margin_reason)
     if isinstance(paper, str):
         _texts(where, paper=paper)
-        kind, words, runs = "claim", (REFUTED, UNDECIDED, CONFIRMED), [0.0]
+        kind, words, runs = "claim", ("not confirmed", "undecided", "confirmed"), [0.0]
     else:
         if side != "within" or len(places) > 1:
             raise ValueError(
                 f"{where}: paper is a number; it is compared at one place and by side='within'. "
                 "Say in words what the paper claims about ours."
             )
-        kind, words = "number", (DIFFERS, UNDECIDED, AGREES)
+        kind, words = "number", ("differs", "undecided", "agrees")
         runs = _numbers(where, "paper", paper)
         paper = float(np.mean(runs))
 
@@ -191,10 +186,8 @@ def identity(
     _texts(where, figure=figure, statement=statement)
     if not isinstance(holds, (bool, np.bool_)):
         raise TypeError(f"{where}: holds is {holds!r}; expected True or False.")
-    verdict = HOLDS if holds else BROKEN
-    return Agreement(
-        "identity", str(figure), statement, verdict, reason=reason, conditions=conditions
-    )
+    verdict, how = "holds" if holds else "broken", {"reason": reason, "conditions": conditions}
+    return Agreement("identity", str(figure), statement, verdict, **how)
 
 
 def agreement_table(rows: Iterable[Agreement]) -> pd.DataFrame:

@@ -14,28 +14,9 @@ from importlib import resources
 import numpy as np
 import pandas as pd
 
+# ruff: noqa: F401 -- what notebooks call paper.agreement, paper.record, ...
 from .agreement import Agreement, agreement, agreement_table, identity, verdicts
 from .agreement_page import record, write_agreement
-
-__all__ = [
-    "FIVE",
-    "Agreement",
-    "agreement",
-    "agreement_table",
-    "figure1",
-    "figure2",
-    "figure3",
-    "figure4",
-    "figure5a",
-    "figure5b",
-    "figure6",
-    "figure7",
-    "identity",
-    "loglog_slope",
-    "record",
-    "verdicts",
-    "write_agreement",
-]
 
 FIVE = ("random", "magnitude", "snip", "grasp", "synflow")  # the paper's methods, in its order
 

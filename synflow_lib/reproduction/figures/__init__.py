@@ -5,6 +5,8 @@ linestyle throughout (`STYLES`). `save` writes a figure with the numbers behind 
 TypeError where a table is no DataFrame, and a ValueError that names the columns it lacks.
 """
 
+# ruff: noqa: F401 -- imported to be called as figures.accuracy_curves, ...
+
 from ..paper import FIVE
 from .conservation import conservation_scatter, layer_scores, norm_paths, unit_scores
 from .course import (
@@ -42,46 +44,3 @@ from .schedules import (
     two_schedules,
 )
 from .style import STYLES, Style, save, styles, theme
-
-__all__ = [
-    "FIVE",
-    "STYLES",
-    "Style",
-    "accuracy_curves",
-    "changed_masks",
-    "collapse_view",
-    "conservation_scatter",
-    "critical_compressions",
-    "cut_trajectory",
-    "dead_inputs",
-    "effective_compressions",
-    "fixed_schedule",
-    "grasp_correction",
-    "imp_curves",
-    "inference_times",
-    "iteration_collapse",
-    "layer_fractions",
-    "layer_profiles",
-    "layer_scores",
-    "layers_by_compression",
-    "layers_left",
-    "live_units",
-    "norm_growth",
-    "norm_paths",
-    "paired_differences",
-    "prune_ratio",
-    "pruning_costs",
-    "race_view",
-    "random_collapse",
-    "residual_cuts",
-    "save",
-    "savings",
-    "schedule_densities",
-    "step_view",
-    "training_view",
-    "styles",
-    "theme",
-    "two_schedules",
-    "unit_scores",
-    "weight_histograms",
-]
