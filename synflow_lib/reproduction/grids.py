@@ -123,7 +123,7 @@ class Grid:
         Raises:
             KeyboardInterrupt: interrupted before the first of those groups was complete.
         """
-        store = env.runs_dir() if store is None else store
+        store = store or env.runs_dir()
         if env.scale() == "classroom":  # copies are trained together
             return sweep(self.runs(), store, progress=False)
         found, show = pd.DataFrame(), _display()
@@ -166,8 +166,7 @@ class Grid:
         text = f"{names}; {self.seeds} seed{'s' * (self.seeds > 1)}, {len(runs)} networks to train"
         if env.scale() == "classroom":
             return text
-        store = env.runs_dir() if store is None else store
-        done = Store(store).records([run.key for run in runs], history=False)
+        done = Store(store or env.runs_dir()).records([run.key for run in runs], history=False)
         left = [
             (panel, sum(epochs_of(run) for run in panel.runs(self.seeds) if run.key not in done))
             for panel in self.panels
@@ -239,8 +238,7 @@ class Grid:
             RuntimeError: a run failed; the store holds its error.
         """
         grid = self.varied(variants, alphas)
-        store = env.runs_dir() / "questions" if store is None else store
-        results = sweep(grid.runs(), store, progress=False)
+        results = sweep(grid.runs(), store or env.runs_dir() / "questions", progress=False)
         failed = results[results["status"] != "done"]
         if len(failed):
             raise RuntimeError(f"the run {failed['key'].iloc[0]} failed: {failed['error'].iloc[0]}")
@@ -281,9 +279,8 @@ def duration(epochs: Iterable[tuple[Panel, int]]) -> str:
     seconds = 0.0
     for panel, count in epochs:
         if count:
-            net, dataset = panel.network()
-            images = count * len(dataset.train_y)
-            seconds += images * seconds_an_image(net, dataset, panel.recipe)
+            net, data = panel.network()
+            seconds += count * len(data.train_y) * seconds_an_image(net, data, panel.recipe)
     return _words(seconds)
 
 
@@ -342,8 +339,7 @@ _FIGURE1 = {
     ),
     # Figure 6's runs and as many beyond.
     "panel": Grid(
-        (Panel("cifar10", "vgg11", COLAB, (*_steps(0, 3, 0.5), 4.0, 5.0, 6.0), tuple(VARIANTS)),),
-        3,
+        (Panel("cifar10", "vgg11", COLAB, (*_steps(0, 3, 0.5), 4.0, 5.0, 6.0), tuple(VARIANTS)),), 3
     ),
     "paper": Grid((*_papers("cifar100", ["vgg16"], 6, tuple(VARIANTS)),), 3),
 }

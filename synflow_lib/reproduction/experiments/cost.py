@@ -183,10 +183,7 @@ def matrix_latencies(
 
 
 def savings(
-    net: nn.Module,
-    masks: Mapping[tuple[str, float], Masks],
-    images: Tensor,
-    repeats: int = 3,
+    net: nn.Module, masks: Mapping[tuple[str, float], Masks], images: Tensor, repeats: int = 3
 ) -> pd.DataFrame:
     """What is left of a network: weights, multiply-adds, and time with its dead units cut out.
 
@@ -227,9 +224,6 @@ def savings_of_methods(
     """
     levels = list(levels)
     fixed = {"schedule": "exponential", "iterations": 100, "compression": levels[-1]}
-    paths = {
-        "snip": trajectory(net, "snip", batch),
-        "synflow": trajectory(net, "synflow", **fixed),
-    }
+    paths = {"snip": trajectory(net, "snip", batch), "synflow": trajectory(net, "synflow", **fixed)}
     chosen = {(name, level): path.at(level) for name, path in paths.items() for level in levels}
     return savings(net, chosen, images)

@@ -101,10 +101,7 @@ def density_table(masks: Mapping[tuple[str, float], Masks]) -> pd.DataFrame:
 
 
 def inference_times(
-    net: nn.Module,
-    masks: Mapping[tuple[str, float], Masks],
-    images: Tensor,
-    repeats: int = 41,
+    net: nn.Module, masks: Mapping[tuple[str, float], Masks], images: Tensor, repeats: int = 41
 ) -> pd.DataFrame:
     """Time of a forward pass: dense, with masks written in as zeros, and with dead units cut out.
 

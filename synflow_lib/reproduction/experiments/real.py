@@ -138,12 +138,8 @@ def part_small(seed: int) -> Iterator[Point]:
 
 
 PARTS = {
-    "search": part_search,
-    "a": part_a,
-    "b": part_b,
-    "c": part_c,
-    "d": part_d,
-    "small": part_small,
+    part.__name__.removeprefix("part_"): part
+    for part in (part_search, part_a, part_b, part_c, part_d, part_small)
 }
 
 
@@ -205,12 +201,11 @@ def estimates(runs: Iterable[Run], records: Mapping[str, dict], rate: float) -> 
     known: dict[str, list[float]] = {}
     for record in records.values():
         if record["status"] == "done":
-            run = Run.from_dict(record["run"])
-            known.setdefault(replace(run, seed=0).key, []).append(record["seconds"])
+            like = replace(Run.from_dict(record["run"]), seed=0).key
+            known.setdefault(like, []).append(record["seconds"])
     found = {}
     for run in runs:
-        past = known.get(replace(run, seed=0).key)
-        if past:
+        if past := known.get(replace(run, seed=0).key):
             found[run.key] = float(np.median(past))
             continue
         images = dict(run.data_options).get("n_train", 50_000) * 3 + 10_000  # and test images
@@ -255,10 +250,9 @@ def export(store: str | Path, folder: str | Path, seeds: int = 3) -> dict[str, i
     for part in PARTS:
         lines = []
         for point in points(seeds, [part]):
-            key = point.run.key
-            known = before.pop(key, None)
-            if records.get(key, {}).get("status") == "done":
-                lines.append(json.dumps(_line(point, records[key]), separators=(",", ":")))
+            known, record = before.pop(point.run.key, None), records.get(point.run.key, {})
+            if record.get("status") == "done":
+                lines.append(json.dumps(_line(point, record), separators=(",", ":")))
             elif known is not None:
                 lines.append(known)
         lines += [line for line in before.values() if json.loads(line)["part"] == part]
@@ -291,22 +285,13 @@ def _line(point: Point, record: dict) -> dict:
     result = dict(record["result"])
     history = result.pop("history")
     line = {
-        "part": point.part, "label": point.label, "key": point.run.key, "run": record["run"],
+        "part": point.part, "label": point.label, "key": point.run.key, "run": None,
         **result, "epochs": [row[6] for row in history], "seconds": record["seconds"],
         "finished": record["finished"], "machine": record["machine"],
     }  # fmt: skip
-    return _rounded(line)
-
-
-def _rounded(value: object) -> object:
-    """Numbers to 6 digits, the run apart: its numbers make its key."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    if isinstance(value, list):
-        return [_rounded(each) for each in value]
-    if isinstance(value, dict):
-        return {k: v if k == "run" else _rounded(v) for k, v in value.items()}
-    return value
+    # Numbers to 6 digits, the run apart: its numbers make its key.
+    line = json.loads(json.dumps(line), parse_float=lambda text: float(f"{float(text):.6g}"))
+    return line | {"run": record["run"]}
 
 
 # ---------------------------------------------------------------------------------- the command

@@ -196,7 +196,7 @@ def accuracies(
         only weights on paths; infinite when disconnected), disconnected, kept, width (mean share of
         live units over the hidden layers).
     """
-    store = env.runs_dir() if store is None else Path(store)
+    store = store or env.runs_dir()
     net, data = settings.panel.network()
     of_grid = [] if batching_pays(net) else [trial for trial in jobs if trial.run is not None]
     done = sweep([trial.run for trial in of_grid], store=store, progress=False)

@@ -140,21 +140,15 @@ class FixedRun:
         if self.schedule == "linear":
             return [self]
         counts = [k for k in ITERATIONS if k <= self.iterations]
-        alphas = [round(self.alpha * k / self.iterations, 9) for k in counts]
-        return [
-            FixedRun(self.schedule, a, k)
-            for a, k in zip(alphas, counts, strict=True)
-            if a in ALPHAS
-        ]
+        within = ((round(self.alpha * k / self.iterations, 9), k) for k in counts)
+        return [FixedRun(self.schedule, alpha, k) for alpha, k in within if alpha in ALPHAS]
 
 
 def fixed_runs(most: int = 100) -> list[FixedRun]:
     """Runs that contain all points of figure 7 with 10 to ``most`` iterations, short ones first."""
     counts = [n for n in ITERATIONS if n <= most]
-    runs = [
-        FixedRun(schedule, alpha, n)
-        for n, alpha, schedule in itertools.product(counts, ALPHAS, ("exponential", "linear"))
-    ]
+    every = itertools.product(counts, ALPHAS, ("exponential", "linear"))
+    runs = [FixedRun(schedule, alpha, n) for n, alpha, schedule in every]
     within = {point for run in runs for point in run.points() if point != run}
     return [run for run in runs if run not in within]
 
@@ -176,13 +170,12 @@ def figure7(file: Path, most: int, seed: int = 0) -> None:
         del path
         about = {"seed": seed, "dtype": "float32", "of_run": [run.alpha, run.iterations]}
         about |= conditions(start)
-        append(file, [
-            {
-                "figure": 7, "schedule": p.schedule, "alpha": p.alpha, "iterations": p.iterations,
-                "ratio": float(ratios[: p.iterations].max()), "kept": counts[p.iterations], **about,
-            }
-            for p in lacking
-        ])  # fmt: skip
+        lines = []
+        for point in lacking:
+            ratio, kept = ratios[: point.iterations].max(), counts[point.iterations]
+            line = {"figure": 7, **vars(point), "ratio": float(ratio), "kept": kept}
+            lines.append(line | about)
+        append(file, lines)
         print(run, f"{len(lacking)} points, {time.perf_counter() - start:.0f} s", flush=True)
 
 

@@ -117,7 +117,7 @@ def cut_trajectory(
     look = ordered(history["network"].unique(), end=0.9)
     one = len(look) == 1
     if not isinstance(max_compression, Mapping):
-        max_compression = {} if max_compression is None else dict.fromkeys(look, max_compression)
+        max_compression = dict.fromkeys(look, max_compression)
     ratio = history["prune_size"] / history["cut_size"]
     beside = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
     with subplots(2, 2, 3.9) as (figure, (left, right)):
@@ -162,12 +162,10 @@ def two_schedules(overlap: pd.DataFrame, difference: pd.DataFrame) -> Figure:
     >>> len(two_schedules(overlap, gap).axes)
     2
     """
-    overlap = require(
-        overlap, ["compression", "seed", "overlap", "by_chance"], "two_schedules, overlap"
-    )
-    difference = require(
-        difference, ["compression", "difference", "low", "high"], "two_schedules, difference"
-    )
+    columns = ["compression", "seed", "overlap", "by_chance"]
+    overlap = require(overlap, columns, "two_schedules, overlap")
+    columns = ["compression", "difference", "low", "high"]
+    difference = require(difference, columns, "two_schedules, difference")
     labels = {"overlap": "the two schedules", "by_chance": "by chance, same layer quotas"}
     style = STYLES["synflow"]
     with subplots(2, 2, 3.9) as (figure, (left, right)):
@@ -297,18 +295,12 @@ def savings(latencies: pd.DataFrame, left_over: pd.DataFrame) -> Figure:
     columns = ["method", "compression", "multiply_adds", "smaller"]
     left_over = require(left_over, columns, "savings, left_over")
     look = styles(left_over["method"])
-    percent = left_over.assign(
-        smaller=100 * left_over["smaller"], multiply_adds=100 * left_over["multiply_adds"]
-    )
+    percent = left_over.assign(**100 * left_over[["smaller", "multiply_adds"]])
     open_ = {"linestyle": ":", "markerfacecolor": "white"}
     with subplots(2, 2, 3.9) as (figure, (left, right)):
         for number, (kernel, rows) in enumerate(latencies.groupby("kernel", sort=False)):
-            line = (
-                {"linestyle": "-", "marker": "o"}
-                if number % 2
-                else {"linestyle": "--", "marker": "s"}
-            )
-            left.plot(rows["compression"], rows["ratio"], color="black", label=kernel, **line)
+            line = ("s--", "o-")[number % 2]
+            left.plot(rows["compression"], rows["ratio"], line, color="black", label=kernel)
         left.legend(loc="upper left")
         lines(right, percent, "smaller", look)
         lines(right, percent, "multiply_adds", look, **open_)
