@@ -275,21 +275,12 @@ def seconds_an_image(net: nn.Module, dataset: Dataset, recipe: Recipe, span: flo
 
 
 def duration(epochs: Iterable[tuple[Panel, int]]) -> str:
-    """How long so many epochs of each panel's network take, in words."""
+    """How long so many epochs of each panel's network take, in words such as "28 hours"."""
     seconds = 0.0
     for panel, count in epochs:
         if count:
             net, data = panel.network()
             seconds += count * len(data.train_y) * seconds_an_image(net, data, panel.recipe)
-    return _words(seconds)
-
-
-def _words(seconds: float) -> str:
-    """A duration, rounded.
-
-    >>> _words(50), _words(4000), _words(1e5)
-    ('1 minute', '67 minutes', '28 hours')
-    """
     count, unit = (seconds / 60, "minute") if seconds < 2 * 3600 else (seconds / 3600, "hour")
     return f"{max(1, round(count))} {unit}{'s' * (round(count) > 1)}"
 

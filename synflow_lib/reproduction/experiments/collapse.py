@@ -67,17 +67,19 @@ def layer_densities(paths: Mapping[str, Trajectory], compressions: Iterable[floa
     >>> table.groupby("compression")["kept"].sum().tolist()
     [119400, 119]
     """
-    wanted = sorted(compressions)
-    tables = []
+    wanted, tables = sorted(compressions), {}
     for method, path in paths.items():
-        inside = [c for c in wanted if kept_at(path.total, c) >= path.counts[-1]]
-        for compression in inside:
-            found = path.at(compression).table().rename(columns={"layer": "name"})
-            found.insert(0, "layer", range(1, len(found) + 1))
-            found.insert(0, "compression", compression)
-            found.insert(0, "method", method)
-            tables.append(found)
-    return pd.concat(tables, ignore_index=True)
+        for c in wanted:
+            if kept_at(path.total, c) >= path.counts[-1]:
+                tables[method, c] = path.at(c).table()
+    return by_layer(tables)
+
+
+def by_layer(tables: Mapping[tuple[str, float], pd.DataFrame]) -> pd.DataFrame:
+    """One table of `Masks.table` at each (method, compression); layers have a number and a name."""
+    table = pd.concat(tables, names=["method", "compression"]).rename(columns={"layer": "name"})
+    table.insert(0, "layer", table.groupby(level=[0, 1]).cumcount() + 1)
+    return table.reset_index([0, 1]).reset_index(drop=True)
 
 
 def layer_lifetimes(paths: Mapping[str, Trajectory]) -> pd.DataFrame:

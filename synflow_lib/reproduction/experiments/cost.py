@@ -20,6 +20,7 @@ from ...masks import Masks
 from ...pruning import prune, trajectory
 from ...scores import METHODS
 from ...surgery import flops, without_dead_units
+from ...values import whole
 from .measured import measured
 
 _LONG, _LONG_COUNTED = 0.5, 2.0  # seconds from which a call is not repeated
@@ -34,8 +35,7 @@ def seconds_of(call: Callable[[], object], repeats: int = 3) -> float:
     Raises:
         ValueError: repeats below 1.
     """
-    if repeats < 1:
-        raise ValueError(f"repeats={repeats!r}; expected a whole number from 1")
+    repeats = whole(repeats, "repeats", 1)
     first = _time(call)
     if first >= _LONG:
         return first

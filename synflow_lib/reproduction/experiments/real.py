@@ -30,7 +30,7 @@ from torch.utils import benchmark
 
 from ... import models
 from ...collapse import max_compression
-from ...data import Dataset, image_folder
+from ...data import image_folder
 from ...files import replacing
 from ...surgery import flops
 from ...sweeps.run import Run
@@ -179,24 +179,19 @@ def alive(run: Run) -> float:
     (100.0, 0.286)
     """
     label = f"{run.method} (train mode)" if run.mode == "train" else run.method
-    shares = _ALIVE.get("magnitude" if run.method == "imp" else label)
+    imp = run.method == "imp"
+    shares = _ALIVE.get("magnitude" if imp else label)
     if shares is None:
         return 1.0
-    rounds = (run.iterations or 3) if run.method == "imp" else 1
-    first = 0 if run.method == "imp" else 1  # trained before the first pruning
+    rounds, first = ((run.iterations or 3), 0) if imp else (1, 1)  # IMP trains before it prunes
     steps = (math.log10(run.compression) * k / rounds for k in range(first, rounds + 1))
     return float(sum(np.interp(a, (0.0, *_ALPHAS), (1.0, *shares)) for a in steps))
 
 
 def estimates(runs: Iterable[Run], records: Mapping[str, dict], rate: float) -> dict[str, float]:
-    """Seconds of each run, by key.
+    """Seconds of each run, by key: from finished ones that differ in the seed alone, if any.
 
-    From finished runs that differ in the seed alone; else from the living multiply-adds.
-
-    Args:
-        runs: which to estimate.
-        records: of a `Store`.
-        rate: multiply-adds of training a second, of `measured_rate`.
+    Else from its living multiply-adds, of which ``rate`` are done a second (`measured_rate`).
     """
     known: dict[str, list[float]] = {}
     for record in records.values():
@@ -297,11 +292,6 @@ def _line(point: Point, record: dict) -> dict:
 # ---------------------------------------------------------------------------------- the command
 
 
-def load(folder: str | Path) -> Dataset:
-    """The images; all 50,000 and 10,000 of them, unless ``folder`` holds fewer."""
-    return image_folder(folder, name=DATASET)
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Print what is left to do and how long it takes; do it, or export what is done."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -350,7 +340,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     if args.plan or not todo:
         return
-    given = functools.partial(load, args.folder)
+    given = functools.partial(image_folder, args.folder, name=DATASET)
     if any(point.run.dataset == DATASET for point in todo):
         if args.folder is None:
             parser.error("--folder is needed to run anything but --parts small")

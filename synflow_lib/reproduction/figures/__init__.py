@@ -12,9 +12,11 @@ from .conservation import conservation_scatter, layer_scores, norm_paths, unit_s
 from .course import (
     fixed_schedule,
     grasp_correction,
+    inference_times,
     random_collapse,
     residual_cuts,
     schedule_densities,
+    weight_histograms,
 )
 from .curves import (
     accuracy_curves,
@@ -25,7 +27,6 @@ from .curves import (
     live_units,
 )
 from .explore import collapse_view, race_view, step_view, training_view
-from .lab import inference_times, weight_histograms
 from .layers import (
     critical_compressions,
     layer_fractions,

@@ -65,10 +65,10 @@ def prune_ratio(ours: pd.DataFrame, published: pd.DataFrame | None = None) -> Fi
     paper = {"markersize": 9, "markerfacecolor": "none", "linewidth": 0.8}
     schedules = table.groupby("schedule", sort=False)
     with subplots(len(schedules), 3, 4.0, share_x=True, share_y=True) as (figure, axes):
+        own = {"x": "iterations", "by": "level", "linestyle": "-"}
         for ax, (schedule, rows) in zip(axes, schedules, strict=True):
-            own = {"x": "iterations", "by": "level", "linestyle": "-"}
-            for whose, line in (("paper", paper), ("ours", {"markersize": 5})):
-                lines(ax, rows[rows["whose"] == whose], "ratio", look, **own, **line)
+            lines(ax, rows[rows["whose"] == "paper"], "ratio", look, **own, **paper)
+            lines(ax, rows[rows["whose"] == "ours"], "ratio", look, markersize=5, **own)
             ax.axhline(1, **_BOUND)
             ax.set_title(f"{schedule} schedule")
         log_axis(axes[0].yaxis)
@@ -182,9 +182,9 @@ def two_schedules(overlap: pd.DataFrame, difference: pd.DataFrame) -> Figure:
         dots = {"color": style.color, "marker": style.marker, "linestyle": "none"}
         right.errorbar(difference["compression"], middle, yerr=reach, capsize=4, **dots)
         right.set_ylabel("accuracy, cut - fixed (percent)")
-        for ax in (left, right):
-            log_axis(ax.xaxis)
-            ax.set_xlabel(COMPRESSION)
+        log_axis(left.xaxis, right.xaxis)
+        left.set_xlabel(COMPRESSION)
+        right.set_xlabel(COMPRESSION)
     return figure
 
 
@@ -353,9 +353,7 @@ def paired_differences(table: pd.DataFrame, reference: str) -> Figure:
             ax.set_yticks(range(len(names)), labels)
             ax.set_ylim(len(names) - 0.4, -0.6)
         figure.supxlabel(f"accuracy minus that of {reference} (percent)", fontsize=11.5)
-        entries = [
-            key("interval excludes zero", color=_CLEAR, marker="o"),
-            key("it does not", color=_UNCLEAR, marker="o", markerfacecolor="white"),
-        ]
-        legend(figure, entries)
+        clear = key("interval excludes zero", color=_CLEAR, marker="o")
+        unclear = key("it does not", color=_UNCLEAR, marker="o", markerfacecolor="white")
+        legend(figure, [clear, unclear])
     return figure
