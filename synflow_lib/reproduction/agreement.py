@@ -151,16 +151,13 @@ def agreement(
         runs = _numbers(where, "paper", paper)
         paper = float(np.mean(runs))
 
-    judged = []
-    for place, values in places.items():
-        found = _interval(values, runs)
-        judged.append((*_judge(found["low"], found["high"], side, margin), place, found))
+    found = {place: _interval(values, runs) for place, values in places.items()}
+    judged = {place: _judge(each, side, margin) for place, each in found.items()}
     # A claim about several places holds if it holds at each: the weakest decides.
-    level, _, place, found = min(judged, key=lambda each: each[:2])
-    return Agreement(
-        kind, str(figure), quantity, words[level], paper, **found, side=side, margin=margin,
-        margin_reason=margin_reason, place=place, **shared,
-    )  # fmt: skip
+    place = min(judged, key=judged.get)
+    shared |= {"side": side, "margin": margin, "margin_reason": margin_reason, "place": place}
+    verdict = words[judged[place][0]]
+    return Agreement(kind, str(figure), quantity, verdict, paper, **found[place], **shared)
 
 
 def identity(
@@ -295,8 +292,9 @@ def _interval(values: Sequence[float], runs: Sequence[float] = (0.0,)) -> dict[s
     return {"ours": float(np.mean(values)), "low": low, "high": high, "seeds": len(values)}
 
 
-def _judge(low: float | None, high: float | None, side: str, margin: float) -> tuple[int, float]:
+def _judge(found: Mapping[str, object], side: str, margin: float) -> tuple[int, float]:
     """0 where the interval lies outside, 2 inside, 1 for neither; and its room to the edge."""
+    low, high = found["low"], found["high"]
     if low is None or high is None:
         return 1, 0.0
     # 1.02 - 1.00 > 0.02 in binary; an interval that ends on the edge must lie inside.

@@ -14,9 +14,9 @@ from importlib import resources
 import numpy as np
 import pandas as pd
 
-# ruff: noqa: F401 -- what notebooks call paper.agreement, paper.record, ...
-from .agreement import Agreement, agreement, agreement_table, identity, verdicts
-from .agreement_page import record, write_agreement
+# Called as paper.agreement, paper.record, ... by the notebooks.
+from .agreement import Agreement, agreement, agreement_table, identity, verdicts  # noqa: F401
+from .agreement_page import record, write_agreement  # noqa: F401
 
 FIVE = ("random", "magnitude", "snip", "grasp", "synflow")  # the paper's methods, in its order
 

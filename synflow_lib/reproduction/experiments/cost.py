@@ -7,6 +7,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import pandas as pd
 import torch
@@ -143,9 +144,8 @@ def scoring_costs(
     net.zero_grad(set_to_none=True)
     rows = []
     for method in methods:
-        spent, peak = seconds_and_bytes(
-            lambda method=method: prune(net, method, compression, batch, progress=False), repeats
-        )
+        call = partial(prune, net, method, compression, batch, progress=False)
+        spent, peak = seconds_and_bytes(call, repeats)
         weights, iterations = Masks.ones(net).total, METHODS[method].iterations
         memory = peak / 1e6, step_bytes / 1e6
         rows.append((method, weights, iterations, spent, epoch, spent / epoch, *memory))
@@ -203,7 +203,7 @@ def savings(
         for (method, compression), each in masks.items():
             operations = flops(net, each)
             small = without_dead_units(net, each)
-            spent = seconds_of(lambda small=small: small(images), repeats)
+            spent = seconds_of(partial(small, images), repeats)
             share = operations["pruned"].sum() / operations["dense"].sum()
             left = Masks.ones(small).total / each.total
             rows.append((method, compression, each.kept, share, left, dense / spent))

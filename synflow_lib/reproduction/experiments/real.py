@@ -232,14 +232,11 @@ def measured_rate(seconds: float = 1.0) -> float:
 
 
 def export(store: str | Path, folder: str | Path, seeds: int = 3) -> dict[str, int]:
-    """Write the finished runs of each part to ``folder/<part>.jsonl``, a line a run.
+    """Write the finished runs of each part to ``folder/<part>.jsonl``, a line a run; count them.
 
     A line holds the run, the label of its curve, its outcome, the test accuracy after each epoch
     (percent; the first is before training), seconds, and versions and device. Lines that are there
-    already, made by another store or with more seeds, stay.
-
-    Returns:
-        Part -> number of runs; parts without any are left out.
+    already, made by another store or with more seeds, stay. Parts without any run are left out.
     """
     records, before, counts = Store(store).records(), exported(folder), {}
     for part in PARTS:
@@ -327,17 +324,12 @@ def main(arguments: list[str] | None = None) -> None:
     ][: args.limit]
     seconds = estimates([point.run for point in todo], records, measured_rate())
     for point in todo:
-        run = point.run
-        print(
-            f"{point.part} seed {run.seed} {run.model} {point.label:20}"
-            f" 10^{math.log10(run.compression):<6.3g} about {seconds[run.key] / 60:6.1f} min"
-        )
+        run, minutes = point.run, seconds[point.run.key] / 60
+        where = f"{point.part} seed {run.seed} {run.model} {point.label:20}"
+        print(f"{where} 10^{math.log10(run.compression):<6.3g} about {minutes:6.1f} min")
     total = sum(seconds.values()) / args.processes / 3600
-    print(
-        f"{len(todo)} runs to do, about {total:.1f} h in {args.processes} processes"
-        " with a core each",
-        flush=True,
-    )
+    plan = f"{len(todo)} runs to do, about {total:.1f} h in {args.processes} processes"
+    print(plan, "with a core each", flush=True)
     if args.plan or not todo:
         return
     given = functools.partial(image_folder, args.folder, name=DATASET)
@@ -345,11 +337,9 @@ def main(arguments: list[str] | None = None) -> None:
         if args.folder is None:
             parser.error("--folder is needed to run anything but --parts small")
         given()  # decodes once; the processes read what it keeps
-    table = sweep(
-        [point.run for point in todo], args.store,
-        args.processes if args.processes > 1 else None,
-        datasets={DATASET: given}, retry_failed=args.retry_failed,
-    )  # fmt: skip
+    how = {"datasets": {DATASET: given}, "retry_failed": args.retry_failed}
+    processes = args.processes if args.processes > 1 else None
+    table = sweep([point.run for point in todo], args.store, processes, **how)
     failed = table[table["status"] == "failed"]
     print(f"{len(table) - len(failed)} runs done, {len(failed)} failed", *failed["error"])
     if args.again:

@@ -246,10 +246,7 @@ def rounding_overlap(settings: Checks, compression: float = 100.0) -> list[float
     """`schedule_overlap` of the paper's schedule in float32 with itself in float64, one a seed."""
     shares = []
     for seed in range(settings.seeds):
-        single, double = (settings.panel.network(seed)[0] for _ in range(2))
-        masks, again = (
-            prune(n, "synflow", compression, dtype=dtype)
-            for n, dtype in ((single, torch.float32), (double, torch.float64))
-        )
-        shares.append(overlap(masks, again))
+        net, _ = settings.panel.network(seed)
+        types = torch.float32, torch.float64
+        shares.append(overlap(*(prune(net, "synflow", compression, dtype=t) for t in types)))
     return shares
