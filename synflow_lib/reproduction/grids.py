@@ -326,7 +326,7 @@ _DATASETS = "cifar10", "cifar100", "tiny_imagenet"
 _MODELS = "vgg11", "vgg16", "resnet18", "wide_resnet18_as_published"
 _ALL = tuple(VARIANTS)
 _DECADES = (0.0, 1.0, 2.0, 3.0)
-_BEYOND = (4.0, 5.0, 6.0)  # figure 6
+_BEYOND = (4.0, 5.0, 6.0)  # further than figure 6 goes
 _FIGURE1 = {
     "classroom": Grid((DIGITS_FC,), 5),
     "colab": Grid((Panel("cifar100", "vgg16", COLAB, _DECADES + _BEYOND, _ALL),), 1),

@@ -304,10 +304,10 @@ def _before_and_after(ax: Axes, table: pd.DataFrame, style: Style) -> None:
         index="epoch", columns="layer", values="mean_squared_weight", aggfunc=gmean
     )
     size = table.groupby("layer")["layer_size"].first()
-    dot = {"color": style.color, "marker": style.marker, "digits": 2}
-    open_, line = {"markerfacecolor": "white"}, {"linewidth": 1.3}
-    _fitted(ax, size, norms.iloc[0], "before", line | {"linestyle": ":"}, **dot, **open_)
-    _fitted(ax, size, norms.iloc[-1], "after", line, **dot)
+    dot, line = {"color": style.color, "marker": style.marker}, {"linewidth": 1.3}
+    dotted = line | {"linestyle": ":"}
+    _fitted(ax, size, norms.iloc[0], "before", dotted, 2, markerfacecolor="white", **dot)
+    _fitted(ax, size, norms.iloc[-1], "after", line, 2, **dot)
     _line(ax, size, norms.iloc[-1], 1.0, color="black", linewidth=0.9, label="slope 1")
     log_axis(ax.xaxis, ax.yaxis)
     ax.set(xlabel=_INVERSE_SIZE, ylabel="mean squared weight")
