@@ -19,12 +19,8 @@ import pandas as pd
 
 from .intervals import interval
 
-AGREES, DIFFERS = "agrees", "differs"
-CONFIRMED, REFUTED = "confirmed", "not confirmed"
-UNDECIDED, UNPUBLISHED = "undecided", "no published value"
-HOLDS, BROKEN = "holds", "broken"
-VERDICTS = (AGREES, DIFFERS, CONFIRMED, REFUTED, UNDECIDED, UNPUBLISHED, HOLDS, BROKEN)
-SIDES = ("within", "above", "below")
+VERDICTS = ("agrees", "differs", "confirmed", "not confirmed", "undecided",
+            "no published value", "holds", "broken")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -122,8 +118,8 @@ def agreement(
     """
     where = f"agreement({figure!r}, {quantity!r})"
     _texts(where, figure=figure, quantity=quantity)
-    if side not in SIDES:
-        raise ValueError(f"{where}: side is {side!r}; expected one of {', '.join(SIDES)}.")
+    if side not in ("within", "above", "below"):
+        raise ValueError(f"{where}: side is {side!r}; expected one of within, above, below.")
     places = _places(where, ours)
     shared = {"reason": reason, "conditions": conditions}
 
@@ -134,9 +130,8 @@ def agreement(
                 "margin_reason, and give the numbers of one place."
             )
         (values,) = places.values()
-        return Agreement(
-            "unpublished", str(figure), quantity, UNPUBLISHED, **_interval(values), **shared
-        )
+        found = _interval(values) | shared
+        return Agreement("unpublished", str(figure), quantity, "no published value", **found)
 
     if margin is None:
         raise ValueError(f"{where}: margin is missing; give what the interval must not cross.")
@@ -145,27 +140,24 @@ def agreement(
     _texts(where, margin_reason=margin_reason)
     if isinstance(paper, str):
         _texts(where, paper=paper)
-        kind, words, runs = "claim", (REFUTED, UNDECIDED, CONFIRMED), [0.0]
+        kind, words, runs = "claim", ("not confirmed", "undecided", "confirmed"), [0.0]
     else:
         if side != "within" or len(places) > 1:
             raise ValueError(
                 f"{where}: paper is a number; it is compared at one place and by side='within'. "
                 "Say in words what the paper claims about ours."
             )
-        kind, words = "number", (DIFFERS, UNDECIDED, AGREES)
+        kind, words = "number", ("differs", "undecided", "agrees")
         runs = _numbers(where, "paper", paper)
         paper = float(np.mean(runs))
 
-    judged = []
-    for place, values in places.items():
-        found = _interval(values, runs)
-        judged.append((*_judge(found["low"], found["high"], side, margin), place, found))
+    found = {place: _interval(values, runs) for place, values in places.items()}
+    judged = {place: _judge(each, side, margin) for place, each in found.items()}
     # A claim about several places holds if it holds at each: the weakest decides.
-    level, _, place, found = min(judged, key=lambda each: each[:2])
-    return Agreement(
-        kind, str(figure), quantity, words[level], paper, **found, side=side, margin=margin,
-        margin_reason=margin_reason, place=place, **shared,
-    )  # fmt: skip
+    place = min(judged, key=judged.get)
+    shared |= {"side": side, "margin": margin, "margin_reason": margin_reason, "place": place}
+    verdict = words[judged[place][0]]
+    return Agreement(kind, str(figure), quantity, verdict, paper, **found[place], **shared)
 
 
 def identity(
@@ -191,10 +183,8 @@ def identity(
     _texts(where, figure=figure, statement=statement)
     if not isinstance(holds, (bool, np.bool_)):
         raise TypeError(f"{where}: holds is {holds!r}; expected True or False.")
-    verdict = HOLDS if holds else BROKEN
-    return Agreement(
-        "identity", str(figure), statement, verdict, reason=reason, conditions=conditions
-    )
+    verdict, how = "holds" if holds else "broken", {"reason": reason, "conditions": conditions}
+    return Agreement("identity", str(figure), statement, verdict, **how)
 
 
 def agreement_table(rows: Iterable[Agreement]) -> pd.DataFrame:
@@ -302,8 +292,9 @@ def _interval(values: Sequence[float], runs: Sequence[float] = (0.0,)) -> dict[s
     return {"ours": float(np.mean(values)), "low": low, "high": high, "seeds": len(values)}
 
 
-def _judge(low: float | None, high: float | None, side: str, margin: float) -> tuple[int, float]:
+def _judge(found: Mapping[str, object], side: str, margin: float) -> tuple[int, float]:
     """0 where the interval lies outside, 2 inside, 1 for neither; and its room to the edge."""
+    low, high = found["low"], found["high"]
     if low is None or high is None:
         return 1, 0.0
     # 1.02 - 1.00 > 0.02 in binary; an interval that ends on the edge must lie inside.

@@ -123,7 +123,7 @@ class Grid:
         Raises:
             KeyboardInterrupt: interrupted before the first of those groups was complete.
         """
-        store = env.runs_dir() if store is None else store
+        store = store or env.runs_dir()
         if env.scale() == "classroom":  # copies are trained together
             return sweep(self.runs(), store, progress=False)
         found, show = pd.DataFrame(), _display()
@@ -166,8 +166,7 @@ class Grid:
         text = f"{names}; {self.seeds} seed{'s' * (self.seeds > 1)}, {len(runs)} networks to train"
         if env.scale() == "classroom":
             return text
-        store = env.runs_dir() if store is None else store
-        done = Store(store).records([run.key for run in runs], history=False)
+        done = Store(store or env.runs_dir()).records([run.key for run in runs], history=False)
         left = [
             (panel, sum(epochs_of(run) for run in panel.runs(self.seeds) if run.key not in done))
             for panel in self.panels
@@ -239,8 +238,7 @@ class Grid:
             RuntimeError: a run failed; the store holds its error.
         """
         grid = self.varied(variants, alphas)
-        store = env.runs_dir() / "questions" if store is None else store
-        results = sweep(grid.runs(), store, progress=False)
+        results = sweep(grid.runs(), store or env.runs_dir() / "questions", progress=False)
         failed = results[results["status"] != "done"]
         if len(failed):
             raise RuntimeError(f"the run {failed['key'].iloc[0]} failed: {failed['error'].iloc[0]}")
@@ -277,22 +275,12 @@ def seconds_an_image(net: nn.Module, dataset: Dataset, recipe: Recipe, span: flo
 
 
 def duration(epochs: Iterable[tuple[Panel, int]]) -> str:
-    """How long so many epochs of each panel's network take, in words."""
+    """How long so many epochs of each panel's network take, in words such as "28 hours"."""
     seconds = 0.0
     for panel, count in epochs:
         if count:
-            net, dataset = panel.network()
-            images = count * len(dataset.train_y)
-            seconds += images * seconds_an_image(net, dataset, panel.recipe)
-    return _words(seconds)
-
-
-def _words(seconds: float) -> str:
-    """A duration, rounded.
-
-    >>> _words(50), _words(4000), _words(1e5)
-    ('1 minute', '67 minutes', '28 hours')
-    """
+            net, data = panel.network()
+            seconds += count * len(data.train_y) * seconds_an_image(net, data, panel.recipe)
     count, unit = (seconds / 60, "minute") if seconds < 2 * 3600 else (seconds / 3600, "hour")
     return f"{max(1, round(count))} {unit}{'s' * (round(count) > 1)}"
 
@@ -308,8 +296,8 @@ def _display() -> Callable[[object], None]:
     return handle.update
 
 
-def _steps(first: float, last: float, step: float) -> tuple[float, ...]:
-    return tuple(first + i * step for i in range(round((last - first) / step) + 1))
+def _steps(last: float, step: float) -> tuple[float, ...]:
+    return tuple(i * step for i in range(round(last / step) + 1))
 
 
 # ------------------------------------------------------------------------------------ the scales
@@ -326,41 +314,30 @@ DIGITS_CONV = Panel(
 
 
 def _papers(
-    dataset: str, models: Iterable[str], last: float, methods: tuple = paper.FIVE
-) -> list[Panel]:
-    """The paper's panels of a data set, from compression 1 in quarters of a decade."""
-    recipes = {m: paper_recipe(dataset, "resnet18" if "resnet" in m else m) for m in models}
-    return [Panel(dataset, m, r, _steps(0, last, 0.25), methods) for m, r in recipes.items()]
+    datasets: Iterable[str], models: Iterable[str], last: float, methods: tuple = paper.FIVE
+) -> tuple[Panel, ...]:
+    """The paper's panels, from compression 1 in quarters of a decade."""
+    pairs = [(d, m, "resnet18" if "resnet" in m else m) for d in datasets for m in models]
+    alphas = _steps(last, 0.25)
+    return tuple(Panel(d, m, paper_recipe(d, like), alphas, methods) for d, m, like in pairs)
 
 
+_DATASETS = "cifar10", "cifar100", "tiny_imagenet"
+_MODELS = "vgg11", "vgg16", "resnet18", "wide_resnet18_as_published"
+_ALL = tuple(VARIANTS)
 _DECADES = (0.0, 1.0, 2.0, 3.0)
-_FOUR = ("vgg11", "vgg16", "resnet18", "wide_resnet18_as_published")
+_BEYOND = (4.0, 5.0, 6.0)  # further than figure 6 goes
 _FIGURE1 = {
     "classroom": Grid((DIGITS_FC,), 5),
-    "colab": Grid(
-        (Panel("cifar100", "vgg16", COLAB, (*_DECADES, 4.0, 5.0, 6.0), tuple(VARIANTS)),), 1
-    ),
-    # Figure 6's runs and as many beyond.
-    "panel": Grid(
-        (Panel("cifar10", "vgg11", COLAB, (*_steps(0, 3, 0.5), 4.0, 5.0, 6.0), tuple(VARIANTS)),),
-        3,
-    ),
-    "paper": Grid((*_papers("cifar100", ["vgg16"], 6, tuple(VARIANTS)),), 3),
+    "colab": Grid((Panel("cifar100", "vgg16", COLAB, _DECADES + _BEYOND, _ALL),), 1),
+    "panel": Grid((Panel("cifar10", "vgg11", COLAB, _steps(3, 0.5) + _BEYOND, _ALL),), 3),
+    "paper": Grid(_papers(["cifar100"], ["vgg16"], 6, _ALL), 3),
 }
 _FIGURE6 = {
     "classroom": Grid((DIGITS_FC, DIGITS_CONV), 5),
-    "colab": Grid(
-        tuple(Panel("cifar10", model, COLAB, _DECADES) for model in ("vgg11", "resnet20")), 1
-    ),
-    "panel": Grid((Panel("cifar10", "vgg11", COLAB, _steps(0, 3, 0.25)),), 3),
-    "paper": Grid(
-        tuple(
-            panel
-            for dataset in ("cifar10", "cifar100", "tiny_imagenet")
-            for panel in _papers(dataset, _FOUR, 3)
-        ),
-        3,
-    ),
+    "colab": Grid(tuple(Panel("cifar10", m, COLAB, _DECADES) for m in ("vgg11", "resnet20")), 1),
+    "panel": Grid((Panel("cifar10", "vgg11", COLAB, _steps(3, 0.25)),), 3),
+    "paper": Grid(_papers(_DATASETS, _MODELS, 3), 3),
 }
 
 

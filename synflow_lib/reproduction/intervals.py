@@ -30,8 +30,7 @@ def mean_interval(table: pd.DataFrame) -> pd.DataFrame:
     """
     _require(table, ["compression", "accuracy"])
     found = _intervals(table.groupby("compression")["accuracy"], "mean")
-    ends = ["low", "high"]
-    return found.assign(**found[ends].clip(0, 100)).reset_index()
+    return found.assign(**found[["low", "high"]].clip(0, 100)).reset_index()
 
 
 def paired_difference(table: pd.DataFrame, method: str, other: str) -> pd.DataFrame:

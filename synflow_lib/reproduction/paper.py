@@ -14,28 +14,9 @@ from importlib import resources
 import numpy as np
 import pandas as pd
 
-from .agreement import Agreement, agreement, agreement_table, identity, verdicts
-from .agreement_page import record, write_agreement
-
-__all__ = [
-    "FIVE",
-    "Agreement",
-    "agreement",
-    "agreement_table",
-    "figure1",
-    "figure2",
-    "figure3",
-    "figure4",
-    "figure5a",
-    "figure5b",
-    "figure6",
-    "figure7",
-    "identity",
-    "loglog_slope",
-    "record",
-    "verdicts",
-    "write_agreement",
-]
+# Called as paper.agreement, paper.record, ... by the notebooks.
+from .agreement import Agreement, agreement, agreement_table, identity, verdicts  # noqa: F401
+from .agreement_page import record, write_agreement  # noqa: F401
 
 FIVE = ("random", "magnitude", "snip", "grasp", "synflow")  # the paper's methods, in its order
 
@@ -97,18 +78,14 @@ def figure3() -> pd.DataFrame:
     (512, 5)
     """
     with (resources.files(__package__) / "published" / "figure3.npz").open("rb") as file:
-        arrays = np.load(file)
-        scores = {method: both.astype(float) for method, both in arrays.items()}
-    units = pd.DataFrame(
-        [(layer, unit) for layer, width in enumerate(_WIDTHS, 1) for unit in range(width)],
-        columns=["layer", "unit"],
-    )
+        scores = {method: both.astype(float) for method, both in np.load(file).items()}
+    layers = np.repeat(range(1, len(_WIDTHS) + 1), _WIDTHS)
+    units = {"layer": layers, "unit": np.concatenate([np.arange(width) for width in _WIDTHS])}
     tables = [
-        units.assign(method=method, incoming=both[0], outgoing=both[1])
+        pd.DataFrame({"method": method, **units, "incoming": both[0], "outgoing": both[1]})
         for method, both in scores.items()
     ]
-    columns = ["method", "layer", "unit", "incoming", "outgoing"]
-    return pd.concat(tables, ignore_index=True)[columns]
+    return pd.concat(tables, ignore_index=True)
 
 
 def figure4(weights: str | None = None) -> pd.DataFrame:

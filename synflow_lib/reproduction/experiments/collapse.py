@@ -67,17 +67,19 @@ def layer_densities(paths: Mapping[str, Trajectory], compressions: Iterable[floa
     >>> table.groupby("compression")["kept"].sum().tolist()
     [119400, 119]
     """
-    wanted = sorted(compressions)
-    tables = []
+    wanted, tables = sorted(compressions), {}
     for method, path in paths.items():
-        inside = [c for c in wanted if kept_at(path.total, c) >= path.counts[-1]]
-        for compression in inside:
-            found = path.at(compression).table().rename(columns={"layer": "name"})
-            found.insert(0, "layer", range(1, len(found) + 1))
-            found.insert(0, "compression", compression)
-            found.insert(0, "method", method)
-            tables.append(found)
-    return pd.concat(tables, ignore_index=True)
+        for c in wanted:
+            if kept_at(path.total, c) >= path.counts[-1]:
+                tables[method, c] = path.at(c).table()
+    return by_layer(tables)
+
+
+def by_layer(tables: Mapping[tuple[str, float], pd.DataFrame]) -> pd.DataFrame:
+    """One table of `Masks.table` at each (method, compression); layers have a number and a name."""
+    table = pd.concat(tables, names=["method", "compression"]).rename(columns={"layer": "name"})
+    table.insert(0, "layer", table.groupby(level=[0, 1]).cumcount() + 1)
+    return table.reset_index([0, 1]).reset_index(drop=True)
 
 
 def layer_lifetimes(paths: Mapping[str, Trajectory]) -> pd.DataFrame:
@@ -117,11 +119,10 @@ def collapse_points(
     """
     lifetimes = layer_lifetimes(paths) if lifetimes is None else lifetimes
     probe = PathProbe(model)
-    rows = []
+    by_layer, rows = lifetimes.groupby("method")["kept"].max(), []
     for method, path in paths.items():
-        by_layer = int(lifetimes.loc[lifetimes["method"] == method, "kept"].max())
-        for criterion, kept in (("layer", by_layer), ("path", fewest_connected(probe, path))):
-            rows.append((method, criterion, kept, path.total / kept))
+        fewest = {"layer": int(by_layer[method]), "path": fewest_connected(probe, path)}
+        rows += [(method, by, kept, path.total / kept) for by, kept in fewest.items()]
     return pd.DataFrame(rows, columns=["method", "criterion", "kept", "critical_compression"])
 
 
@@ -165,9 +166,7 @@ def agreement_rows(
     empty = published[published["empty_layers"] > 0].groupby(keys)["log10_compression"].min()
     alive = published[published["accuracy"] > 1].groupby(keys)["log10_compression"].max()
     gone = lives[lives["compression"] < 1e5].groupby(keys).size()
-    at_5 = (
-        published[published["log10_compression"] == 5].groupby("method")["empty_layers"].agg(list)
-    )
+    at_5 = published.query("log10_compression == 5").groupby("method")["empty_layers"].agg(list)
 
     step = {"margin": 0.25, "margin_reason": "one step of the paper's grid of compressions"}
     one = {"margin": 1, "margin_reason": "one layer, the smallest step there is"}
@@ -176,23 +175,17 @@ def agreement_rows(
     rows = []
 
     def compare(figure, quantity, theirs, ours, reason="", **margin):
-        rows.append(
-            paper.agreement(
-                figure, quantity, paper=theirs, ours=ours, conditions=conditions, reason=reason,
-                **margin,
-            )
-        )  # fmt: skip
+        how = {"conditions": conditions, "reason": reason, **margin}
+        rows.append(paper.agreement(figure, quantity, paper=theirs, ours=ours, **how))
 
     def holds(statement, seen, reason="theorem 3", where="VGG-16"):
         rows.append(paper.identity(2, statement, bool(seen), reason=reason, conditions=where))
 
     others = [method for method in paper.FIVE if method != "synflow"]
     for method in others:
-        reason = early if method == "grasp" else ""
+        reason, theirs = early if method == "grasp" else "", list(empty[method] - 0.125)
         quantity = f"log10 compression, first empty layer, {method}"
-        compare(
-            2, quantity, list(empty[method] - 0.125), broken_at["layer", method], reason, **step
-        )
+        compare(2, quantity, theirs, broken_at["layer", method], reason, **step)
     for method in others:
         reason = early if method == "grasp" else ""
         counts = [int(gone.get((method, seed), 0)) for seed in seeds]
@@ -215,12 +208,9 @@ def agreement_rows(
         f"SynFlow by the cut schedule: no layer of {layers} is empty at compression 10^5",
         "synflow" not in gone.index.get_level_values("method"),
     )
+    why = "it follows from the initialization and the sizes of the layers"
     for method in ("random", "magnitude"):
-        holds(
-            f"fraction left in each layer of VGG-19, {method}: within 0.01 decades of the published"
-            " (median)",
-            far[method, "none"] < 0.01,
-            "it follows from the initialization and the sizes of the layers",
-            "VGG-19 (224x224)",
-        )
+        fraction = f"fraction left in each layer of VGG-19, {method}: within 0.01 decades"
+        near = far[method, "none"] < 0.01
+        holds(f"{fraction} of the published (median)", near, why, "VGG-19 (224x224)")
     return rows

@@ -13,6 +13,7 @@ from ...conservation import LEVELS, check_conservation
 from ...data import Dataset
 from ...graphs.network import is_bias
 from ...scores import Scores, score
+from ...values import whole
 from ..paper import loglog_slope
 from .measured import measured
 
@@ -47,8 +48,7 @@ def train_steps(
     >>> losses[-1] < losses[0]
     True
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps={steps!r}; expected a whole number from 1")
+    steps = whole(steps, "steps", 1)
     generator = torch.Generator().manual_seed(seed)
     epochs = (dataset.batches("train", batch_size, generator, drop_last=True) for _ in count())
     like = next(model.parameters())
@@ -77,15 +77,12 @@ def conservation_units(model: nn.Module, scores: Mapping[str, Scores]) -> pd.Dat
         One row a method and unit: method, layer, unit, incoming, outgoing, and the method's
         max_relative_error, at least `ROUNDING`; the input of `figures.conservation_scatter`.
     """
-    tables = []
+    tables = {}
     for method, found in scores.items():
         report = check_conservation(model, found, "unit", corrected=False)
-        table = report.table.drop(columns="difference").assign(
-            max_relative_error=max(report.max_relative_error, ROUNDING)
-        )
-        table.insert(0, "method", method)
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True)
+        error = max(report.max_relative_error, ROUNDING)
+        tables[method] = report.table.drop(columns="difference").assign(max_relative_error=error)
+    return pd.concat(tables, names=["method"]).reset_index("method").reset_index(drop=True)
 
 
 def conservation_table(

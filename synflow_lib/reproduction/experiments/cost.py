@@ -7,6 +7,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import pandas as pd
 import torch
@@ -20,6 +21,7 @@ from ...masks import Masks
 from ...pruning import prune, trajectory
 from ...scores import METHODS
 from ...surgery import flops, without_dead_units
+from ...values import whole
 from .measured import measured
 
 _LONG, _LONG_COUNTED = 0.5, 2.0  # seconds from which a call is not repeated
@@ -34,8 +36,7 @@ def seconds_of(call: Callable[[], object], repeats: int = 3) -> float:
     Raises:
         ValueError: repeats below 1.
     """
-    if repeats < 1:
-        raise ValueError(f"repeats={repeats!r}; expected a whole number from 1")
+    repeats = whole(repeats, "repeats", 1)
     first = _time(call)
     if first >= _LONG:
         return first
@@ -143,9 +144,8 @@ def scoring_costs(
     net.zero_grad(set_to_none=True)
     rows = []
     for method in methods:
-        spent, peak = seconds_and_bytes(
-            lambda method=method: prune(net, method, compression, batch, progress=False), repeats
-        )
+        call = partial(prune, net, method, compression, batch, progress=False)
+        spent, peak = seconds_and_bytes(call, repeats)
         weights, iterations = Masks.ones(net).total, METHODS[method].iterations
         memory = peak / 1e6, step_bytes / 1e6
         rows.append((method, weights, iterations, spent, epoch, spent / epoch, *memory))
@@ -183,10 +183,7 @@ def matrix_latencies(
 
 
 def savings(
-    net: nn.Module,
-    masks: Mapping[tuple[str, float], Masks],
-    images: Tensor,
-    repeats: int = 3,
+    net: nn.Module, masks: Mapping[tuple[str, float], Masks], images: Tensor, repeats: int = 3
 ) -> pd.DataFrame:
     """What is left of a network: weights, multiply-adds, and time with its dead units cut out.
 
@@ -206,7 +203,7 @@ def savings(
         for (method, compression), each in masks.items():
             operations = flops(net, each)
             small = without_dead_units(net, each)
-            spent = seconds_of(lambda small=small: small(images), repeats)
+            spent = seconds_of(partial(small, images), repeats)
             share = operations["pruned"].sum() / operations["dense"].sum()
             left = Masks.ones(small).total / each.total
             rows.append((method, compression, each.kept, share, left, dense / spent))
@@ -227,9 +224,6 @@ def savings_of_methods(
     """
     levels = list(levels)
     fixed = {"schedule": "exponential", "iterations": 100, "compression": levels[-1]}
-    paths = {
-        "snip": trajectory(net, "snip", batch),
-        "synflow": trajectory(net, "synflow", **fixed),
-    }
+    paths = {"snip": trajectory(net, "snip", batch), "synflow": trajectory(net, "synflow", **fixed)}
     chosen = {(name, level): path.at(level) for name, path in paths.items() for level in levels}
     return savings(net, chosen, images)

@@ -41,7 +41,6 @@ def canvas(dataset: Dataset, size: int, noise: bool = False, seed: int = 0) -> D
     if size < max(height, width):
         raise ValueError(f"size={size!r}; expected at least the images' {max(height, width)}")
     generator = torch.Generator().manual_seed(seed)
-    top, left = (size - height) // 2, (size - width) // 2
     parts = {}
     for name in ("train_x", "test_x"):
         images = getattr(dataset, name)
@@ -49,7 +48,7 @@ def canvas(dataset: Dataset, size: int, noise: bool = False, seed: int = 0) -> D
         blank = torch.zeros(shape, dtype=torch.uint8)
         if noise:
             blank = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-        blank[:, :, top : top + height, left : left + width] = images.cpu()
+        blank[:, :, window(dataset, size)] = images.cpu().flatten(2)
         parts[name] = blank.to(images.device)
     scale = float((dataset.train_x.double() / 255).square().mean().sqrt())
     label = f"{dataset.name} on {'noise' if noise else 'black'}, {size}x{size}"

@@ -205,14 +205,12 @@ _DIGITS = "digits", "fc", Recipe(8, 0.1, weight_decay=1e-4, one_cycle=True)
 _ALPHAS = 1.0, 1.5, 2.0, 2.5, 3.0, 3.5
 _VGG11 = "VGG-11 (BN)", "cifar10", "vgg11"
 _TENTHS = tuple(step / 10 for step in range(50))
+_SMALL = (
+    imp_panel("without BatchNorm", *_DIGITS, _ALPHAS),
+    imp_panel("with BatchNorm", *_DIGITS, _ALPHAS, (1, 2, 3), (False,), batch_norm=True),
+)
 _IMP = {
-    "classroom": Grid(
-        (
-            imp_panel("without BatchNorm", *_DIGITS, _ALPHAS),
-            imp_panel("with BatchNorm", *_DIGITS, _ALPHAS, (1, 2, 3), (False,), batch_norm=True),
-        ),
-        3,
-    ),
+    "classroom": Grid(_SMALL, 3),
     "colab": Grid((imp_panel(*_VGG11, COLAB, (1.0, 2.0, 2.5, 3.0, 3.5), (1, 3), (False,)),), 1),
     "panel": Grid((imp_panel(*_VGG11, COLAB, _ALPHAS, (1, 2, 3, 5), (False,)),), 1),
     "paper": Grid((imp_panel(*_VGG11, FIGURE_5A, _TENTHS, (1, 2, 3, 4, 5)),), 3),

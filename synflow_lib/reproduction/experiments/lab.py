@@ -19,6 +19,7 @@ from ...masks import Masks
 from ...pruning import prune
 from ...surgery import flops, without_dead_units
 from ...training.recipes import COLAB, Recipe, paper_recipe
+from ...values import whole
 from ..exercises.lab import (  # noqa: F401 -- what notebook 09 calls
     CHECKS,
     check_conv_multiply_adds,
@@ -30,6 +31,7 @@ from ..exercises.lab import (  # noqa: F401 -- what notebook 09 calls
 )
 from ..grids import DIGITS_FC, Grid, Panel
 from ..paper import FIVE
+from .collapse import by_layer
 
 ALPHAS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # densities 10^-0.05 ... 10^-2
 
@@ -89,22 +91,15 @@ def density_table(masks: Mapping[tuple[str, float], Masks]) -> pd.DataFrame:
         One row a mask and layer: method, compression, layer (its number, 1 at the input), name,
         kept, total, density.
     """
-    tables = []
-    for (method, compression), each in masks.items():
-        found = each.table().rename(columns={"layer": "name"})
-        found.insert(0, "layer", range(1, len(found) + 1))
-        tables.append(found.assign(method=method, compression=compression))
-    return pd.concat(tables, ignore_index=True)
+    table = by_layer({point: each.table() for point, each in masks.items()})
+    return table[[*table.columns[2:], "method", "compression"]]
 
 
 # ------------------------------------------------------------------------------------ time, weights
 
 
 def inference_times(
-    net: nn.Module,
-    masks: Mapping[tuple[str, float], Masks],
-    images: Tensor,
-    repeats: int = 41,
+    net: nn.Module, masks: Mapping[tuple[str, float], Masks], images: Tensor, repeats: int = 41
 ) -> pd.DataFrame:
     """Time of a forward pass: dense, with masks written in as zeros, and with dead units cut out.
 
@@ -128,9 +123,7 @@ def inference_times(
     Raises:
         ValueError: repeats below 1, or a network whose units cannot be cut out.
     """
-    if repeats < 1:
-        raise ValueError(f"repeats={repeats!r}; expected a whole number from 1")
-    rows = []
+    repeats, rows = whole(repeats, "repeats", 1), []
     for (method, compression), each in masks.items():
         networks = {
             "dense": net,

@@ -30,7 +30,7 @@ from torch.utils import benchmark
 
 from ... import models
 from ...collapse import max_compression
-from ...data import Dataset, image_folder
+from ...data import image_folder
 from ...files import replacing
 from ...surgery import flops
 from ...sweeps.run import Run
@@ -138,12 +138,8 @@ def part_small(seed: int) -> Iterator[Point]:
 
 
 PARTS = {
-    "search": part_search,
-    "a": part_a,
-    "b": part_b,
-    "c": part_c,
-    "d": part_d,
-    "small": part_small,
+    part.__name__.removeprefix("part_"): part
+    for part in (part_search, part_a, part_b, part_c, part_d, part_small)
 }
 
 
@@ -183,34 +179,28 @@ def alive(run: Run) -> float:
     (100.0, 0.286)
     """
     label = f"{run.method} (train mode)" if run.mode == "train" else run.method
-    shares = _ALIVE.get("magnitude" if run.method == "imp" else label)
+    imp = run.method == "imp"
+    shares = _ALIVE.get("magnitude" if imp else label)
     if shares is None:
         return 1.0
-    rounds = (run.iterations or 3) if run.method == "imp" else 1
-    first = 0 if run.method == "imp" else 1  # trained before the first pruning
+    rounds, first = ((run.iterations or 3), 0) if imp else (1, 1)  # IMP trains before it prunes
     steps = (math.log10(run.compression) * k / rounds for k in range(first, rounds + 1))
     return float(sum(np.interp(a, (0.0, *_ALPHAS), (1.0, *shares)) for a in steps))
 
 
 def estimates(runs: Iterable[Run], records: Mapping[str, dict], rate: float) -> dict[str, float]:
-    """Seconds of each run, by key.
+    """Seconds of each run, by key: from finished ones that differ in the seed alone, if any.
 
-    From finished runs that differ in the seed alone; else from the living multiply-adds.
-
-    Args:
-        runs: which to estimate.
-        records: of a `Store`.
-        rate: multiply-adds of training a second, of `measured_rate`.
+    Else from its living multiply-adds, of which ``rate`` are done a second (`measured_rate`).
     """
     known: dict[str, list[float]] = {}
     for record in records.values():
         if record["status"] == "done":
-            run = Run.from_dict(record["run"])
-            known.setdefault(replace(run, seed=0).key, []).append(record["seconds"])
+            like = replace(Run.from_dict(record["run"]), seed=0).key
+            known.setdefault(like, []).append(record["seconds"])
     found = {}
     for run in runs:
-        past = known.get(replace(run, seed=0).key)
-        if past:
+        if past := known.get(replace(run, seed=0).key):
             found[run.key] = float(np.median(past))
             continue
         images = dict(run.data_options).get("n_train", 50_000) * 3 + 10_000  # and test images
@@ -242,23 +232,19 @@ def measured_rate(seconds: float = 1.0) -> float:
 
 
 def export(store: str | Path, folder: str | Path, seeds: int = 3) -> dict[str, int]:
-    """Write the finished runs of each part to ``folder/<part>.jsonl``, a line a run.
+    """Write the finished runs of each part to ``folder/<part>.jsonl``, a line a run; count them.
 
     A line holds the run, the label of its curve, its outcome, the test accuracy after each epoch
     (percent; the first is before training), seconds, and versions and device. Lines that are there
-    already, made by another store or with more seeds, stay.
-
-    Returns:
-        Part -> number of runs; parts without any are left out.
+    already, made by another store or with more seeds, stay. Parts without any run are left out.
     """
     records, before, counts = Store(store).records(), exported(folder), {}
     for part in PARTS:
         lines = []
         for point in points(seeds, [part]):
-            key = point.run.key
-            known = before.pop(key, None)
-            if records.get(key, {}).get("status") == "done":
-                lines.append(json.dumps(_line(point, records[key]), separators=(",", ":")))
+            known, record = before.pop(point.run.key, None), records.get(point.run.key, {})
+            if record.get("status") == "done":
+                lines.append(json.dumps(_line(point, record), separators=(",", ":")))
             elif known is not None:
                 lines.append(known)
         lines += [line for line in before.values() if json.loads(line)["part"] == part]
@@ -291,30 +277,16 @@ def _line(point: Point, record: dict) -> dict:
     result = dict(record["result"])
     history = result.pop("history")
     line = {
-        "part": point.part, "label": point.label, "key": point.run.key, "run": record["run"],
+        "part": point.part, "label": point.label, "key": point.run.key, "run": None,
         **result, "epochs": [row[6] for row in history], "seconds": record["seconds"],
         "finished": record["finished"], "machine": record["machine"],
     }  # fmt: skip
-    return _rounded(line)
-
-
-def _rounded(value: object) -> object:
-    """Numbers to 6 digits, the run apart: its numbers make its key."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    if isinstance(value, list):
-        return [_rounded(each) for each in value]
-    if isinstance(value, dict):
-        return {k: v if k == "run" else _rounded(v) for k, v in value.items()}
-    return value
+    # Numbers to 6 digits, the run apart: its numbers make its key.
+    line = json.loads(json.dumps(line), parse_float=lambda text: float(f"{float(text):.6g}"))
+    return line | {"run": record["run"]}
 
 
 # ---------------------------------------------------------------------------------- the command
-
-
-def load(folder: str | Path) -> Dataset:
-    """The images; all 50,000 and 10,000 of them, unless ``folder`` holds fewer."""
-    return image_folder(folder, name=DATASET)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -352,29 +324,22 @@ def main(arguments: list[str] | None = None) -> None:
     ][: args.limit]
     seconds = estimates([point.run for point in todo], records, measured_rate())
     for point in todo:
-        run = point.run
-        print(
-            f"{point.part} seed {run.seed} {run.model} {point.label:20}"
-            f" 10^{math.log10(run.compression):<6.3g} about {seconds[run.key] / 60:6.1f} min"
-        )
+        run, minutes = point.run, seconds[point.run.key] / 60
+        where = f"{point.part} seed {run.seed} {run.model} {point.label:20}"
+        print(f"{where} 10^{math.log10(run.compression):<6.3g} about {minutes:6.1f} min")
     total = sum(seconds.values()) / args.processes / 3600
-    print(
-        f"{len(todo)} runs to do, about {total:.1f} h in {args.processes} processes"
-        " with a core each",
-        flush=True,
-    )
+    plan = f"{len(todo)} runs to do, about {total:.1f} h in {args.processes} processes"
+    print(plan, "with a core each", flush=True)
     if args.plan or not todo:
         return
-    given = functools.partial(load, args.folder)
+    given = functools.partial(image_folder, args.folder, name=DATASET)
     if any(point.run.dataset == DATASET for point in todo):
         if args.folder is None:
             parser.error("--folder is needed to run anything but --parts small")
         given()  # decodes once; the processes read what it keeps
-    table = sweep(
-        [point.run for point in todo], args.store,
-        args.processes if args.processes > 1 else None,
-        datasets={DATASET: given}, retry_failed=args.retry_failed,
-    )  # fmt: skip
+    how = {"datasets": {DATASET: given}, "retry_failed": args.retry_failed}
+    processes = args.processes if args.processes > 1 else None
+    table = sweep([point.run for point in todo], args.store, processes, **how)
     failed = table[table["status"] == "failed"]
     print(f"{len(table) - len(failed)} runs done, {len(failed)} failed", *failed["error"])
     if args.again:

@@ -196,7 +196,7 @@ def accuracies(
         only weights on paths; infinite when disconnected), disconnected, kept, width (mean share of
         live units over the hidden layers).
     """
-    store = env.runs_dir() if store is None else Path(store)
+    store = store or env.runs_dir()
     net, data = settings.panel.network()
     of_grid = [] if batching_pays(net) else [trial for trial in jobs if trial.run is not None]
     done = sweep([trial.run for trial in of_grid], store=store, progress=False)
@@ -246,10 +246,7 @@ def rounding_overlap(settings: Checks, compression: float = 100.0) -> list[float
     """`schedule_overlap` of the paper's schedule in float32 with itself in float64, one a seed."""
     shares = []
     for seed in range(settings.seeds):
-        single, double = (settings.panel.network(seed)[0] for _ in range(2))
-        masks, again = (
-            prune(n, "synflow", compression, dtype=dtype)
-            for n, dtype in ((single, torch.float32), (double, torch.float64))
-        )
-        shares.append(overlap(masks, again))
+        net, _ = settings.panel.network(seed)
+        types = torch.float32, torch.float64
+        shares.append(overlap(*(prune(net, "synflow", compression, dtype=t) for t in types)))
     return shares

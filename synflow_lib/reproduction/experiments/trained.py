@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -116,8 +117,8 @@ def _train(
         yield from zip(group, (training.top1 for training in trainings), strict=True)
         return
     for file, start in group.items():
-        net, checkpoint = make(start.weights).to(dataset.device), store.checkpoint(file.stem)
-        how = {"seed": start.seed, "checkpoint": checkpoint}
+        how = {"seed": start.seed, "checkpoint": store.checkpoint(file.stem)}
+        net = make(start.weights).to(dataset.device)
         yield file, train(net, start.masks, dataset, recipe, **how).top1
 
 
@@ -193,22 +194,14 @@ def key_of(*parts: object, masks: Masks | None = None) -> str:
 
 def file_of(key: str, store: str | Path | None = None, folder: str = FOLDER) -> Path:
     """Where something is remembered: in a folder of runs, default `env.runs_dir()`."""
-    return (env.runs_dir() if store is None else Path(store)) / folder / f"{key}.json"
-
-
-@dataclass(frozen=True)
-class _Item:
-    """What a `Store` must know of a run to keep its record."""
-
-    key: str
-
-    def canonical(self) -> str:
-        return json.dumps({"trained": self.key})
+    return Path(store or env.runs_dir()) / folder / f"{key}.json"
 
 
 def write(file: Path, value: object) -> None:
     """Remember a plain value under the name of its file, as a record of a `Store`."""
-    Store(file.parent).write(_Item(file.stem), {"status": "done", "value": value})
+    key, described = file.stem, json.dumps({"trained": file.stem})
+    run = SimpleNamespace(key=key, canonical=lambda: described)  # what a store asks of a `Run`
+    Store(file.parent).write(run, {"status": "done", "value": value})
 
 
 def read(file: Path) -> object:

@@ -15,7 +15,7 @@ import datetime
 import itertools
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,6 @@ from ...data import image_folder
 from ...files import replacing
 from ...graphs.network import prunable
 from ...pruning import prune, trajectory
-from ...trajectory import Trajectory
 from ..recorded import count, each_line
 from .collapse import layer_densities
 from .measured import measured
@@ -77,13 +76,6 @@ def scoring_batches(
     return list(zip(x.split(4), labels.split(4), strict=True))
 
 
-def left_in_layers(path: Trajectory, most: float) -> Iterator[dict]:
-    """What is left in each layer at every doubling, and at the end: compression and counts."""
-    table = layer_densities({"": path}, [*(2.0**k for k in DOUBLINGS), most])
-    for compression, rows in table.groupby("compression"):
-        yield {"compression": compression, "kept": rows["kept"].tolist()}
-
-
 def figure2(
     file: Path, folder: str | Path | None, count: int, labels: Iterable[str] = SCORINGS
 ) -> None:
@@ -102,11 +94,12 @@ def figure2(
         # Cuts are exact ties between few weights at the end: they need float64.
         dtype = torch.float64 if label == "synflow" else torch.float32
         path = trajectory(net, how.method, batch, mode=how.mode, dtype=dtype)
-        found = list(left_in_layers(path, max_compression(net)))
+        stops = [*(2.0**k for k in DOUBLINGS), max_compression(net)]
+        kept = layer_densities({"": path}, stops).groupby("compression")["kept"].agg(list)
         del path, batch
         same = {"figure": 2, "method": label, "images": source, "layer_sizes": sizes}
         same |= {"image_count": number, **conditions(start)}
-        append(file, [{**same, **each} for each in found])
+        append(file, [same | {"compression": c, "kept": counts} for c, counts in kept.items()])
         print(label, source, f"{time.perf_counter() - start:.0f} s", flush=True)
 
 
@@ -140,21 +133,15 @@ class FixedRun:
         if self.schedule == "linear":
             return [self]
         counts = [k for k in ITERATIONS if k <= self.iterations]
-        alphas = [round(self.alpha * k / self.iterations, 9) for k in counts]
-        return [
-            FixedRun(self.schedule, a, k)
-            for a, k in zip(alphas, counts, strict=True)
-            if a in ALPHAS
-        ]
+        within = ((round(self.alpha * k / self.iterations, 9), k) for k in counts)
+        return [FixedRun(self.schedule, alpha, k) for alpha, k in within if alpha in ALPHAS]
 
 
 def fixed_runs(most: int = 100) -> list[FixedRun]:
     """Runs that contain all points of figure 7 with 10 to ``most`` iterations, short ones first."""
     counts = [n for n in ITERATIONS if n <= most]
-    runs = [
-        FixedRun(schedule, alpha, n)
-        for n, alpha, schedule in itertools.product(counts, ALPHAS, ("exponential", "linear"))
-    ]
+    every = itertools.product(counts, ALPHAS, ("exponential", "linear"))
+    runs = [FixedRun(schedule, alpha, n) for n, alpha, schedule in every]
     within = {point for run in runs for point in run.points() if point != run}
     return [run for run in runs if run not in within]
 
@@ -176,13 +163,12 @@ def figure7(file: Path, most: int, seed: int = 0) -> None:
         del path
         about = {"seed": seed, "dtype": "float32", "of_run": [run.alpha, run.iterations]}
         about |= conditions(start)
-        append(file, [
-            {
-                "figure": 7, "schedule": p.schedule, "alpha": p.alpha, "iterations": p.iterations,
-                "ratio": float(ratios[: p.iterations].max()), "kept": counts[p.iterations], **about,
-            }
-            for p in lacking
-        ])  # fmt: skip
+        lines = []
+        for point in lacking:
+            ratio, kept = ratios[: point.iterations].max(), counts[point.iterations]
+            line = {"figure": 7, **vars(point), "ratio": float(ratio), "kept": kept}
+            lines.append(line | about)
+        append(file, lines)
         print(run, f"{len(lacking)} points, {time.perf_counter() - start:.0f} s", flush=True)
 
 

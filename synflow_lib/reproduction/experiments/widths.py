@@ -70,13 +70,10 @@ def families(
     """
     wanted, probe = sorted(compressions), PathProbe(model)
     generator = torch.Generator().manual_seed(seed)
-    tables = []
+    tables = {}
 
     def add(method: str, compression: float, masks: Masks) -> None:
-        table = structure(model, masks, probe)
-        table.insert(0, "method", method)
-        table.insert(1, "compression", compression)
-        tables.append(table)
+        tables[method, compression] = structure(model, masks, probe)
 
     for method in (method for method in methods if method != "erk"):
         how = {"compression": wanted[-1]} if method == "synflow" else {}
@@ -90,7 +87,8 @@ def families(
                 add("synflow shuffled", c, masks.shuffled(generator))
     for c in wanted if "erk" in methods else ():
         add("erk", c, quotas.random(model, quotas.erk(model, c), generator))
-    return pd.concat(tables, ignore_index=True)
+    table = pd.concat(tables, names=["method", "compression"])
+    return table.reset_index(["method", "compression"]).reset_index(drop=True)
 
 
 def network_totals(table: pd.DataFrame, by: Iterable[str] = ()) -> pd.DataFrame:

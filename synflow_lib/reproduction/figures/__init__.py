@@ -5,14 +5,18 @@ linestyle throughout (`STYLES`). `save` writes a figure with the numbers behind 
 TypeError where a table is no DataFrame, and a ValueError that names the columns it lacks.
 """
 
+# ruff: noqa: F401 -- imported to be called as figures.accuracy_curves, ...
+
 from ..paper import FIVE
 from .conservation import conservation_scatter, layer_scores, norm_paths, unit_scores
 from .course import (
     fixed_schedule,
     grasp_correction,
+    inference_times,
     random_collapse,
     residual_cuts,
     schedule_densities,
+    weight_histograms,
 )
 from .curves import (
     accuracy_curves,
@@ -23,7 +27,6 @@ from .curves import (
     live_units,
 )
 from .explore import collapse_view, race_view, step_view, training_view
-from .lab import inference_times, weight_histograms
 from .layers import (
     critical_compressions,
     layer_fractions,
@@ -42,46 +45,3 @@ from .schedules import (
     two_schedules,
 )
 from .style import STYLES, Style, save, styles, theme
-
-__all__ = [
-    "FIVE",
-    "STYLES",
-    "Style",
-    "accuracy_curves",
-    "changed_masks",
-    "collapse_view",
-    "conservation_scatter",
-    "critical_compressions",
-    "cut_trajectory",
-    "dead_inputs",
-    "effective_compressions",
-    "fixed_schedule",
-    "grasp_correction",
-    "imp_curves",
-    "inference_times",
-    "iteration_collapse",
-    "layer_fractions",
-    "layer_profiles",
-    "layer_scores",
-    "layers_by_compression",
-    "layers_left",
-    "live_units",
-    "norm_growth",
-    "norm_paths",
-    "paired_differences",
-    "prune_ratio",
-    "pruning_costs",
-    "race_view",
-    "random_collapse",
-    "residual_cuts",
-    "save",
-    "savings",
-    "schedule_densities",
-    "step_view",
-    "training_view",
-    "styles",
-    "theme",
-    "two_schedules",
-    "unit_scores",
-    "weight_histograms",
-]

@@ -15,18 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy.stats import gmean
 
 from ..paper import loglog_slope, slope_by_epoch
-from .style import (
-    DOT,
-    Style,
-    depth_bar,
-    key,
-    legend,
-    log_axis,
-    ordered,
-    sequence,
-    styles,
-    subplots,
-)
+from .style import DOT, Style, depth_bar, key, legend, log_axis, ordered, sequence, styles, subplots
 from .tables import require
 
 _MANY = 2000  # points above which a vector image is larger and slower than a bitmap
@@ -54,12 +43,8 @@ def conservation_scatter(table: pd.DataFrame) -> Figure:
     >>> conservation_scatter(table).axes[0].get_title()
     'SynFlow'
     """
-    table = require(
-        table,
-        ["method", "layer", "unit", "incoming", "outgoing"],
-        "conservation_scatter",
-        ["layer"],
-    )
+    columns = ["method", "layer", "unit", "incoming", "outgoing"]
+    table = require(table, columns, "conservation_scatter", ["layer"])
     look = styles(table["method"])
     sums = table[["incoming", "outgoing"]]
     table = table.assign(
@@ -77,8 +62,8 @@ def conservation_scatter(table: pd.DataFrame) -> Figure:
             if drawn.empty:
                 raise ValueError(f"conservation_scatter: all units of {method!r} have a zero sum.")
             _scatter(ax, drawn, sequence()(depth(drawn["depth"].to_numpy())))
-            told = "\n".join(notes[method])
-            ax.text(0.5, 1.02, told, transform=ax.transAxes, ha="center", fontsize=10)
+            place = {"transform": ax.transAxes, "ha": "center", "fontsize": 10}
+            ax.text(0.5, 1.02, "\n".join(notes[method]), **place)
             ax.set_title(style.label, color=style.color, fontweight="bold", pad=pad)
             ax.set(xlabel="|incoming score|", ylabel="|outgoing score|")
         if layers > 1:
@@ -212,18 +197,17 @@ def layer_scores(ours: pd.DataFrame, published: pd.DataFrame | None = None) -> F
         for ax, (method, style) in zip(axes, look.items(), strict=True):
             grey = {"color": "#555555", "marker": style.marker, "markersize": 10, "zorder": 2.5}
             grey |= {"markerfacecolor": "none", "markeredgewidth": 1.0}
+            dotted, solid = {"linewidth": 1.2, "linestyle": ":"}, {"linewidth": 1.2}
             theirs = [
-                _fitted(ax, rows["layer_size"], rows["mean_score"].abs(), name, ":", **grey)
+                _fitted(ax, rows["layer_size"], rows["mean_score"], name, dotted, **grey)
                 for name, rows in _states(published, method, "paper")
             ]
+            dot = {"color": style.color, "markeredgewidth": 0.5, "zorder": 3}
+            dot |= {"marker": style.marker, "markersize": 5}
             mine = []
             for name, rows in _states(ours, method, "ours"):
-                dot = {"color": style.color, "markeredgewidth": 0.5, "zorder": 3}
-                dot |= {"marker": style.marker, "markersize": 5}
-                if mine:  # another state of the network
-                    dot |= {"marker": "*", "markersize": 8}
-                score = rows["mean_score"].abs()
-                mine.append(_fitted(ax, rows["layer_size"], score, name, "-", **dot))
+                mine.append(_fitted(ax, rows["layer_size"], rows["mean_score"], name, solid, **dot))
+                dot |= {"marker": "*", "markersize": 8}  # for another state of the network
             log_axis(ax.xaxis, ax.yaxis)
             ax.set_title(style.label, color=style.color, fontweight="bold")
             ax.set(xlabel=_INVERSE_SIZE, ylabel="|mean score of a layer|")
@@ -239,6 +223,7 @@ def _states(table: pd.DataFrame | None, method: str, whose: str) -> list[tuple[s
     """The rows of a method by state of the network, with a name for the legend."""
     if table is None or not (rows := table[table["method"] == method]).size:
         return []
+    rows = rows.assign(mean_score=rows["mean_score"].abs())
     if "weights" not in rows or rows["weights"].nunique() < 2:
         return [(whose, rows)]
     prefix = "" if whose == "ours" else f"{whose}, "
@@ -246,29 +231,21 @@ def _states(table: pd.DataFrame | None, method: str, whose: str) -> list[tuple[s
 
 
 def _fitted(
-    ax: Axes,
-    size: pd.Series,
-    y: pd.Series,
-    name: str,
-    linestyle: str,
-    digits: int = 3,
-    linewidth: float = 1.2,
-    **dots: object,
+    ax: Axes, size: pd.Series, y: pd.Series, name: str, line: dict, digits: int = 3, **dots: object
 ) -> Line2D:
     """Layers as dots over 1 / size, and the line fitted to their logarithms; returns the dots."""
-    x, y = 1 / np.asarray(size, float), np.asarray(y, float)
     slope = loglog_slope(size, y)
+    _line(ax, size, y, slope, zorder=2, color=dots["color"], **line)
+    dots = {"markerfacecolor": dots["color"], "linestyle": "none"} | dots
+    return ax.plot(1 / size, y, label=f"{name}: slope {slope + 0.0:.{digits}f}", **dots)[0]
+
+
+def _line(ax: Axes, size: pd.Series, y: pd.Series, slope: float, **line: object) -> None:
+    """A line of this slope, on logarithmic axes, through the mean of the points (1 / size, y)."""
+    x = 1 / size.to_numpy(float)
     ends = np.array([x.min(), x.max()])
-    fit = _through_the_middle(x, y, slope, ends)
-    color = dots["color"]
-    ax.plot(ends, fit, color=color, linewidth=linewidth, linestyle=linestyle, zorder=2)
-    label = f"{name}: slope {slope + 0.0:.{digits}f}"
-    return ax.plot(x, y, linestyle="none", label=label, **{"markerfacecolor": color} | dots)[0]
-
-
-def _through_the_middle(x: np.ndarray, y: np.ndarray, slope: float, ends: np.ndarray) -> np.ndarray:
-    """A line of this slope, on logarithmic axes, through the mean of the points."""
-    return np.exp(np.log(y).mean() + slope * (np.log(ends) - np.log(x).mean()))
+    middle = np.log(y.to_numpy(float)).mean()
+    ax.plot(ends, np.exp(middle + slope * (np.log(ends) - np.log(x).mean())), **line)
 
 
 def _room(ax: Axes, entries: int) -> None:
@@ -327,13 +304,11 @@ def _before_and_after(ax: Axes, table: pd.DataFrame, style: Style) -> None:
         index="epoch", columns="layer", values="mean_squared_weight", aggfunc=gmean
     )
     size = table.groupby("layer")["layer_size"].first()
-    dot = {"color": style.color, "marker": style.marker, "digits": 2, "linewidth": 1.3}
-    _fitted(ax, size, norms.iloc[0], "before", ":", markerfacecolor="white", **dot)
-    _fitted(ax, size, norms.iloc[-1], "after", "-", **dot)
-    x, y = 1 / size.to_numpy(float), norms.iloc[-1].to_numpy()
-    ends = np.array([x.min(), x.max()])
-    steep = _through_the_middle(x, y, 1.0, ends)
-    ax.plot(ends, steep, color="black", linewidth=0.9, label="slope 1")
+    dot, line = {"color": style.color, "marker": style.marker}, {"linewidth": 1.3}
+    dotted = line | {"linestyle": ":"}
+    _fitted(ax, size, norms.iloc[0], "before", dotted, 2, markerfacecolor="white", **dot)
+    _fitted(ax, size, norms.iloc[-1], "after", line, 2, **dot)
+    _line(ax, size, norms.iloc[-1], 1.0, color="black", linewidth=0.9, label="slope 1")
     log_axis(ax.xaxis, ax.yaxis)
     ax.set(xlabel=_INVERSE_SIZE, ylabel="mean squared weight")
     ax.legend(loc="upper left", fontsize=9.5)

@@ -157,13 +157,11 @@ def imp_curves(table: pd.DataFrame) -> Figure:
     """
     columns = ["panel", "rounds", "compression", "seed", "accuracy", "empty_layers"]
     table = require(table, columns, "imp_curves")
-    if "disconnected" not in table:
-        table = table.assign(disconnected=np.nan)
-    table = table.astype({"disconnected": float})
-    look = {0: Style("pruned before training", "#777777", "X", (0, (2, 2)))}
-    look |= ordered(
-        range(1, table["rounds"].max() + 1), lambda n: f"{n} iteration{'s' if n > 1 else ''}"
-    )
+    known = table.get("disconnected", pd.Series(np.nan, table.index))
+    table = table.assign(disconnected=known.astype(float))
+    counts = range(1, table["rounds"].max() + 1)
+    look = ordered(counts, lambda n: f"{n} iteration{'s' if n > 1 else ''}")
+    look |= {0: Style("pruned before training", "#777777", "X", (0, (2, 2)))}
     look = {number: look[number] for number in sorted(table["rounds"].unique())}
     panels = dict(list(table.groupby("panel", sort=False)))
     with subplots(2 * len(panels), len(panels), 3.0, share_x=True) as (figure, axes):
@@ -255,9 +253,8 @@ def changed_masks(table: pd.DataFrame) -> Figure:
     >>> [ax.get_xlabel() for ax in changed_masks(table).axes][1]
     'effective compression (weights / kept weights on paths)'
     """
-    table = require(
-        table, ["method", "compression", "seed", "accuracy", "effective"], "changed_masks"
-    )
+    columns = ["method", "compression", "seed", "accuracy", "effective"]
+    table = require(table, columns, "changed_masks")
     look = _with_changed(table["method"])
     # Networks that are cut have no place on the right axis.
     alive = table[np.isfinite(table["effective"])].groupby(["method", "compression"])
@@ -347,9 +344,8 @@ def live_units(layers: pd.DataFrame, totals: pd.DataFrame) -> Figure:
     >>> live_units(layers, totals).axes[0].get_title()
     'layer by layer, compression $10^{1}$'
     """
-    layers = require(
-        layers, ["method", "compression", "layer", "units", "live"], "live_units, layers"
-    )
+    columns = ["method", "compression", "layer", "units", "live"]
+    layers = require(layers, columns, "live_units, layers")
     totals = require(totals, ["method", "compression", "width"], "live_units, totals")
     compressions = layers["compression"].unique()
     if len(compressions) != 1:

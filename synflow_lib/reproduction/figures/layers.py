@@ -63,9 +63,8 @@ def layer_fractions(
     >>> layer_fractions(table, max_compression=50).axes[0].get_title()
     'Random'
     """
-    table = require(
-        table, ["method", "compression", "layer", "density"], "layer_fractions", ["layer"]
-    )
+    columns = ["method", "compression", "layer", "density"]
+    table = require(table, columns, "layer_fractions", ["layer"])
     shares(table, "density", "layer_fractions")
     if table.duplicated(["method", "compression", "layer"]).any():
         raise ValueError(
@@ -100,10 +99,10 @@ def layer_fractions(
         figure.supxlabel(COMPRESSION, fontsize=11.5)
         figure.supylabel("fraction of weights left in the layer", fontsize=11.5)
         depth_bar(figure, axes, depth, "layer (1: input)", aspect=25)
-        entries = [key("last point before the layer is empty", color="#333333", **_CROSS)]
+        grey = {"color": "#333333"}
+        entries = [key("last point before the layer is empty", **grey, **_CROSS)]
         if critical:
-            label = r"critical compression $\rho_{cr}$"
-            entries.append(key(label, color="#333333", linestyle="--"))
+            entries.append(key(r"critical compression $\rho_{cr}$", linestyle="--", **grey))
         if max_compression is not None:
             label = r"largest possible compression $\rho_{max}$ = " + power_of_ten(max_compression)
             entries.append(key(label, **MAX_COMPRESSION))
@@ -158,17 +157,13 @@ def layers_by_compression(table: pd.DataFrame, published: pd.DataFrame | None = 
         axes[0].set_ylim(floor, 1.6)
         axes[0].set_xticks([layer for layer in sorted(table["layer"].unique()) if layer % 3 == 1])
         figure.supylabel("fraction of weights left in the layer", fontsize=11.5)
-        entries = [
-            key(**style.kwargs() | {"linestyle": "-", "marker": ""}) for style in shades.values()
-        ]
-        figure.legend(handles=entries, loc="outside right center", title="compression")
-        entries = [
-            key("ours", color="#333333", marker="."),
-            key("empty (ours)", color="#333333", **_CROSS),
-        ]
+        plain = {"linestyle": "-", "marker": ""}
+        shown = [key(**style.kwargs() | plain) for style in shades.values()]
+        figure.legend(handles=shown, loc="outside right center", title="compression")
+        entries = [key("ours", color="#333333", marker=".")]
         if published is not None:
-            entries.insert(1, key("paper", color="#333333", **sources[1][1]))
-        legend(figure, entries)
+            entries.append(key("paper", color="#333333", **sources[1][1]))
+        legend(figure, [*entries, key("empty (ours)", color="#333333", **_CROSS)])
     return figure
 
 

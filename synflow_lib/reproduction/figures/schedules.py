@@ -65,10 +65,10 @@ def prune_ratio(ours: pd.DataFrame, published: pd.DataFrame | None = None) -> Fi
     paper = {"markersize": 9, "markerfacecolor": "none", "linewidth": 0.8}
     schedules = table.groupby("schedule", sort=False)
     with subplots(len(schedules), 3, 4.0, share_x=True, share_y=True) as (figure, axes):
+        own = {"x": "iterations", "by": "level", "linestyle": "-"}
         for ax, (schedule, rows) in zip(axes, schedules, strict=True):
-            own = {"x": "iterations", "by": "level", "linestyle": "-"}
-            for whose, line in (("paper", paper), ("ours", {"markersize": 5})):
-                lines(ax, rows[rows["whose"] == whose], "ratio", look, **own, **line)
+            lines(ax, rows[rows["whose"] == "paper"], "ratio", look, **own, **paper)
+            lines(ax, rows[rows["whose"] == "ours"], "ratio", look, markersize=5, **own)
             ax.axhline(1, **_BOUND)
             ax.set_title(f"{schedule} schedule")
         log_axis(axes[0].yaxis)
@@ -117,7 +117,7 @@ def cut_trajectory(
     look = ordered(history["network"].unique(), end=0.9)
     one = len(look) == 1
     if not isinstance(max_compression, Mapping):
-        max_compression = {} if max_compression is None else dict.fromkeys(look, max_compression)
+        max_compression = dict.fromkeys(look, max_compression)
     ratio = history["prune_size"] / history["cut_size"]
     beside = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
     with subplots(2, 2, 3.9) as (figure, (left, right)):
@@ -162,12 +162,10 @@ def two_schedules(overlap: pd.DataFrame, difference: pd.DataFrame) -> Figure:
     >>> len(two_schedules(overlap, gap).axes)
     2
     """
-    overlap = require(
-        overlap, ["compression", "seed", "overlap", "by_chance"], "two_schedules, overlap"
-    )
-    difference = require(
-        difference, ["compression", "difference", "low", "high"], "two_schedules, difference"
-    )
+    columns = ["compression", "seed", "overlap", "by_chance"]
+    overlap = require(overlap, columns, "two_schedules, overlap")
+    columns = ["compression", "difference", "low", "high"]
+    difference = require(difference, columns, "two_schedules, difference")
     labels = {"overlap": "the two schedules", "by_chance": "by chance, same layer quotas"}
     style = STYLES["synflow"]
     with subplots(2, 2, 3.9) as (figure, (left, right)):
@@ -184,9 +182,9 @@ def two_schedules(overlap: pd.DataFrame, difference: pd.DataFrame) -> Figure:
         dots = {"color": style.color, "marker": style.marker, "linestyle": "none"}
         right.errorbar(difference["compression"], middle, yerr=reach, capsize=4, **dots)
         right.set_ylabel("accuracy, cut - fixed (percent)")
-        for ax in (left, right):
-            log_axis(ax.xaxis)
-            ax.set_xlabel(COMPRESSION)
+        log_axis(left.xaxis, right.xaxis)
+        left.set_xlabel(COMPRESSION)
+        right.set_xlabel(COMPRESSION)
     return figure
 
 
@@ -297,18 +295,12 @@ def savings(latencies: pd.DataFrame, left_over: pd.DataFrame) -> Figure:
     columns = ["method", "compression", "multiply_adds", "smaller"]
     left_over = require(left_over, columns, "savings, left_over")
     look = styles(left_over["method"])
-    percent = left_over.assign(
-        smaller=100 * left_over["smaller"], multiply_adds=100 * left_over["multiply_adds"]
-    )
+    percent = left_over.assign(**100 * left_over[["smaller", "multiply_adds"]])
     open_ = {"linestyle": ":", "markerfacecolor": "white"}
     with subplots(2, 2, 3.9) as (figure, (left, right)):
         for number, (kernel, rows) in enumerate(latencies.groupby("kernel", sort=False)):
-            line = (
-                {"linestyle": "-", "marker": "o"}
-                if number % 2
-                else {"linestyle": "--", "marker": "s"}
-            )
-            left.plot(rows["compression"], rows["ratio"], color="black", label=kernel, **line)
+            line = ("s--", "o-")[number % 2]
+            left.plot(rows["compression"], rows["ratio"], line, color="black", label=kernel)
         left.legend(loc="upper left")
         lines(right, percent, "smaller", look)
         lines(right, percent, "multiply_adds", look, **open_)
@@ -361,9 +353,7 @@ def paired_differences(table: pd.DataFrame, reference: str) -> Figure:
             ax.set_yticks(range(len(names)), labels)
             ax.set_ylim(len(names) - 0.4, -0.6)
         figure.supxlabel(f"accuracy minus that of {reference} (percent)", fontsize=11.5)
-        entries = [
-            key("interval excludes zero", color=_CLEAR, marker="o"),
-            key("it does not", color=_UNCLEAR, marker="o", markerfacecolor="white"),
-        ]
-        legend(figure, entries)
+        clear = key("interval excludes zero", color=_CLEAR, marker="o")
+        unclear = key("it does not", color=_UNCLEAR, marker="o", markerfacecolor="white")
+        legend(figure, [clear, unclear])
     return figure

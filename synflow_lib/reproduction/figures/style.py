@@ -159,17 +159,8 @@ def subplots(
 
     The layout is frozen at the end: computed anew at each save it would drift by fractions of a
     pixel, and files would differ. pyplot does not know the figure, so that a notebook shows it
-    once, as the value of its cell, and nothing has to be closed.
-
-    Args:
-        count: axes to use, at least 1; those left over in the last row are hidden.
-        columns: axes a row.
-        height: of a row, in inches.
-        share_x: one x axis for all.
-        share_y: one y axis for all.
-
-    Yields:
-        The figure and the axes in use.
+    once, as the value of its cell, and nothing has to be closed. ``height`` is that of a row in
+    inches; yields the figure and the axes in use, those left over in the last row are hidden.
     """
     columns = min(columns, count)
     rows = -(-count // columns)
@@ -201,11 +192,9 @@ def lines(
     """A line for each method (or whatever ``look`` styles): means over seeds against compression.
 
     Args:
-        ax: where.
         table: one row a method, x and seed.
         y: column of the values, in percent where there is a band.
         look: value of the column ``by`` -> its style.
-        x, by: columns.
         mean: what is drawn of the seeds of a point, as for pandas' ``agg``.
         band: opacity of the 95% confidence intervals (Student's t); 0 for none.
         line: arguments of `Axes.plot` for all lines, before those of the style.
