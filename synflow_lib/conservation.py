@@ -153,6 +153,7 @@ class _Ledger:
         self.wires, self.known, self.correction = wires, known, correction
         self.into, self.constant, self.out = (np.zeros(wires.units) for _ in range(3))
         self.total: dict[str, float] = {}
+        self.booked: set[str] = set()  # names of constants
         self.writer = np.full(wires.units, "", dtype=object)
         for layer in wires.layers:
             weight = self._read(layer.weight, layer.module.weight.shape)
@@ -187,8 +188,16 @@ class _Ledger:
 
     def _add(self, book: np.ndarray, units: np.ndarray, name: str) -> None:
         """Book the scores of a constant, one a unit; one that is not known counts as zero."""
-        if name in self.known:
-            np.add.at(book, units, self._read(name, (len(units),)).cpu().numpy())
+        if name not in self.known:
+            return
+        scores = self._read(name, (len(units),)).cpu().numpy()
+        if name in self.booked and scores.any():
+            raise ValueError(
+                f"{name} is used at several places; it has one score, of all of them together, and"
+                " the law needs that of each. Give every place a layer of its own"
+            )
+        self.booked.add(name)
+        np.add.at(book, units, scores)
 
     def _lawful(self) -> np.ndarray:
         """Units that have both sides: neither input nor output of the network."""

@@ -520,3 +520,26 @@ def test_a_layer_on_every_position_does_not_tell_how_many_there_are():
         with pytest.raises(ValueError, match="cannot be told from its first layer"):
             sf.score(net, "synflow")
         assert all(bool(s.any()) for s in sf.score(net, "synflow", input_shape=(7, 4)).values())
+
+
+class OneNorm(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(6, 5), nn.Linear(5, 5), nn.Linear(5, 3)
+        self.norm = nn.BatchNorm1d(5)
+
+    def forward(self, x):
+        h = torch.relu(self.norm(self.a(x)))
+        return self.c(torch.relu(self.norm(self.b(h))))
+
+
+@pytest.mark.parametrize("level", ["unit", "layer", "cut"])
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_one_score_of_two_places_says_nothing_of_either(level, mode):
+    net = seeded(OneNorm).double()
+    batch = torch.randn(20, 6).double(), torch.arange(20) % 3
+    net(batch[0])  # running statistics that are not zero
+    with pytest.raises(ValueError, match="norm.*is used at several places"):
+        sf.check_conservation(net, sf.score(net, "signed_snip", batch, mode=mode), level)
+    # SynFlow's score of all constants is zero.
+    assert sf.check_conservation(net, sf.score(net, "synflow"), level).holds()
