@@ -543,3 +543,61 @@ def test_one_score_of_two_places_says_nothing_of_either(level, mode):
         sf.check_conservation(net, sf.score(net, "signed_snip", batch, mode=mode), level)
     # SynFlow's score of all constants is zero.
     assert sf.check_conservation(net, sf.score(net, "synflow"), level).holds()
+
+
+def test_a_branch_that_touches_no_layer():
+    class Keeps(nn.Module):
+        def __init__(self, take):
+            super().__init__()
+            self.a, self.b, self.take = nn.Linear(4, 4), nn.Linear(4, 2), take
+
+        def forward(self, x):
+            h = torch.relu(self.a(x))
+            return self.b(h * 0.5 if self.take(h) else h[:, :1].expand(-1, 4))
+
+    net = seeded(lambda: Keeps(lambda h: isinstance(h, torch.Tensor)))
+    plain = seeded(lambda: Keeps(lambda h: True))
+    found, expected = (sf.score(one, "synflow") for one in (net, plain))
+    for name in found:
+        torch.testing.assert_close(found[name], expected[name])
+
+
+def test_dense_blocks_that_take_a_tensor_or_a_list():
+    class Layer(nn.Module):
+        def __init__(self, inputs):
+            super().__init__()
+            self.conv = nn.Conv2d(inputs, 4, 3, padding=1)
+
+        def forward(self, features):
+            features = [features] if isinstance(features, torch.Tensor) else features
+            return torch.relu(self.conv(torch.cat(features, 1)))
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.head = Layer(3), Layer(7), nn.Linear(11, 5)
+
+        def forward(self, x):
+            a = self.first(x)
+            b = self.second([x, a])
+            return self.head(torch.cat([x, a, b], 1).mean((2, 3)))
+
+    net = seeded(Block)
+    for size in (8, 128):  # on large images without numbers
+        masks = sf.prune(net, "synflow", 4, input_shape=(3, size, size))
+        assert masks.kept == round(masks.total / 4)
+
+
+def test_a_forward_that_remembers_its_calls_is_as_it_was(capfd):
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.times = nn.Linear(4, 2), 0
+
+        def forward(self, x):
+            self.times += 1
+            return self.a(x) * self.times
+
+    net = seeded(Counts)
+    assert sf.prune(net, "synflow", 2).kept == 4 and net.times == 0
+    assert capfd.readouterr().err == ""

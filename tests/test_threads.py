@@ -13,6 +13,7 @@ from torch import nn
 import synflow_lib as sf
 from synflow_lib.fast.pieces import fixed_order
 from synflow_lib.graphs import network
+from synflow_lib.graphs.draws import draws
 from synflow_lib.randomness import own_random_numbers
 
 SECONDS = 60  # a deadlock fails instead of hanging
@@ -206,14 +207,14 @@ def test_networks_that_draw_leave_no_trace(name):
     for mode in ("train", "eval"):
         masks = [sf.prune(net, "snip", 2, batch, seed=1, mode=mode) for _ in range(2)]
         assert_same(before, everything(net))
-        assert masks[0] == masks[1] and network.draws(net, training=mode == "train")
+        assert masks[0] == masks[1] and draws(net, training=mode == "train")
 
 
 def test_networks_that_draw_nothing_are_known():
     for net in (narrow_resnet(), mlp(3, 4, 2, batch_norm=True)):
-        assert not network.draws(net, training=True) and not network.draws(net, training=False)
-    assert network.draws(with_dropout(), training=True)
-    assert not network.draws(with_dropout(), training=False)
+        assert not draws(net, training=True) and not draws(net, training=False)
+    assert draws(with_dropout(), training=True)
+    assert not draws(with_dropout(), training=False)
 
 
 def test_networks_that_draw_in_every_pass_have_no_paths():

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..batches import Inputs, call
 from .copies import hollow, private_copy
 from .nodes import calls, name_of
-from .tracing import is_draw
+from .tracing import is_draw, plain_output
 
 _SMALL = 3 * 64 * 64  # numbers of an input
 
 
-def other_layers(
+def difference(
     traced: fx.GraphModule, own: nn.Module, example: Inputs, kinds: tuple[type[nn.Module], ...]
 ) -> str:
-    """The layers, of these kinds, that a graph runs more or less often than the forward.
+    """What a graph does otherwise than the forward: layers of these kinds, or what comes out.
 
     While torch.fx traces, a value is no Tensor: ``isinstance(h, torch.Tensor)`` takes the branch
     for something else. An empty text where the graph may be right.
@@ -31,12 +32,13 @@ def other_layers(
         return ""  # nobody's random numbers change by a look
     leaves, ran = calls(traced.graph), Counter()
     small = sum(leaf.numel() for leaf in tree_leaves(example)) <= _SMALL
-    net = own if small else hollow(own)  # without numbers: slower on small images, not on large
+    # Without numbers: slower on small images, not on large ones.
+    net, graph = (own, traced) if small else (hollow(own), hollow(traced))
 
     def looked_at(name: str, module: nn.Module) -> bool:
         inside = any(name.startswith(f"{leaf}.") for leaf in leaves)
         plain = type(module) in kinds and "weight" in module._parameters
-        return plain and not inside and "forward" not in vars(module)
+        return bool(name) and plain and not inside and "forward" not in vars(module)
 
     watched = {name: module for name, module in net.named_modules() if looked_at(name, module)}
     hooks = [
@@ -44,14 +46,44 @@ def other_layers(
         for name, module in watched.items()
     ]
     try:
-        with torch.no_grad():
-            call(net, example if small else tree_map(lambda leaf: leaf.to("meta"), example))
+        expected = _outputs(net, example, small)
     except Exception:  # whatever the forward raises, others will say
         return ""
     finally:
         for hook in hooks:
             hook.remove()
-    return ", ".join(name for name in watched if ran[name] != leaves[name])
+    if other := [name for name in watched if ran[name] != leaves[name]]:
+        return f"it runs {', '.join(other)} more or less often than the forward"
+    if any(node.meta.get("in_place") for node in traced.graph.nodes):
+        return ""  # recorded as if they were not; refused by name where that matters
+    try:
+        if _alike(_outputs(graph.forward, example, small), expected):
+            return ""
+        said = "it gives something else than the forward"
+    except Exception as error:
+        said = f"it does not run as the forward does ({str(error).partition(chr(10))[0]})"
+    return said if _alike(_outputs(net, example, small), expected) else ""  # remembers its calls
+
+
+@torch.no_grad()
+def _outputs(net: Callable, example: Inputs, numbers: bool) -> list[Tensor]:
+    x = tree_map(lambda leaf: leaf.clone() if numbers else leaf.to("meta"), example)
+    return [leaf for leaf in tree_leaves(plain_output(call(net, x))) if isinstance(leaf, Tensor)]
+
+
+def _alike(found: list[Tensor], expected: list[Tensor]) -> bool:
+    return [t.shape for t in found] == [t.shape for t in expected] and all(
+        one.is_meta or _close(one, other) for one, other in zip(found, expected, strict=True)
+    )
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    """Up to rounding: torch's fused layers and their parts round otherwise."""
+    if not other.is_floating_point():
+        return torch.equal(one, other)
+    room = 1e-3 if other.element_size() > 2 else 0.05
+    largest = float(other.abs().nan_to_num(0, 0, 0).max()) if other.numel() else 0.0
+    return torch.allclose(one.to(other), other, room, room * largest, equal_nan=True)
 
 
 class _Noting(TorchFunctionMode):

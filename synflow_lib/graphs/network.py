@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from ..batches import Inputs, described, inflow
 from ..values import instance
-from .checked import other_layers
+from .checked import difference
 from .copies import hollow, hooks_change, private_copy
 from .export import exported
 from .lasting import Memory, own_parameter
@@ -70,8 +70,8 @@ def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
             reasons.append(error)
             continue
         known = example is None or traced.meta.get("exported")
-        if other := "" if known else other_layers(traced, own, example, PRUNABLE):
-            reasons.append(ValueError(f"it runs {other} more or less often than the forward"))
+        if not known and (otherwise := difference(traced, own, example, PRUNABLE)):
+            reasons.append(ValueError(otherwise))
             continue
         if any("parameter is not a member" in str(one) for one in reasons):
             warn(
