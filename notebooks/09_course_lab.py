@@ -454,7 +454,7 @@ print(lab.check_ten_percent(ten_percent))
 # report.
 
 # %%
-lab.rubric([kept_weights, layer_densities, conv_multiply_adds, middle_half, ten_percent])
+lab.rubric(globals())
 
 # %% [markdown]
 # ## Takeaways

@@ -3,6 +3,7 @@
 That the solutions printed in the notebooks pass is tested with their copies, in test_classroom.
 """
 
+import copy
 import dataclasses
 import functools
 import inspect
@@ -525,3 +526,37 @@ def test_an_answer_may_change_its_arguments():
 def test_attributes_are_documented():
     for name in inspect.signature(Check).parameters:
         assert f"        {name}: " in Check.__doc__
+
+
+def test_answers_that_put_other_tensors_in_place():
+    @torch.no_grad()
+    def rescale(net, unit, factor):
+        weights = [net[0].weight.clone(), net[0].bias.clone(), net[2].weight.clone()]
+        for weight, power in zip(weights, (1, 1, -1), strict=True):
+            (weight[:, unit] if power < 0 else weight[unit : unit + 1]).mul_(factor**power)
+        net[0].weight.data, net[2].weight.data = weights[0], weights[2]
+        net[0].bias = nn.Parameter(weights[1])
+
+    assert "solved" in sf.exercises.check_rescale(rescale)
+    said = sf.exercises.check_rescale(lambda net, unit, factor: copy.deepcopy(net))
+    assert "another network is returned" in said
+
+
+def test_an_objective_that_is_no_number_here():
+    assert "solved" not in sf.exercises.check_objective(lambda outputs, labels: outputs.log().sum())
+
+
+def test_errors_that_cannot_say_what_they_are():
+    class Mute(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    def raises(error):
+        def answer(*inputs):
+            raise error
+
+        return answer
+
+    for error in (Mute(), GeneratorExit(), SystemExit()):
+        said = sf.exercises.check_shuffle(raises(error))
+        assert f"your answer raises {type(error).__name__} on this input" in said

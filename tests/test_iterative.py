@@ -8,6 +8,7 @@ import torch
 
 import synflow_lib as sf
 from synflow_lib.training import alive, iterative
+from synflow_lib.training.checkpoints import ForeignCheckpointError
 from synflow_lib.training.epochs import Loop
 from synflow_lib.training.iterative import imp, imp_many, smallest_pruned
 from synflow_lib.training.learners import Learner
@@ -541,3 +542,24 @@ def test_a_network_that_was_pruned_before_is_named():
     sf.prune(net, "magnitude", 5).apply_(net)
     with pytest.warns(UserWarning, match="are zero, as pruning leaves them"):
         imp(net, DIGITS, Recipe(1, 0.05, 64), 20, rounds=1)
+
+
+def test_a_checkpoint_of_a_smaller_network_is_named(tmp_path):
+    file = tmp_path / "imp.pt"
+
+    def stop(number, epoch, model):
+        if (number, epoch) == (1, 2):
+            raise KeyboardInterrupt
+
+    def run(compact, **options):
+        net = sf.models.fc((1, 8, 8), depth=3, width=40, batch_norm=True, seed=0)
+        return imp(
+            net, DIGITS, RECIPE, 20, rounds=2, checkpoint=file, save_every=0, compact=compact,
+            **options,
+        )  # fmt: skip
+
+    with pytest.raises(KeyboardInterrupt):
+        run(True, after_epoch=stop)
+    with pytest.raises(ForeignCheckpointError, match="round 1 was trained with another compact="):
+        run(False)
+    assert len(run(True)) == 3

@@ -178,3 +178,11 @@ def test_an_answer_in_words_must_follow_its_cell():
     del notebook.cells[1]
     with pytest.raises(BuildError, match="does not follow"):
         classroom.prepared(notebook)
+
+
+def test_the_rubric_of_a_notebook_in_which_an_answer_is_missing():
+    answers = {"kept_weights": lambda w, m: w[m], "middle_half": None, "other": 3}
+    table = lab.rubric(answers)
+    assert table["points"].iloc[0] == table["of"].iloc[0] == table["points"].iloc[-1]
+    with pytest.raises(ValueError, match="4 answers; expected 5: kept_weights, layer_densities"):
+        lab.rubric([None] * 4)

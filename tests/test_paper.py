@@ -584,3 +584,18 @@ def test_every_committed_row_states_its_margin_and_no_identity_is_broken():
         assert row.verdict != "broken", row
         assert row.paper not in ("yes", "no"), row
         assert row.seeds is None or row.seeds > 1 or row.verdict == "undecided", row
+
+
+def test_seeds_without_a_number_do_not_narrow_an_interval():
+    table = pd.DataFrame({"compression": 10.0, "accuracy": [90.0, 92.0, np.nan]})
+    [found] = intervals.mean_interval(table).to_dict("records")
+    [whole] = intervals.mean_interval(table.iloc[:2]).to_dict("records")
+    assert found == whole and found["seeds"] == 2
+
+
+def test_places_that_are_written_alike():
+    with pytest.raises(ValueError, match=r"two of the places \['10', 10\] are written alike"):
+        agreement(
+            1, "q", paper="", ours={"10": [1.0, 2.0], 10: [1.0, 2.0]}, margin=0, side="above",
+            margin_reason="sign",
+        )  # fmt: skip

@@ -285,3 +285,15 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path, read):
     with pytest.raises(ValueError, match="there is no store"):
         read(tmp_path / "runs" / "tpyo")
     assert not list(tmp_path.iterdir())
+
+
+def test_tables_have_all_columns_also_where_nothing_was_done(tmp_path):
+    from synflow_lib.sweeps.run import GIVEN, perform
+
+    columns = set(perform([RUN])[0]) - {"history"}
+    assert columns == set(GIVEN)
+    assert columns <= set(sweep([], tmp_path, progress=False))
+    failing = Run("digits", "fc", "snip", 2, Recipe(1, 0.1), per_class=10_000)
+    table = sweep([failing], tmp_path, progress=False)
+    assert table["status"].tolist() == ["failed"] and columns <= set(table)
+    assert table["top1"].isna().all()

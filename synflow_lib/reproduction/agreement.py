@@ -315,7 +315,10 @@ def _places(where: str, ours: object) -> dict[str, list[float]]:
         return {"": _numbers(where, "ours", ours)}
     if not ours:
         raise ValueError(f"{where}: ours is empty; expected a place -> one number a seed.")
-    return {str(place): _numbers(where, f"ours[{place!r}]", v) for place, v in ours.items()}
+    found = {str(place): _numbers(where, f"ours[{place!r}]", v) for place, v in ours.items()}
+    if len(found) < len(ours):
+        raise ValueError(f"{where}: two of the places {list(ours)} are written alike.")
+    return found
 
 
 def _numbers(where: str, name: str, values: object) -> list[float]:

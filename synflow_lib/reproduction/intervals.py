@@ -194,7 +194,7 @@ def _require(table: pd.DataFrame, columns: Iterable[str]) -> None:
 
 
 def _intervals(groups: SeriesGroupBy, name: str) -> pd.DataFrame:
-    mean, seeds = groups.mean(), groups.size()
+    mean, seeds = groups.mean(), groups.count()
     half = _half_width(groups.std(), seeds)
     return pd.DataFrame({name: mean, "low": mean - half, "high": mean + half, "seeds": seeds})
 

@@ -317,6 +317,13 @@ def _perform_imp(
     return reports
 
 
+# What a finished run gives beside its history (see `perform`).
+GIVEN = (
+    "kept", "achieved", "empty_layers", "disconnected", "top1_before", "top1", "best_top1", "top5",
+    "test_loss", "train_loss", "ended", "prune_seconds", "train_seconds",
+)  # fmt: skip
+
+
 def _report(
     net: nn.Module,
     masks: Masks,

@@ -16,6 +16,7 @@ not have are the texts "NaN", "Infinity" and "-Infinity".
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import math
@@ -30,7 +31,7 @@ import pandas as pd
 
 from ..files import remove_left_behind, replacing
 from ..training.epochs import COLUMNS
-from .run import Run
+from .run import GIVEN, Run
 
 FORMAT = "synflow_lib.run.2"
 _NEWER = re.compile(rb'"synflow_lib\.run\.([1-9]\d*)"')
@@ -294,8 +295,11 @@ def _existing(path: str | Path) -> Store:
 
 
 def table(records: Mapping[str, dict]) -> pd.DataFrame:
-    """One row for each record, by key."""
-    return pd.DataFrame([_row(key, record) for key, record in records.items()])
+    """One row for each record, by key; what runs give is a column also where all have failed."""
+    found = pd.DataFrame([_row(key, record) for key, record in records.items()])
+    first = ["key", *(field.name for field in dataclasses.fields(Run)), "status", *GIVEN]
+    named = [name for name in first if name not in ("recipe", "data_options", "model_options")]
+    return found.reindex(columns=list(dict.fromkeys([*found.columns, *named])))
 
 
 def _row(key: str, record: dict) -> dict:

@@ -21,7 +21,7 @@ from ..masks import Masks
 from ..pruning import prune
 from ..values import kept_at, real, whole
 from .alive import learner_for
-from .checkpoints import Checkpoint
+from .checkpoints import Checkpoint, ForeignCheckpointError
 from .epochs import COLUMNS, Loop, Training
 from .learners import Learner, Many, One, apart, gradients, same_mode
 from .recipes import Recipe
@@ -213,8 +213,15 @@ def _run(
                 loop.load_state(run["start"])
             if small:
                 loop = Loop(living(nets, kept), dataset, recipe, own_seeds)
+        shapes = {name: tuple(tensor.shape) for name, tensor in loop.learner.state().items()}
         if "loop" in run:
+            if run.get("shapes", shapes) != shapes:
+                raise ForeignCheckpointError(
+                    f"{checkpoint}: round {number} was trained with another compact= (or None found"
+                    " otherwise, as with an after_epoch); resume as it began, or delete the file"
+                )
             loop.resume(run.pop("loop"))
+        run["shapes"] = shapes
 
         def save(inner: Callable[[], dict], loop: Loop = loop) -> None:
             start = run["start"] or loop.snapshot

@@ -71,8 +71,8 @@ class Check:
                 found.append(self._observed(answer, case))
             except NotOfTheKind as unlike:
                 return f"not yet, {unlike}; expected {self.kind}"
-            except (Exception, SystemExit) as error:  # whatever a student's code raises
-                problem = f"{type(error).__name__}: {error}".rstrip(".")
+            except (Exception, SystemExit, GeneratorExit) as error:  # whatever students raise
+                problem = f"{type(error).__name__}{_said(error)}"
                 return f"not yet, your answer raises {problem} on this input: {_shown(case)}"
         if all(each is None for each in found):
             return f"not answered yet, nothing is returned or changed; expected {self.kind}"
@@ -156,6 +156,15 @@ def _places(values: object) -> list:
     if isinstance(values, tuple):
         return list(range(len(values)))
     return list(values) if isinstance(values, dict) else []
+
+
+def _said(error: BaseException) -> str:
+    """What an error says, which the student may have written."""
+    try:
+        text = str(error)
+    except Exception:
+        text = ""
+    return f": {text}".rstrip(".") if text else ""
 
 
 def _shown(value: object) -> str:

@@ -58,9 +58,12 @@ def _one_hidden() -> Iterator[tuple]:
 
 
 def _rescaled(answer: object, net: nn.Module, unit: int, factor: float) -> dict | None:
-    before, after = copy.deepcopy(net.state_dict()), net.state_dict()
-    called(answer, net, unit, factor)
+    before = copy.deepcopy(net.state_dict())
+    given = called(answer, net, unit, factor)
+    after = net.state_dict()  # its tensors may be others now
     if all(torch.equal(before[name], after[name]) for name in before):
+        if isinstance(given, nn.Module):
+            raise NotOfTheKind("another network is returned, and the one given is as it was")
         return None
     return {name: p.numpy() for name, p in after.items()}
 
@@ -119,7 +122,7 @@ def _judged(answer: object, net: nn.Module, batch: Batch) -> dict | None:
     if not isinstance(value, Tensor):
         raise NotOfTheKind(f"it returns a {type(value).__name__}; without `.item()` or `float`")
     found = {
-        "a number": value.ndim == 0,
+        "a number": value.ndim == 0 and not bool(value.isnan()),
         "follows the outputs": value.requires_grad,
         "zero scores": False,
         **dict.fromkeys(KNOWN, False),

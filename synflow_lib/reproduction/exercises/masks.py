@@ -80,6 +80,9 @@ check_shuffle = Check(
         "only columns move: every row keeps as many as before": lambda mask: mask[
             ..., torch.randperm(mask.shape[-1])
         ],
+        "whole rows and whole columns move: permute all places at once": lambda mask: mask[
+            torch.randperm(len(mask))
+        ][..., torch.randperm(mask.shape[-1])],
         "every place is True; as many as in the mask should be": torch.ones_like,
     },
 )

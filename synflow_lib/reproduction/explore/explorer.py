@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from IPython.display import HTML
 from matplotlib.animation import FuncAnimation
 from matplotlib.figure import Figure
@@ -66,7 +67,8 @@ def choose(what: str, value: object, choices: Sequence) -> None:
     ...
     ValueError: method='sinp'; expected one of 'snip', 'synflow'
     """
-    if not any(type(value) is type(choice) and value == choice for choice in choices):
+    plain = value.item() if isinstance(value, np.generic) else value
+    if not any(type(plain) is type(choice) and plain == choice for choice in choices):
         raise ValueError(f"{what}={value!r}; expected one of {', '.join(map(repr, choices))}")
 
 

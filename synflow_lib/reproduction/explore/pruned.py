@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
+import numbers
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -292,7 +293,7 @@ def collapse_picture(
     'layer (1: input); cross: empty'
     """
     made = family(network, method, schedule, iterations)
-    number = isinstance(compression, (int, float)) and not isinstance(compression, bool)
+    number = isinstance(compression, numbers.Real) and not isinstance(compression, bool)
     if not number or not 1 <= compression <= made.stops[-1] * (1 + 1e-9):
         raise ValueError(
             f"compression={compression!r}; expected a number from 1 to N / L = {made.stops[-1]:g}"

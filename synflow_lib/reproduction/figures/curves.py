@@ -296,9 +296,11 @@ def effective_compressions(table: pd.DataFrame) -> Figure:
     table = require(table, ["method", "compression", "effective"], "effective_compressions")
     if "network" not in table:
         table = table.assign(network="")
+    table = table[table["effective"].notna()]  # of these nobody knows
     table = table.assign(alive=np.isfinite(table["effective"]))
     look, networks = _with_changed(table["method"]), table.groupby("network", sort=False)
     top = 3 * table.loc[table["alive"], "effective"].max()
+    top = top if table["alive"].any() else table["compression"].max()
     with subplots(len(networks), 2, 4.6) as (figure, axes):
         for ax, (network, here) in zip(axes, networks, strict=True):
             ends = [here["compression"].min(), here["compression"].max()]
