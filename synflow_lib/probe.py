@@ -31,11 +31,11 @@ from .graphs.network import (
 from .graphs.operations import Operations
 from .graphs.workspace import Workspace, explained_errors, pruned_before
 from .masks import Masks
-from .paths import PathSum, Signs, Way
+from .paths import PathSum, PathWeights, Signs
 from .values import instance
 
-_QUESTIONS = 500  # about one layer, before nobody knows
-_SMALL = 1e-12  # for every weight: a path of one weight more brings next to nothing
+_QUESTIONS = 500  # about one layer, before the search for one entry gives up
+_SMALL = 1e-12  # for every weight: a path through one weight more adds next to nothing
 
 
 class PathProbe:
@@ -150,16 +150,16 @@ class PathProbe:
             )
         return round(math.log2(totals[0] / totals[1]))
 
-    def one_of_each(self, names: Iterable[str], way: Way) -> bool:
-        """Whether one weight of each on ``way``, of all ``names``, is found that joins the ends.
+    def one_of_each(self, names: Iterable[str], path: PathWeights) -> bool:
+        """Whether one entry of each weight on ``path``, all else pruned, joins input to output.
 
-        A weight used twice has to fit both uses. What is not connected as a whole holds no weight
-        that connects, so halves of a layer are asked in turn.
+        A weight used twice needs one entry that serves both uses. It is searched for by halves: a
+        half of a layer without any connection holds no entry that connects.
         """
         masks = Masks(
-            {n: torch.full(self.weights[n].shape, n in way.names, device="cpu") for n in names}
+            {n: torch.full(self.weights[n].shape, n in path.names, device="cpu") for n in names}
         )
-        order = sorted(way.names, key=lambda name: (name not in way.again, name))
+        order = sorted(path.names, key=lambda name: (name not in path.reused, name))
         return all(self._leave_one(masks, name) for name in order)
 
     def _leave_one(self, masks: Masks, name: str) -> bool:

@@ -110,11 +110,11 @@ class Trajectory:
 
     def rank(self, place: int) -> int:
         """The smallest number of kept weights that has the one at a flat ``place`` among them."""
-        number, own = int(self.iteration[place]), float(self.score[place])
+        number, score = int(self.iteration[place]), float(self.score[place])
         if number == SURVIVED:
             return self.counts[-1]
         scores = self.scores_of(number)
-        low, high = tied(scores, own, self.within)
+        low, high = tied(scores, score, self.within)
         # Of equal scores the first stay longest.
         before = count_above(scores[: place + 1], low, or_equal=True)
         return self.counts[number] + before + count_above(scores[place + 1 :], high)

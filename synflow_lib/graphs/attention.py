@@ -214,7 +214,7 @@ def _gain(norm: nn.Module | None) -> Run:
 
 
 def windows(use: Use) -> Run:
-    """torchvision's attention in shifted windows, where queries and keys are nothing."""
+    """torchvision's attention in shifted windows, with queries and keys of zeros: equal shares."""
     signature = inspect.signature(use.node.target)
 
     def run(*args, **kwargs) -> Tensor:
@@ -236,14 +236,14 @@ def first_half(use: Use) -> Run:
     return lambda x, dim=-1: x.chunk(2, dim)[0]
 
 
-def silent(run: Run, *args, **kwargs):
-    """Zeros of the shapes that ``run`` gives: what steers has no numbers, but for its masks."""
+def zeros_of_its_shape(run: Run, *args, **kwargs):
+    """Zeros in place of what ``run`` gives: of what only steers, nothing but the shape is used."""
     found = run(*args, **kwargs)
     return tree_map_only(Tensor, torch.zeros_like, found)
 
 
-def unmasked(run: Run, use: Use) -> Run:
-    """``run``, which would lose a mask: ValueError where it is given one, told the first time."""
+def refusing_masks(run: Run, use: Use) -> Run:
+    """``run``, or a ValueError where its first call is given a mask, which it would not pass on."""
     known = False
 
     def checked(*args, **kwargs):
@@ -258,7 +258,7 @@ def unmasked(run: Run, use: Use) -> Run:
 
 
 def masks_only(run: Run, *args, **kwargs):
-    """What ``run`` makes of such zeros and of masks."""
+    """``run`` on attention scores: zeros, but for the large negative numbers that masks wrote."""
     args, kwargs = alike(args, kwargs)
     found = run(*args, **kwargs)
     if is_numbers(found):
@@ -296,6 +296,6 @@ def softmax(dim: int | None, sign: int = 1) -> Run:
     return run
 
 
-def quietly(run: Run) -> Run:
-    """Without gradients, and on masks where numbers are no part of the paths."""
-    return functools.wraps(run)(torch.no_grad()(run)) if callable(run) else run
+def without_gradients(run: Run) -> Run:
+    """``run`` without gradients: no score comes through what only steers."""
+    return functools.wraps(run)(torch.no_grad()(run))

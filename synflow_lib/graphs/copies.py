@@ -169,8 +169,8 @@ def follow_names_(net: nn.Module, copies: dict[int, Any]) -> None:
     """
     kinds = {type(module): name for name, module in net.named_modules()}
     for kind, name in kinds.items():
-        for way in ("forward", "__call__"):
-            function = inspect.getattr_static(kind, way)
+        for method in ("forward", "__call__"):
+            function = inspect.getattr_static(kind, method)
             if _reaches([function], copies):
                 whole = type(net).__name__
                 raise ValueError(

@@ -217,12 +217,12 @@ class _Follower:
         weight, *others = sorted(self.operations.fixed.weights_of[node] & self.weights)
         owner = self.owner.get_submodule(weight.rpartition(".")[0])
         given, changed = argument(node, "weight", 1), self.operations.fixed.normalized
-        ways = upstream([given], lambda n: changed.get(n, [])) if isinstance(given, fx.Node) else {}
-        rows = [row_of(n) for n in ways if n.op != "get_attr"]
+        made = upstream([given], lambda n: changed.get(n, [])) if isinstance(given, fx.Node) else {}
+        rows = [row_of(n) for n in made if n.op != "get_attr"]
         moved = any(row is None or row.effect == "moves" for row in rows)
         whole = not rows or given in changed
         layer = name_of(node) == "linear" or name_of(node).startswith("conv")
-        fits = ways and given.meta["value"].shape == getattr(owner, "weight", names).shape
+        fits = made and given.meta["value"].shape == getattr(owner, "weight", names).shape
         if others or moved or not (whole and layer and fits and isinstance(owner, PRUNABLE)):
             why = f"it is given {weight} and does not use it as its layer does"
             raise no_law(node, None, why)

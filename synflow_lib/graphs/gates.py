@@ -33,7 +33,7 @@ PRODUCTS = frozenset("mul matmul bmm mm einsum".split())
 
 
 class Signals:
-    """Who carries and who steers, among the nodes of ``reached`` in one graph."""
+    """Tells which arguments of the nodes in ``reached`` paths run through, and which are gates."""
 
     def __init__(
         self, graph: fx.Graph, modules: dict[str, nn.Module], reached: set[fx.Node]
@@ -49,10 +49,10 @@ class Signals:
     def effect(self, node: fx.Node) -> str:
         return effect_of(node, self.module(node))
 
-    def same(self, node: fx.Node) -> bool:
+    def keeps_numbers(self, node: fx.Node) -> bool:
         """Whether ``node`` gives the numbers that it is given, but for their type or sign."""
         row = self.row(node)
-        return row is not None and row.same
+        return row is not None and row.same_numbers
 
     def name(self, node: fx.Node) -> str:
         return name_of(node, self.module(node))
@@ -67,7 +67,7 @@ class Signals:
         left, right = signals
         if (
             name == "sub"
-            and self._mean_of(right) is self._bare(left)
+            and self._mean_of(right) is self._uncast(left)
             and not self._is_negated(right)
         ):
             return [left]
@@ -75,28 +75,28 @@ class Signals:
             return [left]  # tanhshrink, as torch.export writes it
         if name == "add":  # y + (-mean)
             for one, other in ((left, right), (right, left)):
-                if self._is_negated(other) and self._mean_of(other) is self._bare(one):
+                if self._is_negated(other) and self._mean_of(other) is self._uncast(one):
                     return [one]
         if name == "div" and self.roots[right] <= self.roots[left]:
             return [left]
         if name not in PRODUCTS or left is right:
             return signals
-        ranks = [self._rank(left, right), self._rank(right, left)]
+        ranks = [self._likeness_beside(left, right), self._likeness_beside(right, left)]
         # Where a product adds up positions, only a softmax or a sigmoid says which of them count.
         able = max(ranks) > 0 if name == "mul" else max(ranks) == _SATURATED
         if ranks[0] == ranks[1] or not able:
             return signals
         return [right if ranks[0] > ranks[1] else left]
 
-    def _rank(self, factor: fx.Node, other: fx.Node) -> int:
+    def _likeness_beside(self, factor: fx.Node, other: fx.Node) -> int:
         """How much ``factor`` looks like the gate of ``other``."""
-        rank, activation = self.end(factor)
+        rank, activation = self.likeness(factor)
         if rank == _INVERSE:
             return rank if self.roots[factor] <= self.roots[other] else 0
         # An activation that the other factor is computed of as well gates neither (gMLP).
         return 0 if rank and activation in self._behind(other, set()) else rank
 
-    def end(self, node: fx.Node) -> tuple[int, fx.Node]:
+    def likeness(self, node: fx.Node) -> tuple[int, fx.Node]:
         """How much ``node`` looks like a gate, 0 for not at all, and the activation it ends in."""
         while node in self.reached:
             name, row, sources = self.name(node), self.row(node), uses(node, self.reached)
@@ -107,25 +107,25 @@ class Signals:
             if name == "div" and node.args[0] not in self.reached:
                 return _INVERSE, node
             if name == "div" and len(sources) == 2:
-                inner = self.end(sources[0])
+                inner = self.likeness(sources[0])
                 return inner if inner[0] else (_INVERSE, node)
             if name == "mul" and len(sources) == 2:  # an activation written by hand
                 carrier = self.carriers(node)
                 gate = [n for n in sources if n not in carrier]
                 by_hand = len(gate) == 1 and self.roots[gate[0]] <= self.roots[carrier[0]]
-                if by_hand and self.end(gate[0])[0] == _INVERSE:  # a norm by hand
+                if by_hand and self.likeness(gate[0])[0] == _INVERSE:  # a norm by hand
                     node = carrier[0]
                     continue
                 return int(by_hand), node
             through = self.effect(node) in ("moves", "sums", "adds") or name in ("mul", "div")
-            if len(sources) != 1 or not (through or self.same(node)):
+            if len(sources) != 1 or not (through or self.keeps_numbers(node)):
                 return 0, node
             node = sources[0]
         return 0, node
 
     def divides(self, gate: fx.Node) -> bool:
         """Whether ``gate`` is one over something: a factor that ends so is a norm's."""
-        return self.end(gate)[0] == _INVERSE
+        return self.likeness(gate)[0] == _INVERSE
 
     def _clamp(self, node: fx.Node, row: Rule, sources: list[fx.Node]) -> int:
         """A clamp behind a shift, ``relu6(x + 3)``, is a sigmoid; with one bound it is a ReLU."""
@@ -137,13 +137,13 @@ class Signals:
         numbers = shifted and any(isinstance(n, (int, float)) for n in shift.args)
         return _SATURATED if numbers else row.gate
 
-    def opening(self, gate: fx.Node, value: fx.Node) -> float:
+    def open_value(self, gate: fx.Node, value: fx.Node) -> float:
         """What an open gate is: one, whatever its layers are multiplied with.
 
         Of an activation written by hand, ``0.5 * x * (1 + erf(x))``, it is what the gate reaches,
         two; of the ``relu6(x + 3)`` that is divided by six later, six.
         """
-        _, activation = self.end(gate)
+        _, activation = self.likeness(gate)
         name, module = self.name(activation), self.module(activation)
         top = 1.0
         if name in _CLAMPS:
@@ -153,7 +153,7 @@ class Signals:
         *chain, gate = self.chain(gate)
         if not self.roots[gate] <= self.roots[value] or self._is_pooled(gate, value):
             scaled = any(self.name(node) in ("mul", "div") for node in chain)
-            return 1.0 if scaled or self.end(gate)[0] != _SATURATED else top
+            return 1.0 if scaled or self.likeness(gate)[0] != _SATURATED else top
         for node in reversed(chain):
             number = next((n for n in node.args if isinstance(n, (int, float))), None)
             operation = {"mul": operator.mul, "div": operator.truediv, "add": operator.add}
@@ -163,7 +163,7 @@ class Signals:
 
     def chain(self, gate: fx.Node) -> list[fx.Node]:
         """From a gate back to the activation that it ends in."""
-        found, activation = [gate], self.end(gate)[1]
+        found, activation = [gate], self.likeness(gate)[1]
         while found[-1] is not activation:
             found.append(self.carriers(found[-1])[0])
         return found
@@ -207,14 +207,14 @@ class Signals:
                 found[node] = frozenset().union(*(found[n] for n in sources))
         return found
 
-    def _bare(self, node: fx.Node) -> fx.Node:
-        """The same numbers before changes of type."""
-        while node in self.reached and self.same(node):
+    def _uncast(self, node: fx.Node) -> fx.Node:
+        """The node whose numbers ``node`` repeats, in another type or with another sign."""
+        while node in self.reached and self.keeps_numbers(node):
             node = uses(node, self.reached)[0]
         return node
 
     def _is_negated(self, node: fx.Node) -> bool:
-        while node in self.reached and self.same(node):
+        while node in self.reached and self.keeps_numbers(node):
             if self.name(node) == "neg":
                 return True
             node = uses(node, self.reached)[0]
@@ -225,15 +225,15 @@ class Signals:
         while node in self.reached:
             name, sources = self.name(node), uses(node, self.reached)
             if name == "div" and len(sources) == 1 and node.args[0] is sources[0]:
-                added = self._bare(sources[0])  # a sum over its length
+                added = self._uncast(sources[0])  # a sum over its length
                 if self.name(added) == "sum" and added in self.reached:
-                    return self._bare(uses(added, self.reached)[0])
-            if self.same(node) and name != "abs":
+                    return self._uncast(uses(added, self.reached)[0])
+            if self.keeps_numbers(node) and name != "abs":
                 node = sources[0]
                 continue
             pair = name == "getitem" and name_of(sources[0]) in _PAIRS
             if name == "mean" or pair and node.args[1] == 1:
-                return self._bare(uses(sources[0], self.reached)[0] if pair else sources[0])
+                return self._uncast(uses(sources[0], self.reached)[0] if pair else sources[0])
             if len(sources) != 1 or self.effect(node) != "moves":
                 return None
             node = sources[0]
@@ -281,5 +281,5 @@ def refuse_hidden_writes(graph: fx.Graph, signals: Signals) -> None:
             if readers - {node, *first} or first[source].op == "get_attr":
                 what = f"{raw}, in place on numbers that are read by another name later"
                 raise Use(node, []).refusal(what)
-        same = changes or row is not None and (row.same or row.views)
+        same = changes or row is not None and (row.same_numbers or row.views)
         first[node] = first[source] if same and source is not None else node

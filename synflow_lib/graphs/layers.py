@@ -56,7 +56,7 @@ class Rule:
             paths, but no law holds for single units and none can be taken out.
         several: whether more than one argument may come from the input.
         views: whether what comes out may be the same numbers in memory, under another name.
-        same: whether the numbers stay what they are, but for their type or sign: between an
+        same_numbers: whether they stay what they are, but for their type or sign: between an
             activation and a product it leaves the activation a gate.
         gate: of what ends in an activation, how much it looks like the gate of another factor; the
             one of two factors that looks more so is it (see ``gates``).
@@ -67,7 +67,7 @@ class Rule:
     units: bool = False
     several: bool = False
     views: bool = False
-    same: bool = False
+    same_numbers: bool = False
     gate: int = 0
 
 
@@ -108,7 +108,7 @@ _row("passes", surrogate.passes,
      " stochastic_depth neg abs positive nan_to_num clone contiguous detach to type type_as float"
      " double half bfloat16 cuda cpu",
      [nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout,
-      nn.FeatureAlphaDropout], units=True, same=True)
+      nn.FeatureAlphaDropout], units=True, same_numbers=True)
 _row("passes", surrogate.passes, "softmax softmin", gate=4)
 _row("passes", surrogate.passes, "log_softmax normalize local_response_norm",
      [nn.LocalResponseNorm, nn.CrossMapLRN2d])

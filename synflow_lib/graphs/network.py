@@ -59,13 +59,13 @@ def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
         return model
     shared = {id(parameter): parameter for parameter in model.parameters()}
     own, reasons = model, []
-    ways = [] if hooked else [functools.partial(graph_of, inputs=inputs)]
+    tracers = [] if hooked else [functools.partial(graph_of, inputs=inputs)]
     if inputs is not None:
-        ways.append(functools.partial(exported, inputs=inputs, example=example))
-    for way in ways:
+        tracers.append(functools.partial(exported, inputs=inputs, example=example))
+    for tracer in tracers:
         try:
             own = private_copy(model, shared).eval()
-            traced = way(own)
+            traced = tracer(own)
         except Exception as error:  # the user's forward runs: anything can come out of it
             reasons.append(error)
             continue
