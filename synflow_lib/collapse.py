@@ -144,11 +144,11 @@ def effective_compression(
 
     Dead weights, behind or before an empty channel, count as pruned (Vysogorets and Kempe 2021).
     """
-    alive = PathProbe(model, input_shape).on_path(masks)
+    on_path = PathProbe(model, input_shape).on_path(masks)
     if any(map(is_bias, masks)):  # no path runs through a bias: N and what is left are of weights
         names = [name for name in masks if not is_bias(name)]
-        alive = Masks({name: alive[name] for name in names})
-    return alive.compression
+        on_path = Masks({name: on_path[name] for name in names})
+    return on_path.compression
 
 
 @dataclass(frozen=True)
@@ -238,14 +238,14 @@ def critical_compression(
     total = sum(p.numel() for p in prunable(model, keep=keep).values())
     ladder = _ladder(total, limit, resolution)
 
-    def alive(kept: int) -> bool:
+    def survives(kept: int) -> bool:
         masks = prune(
             model, method, total / kept, batch, iterations=iterations,
             schedule=schedule or "exponential", **shared,
         )  # fmt: skip
         return not is_collapsed(model, masks, criterion, input_shape=input_shape)
 
-    kept = ladder[_last_true(lambda place: alive(ladder[place]), len(ladder))]
+    kept = ladder[_last_true(lambda place: survives(ladder[place]), len(ladder))]
     how = f"bisection over {len(ladder)} compressions, {count} iterations each"
     return CriticalCompression(total / kept, kept, criterion, limit, how, resolution)
 

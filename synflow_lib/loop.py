@@ -192,10 +192,10 @@ class PruningLoop:
     def warn_of_zeros(self, goal: dict[str, int]) -> None:
         """Warn where more weights are to stay than are not zero: of all (named "") or a layer."""
         among = {"": self.start, **self.work.views(self.start)}
-        alive = {name: count(among[name]) for name in goal}
-        if short := [name for name, number in goal.items() if number > alive[name]]:
+        nonzero = {name: count(among[name]) for name in goal}
+        if short := [name for name, number in goal.items() if number > nonzero[name]]:
             total = sum(among[name].numel() for name in short)
-            left, stay = (sum(numbers[name] for name in short) for numbers in (alive, goal))
+            left, stay = (sum(numbers[name] for name in short) for numbers in (nonzero, goal))
             of = f" of {some(short)}" if short[0] else ""
             warn(
                 f"{left} of the {total} weights{of} are not zero and {stay} are to stay: the masks"
@@ -300,7 +300,7 @@ def _starting(work: Workspace, method: type[Method]) -> tuple[dict[str, bool], T
     views = work.views(work.flat)
     nonzero = {name: bool(view.any()) for name, view in views.items()}
     # A layer of zeros alone is initialized so, such as a head, if nothing was pruned elsewhere.
-    zero = [name for name, some in nonzero.items() if not (some or is_bias(name))]
+    zero = [name for name, any_left in nonzero.items() if not (any_left or is_bias(name))]
     if zero and pruned_before(view for name, view in views.items() if not is_bias(name)):
         zero = []
     if zero and not method.by_paths:  # which takes them as ones, and says so

@@ -56,8 +56,8 @@ class PathProbe:
         shape = find_input_shape(model, input_shape)
         # Before the numbers are replaced: constants may be computed of them.
         traced = traced or trace(model, shape)
-        # A forward that asks for float64 gets it, and any other is done sooner.
-        wide = any(one.dtype == torch.float64 for one in traced.parameters())
+        # float64 only for a forward that asks for it: float32 is faster.
+        wide = any(weight.dtype == torch.float64 for weight in traced.parameters())
         self.dtype = torch.float64 if wide else torch.float32
         self.net = skeleton(traced, device="cpu").to(self.dtype)
         with torch.no_grad():
@@ -77,18 +77,18 @@ class PathProbe:
                 if name.rpartition(".")[0] not in norms:
                     buffer.copy_(traced.get_buffer(name))
         self.paths = PathSum(self.net, sum_pools=True)
-        own = dict(unwrapped(model).named_parameters(remove_duplicate=False))
+        named = dict(unwrapped(model).named_parameters(remove_duplicate=False))
         # The graph holds what runs, under one name each; a shared weight may have more.
-        there = {id(p): name for name, p in traced.named_parameters()}
-        self.name_there = {name: there[id(p)] for name, p in own.items() if id(p) in there}
+        traced_name = {id(p): name for name, p in traced.named_parameters()}
+        self.graph_name = {n: traced_name[id(p)] for n, p in named.items() if id(p) in traced_name}
         self.weights = {
-            name: self.net.get_parameter(self.name_there[name])
-            if name in self.name_there
+            name: self.net.get_parameter(self.graph_name[name])
+            if name in self.graph_name
             else torch.empty(parameter.shape, device="meta")  # never runs: only its shape counts
-            for name, parameter in own.items()
+            for name, parameter in named.items()
         }
         self.masked: dict[str, Tensor] = {}
-        self.unmasked: dict[str, Tensor] = {}  # what of them counts where no mask speaks
+        self.unmasked: dict[str, Tensor] = {}  # their values without a mask, to be put back
         self.inflow = inflow(shape, torch.ones(0, dtype=self.dtype, device="cpu"))
         self.signs = Signs(self.paths)
 
@@ -105,7 +105,7 @@ class PathProbe:
         }
         self.net.to(dtype)
         self.inflow = tree_map(lambda t: t.to(dtype) if t.is_floating_point() else t, self.inflow)
-        for name in set(self.masked) - set(found):  # by the masks before
+        for name in set(self.masked) - set(found):  # masked by the last question, not by this one
             self.masked.pop(name).copy_(self.unmasked.pop(name))
         for name, weight in found.items():
             if name not in self.masked:
@@ -124,8 +124,9 @@ class PathProbe:
     def fewest(self, names: Iterable[str], guess: int) -> int:
         """How many weights the shortest path needs, where `fewest_weights` counts ``guess``.
 
-        It tells branches apart by nodes, and slices or zeros may drop what the shorter one brings.
-        Then the count is the lowest power of t in the sum over paths with t for every weight.
+        That counts by nodes of the graph, and a slice may cut off all that the shorter branch
+        gives. Then the sum over paths, with the same small t for every weight, is a polynomial in
+        t whose lowest power is the count: halving t divides the sum by 2 to that power.
 
         Raises:
             ValueError: so many that the sum is out of range.
@@ -200,10 +201,11 @@ class PathProbe:
         if not found:
             return Masks(nothing)
 
-        def of(known: dict[str, Tensor], name: str) -> Tensor:
+        def among(known: dict[str, Tensor], name: str) -> Tensor:
             return known.get(name, nothing[name]).to(nothing[name].device)
 
-        return Masks({n: mask & (of(found, n) | of(steering, n)) for n, mask in masks.items()})
+        found = {n: among(found, n) | among(steering, n) for n in masks}
+        return Masks({name: mask & found[name] for name, mask in masks.items()})
 
     @functools.cached_property
     def steering(self) -> dict[str, Tensor]:
@@ -215,22 +217,22 @@ class PathProbe:
             return {}
         whole, packed = self.paths.operations.steering_parameters()
         weights = layer_weights(self.net)
-        own = {
+        full = {
             name: torch.ones(self.weights[name].shape, dtype=torch.bool, device="cpu")
-            for name, there in self.name_there.items()
-            if there in weights and there in whole | packed
+            for name, traced in self.graph_name.items()
+            if traced in weights and traced in whole | packed
         }
-        if not own:
+        if not full:
             return {}
-        flows, found = self._on_path(Masks(own)), {}
-        for name, mask in own.items():
-            if self.name_there[name] in whole:
-                found[name] = mask
+        flows, steering = self._on_path(Masks(full)), {}
+        for name, mask in full.items():
+            if self.graph_name[name] in whole:
+                steering[name] = mask
             elif name in flows:
                 silent = ~flows[name].flatten(1).any(1)
                 if bool(silent.any()):
-                    found[name] = mask & silent.view(-1, *[1] * (mask.dim() - 1))
-        return found
+                    steering[name] = mask & silent.view(-1, *[1] * (mask.dim() - 1))
+        return steering
 
 
 def steering(

@@ -1,4 +1,4 @@
-"""Whether what was recorded of a forward is what it does: it runs once more, and is watched."""
+"""Checks of a traced graph: the forward runs once more, and what it runs is compared with it."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _SMALL = 3 * 64 * 64  # numbers of an input
 
 
 def other_layers(
-    traced: fx.GraphModule, own: nn.Module, example: Inputs, kinds: tuple[type[nn.Module], ...]
+    traced: fx.GraphModule, net: nn.Module, example: Inputs, kinds: tuple[type[nn.Module], ...]
 ) -> str:
-    """The layers, of these kinds, that a graph runs more or less often than the forward.
+    """Names of layers, of these kinds, that a graph runs more or less often than the forward.
 
-    While torch.fx traces, a value is no Tensor: ``isinstance(h, torch.Tensor)`` takes the branch
-    for something else. An empty text where the graph may be right.
+    While torch.fx traces, a value is a Proxy and no Tensor, so ``isinstance(h, torch.Tensor)``
+    takes the other branch. An empty text where no difference is seen.
     """
     pools = (nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
     drawn = any(is_draw(name_of(node)) for node in traced.graph.nodes)
-    if traced.meta["drew"] or drawn or any(isinstance(m, pools) for m in own.modules()):
-        return ""  # nobody's random numbers change by a look
+    if traced.meta["drew"] or drawn or any(isinstance(m, pools) for m in net.modules()):
+        return ""  # running it would draw random numbers, which are the caller's
     leaves, ran = calls(traced.graph), Counter()
     small = sum(leaf.numel() for leaf in tree_leaves(example)) <= _SMALL
-    net = own if small else hollow(own)  # without numbers: slower on small images, not on large
+    net = net if small else hollow(net)  # without numbers: slower on small images, not on large
 
     def looked_at(name: str, module: nn.Module) -> bool:
         inside = any(name.startswith(f"{leaf}.") for leaf in leaves)
@@ -46,7 +46,7 @@ def other_layers(
     try:
         with torch.no_grad():
             call(net, example if small else tree_map(lambda leaf: leaf.to("meta"), example))
-    except Exception:  # whatever the forward raises, others will say
+    except Exception:  # the user's forward: what it raises is reported where it is run for real
         return ""
     finally:
         for hook in hooks:
@@ -54,8 +54,8 @@ def other_layers(
     return ", ".join(name for name in watched if ran[name] != leaves[name])
 
 
-class _Noting(TorchFunctionMode):
-    """Notes the names of the functions of torch that run."""
+class _NameRecorder(TorchFunctionMode):
+    """Records the names of the functions of torch that run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,14 +66,14 @@ class _Noting(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def steps(own: nn.Module, batch: Inputs) -> set[str]:
+def steps(net: nn.Module, batch: Inputs) -> set[str]:
     """Which layers and functions a forward runs; none if it fails, of which export will tell."""
-    net, noting = private_copy(own), _Noting()
+    net, recorder = private_copy(net), _NameRecorder()
     for name, module in net.named_modules():
-        module.register_forward_pre_hook(lambda *_, name=name: noting.names.add(name))
+        module.register_forward_pre_hook(lambda *_, name=name: recorder.names.add(name))
     try:
-        with noting, torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with recorder, torch.no_grad(), torch.random.fork_rng(devices=[]):
             call(net, batch)
     except Exception:  # the user's forward runs: anything can come out of it
         return set()
-    return noting.names
+    return recorder.names

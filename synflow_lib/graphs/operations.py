@@ -79,8 +79,8 @@ class Operations:
         gates = {gate for node in self.carriers for gate in self.gates(node)}
         self.steers = set(upstream(gates, all_inputs, self.reached - self.on_path))
         # Asked for a shape alone: of `x.view_as(y)` the second, and what a constant is shaped by.
-        alive = [node for node in graph.nodes if node in self.on_path or node not in self.reached]
-        asked = {n for node in alive for n in all_inputs(node)}
+        needed = [node for node in graph.nodes if node in self.on_path or node not in self.reached]
+        asked = {n for node in needed for n in all_inputs(node)}
         self.still = self.steers | set(upstream(asked, all_inputs, self.reached - self.on_path))
         self._refuse_given_masks()
         self.choices = self._choices()

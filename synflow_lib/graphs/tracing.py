@@ -27,7 +27,7 @@ from ..batches import Inputs
 from .nodes import argument, name_of, reads, upstream, write_out_
 from .wrappers import WRAPPERS
 
-_one_trace = threading.RLock()
+_trace_lock = threading.RLock()
 LEAVES: set[type[nn.Module]] = set()  # classes with a rule of their own: not looked into
 
 
@@ -48,7 +48,7 @@ def graph_of(copy: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
             module.forward = functools.partial(_run, module.module)
     # torch.fx.wrap replaces functions in their modules meanwhile: calls without a traced value go
     # through to the original, but two that put things back out of order would leave it replaced.
-    with _one_trace, _no_draws(tracer) as drew:
+    with _trace_lock, _no_draws(tracer) as drew:
         graph = tracer.trace(copy)
     for node in reversed(graph.nodes):
         _by_position(node)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx
 
 from .layers import effect_of, reached, rule_of
-from .network import PRUNABLE, is_bias, layer_weights, within
+from .network import PRUNABLE, is_bias, layer_weights, lies_in
 from .nodes import LIKE, calls, name_of, reads, upstream
 from .surrogate import Use, is_numbers
 from .tracing import is_draw
@@ -36,7 +36,7 @@ def _open_parameters(net: fx.GraphModule) -> list[str]:
         f"{name}.weight".removeprefix(".")
         for name, module in net.named_modules()
         if (isinstance(module, PRUNABLE) or (row := rule_of(module)) and row.effect == "scales")
-        and within(name, called)
+        and lies_in(name, called)
     ]
     weights = layer_weights(net)
     named = dict(net.named_parameters(remove_duplicate=False))
