@@ -153,7 +153,7 @@ class Masks(Mapping):
         return [name for name, mask in self.items() if not (is_bias(name) or mask.any())]
 
     def shuffled(self, generator: torch.Generator | int, within: str = "layer") -> Masks:
-        """As many weights, at random places: what is left of a mask that forgets which weights.
+        """Masks that keep as many weights, at random positions: a control for the choice of them.
 
         Args:
             generator: of random numbers, or a seed.
@@ -224,8 +224,8 @@ class Masks(Mapping):
         for name, parameter in self.parameters_of(model):
             mask = self[name].to(parameter.device)
             for module in model.modules():  # all that share the weight
-                for attribute, own in list(module.named_parameters(recurse=False)):
-                    if own is parameter:
+                for attribute, held in list(module.named_parameters(recurse=False)):
+                    if held is parameter:
                         torch_prune.custom_from_mask(module, attribute, mask)
         return model
 
@@ -348,8 +348,8 @@ class Masks(Mapping):
 
 def _missing(name: str, named: Iterable[str]) -> str:
     """Why a model that has the parameters ``named`` has none of this name."""
-    module, _, own = name.rpartition(".")
-    computed = f"{module}.parametrizations.{own}.".removeprefix(".")
+    module, _, attribute = name.rpartition(".")
+    computed = f"{module}.parametrizations.{attribute}.".removeprefix(".")
     if held := [one for one in named if one == f"{name}_orig" or one.startswith(computed)]:
         return (
             f"there it is computed of {held[0]!r}; take that away first, by"

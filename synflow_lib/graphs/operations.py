@@ -49,15 +49,15 @@ class Operations:
 
     Attributes:
         reached: nodes whose numbers depend on those of the input; `fixed` tells of the others.
-        carriers: a node that paths run through -> those of its arguments that bring them.
+        carriers: a node on a path -> those of its arguments that are on it as well.
         on_path: the nodes that paths run through.
         steers: nodes that only gates, queries and keys are made of.
         still: these, and what is asked for its shape alone.
-        choices: of them, the yes or no of comparisons, and what is made of those.
+        choices: of these, comparisons of signals and what is made of them alone.
         gate_values: a node -> its gates, each with the number that stands for it where it is open.
-        computed_gates: where a gate has masks or tensors on it and no number can stand for it, the
-            nodes that make it of its activation, each with the one it comes from; none for the
-            activation.
+        computed_gates: the nodes of gates that no number can stand for, since masks or tensors act
+            on them: node -> the node it is made of, in a list; [] for the activation, where such a
+            gate begins as ones.
 
     Raises:
         ValueError: what is written in place and read elsewhere, a mask that the caller gives, a
@@ -120,7 +120,7 @@ class Operations:
                         mask_like.append(user)
 
     def _choices(self) -> set[fx.Node]:
-        """Among what steers, a yes or no of the input: comparisons, and what is made of them."""
+        """Nodes that hold a yes or no which depends on the input: comparisons and masks of them."""
         found: set[fx.Node] = set()
         for node in self.graph.nodes:
             if node not in self.still:
@@ -137,7 +137,7 @@ class Operations:
         return found
 
     def _mixes(self, node: fx.Node) -> bool:
-        """Whether a mask that is fixed meets one that is computed of the input."""
+        """Whether ``node`` combines a fixed mask with one that is computed of the input."""
         name = self.signals.name(node).strip("_")
         if name not in _MIXES or self.choices.isdisjoint(uses(node, self.reached)):
             return False
@@ -294,8 +294,8 @@ class Operations:
     def constant(self, node: fx.Node) -> Run | None:
         """What computes a value that the input does not reach: the operation as it is.
 
-        Whether a learned factor is zero at the moment does not decide about paths, so among all of
-        them it counts as one.
+        With ``sum_pools``, for all paths, learned numbers count as ones: that one of them is zero
+        at the moment removes no path.
         """
         if node.op in ("placeholder", "output"):
             return None
