@@ -76,7 +76,10 @@ def _fewest_on_a_path(model: nn.Module, names: set[str], given: Inputs | None) -
     operations = Operations(traced).check()
     end = next(node for node in traced.graph.nodes if node.op == "output")
     fewest = fewest_weights(operations, names)
-    if end not in fewest or (shape is not None and not _any_path(model, shape, traced)):
+    connected = end in fewest
+    if connected and shape is not None:  # else unknown: padding or a factor 0 may stop everything
+        connected = PathProbe(model, shape, traced=traced).connected(Masks.ones(model))
+    if not connected:
         raise ValueError(f"no path leads from the input of {type(model).__name__} to its output")
     best, uneven = fewest[end][0], _uneven(operations, fewest)
     reused = {name for paths in fewest.values() for path in paths for name in path.reused}
@@ -94,11 +97,6 @@ def _fewest_on_a_path(model: nn.Module, names: set[str], given: Inputs | None) -
         " than once on the way, and one weight was not found that serves all of its uses;"
         " criterion='layer' does without paths"
     )
-
-
-def _any_path(model: nn.Module, shape: Inputs, traced: fx.GraphModule) -> bool:
-    """Whether anything flows while nothing is pruned: padding or a factor 0 may stop everything."""
-    return PathProbe(model, shape, traced=traced).connected(Masks.ones(model))
 
 
 def _uneven(operations: Operations, fewest: dict[fx.Node, list[PathWeights]]) -> fx.Node | None:

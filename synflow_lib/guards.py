@@ -19,10 +19,8 @@ from .masks import Masks
 if TYPE_CHECKING:
     from .scores import Method
 
-_NOISE = {
-    torch.float64: 1e-12,
-    torch.float32: 1e-5,
-}  # below zero: a fast convolution's rounding of a positive sum
+# How far, relative to the largest, a fast convolution may round a positive sum below zero.
+_NOISE = {torch.float64: 1e-12, torch.float32: 1e-5}
 
 
 def refuse_unfit(method: Method, *parts: Tensor) -> None:

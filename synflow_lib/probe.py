@@ -124,9 +124,8 @@ class PathProbe:
     def fewest(self, names: Iterable[str], guess: int) -> int:
         """How many weights the shortest path needs, where `fewest_weights` counts ``guess``.
 
-        That counts by nodes of the graph, and a slice may cut off all that the shorter branch
-        gives. Then the sum over paths, with the same small t for every weight, is a polynomial in
-        t whose lowest power is the count: halving t divides the sum by 2 to that power.
+        That counts by nodes, of which a slice may cut the shorter branch off. The sum over paths
+        with a small t for every weight is a polynomial, whose lowest power is the exact count.
 
         Raises:
             ValueError: so many that the sum is out of range.
@@ -136,15 +135,14 @@ class PathProbe:
         with torch.no_grad(), explained_errors(self.inflow):
             if paths(self.inflow, Signs(paths), shortest=True) > 0:
                 return guess
-            whole = {
-                n: torch.ones(self.weights[n].shape, dtype=torch.bool, device="cpu") for n in names
-            }
-            self._set(Masks(whole), torch.float64)
+            shapes = {name: self.weights[name].shape for name in names}
+            unpruned = Masks({n: torch.ones(s, device="cpu") > 0 for n, s in shapes.items()})
+            self._set(unpruned, torch.float64)
             for t in (_SMALL, _SMALL / 2):
                 for name in names:
                     self.weights[name].fill_(t)
                 totals.append(float(paths(self.inflow)))
-            self._set(Masks(whole), torch.float64)
+            self._set(unpruned, torch.float64)
         if min(totals) < 1e-300:
             raise ValueError(
                 "the shortest path from input to output needs too many weights to count"
@@ -286,32 +284,33 @@ def left_dense(
 
 
 class SteeringQuota:
-    """What stays of the gates, queries and keys, whatever paths say.
+    """Keeps the largest weights of gates, queries and keys, which paths give no score.
 
     Attributes:
-        mask: bool (N,), where they are; ``others`` the number of all other weights.
+        mask: bool (N,), where those weights are.
+        others: the number of all other weights.
     """
 
-    def __init__(self, work: Workspace, found: dict[str, Tensor]) -> None:
+    def __init__(self, work: Workspace, where: dict[str, Tensor]) -> None:
         self.work, self.mask = work, torch.zeros_like(work.flat, dtype=torch.bool)
         views = work.views(self.mask)
-        for name, mask in found.items():
+        for name, mask in where.items():
             views[name].copy_(mask)
         self.others = self.mask.numel() - count(self.mask)
         self.magnitude = work.flat.abs()  # at the start: a method may change the working copy
 
     def ordered(self, scores: Tensor) -> Tensor:
-        """``scores`` in which these weights, that have none, stand below all in their own order."""
+        """``scores``, with tiny ones for these weights: below all others, ordered by magnitude."""
         tiny = 1e-30 * scores.amax() / self.magnitude.amax().clamp(min=1e-30)
         return torch.where(self.mask, self.magnitude * tiny, scores)
 
     def stay(self, density: float, alive: Tensor) -> Tensor:
         """Of each layer's the largest, to this density and at least one, bool (N,)."""
-        found = torch.zeros_like(self.mask)
-        flat = (found, self.magnitude, self.mask, alive & self.mask)
-        for out, *rest in zip(*(self.work.views(one).values() for one in flat), strict=True):
+        stay = torch.zeros_like(self.mask)
+        flat = (stay, self.magnitude, self.mask, alive & self.mask)
+        for out, *rest in zip(*(self.work.views(part).values() for part in flat), strict=True):
             size, steers, left = (view.flatten() for view in rest)
             if total := count(steers):
                 number = min(max(1, round(total * density)), count(left))
                 out.copy_(keep_largest(size, number, left).view(out.shape))
-        return found
+        return stay

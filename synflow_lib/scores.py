@@ -84,10 +84,7 @@ class Method:
         return TIES if self.inexact and self.work.flat.dtype == torch.float64 else 0.0
 
     def compact(self, alive: Tensor) -> tuple[Take, Tensor] | None:
-        """Leave units that are dead out of the workspace, and so of `flat`; None: nothing done.
-
-        ``alive`` marks the weights that are not pruned. Returns as `fast.compact.Compactor.shrink`.
-        """
+        """Leave dead units out of the workspace and of `flat` (see `Compactor.shrink`), if free."""
         return None
 
     def scores(self) -> Scores:

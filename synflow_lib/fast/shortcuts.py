@@ -19,6 +19,8 @@ from .fused import fused
 class Shortcuts:
     """The parts of the fast path for one workspace whose network is linearized.
 
+    First `folded` and `layer` make a `PathSum`; `prepare` changes it; `shrink` follows scorings.
+
     Args:
         work: its network is changed where BatchNorm is folded into weights.
         shape: of one input.

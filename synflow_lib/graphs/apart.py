@@ -1,6 +1,6 @@
-"""What keeps the units of a network apart, so that one of them can be taken out.
+"""Whether the units of a network stay apart, so that one of them can be taken out.
 
-`follow` asks it at every node, unless units may be joined.
+`follow` checks it at every node, unless units may be joined.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def no_law(node: fx.Node, module: nn.Module | None, why: str = "") -> ValueError
 def refuse_joined(
     operations: Operations, node: fx.Node, module: nn.Module | None, carriers: list[fx.Node]
 ) -> None:
-    """ValueError where a unit could not be taken out: its numbers are mixed, or told by a place.
+    """ValueError where a unit could not be taken out: mixed with others, or known by its position.
 
     Args:
         operations, node, module: a node on a path; ``node.meta["value"]`` is what it gives.
@@ -95,14 +95,14 @@ def _refuse_constants(operations: Operations, node: fx.Node) -> None:
 def _keeps_channels(
     node: fx.Node, row: Rule, module: nn.Module | None, before: torch.Size, shape: torch.Size
 ) -> bool:
-    """Whether the directions of images and channels are still those, not only as long."""
+    """Whether the first two dimensions are still images and channels, not others of that size."""
     if len(shape) < 2 or shape[0] != before[0]:
         return False
     name = name_of(node, module)
     if row.effect == "scales" and len(before) != len(shape):
-        return False  # a factor with more directions
+        return False  # a factor with more dimensions
     if row.effect in ("moves", "sums", "largest") and (dims := re.search(r"(\d)d", name)):
-        return len(before) == int(dims[1]) + 2  # else one of them is taken for a side of the map
+        return len(before) == int(dims[1]) + 2  # else channels are pooled as a side of the map
     if name == "pad":
         return len(argument(node, "pad", 1, ())) <= 2 * (len(before) - 2)
     if module is None and name in ("sum", "mean", "amax", "amin"):

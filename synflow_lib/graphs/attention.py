@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .nodes import argument, name_of
-from .surrogate import Run, Use, alike, is_numbers
+from .surrogate import Run, Use, is_numbers, of_one_type
 
 # exp(-80) is nothing beside one in float32: -100 and -1e9 are masks as -inf is.
 _REMOVES = 80.0
@@ -259,11 +259,8 @@ def refusing_masks(run: Run, use: Use) -> Run:
 
 def masks_only(run: Run, *args, **kwargs):
     """``run`` on attention scores: zeros, but for the large negative numbers that masks wrote."""
-    args, kwargs = alike(args, kwargs)
-    found = run(*args, **kwargs)
-    if is_numbers(found):
-        return found.masked_fill(found.isnan(), 0.0)
-    return found
+    found = of_one_type(run, *args, **kwargs)
+    return found.masked_fill(found.isnan(), 0.0) if is_numbers(found) else found
 
 
 def ones_but_masks(run: Run, zeros: bool, *args, **kwargs):

@@ -154,8 +154,7 @@ def _parts(model: nn.Module) -> dict[str, object]:
 
 
 # --------------------------------------------------- functions that name layers from outside
-# `copy.deepcopy` does not copy functions: one that names a layer, as hooks and patched forwards
-# may, would run the layer of the original in the copy.
+# `copy.deepcopy` does not copy functions: a hook that names a layer would run the original's.
 
 
 def follow_names_(net: nn.Module, copies: dict[int, Any]) -> None:

@@ -86,8 +86,9 @@ FUNCTIONS: dict[str | Callable, Rule] = {}
 MODULES: dict[type[nn.Module], Rule] = {}
 
 
-def _row(effect: str, how, functions: str = "", modules: Iterable[type] = (), **more) -> None:
-    row = Rule(effect, how, **more)
+def _row(effect: str, build, functions: str = "", modules: Iterable[type] = (), **more) -> None:
+    # Of modules outside of torch.nn torch.fx would look into the forward: add them to LEAVES too.
+    row = Rule(effect, build, **more)
     FUNCTIONS.update(dict.fromkeys(functions.split(), row))
     MODULES.update(dict.fromkeys(modules, row))
 
@@ -212,10 +213,10 @@ def effect_of(node: fx.Node, module: nn.Module | None = None) -> str:
 def rule_of(module: nn.Module) -> Rule | None:
     """The row of a module."""
     kind = type(module)
-    known = next((one for one in kind.__mro__ if one in MODULES), None)
+    known = next((base for base in kind.__mro__ if base in MODULES), None)
     # A subclass, or a module, with a forward of its own does something else.
-    own = "forward" in vars(module) or known and kind.forward is not known.forward
-    return MODULES[known] if known and not own else None
+    other = "forward" in vars(module) or known and kind.forward is not known.forward
+    return MODULES[known] if known and not other else None
 
 
 def rule(

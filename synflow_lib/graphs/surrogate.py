@@ -147,10 +147,7 @@ def ones(run: Run, *args, **kwargs):
 
 
 def alike(*values):
-    """The same values, all tensors of numbers in one type, the widest among them.
-
-    The copy computes in float64; tensors that the forward itself makes are float32 by default.
-    """
+    """The same values, numbers in their widest type: a forward may make float32 ones of its own."""
     types = {value.dtype for value in tree_leaves(values) if is_numbers(value)}
     return in_type(values, functools.reduce(torch.promote_types, types, torch.bfloat16))
 

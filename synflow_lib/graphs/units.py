@@ -107,7 +107,7 @@ def sums_of_units(layer: Layer, score: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def spare_one_(stays: np.ndarray, layers: Iterable[Layer]) -> None:
-    """Let a unit on each side of every layer stay: an operation needs a channel, if of zeros."""
+    """Let at least one unit on each side of every layer stay: no operation runs on no channels."""
     for layer in layers:
         for units in (layer.writes, layer.reads):
             if not stays[units].any():
@@ -143,7 +143,7 @@ class Names:
         self.groups: list[np.ndarray] = []
 
     def new(self, count: int) -> np.ndarray:
-        """So many names that were not there before."""
+        """``count`` new names."""
         self.count += count
         return np.arange(self.count - count, self.count)
 
@@ -164,7 +164,7 @@ class Names:
         left, right = torch.broadcast_tensors(left, right)
         both = _thin(left, right)
         differ = (both[0] > 0) & (both[1] > 0) & (both[0] != both[1])
-        self.unions.append(tuple(one[differ].numpy().astype(int) for one in both))
+        self.unions.append(tuple(names[differ].numpy().astype(int) for names in both))
         return torch.maximum(*both).expand(left.shape)
 
     def gather(self, names: Tensor, dims: Iterable[int]) -> Tensor:

@@ -92,8 +92,8 @@ class Workspace:
         self.flat = joined(weight.detach().to(dtype) for weight in weights)
         views = self.views(self.flat).values()
         self.parameters = [nn.Parameter(view, requires_grad=False) for view in views]
-        own = zip(map(id, weights), self.parameters, strict=True)
-        self.net = working_copy(model, dict(own), dtype).requires_grad_(False)
+        instead = dict(zip(map(id, weights), self.parameters, strict=True))
+        self.net = working_copy(model, instead, dtype).requires_grad_(False)
 
     def rebind(self, flat: Tensor, layout: dict[str, torch.Size]) -> None:
         """Put parameters of other shapes, views of ``flat``, in the place of the parameters."""
