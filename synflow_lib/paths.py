@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from .batches import Inputs
 from .graphs.network import PRUNABLE
-from .graphs.nodes import as_list, bound, is_source
+from .graphs.nodes import as_list, given_inputs, is_source
 from .graphs.operations import Operations
 from .graphs.surrogate import is_numbers
 
@@ -99,7 +99,7 @@ class PathSum:
         through the fewest weights count: where branches meet, longer ones bring nothing. Without
         ``tokens`` only those from the input.
         """
-        given = bound(self.graph, x)
+        given = given_inputs(self.graph, x)
         # Held from the start under the node where it joins, so that the rescaler scales it as well.
         like = next(self.net.parameters())
         token = like.new_ones(()) if tokens and not shortest else like.new_zeros(())

@@ -43,18 +43,16 @@ class SynFlow(Method):
         if self.biases:  # then rescaling is not exact, so only a wider range can help
             _compute_in_double(work)
         self._make_linear(shape)
-        self.shortcuts = None
+        fast = None
         if context.fast and not self.biases and is_plain(shape):
-            self.shortcuts = Shortcuts(work, shape, lambda name: self.targets[name])
-        parts = (
-            {"skip": self.shortcuts.folded, "layer": self.shortcuts.layer} if self.shortcuts else {}
-        )
+            fast = Shortcuts(work, shape, lambda name: self.targets[name])
+        parts = {"skip": fast.folded, "layer": fast.layer} if fast else {}
         self.paths = PathSum(work.net, names=work.names, biases=self.biases, **parts)
         # The shortest paths may carry a very different total, so they have powers of their own.
         self.rescaler = None if self.biases else Rescaler(self.paths)
         self.rescaler_of_shortest = None if self.biases else Rescaler(self.paths)
-        shape = self.shortcuts.prepare(self.paths) if self.shortcuts else shape
-        self.inflow = inflow(shape, work.flat)
+        self.inflow = inflow(fast.prepare(self.paths) if fast else shape, work.flat)
+        self.shortcuts = fast
         self.R = work.flat.new_zeros(())  # R of the last pass of `flat`
         self._bind()
 

@@ -28,8 +28,8 @@ class Fixed:
         learned: constants made of parameters that are no weights of layers.
         aside: layers that are called on constants.
         computed: constants that are no weight any more, though made of one.
-        normalized: a scaled or centred weight -> the node in it that the weight comes from.
-        gate_values: such a node -> what scales it, which counts as one like an open gate.
+        normalized: a node that scales or centres a weight -> the argument that is the weight.
+        gate_values: such a node -> its other arguments, for which one stands, as for a gate.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Fixed:
         return found & self.parameters
 
     def _follow(self, used: set[fx.Node], changed: dict[fx.Node, bool], signals: Signals) -> None:
-        """Tell normalized weights from computed ones, from the layers' weights on."""
+        """Fill ``normalized``, ``computed`` and ``gate_values``, starting from layers' weights."""
         for node, carriers in reversed(upstream(used, signals.carriers, changed).items()):
             if not changed[node]:
                 continue

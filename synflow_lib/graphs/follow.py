@@ -22,7 +22,7 @@ from ..batches import Inputs, inflow, one_input
 from .apart import no_law, refuse_joined
 from .layers import row_of
 from .network import BATCH_NORM, PRUNABLE, layer_weights, skeleton, trace, unwrapped
-from .nodes import argument, as_list, bound, is_shape, module_of, name_of, reduced, upstream
+from .nodes import argument, as_list, given_inputs, is_shape, module_of, name_of, reduced, upstream
 from .operations import Operations
 from .units import Layer, Names, Norm, Wiring, components, names_in
 from .workspace import explained_errors
@@ -56,8 +56,9 @@ def wiring(
         model: a traceable network.
         input_shape: see `synflow_lib.graphs.network.find_input_shape`.
         batch_statistics: names of the BatchNorm modules that use batch statistics.
-        joined: take what gates open as it is, and join units where their numbers are mixed. Else
-            both are refused, as is what tells units apart by their place: none could be taken out.
+        joined: follow units through gates, and make one unit of those whose numbers are mixed: all
+            that laws need. Else both are refused, and constants that hold a number for each unit,
+            so that every unit can be taken out.
 
     Raises:
         ValueError: an operation that conservation has no law for; its name is in the message.
@@ -75,7 +76,7 @@ def wiring(
 
 
 class _Values(fx.Interpreter):
-    """Writes into every node what it gives; most of the time went into what changes no shape."""
+    """Writes into every node its value, without numbers; skips layers that change no shape."""
 
     def run_node(self, node: fx.Node) -> object:
         node.meta["value"] = super().run_node(node)
@@ -96,6 +97,8 @@ class _Values(fx.Interpreter):
 
 
 class _Follower:
+    """One run of `wiring` on one graph."""
+
     def __init__(
         self,
         model: nn.Module,
@@ -115,7 +118,7 @@ class _Follower:
         graph = self.net.graph
         like = next(self.net.parameters())
         count = 1 if self.net.meta.get("exported") else 2  # an exported graph is of a batch of one
-        given = bound(graph, inflow(self.shape, like, count))
+        given = given_inputs(graph, inflow(self.shape, like, count))
         inputs = [given[node] for node in graph.nodes if node in given]
         silent = contextlib.redirect_stderr(io.StringIO())  # torch.fx prints its own traceback
         with torch.device("meta"), silent, explained_errors(self.shape, Exception):
@@ -131,6 +134,7 @@ class _Follower:
         return self.merged()
 
     def merged(self) -> Wiring:
+        """The wiring with one number for all names that turned out to be one unit."""
         wiring = self.wiring
         unit = components(self.units.count, self.units.unions) - 1  # without that of constants
         for part in [*wiring.layers, *wiring.norms]:

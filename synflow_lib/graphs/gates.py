@@ -58,18 +58,15 @@ class Signals:
         return name_of(node, self.module(node))
 
     def carriers(self, node: fx.Node) -> list[fx.Node]:
-        """The arguments that paths run through; all, where that cannot be told."""
+        """The arguments that paths run through; all of them, where no gate can be told."""
         signals, name, row = uses(node, self.reached), self.name(node), self.row(node)
         if row is not None and row.effect == "attends" and row.several:
             return [n for n in signals if n is argument(node, "value", 2)] or signals
         if len(signals) != 2:
             return signals
         left, right = signals
-        if (
-            name == "sub"
-            and self._mean_of(right) is self._uncast(left)
-            and not self._is_negated(right)
-        ):
+        centred = name == "sub" and self._mean_of(right) is self._uncast(left)
+        if centred and not self._is_negated(right):
             return [left]
         if name == "sub" and self.name(right) == "tanh" and uses(right, self.reached) == [left]:
             return [left]  # tanhshrink, as torch.export writes it
@@ -89,7 +86,7 @@ class Signals:
         return [right if ranks[0] > ranks[1] else left]
 
     def _likeness_beside(self, factor: fx.Node, other: fx.Node) -> int:
-        """How much ``factor`` looks like the gate of ``other``."""
+        """How much ``factor`` looks like the gate of ``other``, its fellow factor."""
         rank, activation = self.likeness(factor)
         if rank == _INVERSE:
             return rank if self.roots[factor] <= self.roots[other] else 0
@@ -138,10 +135,10 @@ class Signals:
         return _SATURATED if numbers else row.gate
 
     def open_value(self, gate: fx.Node, value: fx.Node) -> float:
-        """What an open gate is: one, whatever its layers are multiplied with.
+        """The number that stands for an open gate: one, for a gate made by layers of its own.
 
-        Of an activation written by hand, ``0.5 * x * (1 + erf(x))``, it is what the gate reaches,
-        two; of the ``relu6(x + 3)`` that is divided by six later, six.
+        Where gate and value are made of the same numbers, as in an activation written by hand, the
+        most that it reaches: two in ``0.5 * x * (1 + erf(x))``, six in ``x * relu6(x + 3) / 6``.
         """
         _, activation = self.likeness(gate)
         name, module = self.name(activation), self.module(activation)
@@ -162,14 +159,14 @@ class Signals:
         return top
 
     def chain(self, gate: fx.Node) -> list[fx.Node]:
-        """From a gate back to the activation that it ends in."""
-        found, activation = [gate], self.likeness(gate)[1]
-        while found[-1] is not activation:
-            found.append(self.carriers(found[-1])[0])
-        return found
+        """The nodes from a gate back to the activation that it ends in."""
+        chain, activation = [gate], self.likeness(gate)[1]
+        while chain[-1] is not activation:
+            chain.append(self.carriers(chain[-1])[0])
+        return chain
 
     def factors(self, gate: fx.Node, value: fx.Node) -> list[fx.Node]:
-        """Where tensors multiply a gate of ``value`` behind its activation, or masks close it."""
+        """The nodes behind a gate's activation where constant tensors or masks act on it."""
         shared = self._behind(value, ())  # a norm of the value knows these factors as well
         *chain, end = [node for node in self.chain(gate) if node not in shared] or [gate]
         if self.name(end) == "div" and isinstance(end.args[0], fx.Node):
@@ -182,7 +179,7 @@ class Signals:
         ]
 
     def _is_pooled(self, gate: fx.Node, value: fx.Node) -> bool:
-        """Whether a gate made of ``value`` is one for several of its numbers together."""
+        """Whether a gate is made of ``value`` by pooling, one for several of its numbers."""
         shared, found = self._behind(value, set()), self._behind(gate, self.roots[gate])
         return any(self.effect(node) in ("sums", "largest") for node in found - shared)
 
@@ -191,7 +188,7 @@ class Signals:
 
     @functools.cached_property
     def roots(self) -> dict[fx.Node, frozenset[fx.Node]]:
-        """For every node the layers, or the input, that it is computed of without a weight."""
+        """For every node the layers, or the input, that it is computed of, no weight between."""
         found: dict[fx.Node, frozenset[fx.Node]] = {}
         for node in self.graph.nodes:
             if node not in self.reached:
@@ -214,11 +211,9 @@ class Signals:
         return node
 
     def _is_negated(self, node: fx.Node) -> bool:
-        while node in self.reached and self.keeps_numbers(node):
-            if self.name(node) == "neg":
-                return True
-            node = uses(node, self.reached)[0]
-        return False
+        if node not in self.reached or not self.keeps_numbers(node):
+            return False
+        return self.name(node) == "neg" or self._is_negated(uses(node, self.reached)[0])
 
     def _mean_of(self, node: fx.Node) -> fx.Node | None:
         """What ``node`` is the mean of, if it is one."""
@@ -254,10 +249,10 @@ def _is_negative(node: fx.Node) -> bool:
 
 
 def refuse_hidden_writes(graph: fx.Graph, signals: Signals) -> None:
-    """ValueError where numbers are written that are read by another of their names.
+    """ValueError for writes in place that a graph does not show to those who read the tensor later.
 
-    A graph says of ``r = h; h += g(x)`` only what the sum is made of, not that ``r`` is it as well;
-    and of ``h.add_(x)``, whose result nobody takes, not that ``h`` is another from then on.
+    After ``r = h; h += g(x)`` the variable ``r`` holds the sum, and after a bare ``h.add_(x)`` so
+    does ``h``; in the graph both are still the tensor from before.
     """
     first: dict[fx.Node, fx.Node] = {}  # a node that has run -> the one that made its numbers
     for node in graph.nodes:

@@ -186,6 +186,7 @@ class Operations:
         return [n for n in uses(node, self.reached) if n not in self.carriers[node]]
 
     def _gate_values(self, node: fx.Node) -> dict[fx.Node, float]:
+        """The gates of ``node``, with their numbers; fills ``computed_gates`` with the others."""
         effect = self.signals.effect(node)
         if effect not in ("scales", "weighs"):
             return {}

@@ -139,9 +139,9 @@ class Context:
 
 @contextlib.contextmanager
 def isolated(device: torch.device, seed: int, draws: bool = True) -> Iterator[None]:
-    """Random numbers fixed by ``seed``, gradients on, autocast off inside; all as before after.
+    """In the block random numbers follow ``seed``, gradients are on and autocast is off.
 
-    Where nothing ``draws``, the generators are left alone: another thread may be using them.
+    Without ``draws`` the generators are left alone: another thread may be using them.
     """
     if device.type == "cuda":
         torch.cuda.init()  # its generators must exist to be put aside
@@ -194,9 +194,9 @@ def explained_loss() -> Iterator[None]:
 
 
 def pruned_before(weights: Iterable[Tensor]) -> bool:
-    """Whether zeros stand among other weights, as pruning leaves them; whole layers start so.
+    """Whether some layer has zeros among other weights, as pruning leaves them.
 
-    A random weight may be zero by chance, so more than one in a thousand of some layer has to be.
+    A whole layer of zeros may be initialized so, and one weight in a thousand is zero by chance.
 
     >>> pruned_before([torch.zeros(3), torch.ones(3)]), pruned_before([torch.tensor([0.0, 1.0])])
     (False, True)
