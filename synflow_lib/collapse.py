@@ -57,11 +57,11 @@ def max_compression(
     9.0
     """
     _check_criterion(criterion)
-    found = prunable(model, **select)
-    total = sum(parameter.numel() for parameter in found.values())
+    parameters = prunable(model, **select)
+    total = sum(parameter.numel() for parameter in parameters.values())
     if criterion == "layer":
-        return total / max(1, sum(not is_bias(name) for name in found))
-    return total / max(1, _fewest_on_a_path(model, set(found), input_shape))
+        return total / max(1, sum(not is_bias(name) for name in parameters))
+    return total / max(1, _fewest_on_a_path(model, set(parameters), input_shape))
 
 
 def _fewest_on_a_path(model: nn.Module, names: set[str], given: Inputs | None) -> int:

@@ -274,13 +274,13 @@ class PruningLoop:
         """The cuts of the network, each as the numbers of the layers that cross it."""
         example = first_input(self.context.batch)
         shape = find_input_shape(self.model, self.context.input_shape, example)
-        number = {name: position for position, name in enumerate(self.work.names)}
+        place_of = {name: position for position, name in enumerate(self.work.names)}
         named = [
             [f"{n}.weight".removeprefix(".") for n in names]
             for names, _ in wiring(self.model, shape).cuts()
         ]
         # A cut with a dense layer in it (keep=) cannot be emptied and needs no watching.
-        watched = [[number[n] for n in names] for names in named if set(names) <= set(number)]
+        watched = [[place_of[n] for n in names] for names in named if set(names) <= set(place_of)]
         if not watched:
             raise ValueError("keep= leaves a dense layer in every cut: nothing for 'cut' to watch")
         return watched

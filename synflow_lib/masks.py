@@ -247,7 +247,7 @@ class Masks(Mapping):
         alike: dict[str, list[str]] = {}
         for name in named:
             alike.setdefault(bare(name), []).append(name)
-        found, of = [], {}
+        pairs, of = [], {}
         for name, mask in self.items():
             same = [name] if name in named else alike.get(bare(name), [])
             parameter = named[same[0]] if same else None
@@ -271,8 +271,8 @@ class Masks(Mapping):
                     f"the masks' {first!r} and {name!r} are one parameter in the model, and their"
                     " masks differ; these masks are of a network where they are two"
                 )
-            found.append((name, parameter))
-        return found
+            pairs.append((name, parameter))
+        return pairs
 
     def to(self, device: torch.device | str) -> Masks:
         """The same masks on another device."""
@@ -334,16 +334,16 @@ class Masks(Mapping):
                     f"{path} is damaged: {name!r} is {mask.dtype} {tuple(mask.shape)} or holds"
                     f" other values than 0 and 1. {again}"
                 )
-        found = cls({name: mask.bool() for name, mask in masks.items()})
-        if not old and metadata["sha256"] != found.digest:
+        loaded = cls({name: mask.bool() for name, mask in masks.items()})
+        if not old and metadata["sha256"] != loaded.digest:
             raise ValueError(f"{path} is damaged: it does not match its checksum. {again}")
-        return found
+        return loaded
 
     @classmethod
     def ones(cls, model: nn.Module, *, keep: Iterable[str] = (), **select) -> Masks:
         """Nothing pruned."""
-        found = prunable(model, keep=keep, **select)
-        return cls({name: torch.ones_like(p, dtype=torch.bool) for name, p in found.items()})
+        parameters = prunable(model, keep=keep, **select)
+        return cls({name: torch.ones_like(p, dtype=torch.bool) for name, p in parameters.items()})
 
 
 def _missing(name: str, named: Iterable[str]) -> str:

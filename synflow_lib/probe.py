@@ -98,20 +98,20 @@ class PathProbe:
     @torch.no_grad()
     def _set(self, masks: Masks, dtype: torch.dtype) -> None:
         # A bias carries nothing from input to output; a layer that never runs is not in the graph.
-        found = {
+        masked = {
             name: weight
             for name, weight in instance(masks, Masks, "masks").parameters_of(self.weights)
             if not (weight.is_meta or is_bias(name))
         }
         self.net.to(dtype)
         self.inflow = tree_map(lambda t: t.to(dtype) if t.is_floating_point() else t, self.inflow)
-        for name in set(self.masked) - set(found):  # masked by the last question, not by this one
+        for name in set(self.masked) - set(masked):  # by the last question and not by this one
             self.masked.pop(name).copy_(self.unmasked.pop(name))
-        for name, weight in found.items():
+        for name, weight in masked.items():
             if name not in self.masked:
                 self.unmasked[name] = weight.bool()
             weight.copy_(masks[name])
-        self.masked = found
+        self.masked = masked
 
     @torch.inference_mode(False)
     def connected(self, masks: Masks) -> bool:
@@ -271,8 +271,8 @@ def left_dense(
     keep = names_in_keep(keep)
     names = list(steering(model, input_shape, example))
     if names:
-        found = prunable(model, keep=keep)
-        names = [name for name in names if name in found]
+        prunables = prunable(model, keep=keep)
+        names = [name for name in names if name in prunables]
     if names:
         warn(
             f"{some(names)} only steer, as gates, queries and keys do: paths do not run through"

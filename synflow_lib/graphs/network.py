@@ -216,10 +216,10 @@ def _kept(model: nn.Module, keep: Iterable[str]) -> set[str]:
     modules = net.named_modules(remove_duplicate=False)
     parameters = net.named_parameters(remove_duplicate=False)
     names = [name for name, _ in itertools.chain(modules, parameters)]
-    found = {name: meant(name, names) for name in names_in_keep(keep)}
-    if unknown := sorted(name for name, same in found.items() if not same):
+    by_name = {name: meant(name, names) for name in names_in_keep(keep)}
+    if unknown := sorted(name for name, same in by_name.items() if not same):
         raise ValueError(f"keep={unknown} names no layer or parameter of the model")
-    return set(itertools.chain(*found.values()))
+    return set(itertools.chain(*by_name.values()))
 
 
 def lies_in(name: str, outer: Collection[str]) -> bool:

@@ -178,13 +178,13 @@ class Names:
     def along(self, names: Tensor, dim: int) -> np.ndarray:
         """Units by their place along ``dim``, joined over all others."""
         dim = dim % names.dim()
-        found = self.gather(names, (d for d in range(names.dim()) if d != dim))
-        found = found.flatten().numpy().astype(int)
-        constant = found == 0
+        units = self.gather(names, (d for d in range(names.dim()) if d != dim))
+        units = units.flatten().numpy().astype(int)
+        constant = units == 0
         if constant.any():
-            found[constant] = self.new(int(constant.sum()))
-            self.ends.append(found[constant])
-        return found
+            units[constant] = self.new(int(constant.sum()))
+            self.ends.append(units[constant])
+        return units
 
 
 def _thin(*tensors: Tensor) -> list[Tensor]:

@@ -83,12 +83,12 @@ class Workspace:
 
     @torch.inference_mode(False)  # tensors made under inference mode can have no gradient
     def __init__(self, model: nn.Module, dtype: torch.dtype | None = None, **select) -> None:
-        found, own_type = prunable(model, **select), working_type(model)
+        named, own_type = prunable(model, **select), working_type(model)
         dtype = dtype or own_type
-        warn_left_out(model, found, select.get("keep", ()))
-        self.names, weights = list(found), list(found.values())
+        warn_left_out(model, named, select.get("keep", ()))
+        self.names, weights = list(named), list(named.values())
         self.training = model.training
-        self.layout = {name: weight.shape for name, weight in found.items()}
+        self.layout = {name: weight.shape for name, weight in named.items()}
         self.flat = joined(weight.detach().to(dtype) for weight in weights)
         views = self.views(self.flat).values()
         self.parameters = [nn.Parameter(view, requires_grad=False) for view in views]

@@ -78,14 +78,14 @@ def _is_zero(value: Any) -> bool:
 
 def _factors(net: fx.GraphModule) -> list[tuple[fx.Node, fx.Node]]:
     """The constants that multiply a signal or a weight of a layer, each with the product."""
-    flows, weights, found = reached(net.graph), layer_weights(net), []
+    flows, weights, pairs = reached(net.graph), layer_weights(net), []
     for node in net.graph.nodes:
         sources = reads(node)
         if node.op == "get_attr" and str(node.target) in weights or not flows.isdisjoint(sources):
             flows.add(node)
         if node in flows and effect_of(node) in ("scales", "weighs"):
-            found += [(factor, node) for factor in sources if factor not in flows]
-    return found
+            pairs += [(factor, node) for factor in sources if factor not in flows]
+    return pairs
 
 
 def value_of(node: fx.Node, net: fx.GraphModule, known: dict[fx.Node, Any]) -> Any:
