@@ -250,7 +250,7 @@ def _scalar(objective: Callable, output, y) -> Tensor:
 
 @contextlib.contextmanager
 def constants(work: Workspace) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
-    """What R can be differentiated by, inside the block, beside the prunable parameters.
+    """Inside the block R can be differentiated by the constants that take part in conservation.
 
     Yields name -> (value, probe), two tensors of one shape; value * dR/dprobe is the score. Biases,
     BatchNorm's beta and its gamma with batch statistics are parameters, and their own probes. The
@@ -295,7 +295,7 @@ def _before(change, probe: Tensor):
 
 
 def _behind(change, probe: Tensor):
-    """The same for its output."""
+    """A hook that changes a module's output by one number a channel."""
     return lambda module, args, output: change(output, along_channels(probe, output))
 
 

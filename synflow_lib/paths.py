@@ -96,8 +96,8 @@ class PathSum:
         ``after(node, live)`` is called after each node with the values still needed; it may
         replace them. The live values at any time form a cut of the graph: multiplying all of them
         by one number multiplies the outflow by that number. With ``shortest`` only the paths
-        through the fewest weights count: where branches meet, longer ones bring nothing. Without
-        ``tokens`` only those from the input.
+        through the fewest weights count: where branches meet, longer ones are zero. Without
+        ``tokens`` no paths begin at learned tokens, only at the input.
         """
         given = given_inputs(self.graph, x)
         # Held from the start under the node where it joins, so that the rescaler scales it as well.

@@ -257,7 +257,7 @@ def steering(
             return {}
         with explained_errors(shape):
             return PathProbe(model, shape, traced=traced).steering
-    except ValueError:  # whoever asks about paths is told why
+    except ValueError:  # no paths are known here: questions about them raise the error
         return {}
 
 

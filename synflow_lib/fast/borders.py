@@ -124,7 +124,7 @@ def _maps(paths: PathSum, shape: tuple[int, ...]) -> dict[fx.Node, list[Axis]]:
 def _left_out(maps: dict[fx.Node, list[Axis]], part: set[fx.Node]) -> list[int]:
     """How many rows and columns all of ``part``, maps of one resolution, can do without."""
     if any(user not in maps for node in part for user in node.users):
-        return [0] * len(maps[next(iter(part))])  # who knows what it does with its input
+        return [0] * len(maps[next(iter(part))])  # what reads it may not see equal rows
     return [min(axis.spare for axis in axes) for axes in zip(*(maps[n] for n in part), strict=True)]
 
 

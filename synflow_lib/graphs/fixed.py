@@ -1,8 +1,8 @@
-"""What the input does not reach: weights, and constants made of them or of other learned numbers.
+"""What does not depend on the input: weights, and constants made of learned numbers.
 
-A weight that a function is given may be moved, scaled or centred before (weight normalization,
-weight standardization). While it stays one factor of a product it is a factor of its paths;
-whatever else is done to it makes another number of it, which is called *computed* here.
+A weight may be moved, scaled or centred before a function uses it (weight normalization, weight
+standardization). As long as it is one factor of a product it is a factor of its paths. Anything
+else makes another number of it, which is called *computed* here.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ without bounds with depth. One of the two is taken as a constant, one. It is
   as its norm or the root of its variance;
 - the **query** and the **key** of attention, whose values carry the paths.
 
-Where none or both of the factors look like a gate nobody can tell, and the product is refused.
+Where neither factor looks more like a gate than the other, the product is refused.
 """
 
 from __future__ import annotations
@@ -267,7 +267,7 @@ def refuse_hidden_writes(graph: fx.Graph, signals: Signals) -> None:
         raw = str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", "")
         changes = raw.endswith("_") and not raw.endswith("__") or raw in _IN_PLACE
         changes = changes or node.meta.get("in_place", False)
-        # An activation changes no path sum, whoever reads it; it may decide which factor is a gate.
+        # An activation changes no path sum; one with a rank may decide which factor is a gate.
         matters = row is not None and (row.effect != "passes" or row.gate)
         if node in signals.reached and changes and matters:
             names = [n for n, root in first.items() if root is first[source]]

@@ -19,13 +19,13 @@ looks up   rows of a table by numbers of tokens: an input of ones, at which path
 own        what a user's `rule` says
 =========  ========================================================================================
 
-What the input does not reach is a constant: it is computed as it is. Of two signals that multiply
-each other the gate, the one that ends in the more saturating activation, counts as the constant one
-and a softmax as the mean over its positions; what divides a signal and is computed of it without
-weights is its norm, one as well (see ``gates``). Everything else in the library follows from the
-row: what SynFlow runs (``operations``), and whether a channel stays a channel (``follow``), which
-the conservation laws, cuts and the removal of units need. **An operation without a row is refused
-by name.** `rule` adds a row.
+What does not depend on the input is a constant and runs as it is. Where two signals multiply each
+other, the one that ends in the more saturating activation is a gate, for which 1 stands; so it does
+for the norm of a signal, computed of it without weights, that divides it. A softmax becomes the
+mean over its positions (see ``gates``). All else follows from the row: what SynFlow runs
+(``operations``), and whether a channel stays a channel (``follow``), which the conservation laws,
+cuts and the removal of units need. **An operation without a row is refused by name.** `rule` adds
+a row.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Rule:
         views: whether what comes out may be the same numbers in memory, under another name.
         same_numbers: whether they stay what they are, but for their type or sign: between an
             activation and a product it leaves the activation a gate.
-        gate: of what ends in an activation, how much it looks like the gate of another factor; the
-            one of two factors that looks more so is it (see ``gates``).
+        gate: of activations, how much a factor that ends in this one looks like a gate: of two
+            factors the one with the larger number is the gate (see ``gates``).
     """
 
     effect: str

@@ -35,7 +35,7 @@ BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
     """The graph of ``model`` in evaluation mode; it shares the parameters.
 
-    By ``torch.fx``, else, where ``inputs`` tell with what to run it, by ``torch.export``. Tracing
+    By ``torch.fx``, or where that fails and ``inputs`` are given, by ``torch.export``. Tracing
     runs the forward pass, which may count its calls or draw random numbers, so it runs on a copy;
     other threads, and the caller's random numbers, do not notice. Dropout, stochastic depth and
     auxiliary outputs, which exist in train mode only, are on no path.
@@ -341,7 +341,7 @@ def _takes_the_input(linear: str, graph: fx.Graph | None, modules: dict[str, nn.
     """Whether a Linear layer is given one row for each example, so that its size is the input's.
 
     Where dimensions change places there may be several rows, and its size is only the last
-    dimension of the input. Without a graph nobody can tell, and the answer is yes.
+    dimension of the input. Without a graph it is not known, and the answer is yes.
     """
     nodes = list(graph.nodes) if graph else []
     signal = downstream(node for node in nodes if node.op == "placeholder")

@@ -1,7 +1,7 @@
 """What runs in place of every node of a graph, by the table of `layers`.
 
-A node that a path runs through is *carried*. What only steers, gates, queries and keys, and what
-only tells a shape is *still*: it runs for its shape and its masks. The rest are constants. In
+A node that a path runs through is *carried*. One that only steers (a gate, a query, a key) or only
+gives a shape is *still*: it runs for its shape and its masks. The rest are constants. In
 ``a(x) * sigmoid(g(x))`` the input, ``a`` and the product are carried, ``g`` is still, and the
 sigmoid is a still gate, for which one stands.
 """
@@ -48,11 +48,11 @@ class Operations:
         biases: keep biases that functions are given.
 
     Attributes:
-        reached: nodes whose numbers depend on those of the input; `fixed` tells of the others.
+        reached: nodes whose numbers depend on those of the input; the others are in `fixed`.
         carriers: a node on a path -> those of its arguments that are on it as well.
         on_path: the nodes that paths run through.
         steers: nodes that only gates, queries and keys are made of.
-        still: these, and what is asked for its shape alone.
+        still: these, and what is needed for its shape alone.
         choices: of these, comparisons of signals and what is made of them alone.
         gate_values: a node -> its gates, each with the number that stands for it where it is open.
         computed_gates: the nodes of gates that no number can stand for, since masks or tensors act
@@ -265,7 +265,7 @@ class Operations:
             if not self.computed_gates[node]:
                 return functools.partial(attention.opened, run)
             use = self._use(node, self.computed_gates[node])
-            # An open gate stays one, whatever number it is multiplied with.
+            # A plain number times an open gate is an open gate still: one.
             number = name in ("mul", "div") and len(node.all_input_nodes) == 1
             how = None if number else row.build(use)
             return how or (lambda *args, **_: args[use.place])

@@ -198,7 +198,7 @@ class _Tracer(fx.Tracer):
         return _Proxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if "forward" in vars(m):  # of this module alone, whatever its class is known for
+        if "forward" in vars(m):  # its own forward, to which the rule of its class does not apply
             return False
         if isinstance(m, _PACKED) and not all(map(_as_torch_made_it, m.modules())):
             return False

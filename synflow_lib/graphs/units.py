@@ -131,7 +131,7 @@ class Names:
 
     Attributes:
         count: of names, that of constants among them.
-        ends: names of what comes in from outside, or is told by a constant.
+        ends: names of inputs and of constants, which no layer writes.
         unions: pairs of arrays, whose names are one unit place by place.
         groups: names that share a tensor.
     """
@@ -155,7 +155,7 @@ class Names:
         return torch.from_numpy(names).double().view(sizes).expand(shape)
 
     def outside(self, shape: torch.Size, dim: int) -> Tensor:
-        """New names of what comes in."""
+        """New names for an input."""
         self.ends.append(self.new(shape[dim]))
         return self.spread(self.ends[-1], shape, dim)
 
