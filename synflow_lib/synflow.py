@@ -202,7 +202,7 @@ class Rescaler:
     2^16, so that most passes do not wait for the device.
     """
 
-    room, stale = 24, 2.0**-16
+    max_exponent, stale = 24, 2.0**-16
 
     def __init__(self, paths: PathSum) -> None:
         self.weighted = paths.weighted
@@ -232,7 +232,7 @@ class Rescaler:
             return
         if self.measuring:
             exponent = int(torch.frexp(live[node].detach().amax())[1])
-            if abs(exponent) > self.room:
+            if abs(exponent) > self.max_exponent:
                 self.shifts[node] = exponent
         shift = self.shifts.get(node)
         if not shift:

@@ -257,7 +257,7 @@ class _Follower:
             return None
         return self.build(node)
 
-    _gates = _moves
+    _gates = _moves  # the half that is gated goes on
 
     def build(self, node: fx.Node, run=None) -> object:
         def value(n: fx.Node) -> object:

@@ -196,7 +196,7 @@ def reached(graph: fx.Graph) -> set[fx.Node]:
 
 
 def row_of(node: fx.Node, module: nn.Module | None = None) -> Rule | None:
-    """The row of a node that calls ``module`` or, without one, a function or method."""
+    """The rule for a node that calls ``module`` or, without one, a function or method."""
     if module is not None:
         return rule_of(module)
     if node.op not in ("call_function", "call_method"):
@@ -211,7 +211,7 @@ def effect_of(node: fx.Node, module: nn.Module | None = None) -> str:
 
 
 def rule_of(module: nn.Module) -> Rule | None:
-    """The row of a module."""
+    """The rule for a module; None for one that has another forward than its class in the table."""
     kind = type(module)
     known = next((base for base in kind.__mro__ if base in MODULES), None)
     # A subclass, or a module, with a forward of its own does something else.

@@ -215,13 +215,13 @@ class _Tracer(fx.Tracer):
             names, count = self.inputs, 0
         elif isinstance(self.inputs, tuple) and not all(isinstance(n, int) for n in self.inputs):
             count = len(self.inputs)
-        arguments = [self.create_proxy("placeholder", one.name, (), {}) for one in known[:count]]
+        arguments = [self.create_proxy("placeholder", p.name, (), {}) for p in known[:count]]
         named = {
-            one.name: self.create_proxy("placeholder", one.name, (), {})
-            for one in known[count:]
-            if one.name in names
-            or one.default is one.empty
-            and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+            p.name: self.create_proxy("placeholder", p.name, (), {})
+            for p in known[count:]
+            if p.name in names
+            or p.default is p.empty
+            and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
         }
         return arguments, named
 
@@ -253,8 +253,8 @@ class _Tracer(fx.Tracer):
         def read(module: nn.Module, name: str):
             return self.getattr(name, kind.__getattr__(module, name), proxies)
 
-        own = {"__call__": call, "__getattr__": read, "__module__": kind.__module__}
-        return type(kind.__name__, (kind,), own | {"__qualname__": kind.__qualname__})
+        names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+        return type(kind.__name__, (kind,), {"__call__": call, "__getattr__": read, **names})
 
 
 _PACKED = (
@@ -270,11 +270,11 @@ _IN_PACKED = {
 
 
 def _as_torch_made_it(part: nn.Module) -> bool:
-    """Whether a part of such a module is what the rules of `attention` take it for."""
+    """Whether a part of a `_PACKED` module is unchanged, as the rules of `attention` need it."""
     # The first class is the one made for the trace.
     classes = [kind for kind in type(part).__mro__[1:] if not kind.__module__.startswith("torch.")]
     written = {name for known in (part, *classes) for name in vars(known)}
-    own = written & {"forward", "__call__", "_sa_block", "_mha_block", "_ff_block"}
+    overridden = written & {"forward", "__call__", "_sa_block", "_mha_block", "_ff_block"}
     fits = all(
         isinstance(child, _IN_PACKED.get(name.rstrip("0123456789"), ()))
         for name, child in part.named_children()
@@ -282,7 +282,7 @@ def _as_torch_made_it(part: nn.Module) -> bool:
     )
     usual = getattr(part, "activation", nn.functional.relu)
     usual = isinstance(usual, nn.Module) or usual in (nn.functional.relu, nn.functional.gelu)
-    return fits and usual and not own and not _computes(part)
+    return fits and usual and not overridden and not _computes(part)
 
 
 def _computes(module: nn.Module) -> bool:
@@ -292,9 +292,9 @@ def _computes(module: nn.Module) -> bool:
 
 
 def plain_output(value):
-    """An output of the plain kinds: a dict in place of a dataclass, a tuple of a named one."""
+    """``value`` as torch.fx can record it: a dataclass as a dict, a named tuple as a tuple."""
     if dataclasses.is_dataclass(value) and not isinstance(value, (type, dict)):
-        return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
+        return {part.name: getattr(value, part.name) for part in dataclasses.fields(value)}
     plain = dict if isinstance(value, dict) else tuple
     return plain(value) if isinstance(value, (dict, tuple)) else value
 

@@ -127,10 +127,10 @@ def keep_units_(module: nn.Module, names: Iterable[str], stays: np.ndarray) -> N
 
 
 class Names:
-    """The names that were given, and which of them turned out to be one unit.
+    """The names that were given, whole numbers, and which of them turned out to be one unit.
 
     Attributes:
-        count: of names, that of constants among them.
+        count: of names, with that of constants, which is 0.
         ends: names of inputs and of constants, which no layer writes.
         unions: pairs of arrays, whose names are one unit place by place.
         groups: names that share a tensor.
