@@ -124,8 +124,8 @@ class PathProbe:
     def fewest(self, names: Iterable[str], guess: int) -> int:
         """How many weights the shortest path needs, where `fewest_weights` counts ``guess``.
 
-        That counts by nodes, of which a slice may cut the shorter branch off. The sum over paths
-        with a small t for every weight is a polynomial, whose lowest power is the exact count.
+        That counts by nodes, but a slice may drop all numbers of the shorter branch. The sum over
+        paths with a small t for every weight is a polynomial; its lowest power is the count.
 
         Raises:
             ValueError: so many that the sum is out of range.

@@ -44,7 +44,7 @@ class Shortcuts:
 
     def prepare(self, paths: PathSum) -> tuple[int, ...]:
         """Lets ``paths`` run on small maps; the shape of input to give."""
-        self.may_shrink = not paths.operations.gated  # units that only steer score zero and count
+        self.may_shrink = not paths.operations.gated  # units that only steer score zero, yet matter
         return narrow(paths, self.shape)
 
     def shrink(self, scores: Tensor, alive: Tensor) -> tuple[Take, Tensor] | None:

@@ -259,7 +259,7 @@ class Operations:
         return self.constant(node)
 
     def stilled(self, node: fx.Node) -> Run:
-        """What a node that only steers runs: a softmax means, all else keeps shapes and masks."""
+        """What runs in place of a still node: for a softmax a mean, else shapes and masks only."""
         name, row, run = self.signals.name(node), self.signals.row(node), self.constant(node)
         if node in self.computed_gates:
             if not self.computed_gates[node]:

@@ -204,7 +204,7 @@ def adds(use: Use) -> Run:
 
 
 def _no_computed_weight(use: Use) -> None:
-    """An error for a factor made of a weight in a way that makes the weight no factor of it."""
+    """An error for a factor that is computed of a weight other than by scaling or centring it."""
     for source in use.node.all_input_nodes:
         if source not in use.computed:
             continue
@@ -251,7 +251,7 @@ def product(use: Use) -> Run:
 def joins(use: Use) -> Run:
     """Signals side by side. A learned token (ViT's class token) beside them is one more input.
 
-    Its value is ``token``. With ``sum_pools``, the question whether input and output are joined,
+    Its value is ``token``. With ``sum_pools``, where the question is what joins input to output,
     it is none: it does not depend on the input.
     """
     plain, parts = use.plain(), use.argument("tensors", 0)

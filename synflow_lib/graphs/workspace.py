@@ -196,7 +196,8 @@ def explained_loss() -> Iterator[None]:
 def pruned_before(weights: Iterable[Tensor]) -> bool:
     """Whether some layer has zeros among other weights, as pruning leaves them.
 
-    A whole layer of zeros may be initialized so, and one weight in a thousand is zero by chance.
+    A whole layer of zeros may be initialized so, and up to one weight in a thousand be zero by
+    chance.
 
     >>> pruned_before([torch.zeros(3), torch.ones(3)]), pruned_before([torch.tensor([0.0, 1.0])])
     (False, True)
