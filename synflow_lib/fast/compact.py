@@ -62,8 +62,8 @@ class Compactor:
         user's rule multiplies with (see `synflow_lib.graphs.layers.rule`) is not known. Such
         networks run uncompacted.
         """
-        rows = (MODULES.get(type(module)) for module in work.net.modules())
-        if any(row is not None and row.effect == "own" for row in rows):
+        rules = (MODULES.get(type(module)) for module in work.net.modules())
+        if any(rule is not None and rule.effect == "own" for rule in rules):
             return None
         layers = [m for m in work.net.modules() if isinstance(m, PRUNABLE)]
         plain = all(

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from ..batches import Inputs, inflow, one_input
 from .apart import no_law, refuse_joined
-from .layers import row_of
+from .layers import rule_at
 from .network import BATCH_NORM, PRUNABLE, layer_weights, skeleton, trace, unwrapped
 from .nodes import argument, as_list, given_inputs, is_shape, module_of, name_of, reduced, upstream
 from .operations import Operations
@@ -164,22 +164,22 @@ class _Follower:
             return self.layer(f"{name}.weight", module, names, value.shape)
         if isinstance(module, BATCH_NORM):
             return self.norm(name, module, names, value.shape)
-        row, found = row_of(node, module), None
-        attends = row is not None and row.effect == "attends"
+        rule, found = rule_at(node, module), None
+        attends = rule is not None and rule.effect == "attends"
         if module is None and self.weights & self.operations.fixed.weights_of[node] and not attends:
             return self.function(node, names, value.shape)
         try:
             self.operations.build(node)
         except ValueError as error:  # what sums over paths refuse has no law
             raise no_law(node, module, str(error)) from error
-        if row is not None:
-            how = getattr(self, f"_{row.effect}", None)
+        if rule is not None:
+            how = getattr(self, f"_{rule.effect}", None)
             # Places that depend on the numbers of the input cannot be followed.
             with contextlib.suppress(RuntimeError, NotImplementedError):
-                found = how(node, row, module, carriers) if how else None
+                found = how(node, rule, module, carriers) if how else None
         if found is None or _shapes(found) != _shapes(value):
             raise no_law(node, module)
-        linear = row.units or row.effect in _LAWS_FOR_ANY_R
+        linear = rule.units or rule.effect in _LAWS_FOR_ANY_R
         steered = not linear or bool(self.operations.gates(node))
         if steered and not self.wiring.only_paths:
             self.wiring.only_paths = name_of(node) if module is None else name
@@ -222,9 +222,9 @@ class _Follower:
         owner = self.owner.get_submodule(weight.rpartition(".")[0])
         given, changed = argument(node, "weight", 1), self.operations.fixed.normalized
         made = upstream([given], lambda n: changed.get(n, [])) if isinstance(given, fx.Node) else {}
-        rows = [row_of(n) for n in made if n.op != "get_attr"]
-        moved = any(row is None or row.effect == "moves" for row in rows)
-        whole = not rows or given in changed
+        rules = [rule_at(n) for n in made if n.op != "get_attr"]
+        moved = any(rule is None or rule.effect == "moves" for rule in rules)
+        whole = not rules or given in changed
         layer = name_of(node) == "linear" or name_of(node).startswith("conv")
         fits = made and given.meta["value"].shape == getattr(owner, "weight", names).shape
         if others or moved or not (whole and layer and fits and isinstance(owner, PRUNABLE)):
@@ -238,19 +238,19 @@ class _Follower:
     # One method for each effect of the table (`layers`). It gives the names of the result, or None
     # where units cannot be followed.
 
-    def _passes(self, node, row, module, carriers) -> Tensor:
+    def _passes(self, node, rule, module, carriers) -> Tensor:
         return self.names[carriers[0]]
 
-    def _scales(self, node, row, module, carriers) -> Tensor:
+    def _scales(self, node, rule, module, carriers) -> Tensor:
         return self.names[carriers[0]].expand(node.meta["value"].shape)
 
-    def _adds(self, node, row, module, carriers) -> Tensor:
+    def _adds(self, node, rule, module, carriers) -> Tensor:
         first, *others = (self.names[n].expand(node.meta["value"].shape) for n in carriers)
         for other in others:
             first = self.units.join(first, other)
         return first
 
-    def _moves(self, node, row, module, carriers) -> object:
+    def _moves(self, node, rule, module, carriers) -> object:
         if name_of(node) == "masked_fill":
             return self.names[carriers[0]]
         if name_of(node) in ("fold", "col2im") or isinstance(module, nn.Fold):  # it adds up as well
@@ -274,9 +274,9 @@ class _Follower:
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), value)
         return (run or self.operations.build(node))(*args, **kwargs)
 
-    def _joins(self, node, row, module, carriers) -> Tensor:
+    def _joins(self, node, rule, module, carriers) -> Tensor:
         if name_of(node) == "where":
-            return self._adds(node, row, module, carriers)
+            return self._adds(node, rule, module, carriers)
         tokens = self.operations.fixed.learned.intersection(node.all_input_nodes)
         for token in tokens:  # paths begin there
             self.names[token] = self.units.outside(token.meta["value"].shape, -1)
@@ -286,7 +286,7 @@ class _Follower:
         self.units.groups.append(names_in(found))
         return found
 
-    def _sums(self, node, row, module, carriers) -> object:
+    def _sums(self, node, rule, module, carriers) -> object:
         names, value, kind = self.names[carriers[0]], node.meta["value"], name_of(node, module)
         if module is None and kind in ("sum", "mean", "amax", "amin", "max", "cumsum", "topk"):
             over = reduced(node, names.dim(), 2 if kind == "topk" else 1)
@@ -299,14 +299,14 @@ class _Follower:
         found = found if found.dim() == len(shape) else found.squeeze(over)
         return (found.expand(shape), *value[1:]) if several else found.expand(shape)
 
-    def _largest(self, node, row, module, carriers) -> object:
+    def _largest(self, node, rule, module, carriers) -> object:
         two = name_of(node) in ("maximum", "minimum") or isinstance(
             argument(node, "other", 1), fx.Node
         )
         how = self._adds if two else self._sums
-        return how(node, row, module, carriers)
+        return how(node, rule, module, carriers)
 
-    def _weighs(self, node, row, module, carriers) -> Tensor:
+    def _weighs(self, node, rule, module, carriers) -> Tensor:
         names, shape = self.names[carriers[0]], node.meta["value"].shape
         if name_of(node) in ("matmul", "bmm", "mm") and self.operations.gates(node):  # attention
             return self.units.gather(names, [-1 if node.args[0] is carriers[0] else -2]).expand(
@@ -314,7 +314,7 @@ class _Follower:
             )
         return self.units.gather(names, range(names.dim())).flatten()[0].expand(shape)
 
-    def _attends(self, node, row, module, carriers) -> object:
+    def _attends(self, node, rule, module, carriers) -> object:
         names, value = self.names[carriers[0]], node.meta["value"]
         if name_of(node) == "scaled_dot_product_attention":
             found = self.units.gather(names, [-2])
@@ -357,9 +357,9 @@ class _Follower:
         found = self.layer(f"{name}.linear2.weight", module.linear2, inner, names.shape)
         return self.units.join(names, found)
 
-    def _own(self, node, row, module, carriers) -> Tensor | None:
+    def _own(self, node, rule, module, carriers) -> Tensor | None:
         """A user's rule; with ``units`` channel i is made of channel i alone."""
-        if not row.units or len(carriers) > 1:
+        if not rule.units or len(carriers) > 1:
             return None
         names, shape = self.units.along(self.names[carriers[0]], 1), node.meta["value"].shape
         return self.units.spread(names, shape, 1) if shape[1] == len(names) else None

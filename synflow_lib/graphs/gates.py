@@ -20,7 +20,7 @@ from collections.abc import Container
 
 from torch import fx, nn
 
-from .layers import Rule, effect_of, row_of
+from .layers import Rule, effect_of, rule_at
 from .nodes import argument, is_shape, module_of, name_of, upstream, uses
 from .surrogate import Use
 
@@ -43,24 +43,24 @@ class Signals:
     def module(self, node: fx.Node) -> nn.Module | None:
         return module_of(node, self.modules)
 
-    def row(self, node: fx.Node) -> Rule | None:
-        return row_of(node, self.module(node))
+    def rule(self, node: fx.Node) -> Rule | None:
+        return rule_at(node, self.module(node))
 
     def effect(self, node: fx.Node) -> str:
         return effect_of(node, self.module(node))
 
     def keeps_numbers(self, node: fx.Node) -> bool:
         """Whether ``node`` gives the numbers that it is given, but for their type or sign."""
-        row = self.row(node)
-        return row is not None and row.same_numbers
+        rule = self.rule(node)
+        return rule is not None and rule.same_numbers
 
     def name(self, node: fx.Node) -> str:
         return name_of(node, self.module(node))
 
     def carriers(self, node: fx.Node) -> list[fx.Node]:
         """The arguments that paths run through; all of them, where no gate can be told."""
-        signals, name, row = uses(node, self.reached), self.name(node), self.row(node)
-        if row is not None and row.effect == "attends" and row.several:
+        signals, name, rule = uses(node, self.reached), self.name(node), self.rule(node)
+        if rule is not None and rule.effect == "attends" and rule.several:
             return [n for n in signals if n is argument(node, "value", 2)] or signals
         if len(signals) != 2:
             return signals
@@ -96,9 +96,9 @@ class Signals:
     def likeness(self, node: fx.Node) -> tuple[int, fx.Node]:
         """How much ``node`` looks like a gate, 0 for not at all, and the activation it ends in."""
         while node in self.reached:
-            name, row, sources = self.name(node), self.row(node), uses(node, self.reached)
-            if row is not None and row.gate:
-                return self._clamp(node, row, sources) if name in _CLAMPS else row.gate, node
+            name, rule, sources = self.name(node), self.rule(node), uses(node, self.reached)
+            if rule is not None and rule.gate:
+                return self._clamp(node, rule, sources) if name in _CLAMPS else rule.gate, node
             if name in ("rsqrt", "reciprocal") or name == "pow" and _is_negative(node):
                 return _INVERSE, node
             if name == "div" and node.args[0] not in self.reached:
@@ -124,7 +124,7 @@ class Signals:
         """Whether ``gate`` is one over something: a factor that ends so is a norm's."""
         return self.likeness(gate)[0] == _INVERSE
 
-    def _clamp(self, node: fx.Node, row: Rule, sources: list[fx.Node]) -> int:
+    def _clamp(self, node: fx.Node, rule: Rule, sources: list[fx.Node]) -> int:
         """A clamp behind a shift, ``relu6(x + 3)``, is a sigmoid; with one bound it is a ReLU."""
         bounds = [argument(node, key, place) for place, key in ((1, "min"), (2, "max"))]
         if self.name(node) in ("clamp", "clip") and None in bounds:
@@ -132,7 +132,7 @@ class Signals:
         shift = sources[0] if len(sources) == 1 and sources[0] in self.reached else None
         shifted = shift is not None and name_of(shift) == "add"
         numbers = shifted and any(isinstance(n, (int, float)) for n in shift.args)
-        return _SATURATED if numbers else row.gate
+        return _SATURATED if numbers else rule.gate
 
     def open_value(self, gate: fx.Node, value: fx.Node) -> float:
         """The number that stands for an open gate: one, for a gate made by layers of its own.
@@ -262,13 +262,13 @@ def refuse_hidden_writes(graph: fx.Graph, signals: Signals) -> None:
                 raise Use(node, []).refusal(what)
             if node.kwargs.get("out") is not None:
                 raise Use(node, []).refusal(f"{name_of(node)} with out=, a tensor that is written")
-        row = signals.row(node)
+        rule = signals.rule(node)
         source = node.all_input_nodes[0] if node.all_input_nodes else None
         raw = str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", "")
         changes = raw.endswith("_") and not raw.endswith("__") or raw in _IN_PLACE
         changes = changes or node.meta.get("in_place", False)
         # An activation changes no path sum; one with a rank may decide which factor is a gate.
-        matters = row is not None and (row.effect != "passes" or row.gate)
+        matters = rule is not None and (rule.effect != "passes" or rule.gate)
         if node in signals.reached and changes and matters:
             names = [n for n, root in first.items() if root is first[source]]
             readers = {user for n in names for user in n.users if not is_shape(user)}
@@ -276,5 +276,5 @@ def refuse_hidden_writes(graph: fx.Graph, signals: Signals) -> None:
             if readers - {node, *first} or first[source].op == "get_attr":
                 what = f"{raw}, in place on numbers that are read by another name later"
                 raise Use(node, []).refusal(what)
-        same = changes or row is not None and (row.same_numbers or row.views)
+        same = changes or rule is not None and (rule.same_numbers or rule.views)
         first[node] = first[source] if same and source is not None else node

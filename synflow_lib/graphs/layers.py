@@ -195,7 +195,7 @@ def reached(graph: fx.Graph) -> set[fx.Node]:
     return found
 
 
-def row_of(node: fx.Node, module: nn.Module | None = None) -> Rule | None:
+def rule_at(node: fx.Node, module: nn.Module | None = None) -> Rule | None:
     """The rule for a node that calls ``module`` or, without one, a function or method."""
     if module is not None:
         return rule_of(module)
@@ -206,8 +206,8 @@ def row_of(node: fx.Node, module: nn.Module | None = None) -> Rule | None:
 
 def effect_of(node: fx.Node, module: nn.Module | None = None) -> str:
     """What the table says that ``node`` does; "" where it has no row."""
-    row = row_of(node, module)
-    return row.effect if row is not None else ""
+    known = rule_at(node, module)
+    return known.effect if known is not None else ""
 
 
 def rule_of(module: nn.Module) -> Rule | None:

@@ -239,10 +239,10 @@ class Operations:
         if node.op in ("placeholder", "output"):
             return None
         use = self._use(node, self.carriers[node])
-        row = self.signals.row(node)
-        if row is None or not (use.alone or row.several):
+        rule = self.signals.rule(node)
+        if rule is None or not (use.alone or rule.several):
             raise use.refusal()
-        return row.build(use)
+        return rule.build(use)
 
     def _use(self, node: fx.Node, carriers: list[fx.Node]) -> Use:
         module, signals = self.signals.module(node), uses(node, carriers)
@@ -260,14 +260,14 @@ class Operations:
 
     def stilled(self, node: fx.Node) -> Run:
         """What runs in place of a still node: for a softmax a mean, else shapes and masks only."""
-        name, row, run = self.signals.name(node), self.signals.row(node), self.constant(node)
+        name, rule, run = self.signals.name(node), self.signals.rule(node), self.constant(node)
         if node in self.computed_gates:
             if not self.computed_gates[node]:
                 return functools.partial(attention.opened, run)
             use = self._use(node, self.computed_gates[node])
             # A plain number times an open gate is an open gate still: one.
             number = name in ("mul", "div") and len(node.all_input_nodes) == 1
-            how = None if number else row.build(use)
+            how = None if number else rule.build(use)
             return how or (lambda *args, **_: args[use.place])
         if name in _MEANS:
             module = self.signals.module(node)
@@ -312,7 +312,7 @@ class Operations:
         elif node in self.fixed.normalized:
             use = self._use(node, self.fixed.normalized[node])
             place = use.place
-            how = self.signals.row(node).build(use) or (lambda *args, **_: args[place])
+            how = self.signals.rule(node).build(use) or (lambda *args, **_: args[place])
         else:
             how = Use(node, []).plain()
             if self.signals.effect(node) == "weighs":

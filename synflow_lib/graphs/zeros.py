@@ -35,7 +35,7 @@ def _open_parameters(net: fx.GraphModule) -> list[str]:
     found = [
         f"{name}.weight".removeprefix(".")
         for name, module in net.named_modules()
-        if (isinstance(module, PRUNABLE) or (row := rule_of(module)) and row.effect == "scales")
+        if (isinstance(module, PRUNABLE) or (rule := rule_of(module)) and rule.effect == "scales")
         and lies_in(name, called)
     ]
     weights = layer_weights(net)
