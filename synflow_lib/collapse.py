@@ -19,7 +19,7 @@ from .batches import Batch, Inputs, first_input, kept_for_passes
 from .graphs.network import find_input_shape, is_bias, prunable, some, trace
 from .graphs.operations import Operations
 from .masks import Masks
-from .paths import Way, fewest_weights
+from .paths import PathWeights, fewest_weights
 from .probe import PathProbe, left_dense
 from .pruning import Schedule, prune, trajectory
 from .randomness import own_random_numbers
@@ -57,11 +57,11 @@ def max_compression(
     9.0
     """
     _check_criterion(criterion)
-    found = prunable(model, **select)
-    total = sum(parameter.numel() for parameter in found.values())
+    parameters = prunable(model, **select)
+    total = sum(parameter.numel() for parameter in parameters.values())
     if criterion == "layer":
-        return total / max(1, sum(not is_bias(name) for name in found))
-    return total / max(1, _fewest_on_a_path(model, set(found), input_shape))
+        return total / max(1, sum(not is_bias(name) for name in parameters))
+    return total / max(1, _fewest_on_a_path(model, set(parameters), input_shape))
 
 
 def _fewest_on_a_path(model: nn.Module, names: set[str], given: Inputs | None) -> int:
@@ -73,42 +73,40 @@ def _fewest_on_a_path(model: nn.Module, names: set[str], given: Inputs | None) -
             raise
         shape = None
     traced = trace(model, shape)
-    known = Operations(traced).check()
+    operations = Operations(traced).check()
     end = next(node for node in traced.graph.nodes if node.op == "output")
-    used = fewest_weights(known, names)
-    if end not in used or (shape is not None and not _any_path(model, shape, traced)):
+    fewest = fewest_weights(operations, names)
+    connected = end in fewest
+    if connected and shape is not None:  # else unknown: padding or a factor 0 may stop everything
+        connected = PathProbe(model, shape, traced=traced).connected(Masks.ones(model))
+    if not connected:
         raise ValueError(f"no path leads from the input of {type(model).__name__} to its output")
-    best, uneven = used[end][0], _uneven(known, used)
-    again = {name for ways in used.values() for way in ways for name in way.again}
-    if best.again:
+    best, uneven = fewest[end][0], _uneven(operations, fewest)
+    reused = {name for paths in fewest.values() for path in paths for name in path.reused}
+    if best.reused:
         if PathProbe(model, given, traced=traced).one_of_each(names, best):
             return len(best.names)
-    elif uneven and (given is not None or known.signals.effect(uneven) == "joins"):
-        found = PathProbe(model, given, traced=traced).fewest(names, len(best.names))
-        if found == len(best.names) or not again:  # else it counts a weight for every use
-            return found
+    elif uneven and (given is not None or operations.signals.effect(uneven) == "joins"):
+        counted = PathProbe(model, given, traced=traced).fewest(names, len(best.names))
+        if counted == len(best.names) or not reused:  # else it counts a weight for every use
+            return counted
     else:
         return len(best.names)
     raise ValueError(
-        f"how few weights join input to output is not known: {some(sorted(again))} is used more"
+        f"how few weights join input to output is not known: {some(sorted(reused))} is used more"
         " than once on the way, and one weight was not found that serves all of its uses;"
         " criterion='layer' does without paths"
     )
 
 
-def _any_path(model: nn.Module, shape: Inputs, traced: fx.GraphModule) -> bool:
-    """Whether anything flows while nothing is pruned: padding or a factor 0 may stop everything."""
-    return PathProbe(model, shape, traced=traced).connected(Masks.ones(model))
-
-
-def _uneven(operations: Operations, used: dict[fx.Node, list[Way]]) -> fx.Node | None:
-    """Where paths of more and of fewer weights meet; rather where they are not added up."""
-    found = [
+def _uneven(operations: Operations, fewest: dict[fx.Node, list[PathWeights]]) -> fx.Node | None:
+    """A node where branches of more and of fewer weights meet: a concatenation, if there is one."""
+    uneven = [
         node
-        for node, ways in operations.carriers.items()
-        if len({len(used[way][0].names) for way in ways if way in used}) > 1
+        for node, sources in operations.carriers.items()
+        if len({len(fewest[source][0].names) for source in sources if source in fewest}) > 1
     ]
-    return max(found, key=lambda n: operations.signals.effect(n) == "joins", default=None)
+    return max(uneven, key=lambda n: operations.signals.effect(n) == "joins", default=None)
 
 
 def is_collapsed(
@@ -144,11 +142,11 @@ def effective_compression(
 
     Dead weights, behind or before an empty channel, count as pruned (Vysogorets and Kempe 2021).
     """
-    alive = PathProbe(model, input_shape).on_path(masks)
+    on_path = PathProbe(model, input_shape).on_path(masks)
     if any(map(is_bias, masks)):  # no path runs through a bias: N and what is left are of weights
         names = [name for name in masks if not is_bias(name)]
-        alive = Masks({name: alive[name] for name in names})
-    return alive.compression
+        on_path = Masks({name: on_path[name] for name in names})
+    return on_path.compression
 
 
 @dataclass(frozen=True)
@@ -225,27 +223,27 @@ def critical_compression(
     shared |= {"dtype": dtype, "keep": keep}
     limit = max_compression(model, criterion, input_shape=input_shape, keep=keep)
     if schedule == "cut" or count == 1:
-        way = trajectory(model, method, batch, schedule=schedule, iterations=iterations, **shared)
+        run = trajectory(model, method, batch, schedule=schedule, iterations=iterations, **shared)
         if criterion == "layer":
-            kept = max(1, way.last_of_each_layer())
+            kept = max(1, run.last_of_each_layer())
         else:
-            kept = fewest_connected(PathProbe(model, input_shape), way)
+            kept = fewest_connected(PathProbe(model, input_shape), run)
         cut = schedule == "cut"
         how = "the cut schedule's one trajectory" if cut else "one score orders all weights"
-        return CriticalCompression(way.total / kept, kept, criterion, limit, f"exact: {how}")
+        return CriticalCompression(run.total / kept, kept, criterion, limit, f"exact: {how}")
     if not resolution > 1:
         raise ValueError(f"resolution={resolution!r}; expected a factor above 1, such as 1.1")
     total = sum(p.numel() for p in prunable(model, keep=keep).values())
     ladder = _ladder(total, limit, resolution)
 
-    def alive(kept: int) -> bool:
+    def survives(kept: int) -> bool:
         masks = prune(
             model, method, total / kept, batch, iterations=iterations,
             schedule=schedule or "exponential", **shared,
         )  # fmt: skip
         return not is_collapsed(model, masks, criterion, input_shape=input_shape)
 
-    kept = ladder[_last_true(lambda place: alive(ladder[place]), len(ladder))]
+    kept = ladder[_last_true(lambda place: survives(ladder[place]), len(ladder))]
     how = f"bisection over {len(ladder)} compressions, {count} iterations each"
     return CriticalCompression(total / kept, kept, criterion, limit, how, resolution)
 
@@ -259,27 +257,27 @@ def _ladder(total: int, limit: float, resolution: float) -> list[int]:
     return list(dict.fromkeys([*counts, kept_at(total, limit)]))
 
 
-def fewest_connected(probe: PathProbe, way: Trajectory) -> int:
-    """The smallest number of kept weights of a trajectory that join input to output.
+def fewest_connected(probe: PathProbe, run: Trajectory) -> int:
+    """The smallest number of kept weights at which the masks of ``run`` join input to output.
 
-    Connectivity only falls along a nested family, so the width of the widest path is found by
-    asking log2(N) times whether the larger weights connect.
+    Masks of one trajectory are nested: once disconnected, they stay so. Bisection therefore finds
+    the number with about log2(N) questions.
 
     Raises:
         ValueError: not even the whole network is connected.
     """
-    low = max(1, way.counts[-1])
-    if probe.connected(way.keeping(low, quiet=True)):
+    low = max(1, run.counts[-1])
+    if probe.connected(run.keeping(low, quiet=True)):
         return low
-    high = way.total
+    high = run.total
     while high - low > 1:
         # On a logarithmic axis: few weights suffice, and each question costs as much as any other.
         middle = max(low + 1, math.isqrt(low * high))
-        if probe.connected(way.keeping(middle, quiet=True)):
+        if probe.connected(run.keeping(middle, quiet=True)):
             high = middle
         else:
             low = middle
-    if high == way.total and not probe.connected(way.keeping(high, quiet=True)):
+    if high == run.total and not probe.connected(run.keeping(high, quiet=True)):
         raise ValueError("the unpruned network is not connected from input to output")
     return high
 

@@ -177,14 +177,14 @@ class _Ledger:
         """The scores of one parameter, corrected."""
         if name not in self.known:
             raise ValueError(f"scores hold no {name!r}; conservation needs every prunable weight")
-        found = instance(self.known[name], Tensor, f"scores[{name!r}]").detach()
-        if found.is_complex() or not torch.isfinite(found).all():
+        score = instance(self.known[name], Tensor, f"scores[{name!r}]").detach()
+        if score.is_complex() or not torch.isfinite(score).all():
             raise ValueError(f"scores[{name!r}] holds NaN or infinite values, or complex ones")
-        if found.shape != shape:
+        if score.shape != shape:
             raise ValueError(
-                f"scores[{name!r}] has shape {tuple(found.shape)}; expected {tuple(shape)}"
+                f"scores[{name!r}] has shape {tuple(score.shape)}; expected {tuple(shape)}"
             )
-        return found.double() + self.correction.get(name, 0.0)
+        return score.double() + self.correction.get(name, 0.0)
 
     def _add(self, book: np.ndarray, units: np.ndarray, name: str) -> None:
         """Book the scores of a constant, one a unit; one that is not known counts as zero."""

@@ -1,4 +1,4 @@
-"""What never passes in silence: scores that no method should give, and what they do to a result.
+"""Errors and warnings about scores: NaN, negative where none can be, all zero, tied at zero.
 
 Read `scores` and `masks` first.
 """
@@ -19,10 +19,8 @@ from .masks import Masks
 if TYPE_CHECKING:
     from .scores import Method
 
-_NOISE = {
-    torch.float64: 1e-12,
-    torch.float32: 1e-5,
-}  # below zero: a fast convolution's rounding of a positive sum
+# How far, relative to the largest, a fast convolution may round a positive sum below zero.
+_NOISE = {torch.float64: 1e-12, torch.float32: 1e-5}
 
 
 def refuse_unfit(method: Method, *parts: Tensor) -> None:
@@ -46,9 +44,9 @@ def refuse_unfit(method: Method, *parts: Tensor) -> None:
         )
 
 
-def warn_of_silence(scores: dict[str, Tensor], alive: dict[str, bool]) -> None:
-    """Warns of layers that have weights which are not zero (``alive``) and no score that is not."""
-    silent = [name for name, score in scores.items() if alive[name] and not bool(score.any())]
+def warn_of_silence(scores: dict[str, Tensor], nonzero: dict[str, bool]) -> None:
+    """Warns of layers whose scores are all zero though their weights (``nonzero``) are not."""
+    silent = [name for name, score in scores.items() if nonzero[name] and not bool(score.any())]
     if silent:
         warn(
             f"every score of {silent} is zero: nothing flows through them. They only steer (a gate,"
@@ -75,7 +73,7 @@ class ZeroScores:
         method: Method,
         scores: dict[str, Tensor],
         start: dict[str, Tensor],
-        alive: dict[str, bool],
+        nonzero: dict[str, bool],
     ) -> ZeroScores:
         """Those among the weights of ``start``; layers that `warn_of_silence` names are left out.
 
@@ -86,7 +84,7 @@ class ZeroScores:
         if any(score.numel() and float(score.min()) < 0 for score in scores.values()):
             return cls(type(method).__name__, places)
         for name, score in scores.items():
-            if not alive[name] or not bool(score.any()):
+            if not nonzero[name] or not bool(score.any()):
                 continue
             if method.needs_data:
                 size = score.abs()

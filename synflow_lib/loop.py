@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .batches import first_input
+from .batches import Inputs, first_input
 from .fast.selection import count, erase, keep_cut, keep_largest, places
 from .graphs.follow import wiring
 from .graphs.network import find_input_shape, is_bias, some, warn
@@ -32,9 +32,7 @@ from .values import kept_at, whole
 # (iteration from 0, scores, alive, method) -> bool of the survivors, and the score of the smallest
 # cut, or NaN; None ends the run.
 Decide = Callable[[int, Tensor, Tensor, Method], "tuple[Tensor, float] | None"]
-# Dead units are looked for again once fewer weights than this share of those at the last look are
-# left.
-_SHRUNK = 0.75
+_SHRUNK = 0.75  # dead units are looked for again when this share of the last look's weights is left
 
 
 class PruningLoop:
@@ -61,19 +59,18 @@ class PruningLoop:
         self.work = Workspace(model, precision(model, self.method_class, context), **select)
         self.model, self.context, self.progress = model, context, progress
         self.size = self.work.flat.numel()
-        self.layout = self.work.layout  # of all N; the other shrinks with dead units
-        self.quota = self._quota(example) if steering == "layer" else None
+        self.layout = self.work.layout  # of all N; the workspace's own shrinks with dead units
+        by_magnitude = self.method_class.by_paths and steering == "layer"
+        self.quota = self._quota(example) if by_magnitude else None
         self.record = Record(self.size, self.work.flat) if recorded else None
         self.zeros: ZeroScores | None = None  # known from the first scoring on
-        self.nonzero_layers, self.start = _starting(self.work, self.method_class)
+        self.nonzero_layers, self.start = _not_pruned_before(self.work, self.method_class)
         self.start_count = count(self.start)
 
-    def _quota(self, example: Tensor | None) -> SteeringQuota | None:
-        if not self.method_class.by_paths:
-            return None
-        found = steering(self.model, self.context.input_shape, example)
-        found = {name: mask for name, mask in found.items() if name in self.layout}
-        return SteeringQuota(self.work, found) if found else None
+    def _quota(self, example: Inputs | None) -> SteeringQuota | None:
+        where = steering(self.model, self.context.input_shape, example)
+        where = {name: mask for name, mask in where.items() if name in self.layout}
+        return SteeringQuota(self.work, where) if where else None
 
     def iterations(self, given: int | None) -> int:
         return self.method_class.iterations if given is None else whole(given, "iterations", 1)
@@ -114,13 +111,10 @@ class PruningLoop:
         origin: Tensor | None = None
         alive = self.start if start is None else start
         looked_at = count(alive)
-        bound = scoring(self.method_class, self.work, self.context)
-        with bound as method, self.bar(length) as bar:
+        with scoring(self.method_class, self.work, self.context) as method, self.bar(length) as bar:
             if self.record and self.start_count < self.size:  # before the first iteration zeros go
-                everything = torch.ones_like(alive)
-                self.record.add(
-                    torch.zeros_like(self.work.flat), everything, alive, self.start_count
-                )
+                zeros, everything = torch.zeros_like(self.work.flat), torch.ones_like(alive)
+                self.record.add(zeros, everything, alive, self.start_count)
             for step in itertools.count() if length is None else range(length):
                 scores = self.score(method)
                 decision = decide(step, scores, alive, method)
@@ -165,9 +159,9 @@ class PruningLoop:
         counts = sorted((number for number in counts if number < self.start_count), reverse=True)
 
         def decide(step: int, scores: Tensor, alive: Tensor, method: Method):
-            # On a chain, what each layer's scores sum to.
-            known = self.record and isinstance(method, SynFlow)
-            cut = float(method.R) if known else math.nan
+            # For the record: R is the smallest cut of a chain, where every layer is a cut.
+            wanted = self.record and isinstance(method, SynFlow)
+            cut = float(method.R) if wanted else math.nan
             return self.choose(scores, counts[step], alive, method.within), cut
 
         flat = self.iterate(decide, len(counts))
@@ -177,7 +171,7 @@ class PruningLoop:
         return flat
 
     def choose(self, scores: Tensor, number: int, alive: Tensor, within: float) -> Tensor:
-        """The ``number`` of weights that stay: the largest scores; what steers by magnitude."""
+        """The ``number`` that stay, the largest scores; of the quota's the largest weights."""
         if self.quota is None:
             return keep_largest(scores, number, alive, within=within)
         steers = self.quota.stay(number / self.size, alive)
@@ -192,10 +186,10 @@ class PruningLoop:
     def warn_of_zeros(self, goal: dict[str, int]) -> None:
         """Warn where more weights are to stay than are not zero: of all (named "") or a layer."""
         among = {"": self.start, **self.work.views(self.start)}
-        alive = {name: count(among[name]) for name in goal}
-        if short := [name for name, number in goal.items() if number > alive[name]]:
+        nonzero = {name: count(among[name]) for name in goal}
+        if short := [name for name, number in goal.items() if number > nonzero[name]]:
             total = sum(among[name].numel() for name in short)
-            left, stay = (sum(numbers[name] for name in short) for numbers in (alive, goal))
+            left, stay = (sum(numbers[name] for name in short) for numbers in (nonzero, goal))
             of = f" of {some(short)}" if short[0] else ""
             warn(
                 f"{left} of the {total} weights{of} are not zero and {stay} are to stay: the masks"
@@ -231,7 +225,7 @@ class PruningLoop:
     def _of_layer(
         scores: Tensor, alive: Tensor, steers: Tensor, number: int, within: float
     ) -> Tensor:
-        """The best of one layer; of what steers and of the rest the same share."""
+        """The best ``number`` of one layer; what steers and the rest keep the same share of it."""
         share = round(number * count(steers) / steers.numel())
         if not share:
             return keep_largest(scores, number, alive, within=within)
@@ -240,7 +234,7 @@ class PruningLoop:
 
     def by_cuts(self, stop: int) -> Trajectory:
         """Theorem 3 as the schedule, until ``stop`` weights are left or no more can go."""
-        # Rounding must not eat the last path: stay under the cut by more than rounding.
+        # Stay under the cut by more than rounding errors, or those may remove the last path.
         slack = 1.0 - torch.finfo(self.work.flat.dtype).eps ** 0.5
 
         def decide(step: int, scores: Tensor, alive: Tensor, method: Method):
@@ -255,7 +249,7 @@ class PruningLoop:
             if self.quota:
                 stay |= self.quota.stay(count(stay) / self.quota.others, alive)
             kept = count(stay)
-            if kept < stop:  # the best of what would go fill up to the count
+            if kept < stop:  # too many would go: the best of those fill up to the count
                 stay |= keep_largest(scores, stop - kept, alive ^ stay, within=method.within)
             return (stay, cut) if max(kept, stop) < left else None
 
@@ -263,7 +257,7 @@ class PruningLoop:
         return self.finished()
 
     def _smallest_cut(self, scores: Tensor, alive: Tensor, method: Method) -> float:
-        """What the cut carries that carries least."""
+        """The total score of the cut where it is smallest."""
         if method.cut_size is not None:  # R, for sums over paths: no need to know the cuts
             return float(method.cut_size)
         scores = scores.masked_fill(~alive, 0)
@@ -280,27 +274,27 @@ class PruningLoop:
         """The cuts of the network, each as the numbers of the layers that cross it."""
         example = first_input(self.context.batch)
         shape = find_input_shape(self.model, self.context.input_shape, example)
-        number = {name: position for position, name in enumerate(self.work.names)}
+        place_of = {name: position for position, name in enumerate(self.work.names)}
         named = [
             [f"{n}.weight".removeprefix(".") for n in names]
             for names, _ in wiring(self.model, shape).cuts()
         ]
         # A cut with a dense layer in it (keep=) cannot be emptied and needs no watching.
-        watched = [[number[n] for n in names] for names in named if set(names) <= set(number)]
+        watched = [[place_of[n] for n in names] for names in named if set(names) <= set(place_of)]
         if not watched:
             raise ValueError("keep= leaves a dense layer in every cut: nothing for 'cut' to watch")
         return watched
 
 
-def _starting(work: Workspace, method: type[Method]) -> tuple[dict[str, bool], Tensor]:
-    """Which layers are not zero, and the weights that a run starts from, bool (N,).
+def _not_pruned_before(work: Workspace, method: type[Method]) -> tuple[dict[str, bool], Tensor]:
+    """Which layers are not all zero, and the weights that a run starts from, bool (N,).
 
-    A weight that is zero was pruned before and goes first; a bias may start at zero.
+    A weight that is zero counts as pruned before and goes first; a bias may start at zero.
     """
     views = work.views(work.flat)
     nonzero = {name: bool(view.any()) for name, view in views.items()}
     # A layer of zeros alone is initialized so, such as a head, if nothing was pruned elsewhere.
-    zero = [name for name, some in nonzero.items() if not (some or is_bias(name))]
+    zero = [name for name, any_left in nonzero.items() if not (any_left or is_bias(name))]
     if zero and pruned_before(view for name, view in views.items() if not is_bias(name)):
         zero = []
     if zero and not method.by_paths:  # which takes them as ones, and says so

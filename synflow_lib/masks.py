@@ -153,7 +153,7 @@ class Masks(Mapping):
         return [name for name, mask in self.items() if not (is_bias(name) or mask.any())]
 
     def shuffled(self, generator: torch.Generator | int, within: str = "layer") -> Masks:
-        """As many weights, at random places: what is left of a mask that forgets which weights.
+        """Masks that keep as many weights, at random positions: a control for the choice of them.
 
         Args:
             generator: of random numbers, or a seed.
@@ -224,8 +224,8 @@ class Masks(Mapping):
         for name, parameter in self.parameters_of(model):
             mask = self[name].to(parameter.device)
             for module in model.modules():  # all that share the weight
-                for attribute, own in list(module.named_parameters(recurse=False)):
-                    if own is parameter:
+                for attribute, held in list(module.named_parameters(recurse=False)):
+                    if held is parameter:
                         torch_prune.custom_from_mask(module, attribute, mask)
         return model
 
@@ -247,7 +247,7 @@ class Masks(Mapping):
         alike: dict[str, list[str]] = {}
         for name in named:
             alike.setdefault(bare(name), []).append(name)
-        found, of = [], {}
+        pairs, of = [], {}
         for name, mask in self.items():
             same = [name] if name in named else alike.get(bare(name), [])
             parameter = named[same[0]] if same else None
@@ -271,8 +271,8 @@ class Masks(Mapping):
                     f"the masks' {first!r} and {name!r} are one parameter in the model, and their"
                     " masks differ; these masks are of a network where they are two"
                 )
-            found.append((name, parameter))
-        return found
+            pairs.append((name, parameter))
+        return pairs
 
     def to(self, device: torch.device | str) -> Masks:
         """The same masks on another device."""
@@ -334,22 +334,22 @@ class Masks(Mapping):
                     f"{path} is damaged: {name!r} is {mask.dtype} {tuple(mask.shape)} or holds"
                     f" other values than 0 and 1. {again}"
                 )
-        found = cls({name: mask.bool() for name, mask in masks.items()})
-        if not old and metadata["sha256"] != found.digest:
+        loaded = cls({name: mask.bool() for name, mask in masks.items()})
+        if not old and metadata["sha256"] != loaded.digest:
             raise ValueError(f"{path} is damaged: it does not match its checksum. {again}")
-        return found
+        return loaded
 
     @classmethod
     def ones(cls, model: nn.Module, *, keep: Iterable[str] = (), **select) -> Masks:
         """Nothing pruned."""
-        found = prunable(model, keep=keep, **select)
-        return cls({name: torch.ones_like(p, dtype=torch.bool) for name, p in found.items()})
+        parameters = prunable(model, keep=keep, **select)
+        return cls({name: torch.ones_like(p, dtype=torch.bool) for name, p in parameters.items()})
 
 
 def _missing(name: str, named: Iterable[str]) -> str:
     """Why a model that has the parameters ``named`` has none of this name."""
-    module, _, own = name.rpartition(".")
-    computed = f"{module}.parametrizations.{own}.".removeprefix(".")
+    module, _, attribute = name.rpartition(".")
+    computed = f"{module}.parametrizations.{attribute}.".removeprefix(".")
     if held := [one for one in named if one == f"{name}_orig" or one.startswith(computed)]:
         return (
             f"there it is computed of {held[0]!r}; take that away first, by"

@@ -202,10 +202,10 @@ class Grasp(Saliency):
     ) -> Tensor:
         """Add H g of one chunk and return g (N,): None stands for the chunk's own gradient."""
         weights, loss = self.work.parameters, self.objective(x, y)
-        found = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
+        gradients = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
         if g is None:
-            g = joined(gradient.detach() for gradient in found)
-        parts = zip(found, self.work.views(g).values(), strict=True)
+            g = joined(gradient.detach() for gradient in gradients)
+        parts = zip(gradients, self.work.views(g).values(), strict=True)
         total = sum((gradient * part).sum() for gradient, part in parts)
         try:
             _add(sums, torch.autograd.grad(total, targets, materialize_grads=True))
@@ -225,9 +225,9 @@ class Grasp(Saliency):
         return g
 
 
-def _add(sums: list[Tensor], found: Iterable[Tensor]) -> None:
-    """Add what was ``found`` to the sums, one by one and in place."""
-    for total, part in zip(sums, found, strict=True):
+def _add(sums: list[Tensor], parts: Iterable[Tensor]) -> None:
+    """Add the ``parts`` to the sums, one by one and in place."""
+    for total, part in zip(sums, parts, strict=True):
         total += part
 
 
@@ -250,7 +250,7 @@ def _scalar(objective: Callable, output, y) -> Tensor:
 
 @contextlib.contextmanager
 def constants(work: Workspace) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
-    """What R can be differentiated by, inside the block, beside the prunable parameters.
+    """Inside the block R can be differentiated by the constants that take part in conservation.
 
     Yields name -> (value, probe), two tensors of one shape; value * dR/dprobe is the score. Biases,
     BatchNorm's beta and its gamma with batch statistics are parameters, and their own probes. The
@@ -295,7 +295,7 @@ def _before(change, probe: Tensor):
 
 
 def _behind(change, probe: Tensor):
-    """The same for its output."""
+    """A hook that changes a module's output by one number a channel."""
     return lambda module, args, output: change(output, along_channels(probe, output))
 
 
@@ -316,9 +316,9 @@ class Inverted(Method):
         return self.method.within
 
     def scores(self) -> Scores:
-        found = self.method.scores()
-        flat = self._inverted(self.work.flatten({n: comparable(n, s) for n, s in found.items()}))
-        return Scores(self.work.views(flat), log2_scale=found.log2_scale)
+        original = self.method.scores()
+        flat = self._inverted(self.work.flatten({n: comparable(n, s) for n, s in original.items()}))
+        return Scores(self.work.views(flat), log2_scale=original.log2_scale)
 
     def _inverted(self, flat: Tensor) -> Tensor:
         pruned = self.work.flat == 0
@@ -357,10 +357,10 @@ def inverted(method: str | Scorer | type[Method]) -> type[Method]:
     tensor([[False,  True, False]])
     """
     inner = resolve(method)
-    same = ("needs_data", "iterations", "mode", "draws", "own_type", "by_paths")
-    own = {"inner": inner, "__doc__": f"{inner.__name__}, its order reversed."}
-    own |= {name: getattr(inner, name) for name in same}
-    return type(f"Inverted{inner.__name__}", (Inverted,), own)
+    copied = ("needs_data", "iterations", "mode", "draws", "own_type", "by_paths")
+    attributes = {"inner": inner, "__doc__": f"{inner.__name__}, its order reversed."}
+    attributes |= {name: getattr(inner, name) for name in copied}
+    return type(f"Inverted{inner.__name__}", (Inverted,), attributes)
 
 
 METHODS.update(

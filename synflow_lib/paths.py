@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from .batches import Inputs
 from .graphs.network import PRUNABLE
-from .graphs.nodes import as_list, bound, is_source
+from .graphs.nodes import as_list, given_inputs, is_source
 from .graphs.operations import Operations
 from .graphs.surrogate import is_numbers
 
@@ -75,13 +75,13 @@ class PathSum:
                 (self.tables if is_source(node) else self.tokens).append(node)
 
     def _detours(self, names: Iterable[str]) -> dict[fx.Node, list[fx.Node]]:
-        """Where branches meet, those that bring paths through more weights than the fewest."""
-        used, found = fewest_weights(self.operations, names), {}
-        for node, ways in self.operations.carriers.items():
-            needs = {way: len(used[way][0].names) for way in ways}
-            if longer := [way for way in ways if needs[way] > min(needs.values())]:
-                found[node] = longer
-        return found
+        """Where branches meet -> the arguments that no path through the fewest weights comes by."""
+        fewest, detours = fewest_weights(self.operations, names), {}
+        for node, sources in self.operations.carriers.items():
+            needs = {source: len(fewest[source][0].names) for source in sources}
+            if longer := [source for source in sources if needs[source] > min(needs.values())]:
+                detours[node] = longer
+        return detours
 
     def __call__(
         self,
@@ -96,11 +96,11 @@ class PathSum:
         ``after(node, live)`` is called after each node with the values still needed; it may
         replace them. The live values at any time form a cut of the graph: multiplying all of them
         by one number multiplies the outflow by that number. With ``shortest`` only the paths
-        through the fewest weights count: where branches meet, longer ones bring nothing. Without
-        ``tokens`` only those from the input.
+        through the fewest weights count: where branches meet, longer ones are zero. Without
+        ``tokens`` no paths begin at learned tokens, only at the input.
         """
-        given = bound(self.graph, x)
-        # A token is alive from the start, under the node where it joins: it is rescaled with all.
+        given = given_inputs(self.graph, x)
+        # Held from the start under the node where it joins, so that the rescaler scales it as well.
         like = next(self.net.parameters())
         token = like.new_ones(()) if tokens and not shortest else like.new_zeros(())
         live: dict[fx.Node, Tensor] = dict.fromkeys(self.tokens, token)
@@ -126,8 +126,7 @@ class PathSum:
                 for gate, value in self.operations.gate_values.get(node, {}).items():
                     values = values | {gate: torch.full_like(values[gate], value)}
                 if shortest and node in self.detours:
-                    nothing = {way: torch.zeros_like(live[way]) for way in self.detours[node]}
-                    values = values | nothing
+                    values = values | {n: torch.zeros_like(live[n]) for n in self.detours[node]}
                 args = [_fetch(arg, values) for arg in node.args]
                 kwargs = {key: _fetch(arg, values) for key, arg in node.kwargs.items()}
                 if node in live:
@@ -200,48 +199,51 @@ class Signs:
 
 
 @dataclass(frozen=True)
-class Way:
-    """The weights on a path, by name, and those that it uses more than once."""
+class PathWeights:
+    """Names of the layer weights that a path runs through; ``reused``, those it meets twice."""
 
     names: frozenset[str] = frozenset()
-    again: frozenset[str] = frozenset()
+    reused: frozenset[str] = frozenset()
 
-    def through(self, own: frozenset[str]) -> Way:
-        return Way(self.names | own, self.again | self.names & own)
+    def through(self, weights: frozenset[str]) -> PathWeights:
+        """The same path, continued through ``weights``."""
+        return PathWeights(self.names | weights, self.reused | self.names & weights)
 
 
-def fewest_weights(operations: Operations, names: Iterable[str]) -> dict[fx.Node, list[Way]]:
-    """For every node that a path runs through, the ways that need fewest weights, the best first.
+def fewest_weights(
+    operations: Operations, names: Iterable[str]
+) -> dict[fx.Node, list[PathWeights]]:
+    """For every node on a path, the paths to it that need fewest weights, the best first.
 
-    ``names`` are the parameters that count; a weight used twice counts once, so a longer way may
-    still be the better one if it has used what comes later.
+    ``names`` are the parameters that count. A weight used twice counts once, so one path is not
+    enough: a longer one may win in the end if it has met a weight that comes again later.
     """
-    names, used = set(names), {}
+    names, fewest = set(names), {}
     first_name = _first_names(operations.net)
-    own: dict[fx.Node, frozenset[str]] = {}
+    weights_at: dict[fx.Node, frozenset[str]] = {}
     for node in operations.on_path:
         beside = operations.signals.effect(node) in ("adds", "joins")  # no factor of the path
         weights = () if beside or is_source(node) else operations.fixed.weights_of[node]
-        own[node] = frozenset(first_name.get(name, name) for name in weights) & names
-    count = Counter(name for weights in own.values() for name in weights)
+        weights_at[node] = frozenset(first_name.get(name, name) for name in weights) & names
+    count = Counter(name for weights in weights_at.values() for name in weights)
     shared = {name for name, uses in count.items() if uses > 1}
     for node in operations.nodes:
         if is_source(node):
-            used[node] = [Way()]
+            fewest[node] = [PathWeights()]
         elif node in operations.on_path:
-            sources = (used.get(source, ()) for source in operations.carriers[node])
-            if ways := [way.through(own[node]) for source in sources for way in source]:
-                used[node] = _best(ways, shared)
-    return used
+            before = (fewest.get(source, ()) for source in operations.carriers[node])
+            if paths := [path.through(weights_at[node]) for group in before for path in group]:
+                fewest[node] = _unbeaten(paths, shared)
+    return fewest
 
 
-def _best(ways: list[Way], shared: set[str]) -> list[Way]:
-    """The ways that no other beats, whatever weights are used after them."""
-    found: list[Way] = []
-    for way in sorted(ways, key=lambda way: (len(way.names), len(way.again))):
-        if all(len(one.names | way.names & shared) > len(way.names) for one in found):
-            found.append(way)
-    return found
+def _unbeaten(paths: list[PathWeights], shared: set[str]) -> list[PathWeights]:
+    """The paths that may still need fewest, whichever ``shared`` weights are met after them."""
+    best: list[PathWeights] = []
+    for path in sorted(paths, key=lambda path: (len(path.names), len(path.reused))):
+        if all(len(other.names | path.names & shared) > len(path.names) for other in best):
+            best.append(path)
+    return best
 
 
 def _first_names(model: nn.Module) -> dict[str, str]:

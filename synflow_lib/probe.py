@@ -31,11 +31,11 @@ from .graphs.network import (
 from .graphs.operations import Operations
 from .graphs.workspace import Workspace, explained_errors, pruned_before
 from .masks import Masks
-from .paths import PathSum, Signs, Way
+from .paths import PathSum, PathWeights, Signs
 from .values import instance
 
-_QUESTIONS = 500  # about one layer, before nobody knows
-_SMALL = 1e-12  # for every weight: a path of one weight more brings next to nothing
+_QUESTIONS = 500  # about one layer, before the search for one entry gives up
+_SMALL = 1e-12  # for every weight: a path through one weight more adds next to nothing
 
 
 class PathProbe:
@@ -56,8 +56,8 @@ class PathProbe:
         shape = find_input_shape(model, input_shape)
         # Before the numbers are replaced: constants may be computed of them.
         traced = traced or trace(model, shape)
-        # A forward that asks for float64 gets it, and any other is done sooner.
-        wide = any(one.dtype == torch.float64 for one in traced.parameters())
+        # float64 only for a forward that asks for it: float32 is faster.
+        wide = any(weight.dtype == torch.float64 for weight in traced.parameters())
         self.dtype = torch.float64 if wide else torch.float32
         self.net = skeleton(traced, device="cpu").to(self.dtype)
         with torch.no_grad():
@@ -77,18 +77,18 @@ class PathProbe:
                 if name.rpartition(".")[0] not in norms:
                     buffer.copy_(traced.get_buffer(name))
         self.paths = PathSum(self.net, sum_pools=True)
-        own = dict(unwrapped(model).named_parameters(remove_duplicate=False))
+        named = dict(unwrapped(model).named_parameters(remove_duplicate=False))
         # The graph holds what runs, under one name each; a shared weight may have more.
-        there = {id(p): name for name, p in traced.named_parameters()}
-        self.name_there = {name: there[id(p)] for name, p in own.items() if id(p) in there}
+        traced_name = {id(p): name for name, p in traced.named_parameters()}
+        self.graph_name = {n: traced_name[id(p)] for n, p in named.items() if id(p) in traced_name}
         self.weights = {
-            name: self.net.get_parameter(self.name_there[name])
-            if name in self.name_there
+            name: self.net.get_parameter(self.graph_name[name])
+            if name in self.graph_name
             else torch.empty(parameter.shape, device="meta")  # never runs: only its shape counts
-            for name, parameter in own.items()
+            for name, parameter in named.items()
         }
         self.masked: dict[str, Tensor] = {}
-        self.unmasked: dict[str, Tensor] = {}  # what of them counts where no mask speaks
+        self.unmasked: dict[str, Tensor] = {}  # their values without a mask, to be put back
         self.inflow = inflow(shape, torch.ones(0, dtype=self.dtype, device="cpu"))
         self.signs = Signs(self.paths)
 
@@ -98,20 +98,20 @@ class PathProbe:
     @torch.no_grad()
     def _set(self, masks: Masks, dtype: torch.dtype) -> None:
         # A bias carries nothing from input to output; a layer that never runs is not in the graph.
-        found = {
+        masked = {
             name: weight
             for name, weight in instance(masks, Masks, "masks").parameters_of(self.weights)
             if not (weight.is_meta or is_bias(name))
         }
         self.net.to(dtype)
         self.inflow = tree_map(lambda t: t.to(dtype) if t.is_floating_point() else t, self.inflow)
-        for name in set(self.masked) - set(found):  # by the masks before
+        for name in set(self.masked) - set(masked):  # by the last question and not by this one
             self.masked.pop(name).copy_(self.unmasked.pop(name))
-        for name, weight in found.items():
+        for name, weight in masked.items():
             if name not in self.masked:
                 self.unmasked[name] = weight.bool()
             weight.copy_(masks[name])
-        self.masked = found
+        self.masked = masked
 
     @torch.inference_mode(False)
     def connected(self, masks: Masks) -> bool:
@@ -124,8 +124,8 @@ class PathProbe:
     def fewest(self, names: Iterable[str], guess: int) -> int:
         """How many weights the shortest path needs, where `fewest_weights` counts ``guess``.
 
-        It tells branches apart by nodes, and slices or zeros may drop what the shorter one brings.
-        Then the count is the lowest power of t in the sum over paths with t for every weight.
+        That counts by nodes, but a slice may drop all numbers of the shorter branch. The sum over
+        paths with a small t for every weight is a polynomial; its lowest power is the count.
 
         Raises:
             ValueError: so many that the sum is out of range.
@@ -135,31 +135,30 @@ class PathProbe:
         with torch.no_grad(), explained_errors(self.inflow):
             if paths(self.inflow, Signs(paths), shortest=True) > 0:
                 return guess
-            whole = {
-                n: torch.ones(self.weights[n].shape, dtype=torch.bool, device="cpu") for n in names
-            }
-            self._set(Masks(whole), torch.float64)
+            shapes = {name: self.weights[name].shape for name in names}
+            unpruned = Masks({n: torch.ones(s, device="cpu") > 0 for n, s in shapes.items()})
+            self._set(unpruned, torch.float64)
             for t in (_SMALL, _SMALL / 2):
                 for name in names:
                     self.weights[name].fill_(t)
                 totals.append(float(paths(self.inflow)))
-            self._set(Masks(whole), torch.float64)
+            self._set(unpruned, torch.float64)
         if min(totals) < 1e-300:
             raise ValueError(
                 "the shortest path from input to output needs too many weights to count"
             )
         return round(math.log2(totals[0] / totals[1]))
 
-    def one_of_each(self, names: Iterable[str], way: Way) -> bool:
-        """Whether one weight of each on ``way``, of all ``names``, is found that joins the ends.
+    def one_of_each(self, names: Iterable[str], path: PathWeights) -> bool:
+        """Whether one entry of each weight on ``path``, all else pruned, joins input to output.
 
-        A weight used twice has to fit both uses. What is not connected as a whole holds no weight
-        that connects, so halves of a layer are asked in turn.
+        A weight used twice needs one entry that serves both uses. It is searched for by halves: a
+        half of a layer without any connection holds no entry that connects.
         """
         masks = Masks(
-            {n: torch.full(self.weights[n].shape, n in way.names, device="cpu") for n in names}
+            {n: torch.full(self.weights[n].shape, n in path.names, device="cpu") for n in names}
         )
-        order = sorted(way.names, key=lambda name: (name not in way.again, name))
+        order = sorted(path.names, key=lambda name: (name not in path.reused, name))
         return all(self._leave_one(masks, name) for name in order)
 
     def _leave_one(self, masks: Masks, name: str) -> bool:
@@ -200,10 +199,11 @@ class PathProbe:
         if not found:
             return Masks(nothing)
 
-        def of(known: dict[str, Tensor], name: str) -> Tensor:
+        def among(known: dict[str, Tensor], name: str) -> Tensor:
             return known.get(name, nothing[name]).to(nothing[name].device)
 
-        return Masks({n: mask & (of(found, n) | of(steering, n)) for n, mask in masks.items()})
+        found = {n: among(found, n) | among(steering, n) for n in masks}
+        return Masks({name: mask & found[name] for name, mask in masks.items()})
 
     @functools.cached_property
     def steering(self) -> dict[str, Tensor]:
@@ -215,22 +215,22 @@ class PathProbe:
             return {}
         whole, packed = self.paths.operations.steering_parameters()
         weights = layer_weights(self.net)
-        own = {
+        full = {
             name: torch.ones(self.weights[name].shape, dtype=torch.bool, device="cpu")
-            for name, there in self.name_there.items()
-            if there in weights and there in whole | packed
+            for name, traced in self.graph_name.items()
+            if traced in weights and traced in whole | packed
         }
-        if not own:
+        if not full:
             return {}
-        flows, found = self._on_path(Masks(own)), {}
-        for name, mask in own.items():
-            if self.name_there[name] in whole:
-                found[name] = mask
+        flows, steering = self._on_path(Masks(full)), {}
+        for name, mask in full.items():
+            if self.graph_name[name] in whole:
+                steering[name] = mask
             elif name in flows:
                 silent = ~flows[name].flatten(1).any(1)
                 if bool(silent.any()):
-                    found[name] = mask & silent.view(-1, *[1] * (mask.dim() - 1))
-        return found
+                    steering[name] = mask & silent.view(-1, *[1] * (mask.dim() - 1))
+        return steering
 
 
 def steering(
@@ -257,7 +257,7 @@ def steering(
             return {}
         with explained_errors(shape):
             return PathProbe(model, shape, traced=traced).steering
-    except ValueError:  # whoever asks about paths is told why
+    except ValueError:  # no paths are known here: questions about them raise the error
         return {}
 
 
@@ -271,8 +271,8 @@ def left_dense(
     keep = names_in_keep(keep)
     names = list(steering(model, input_shape, example))
     if names:
-        found = prunable(model, keep=keep)
-        names = [name for name in names if name in found]
+        prunables = prunable(model, keep=keep)
+        names = [name for name in names if name in prunables]
     if names:
         warn(
             f"{some(names)} only steer, as gates, queries and keys do: paths do not run through"
@@ -284,32 +284,33 @@ def left_dense(
 
 
 class SteeringQuota:
-    """What stays of the gates, queries and keys, whatever paths say.
+    """Keeps the largest weights of gates, queries and keys, which paths give no score.
 
     Attributes:
-        mask: bool (N,), where they are; ``others`` the number of all other weights.
+        mask: bool (N,), where those weights are.
+        others: the number of all other weights.
     """
 
-    def __init__(self, work: Workspace, found: dict[str, Tensor]) -> None:
+    def __init__(self, work: Workspace, where: dict[str, Tensor]) -> None:
         self.work, self.mask = work, torch.zeros_like(work.flat, dtype=torch.bool)
         views = work.views(self.mask)
-        for name, mask in found.items():
+        for name, mask in where.items():
             views[name].copy_(mask)
         self.others = self.mask.numel() - count(self.mask)
         self.magnitude = work.flat.abs()  # at the start: a method may change the working copy
 
     def ordered(self, scores: Tensor) -> Tensor:
-        """``scores`` in which these weights, that have none, stand below all in their own order."""
+        """``scores``, with tiny ones for these weights: below all others, ordered by magnitude."""
         tiny = 1e-30 * scores.amax() / self.magnitude.amax().clamp(min=1e-30)
         return torch.where(self.mask, self.magnitude * tiny, scores)
 
     def stay(self, density: float, alive: Tensor) -> Tensor:
         """Of each layer's the largest, to this density and at least one, bool (N,)."""
-        found = torch.zeros_like(self.mask)
-        flat = (found, self.magnitude, self.mask, alive & self.mask)
-        for out, *rest in zip(*(self.work.views(one).values() for one in flat), strict=True):
+        stay = torch.zeros_like(self.mask)
+        flat = (stay, self.magnitude, self.mask, alive & self.mask)
+        for out, *rest in zip(*(self.work.views(part).values() for part in flat), strict=True):
             size, steers, left = (view.flatten() for view in rest)
             if total := count(steers):
                 number = min(max(1, round(total * density)), count(left))
                 out.copy_(keep_largest(size, number, left).view(out.shape))
-        return found
+        return stay

@@ -182,11 +182,11 @@ def _densities(schedule: str | Schedule, iterations: int, final: float) -> list[
         schedule = SCHEDULES[schedule]
     elif not callable(schedule):
         raise TypeError(f"schedule is a {type(schedule).__name__}; expected a name or a function")
-    found = [schedule(t, iterations, final) for t in range(1, iterations + 1)]
+    given = [schedule(t, iterations, final) for t in range(1, iterations + 1)]
     try:
-        densities = [float(density) for density in found]
+        densities = [float(density) for density in given]
     except (TypeError, ValueError):
-        raise TypeError(f"the schedule gives {found[:3]}...; expected densities, numbers") from None
+        raise TypeError(f"the schedule gives {given[:3]}...; expected densities, numbers") from None
     rising = any(b > a for a, b in zip(densities, densities[1:], strict=False))
     if rising or not all(0 < d <= 1 for d in densities):
         raise ValueError(

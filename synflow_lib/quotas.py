@@ -121,11 +121,11 @@ def random(model: nn.Module, quotas: Mapping[str, int], generator: torch.Generat
 
 
 def _apportion(
-    found: Mapping[str, nn.Parameter], compression: float, share_of: Callable[[torch.Size], int]
+    weights: Mapping[str, nn.Parameter], compression: float, share_of: Callable[[torch.Size], int]
 ) -> Quotas:
     """Whole numbers as near to multiples of shares as layer sizes and the exact sum allow."""
-    size = np.array([p.numel() for p in found.values()], dtype=np.int64)
-    share = np.array([float(share_of(p.shape)) for p in found.values()])
+    size = np.array([p.numel() for p in weights.values()], dtype=np.int64)
+    share = np.array([float(share_of(p.shape)) for p in weights.values()])
     kept = kept_at(int(size.sum()), compression)
     least = np.full(len(size), int(kept >= len(size)))
     # The factor at which the layers, each within its bounds, would keep `kept` in all: it only
@@ -142,4 +142,4 @@ def _apportion(
         room = counts < size if step > 0 else counts > least
         order = np.argsort(-step * (ideal - counts), kind="stable")
         counts[order[room[order]][: abs(missing)]] += step
-    return {name: int(count) for name, count in zip(found, counts, strict=True)}
+    return {name: int(count) for name, count in zip(weights, counts, strict=True)}

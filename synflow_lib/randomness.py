@@ -1,4 +1,4 @@
-"""Puts the caller's random numbers aside and back; takes turns at settings of the process."""
+"""Random numbers apart from the caller's, and a lock for settings that a process has once."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if hasattr(os, "register_at_fork"):  # a forked process has none of the threads 
 
 @contextlib.contextmanager
 def own_random_numbers(seed: int | None = None) -> Iterator[None]:
-    """Random numbers of torch, numpy and Python, in the block apart from those of the caller.
+    """In the block torch, numpy and Python draw random numbers apart from the caller's.
 
     Models, scorers and data loaders may draw from any of these generators. After the block, also
     after an error, all of them are where they were before. Threads wait for each other in front of

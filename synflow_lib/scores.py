@@ -56,16 +56,16 @@ class Method:
     needs_data = False
     iterations = 1  # the paper's default
     mode = "eval"
-    own_type = False  # whether it sees the network in the type the model has, instead of float64
+    own_type = False  # whether the network keeps the model's type, instead of float64
     nonnegative = False  # then a negative score means an operation that was not understood
     inexact = True  # whether scores carry errors of rounding, so that equal ones come out unequal
-    by_paths = False  # whether it knows nothing of weights that only steer (see `probe`)
-    draws_nothing = False  # whether it leaves the generators that all threads share alone
-    cut_size: Tensor | None = None  # what every cut of the network carries, where that is known
+    by_paths = False  # whether it sums over paths, on which no gates, queries and keys lie
+    draws_nothing = False  # whether it never draws from torch's, numpy's and Python's generators
+    cut_size: Tensor | None = None  # the total score of every cut, if the method knows it
 
     @classmethod
     def draws(cls, net: nn.Module, context: Context) -> bool:
-        """Whether scoring this network may draw from those generators."""
+        """Whether scoring this network may draw random numbers from those generators."""
         return not cls.draws_nothing
 
     def __init__(self, work: Workspace, context: Context) -> None:
@@ -84,7 +84,7 @@ class Method:
         return TIES if self.inexact and self.work.flat.dtype == torch.float64 else 0.0
 
     def compact(self, alive: Tensor) -> tuple[Take, Tensor] | None:
-        """Make `flat` shorter if that is free, keeping all that is alive (see `Compactor`)."""
+        """Leave dead units out of the workspace and of `flat` (see `Compactor.shrink`), if free."""
         return None
 
     def scores(self) -> Scores:
@@ -106,10 +106,10 @@ class Custom(Method):
         context.batch = kept_for_passes(context.batch)
 
     def flat(self) -> Tensor:
-        found = self.scores()
+        scores = self.scores()
         # Ranks and counts carry no errors of rounding, however large they are.
-        self.inexact = any(score.is_floating_point() for score in found.values())
-        return self.work.flatten({name: comparable(name, s) for name, s in found.items()})
+        self.inexact = any(score.is_floating_point() for score in scores.values())
+        return self.work.flatten({name: comparable(name, s) for name, s in scores.items()})
 
     @property
     def within(self) -> float:
@@ -117,17 +117,17 @@ class Custom(Method):
 
     def scores(self) -> Scores:
         # A copy each time: whatever the function does to it, the next call sees the weights.
-        found = type(self).function(private_copy(self.work.net), self.context.batch)
-        if not isinstance(found, dict):
+        returned = type(self).function(private_copy(self.work.net), self.context.batch)
+        if not isinstance(returned, dict):
             raise TypeError(
-                f"the scorer returned a {type(found).__name__}; expected a dict of parameter name"
-                " to score tensor"
+                f"the scorer returned a {type(returned).__name__}; expected a dict of parameter"
+                " name to score tensor"
             )
         scores = Scores()
-        if isinstance(found, Scores):  # its notes go with it
-            vars(scores).update(vars(found))
+        if isinstance(returned, Scores):  # with its constants, correction and log2_scale
+            vars(scores).update(vars(returned))
         for name, view in self.work.views(self.work.flat).items():
-            score = found.get(name)
+            score = returned.get(name)
             if score is None:
                 raise ValueError(
                     f"the scorer returned no scores for {name!r}; it needs {self.work.names}"

@@ -43,21 +43,22 @@ class SynFlow(Method):
         if self.biases:  # then rescaling is not exact, so only a wider range can help
             _compute_in_double(work)
         self._make_linear(shape)
-        self.fast = None
+        fast = None
         if context.fast and not self.biases and is_plain(shape):
-            self.fast = Shortcuts(work, shape, lambda name: self.targets[name])
-        parts = {"skip": self.fast.folded, "layer": self.fast.layer} if self.fast else {}
+            fast = Shortcuts(work, shape, lambda name: self.targets[name])
+        parts = {"skip": fast.folded, "layer": fast.layer} if fast else {}
         self.paths = PathSum(work.net, names=work.names, biases=self.biases, **parts)
         # The shortest paths may carry a very different total, so they have powers of their own.
         self.rescaler = None if self.biases else Rescaler(self.paths)
         self.rescaler_of_shortest = None if self.biases else Rescaler(self.paths)
-        self.inflow = inflow(self.fast.prepare(self.paths) if self.fast else shape, work.flat)
+        self.inflow = inflow(fast.prepare(self.paths) if fast else shape, work.flat)
+        self.shortcuts = fast
         self.R = work.flat.new_zeros(())  # R of the last pass of `flat`
         self._bind()
 
     def _make_linear(self, shape: Inputs) -> None:
-        """Put in the network's place a graph of it without constants and activations."""
-        # Traced once, for all that reads the graph; in train mode it would hold dropout.
+        """Replace the private network by its graph, with |W| and without biases."""
+        # In evaluation mode: in train mode the graph would hold dropout.
         self.work.net = linearize_(trace(self.work.net.eval(), shape), biases=self.biases)
         if opened := ones_for_zeros_(self.work.net):
             warn(
@@ -66,7 +67,7 @@ class SynFlow(Method):
             )
 
     def _bind(self) -> None:
-        """Let every gradient become scores, in ``out``, as soon as it exists."""
+        """Hook the parameters, so that the backward pass writes scores into ``out``."""
         self.out = torch.zeros_like(self.work.flat)  # zero for what the network never uses
         self.targets = self.work.views(self.out)
         for parameter, view in zip(self.work.parameters, self.targets.values(), strict=True):
@@ -89,7 +90,7 @@ class SynFlow(Method):
 
     def compact(self, alive: Tensor) -> tuple[Take, Tensor] | None:
         """Leave out what is dead by the last scores."""
-        smaller = self.fast.shrink(self.out, alive) if self.fast else None
+        smaller = self.shortcuts.shrink(self.out, alive) if self.shortcuts else None
         if smaller:
             self._bind()
         return smaller
@@ -136,7 +137,7 @@ class SynFlow(Method):
 
 
 def _score_into(view: Tensor) -> Callable[[nn.Parameter], None]:
-    """A hook that turns a gradient into a score as soon as it exists, and lets go of it."""
+    """A hook that writes theta * gradient to ``view`` and frees the gradient."""
 
     def hook(parameter: nn.Parameter) -> None:
         if parameter.grad is not None:  # a fused layer has written its scores itself
@@ -177,18 +178,18 @@ def linearize_(net: fx.GraphModule, biases: bool = False) -> fx.GraphModule:
 
 
 def _read_as_constants(net: fx.GraphModule) -> set[int]:
-    """Ids of the parameters, other than weights of layers, that stand apart from the input."""
+    """Ids of parameters that only constants are made of, such as alpha in softmax(alpha)."""
     modules, flows = dict(net.named_modules()), reached(net.graph)
     named = dict(net.named_parameters(remove_duplicate=False))
     weights = {id(named[name]) for name in layer_weights(net) if name in named}
-    found, flowing = set(), set()
+    constant, flowing = set(), set()
     for node in net.graph.nodes:
         if node.op == "get_attr" and str(node.target) in named:
-            found.add(id(named[str(node.target)]))
-        elif node.op == "call_module":  # on both, as a recurrent layer on zeros at first
-            kind = flowing if node in flows else found
+            constant.add(id(named[str(node.target)]))
+        elif node.op == "call_module":  # maybe on both, as a recurrent layer that starts on zeros
+            kind = flowing if node in flows else constant
             kind.update(map(id, modules[str(node.target)].parameters()))
-    return found - weights - flowing
+    return constant - weights - flowing
 
 
 class Rescaler:
@@ -201,7 +202,7 @@ class Rescaler:
     2^16, so that most passes do not wait for the device.
     """
 
-    room, stale = 24, 2.0**-16
+    max_exponent, stale = 24, 2.0**-16
 
     def __init__(self, paths: PathSum) -> None:
         self.weighted = paths.weighted
@@ -231,7 +232,7 @@ class Rescaler:
             return
         if self.measuring:
             exponent = int(torch.frexp(live[node].detach().amax())[1])
-            if abs(exponent) > self.room:
+            if abs(exponent) > self.max_exponent:
                 self.shifts[node] = exponent
         shift = self.shifts.get(node)
         if not shift:
@@ -244,7 +245,7 @@ def _times_power_of_two(value: Any, exponent: int) -> Any:
     """A tensor, or a structure of tensors, times 2**exponent, which itself may be out of range."""
 
     def one(part: Any) -> Any:
-        # The places of a pooling's largest inputs are no part of the flow.
+        # Not the indices that a max-pooling gives beside its values.
         if isinstance(part, Tensor) and part.is_floating_point():
             for step in steps:
                 part = part * 2.0**step

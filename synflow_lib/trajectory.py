@@ -109,18 +109,18 @@ class Trajectory:
         return self.score.masked_fill(self.iteration != number, -torch.inf)
 
     def rank(self, place: int) -> int:
-        """The smallest number of kept weights that has the one at a flat ``place`` among them."""
-        number, own = int(self.iteration[place]), float(self.score[place])
+        """The smallest number of kept weights that includes the one at the flat index ``place``."""
+        number, score = int(self.iteration[place]), float(self.score[place])
         if number == SURVIVED:
             return self.counts[-1]
         scores = self.scores_of(number)
-        low, high = tied(scores, own, self.within)
+        low, high = tied(scores, score, self.within)
         # Of equal scores the first stay longest.
         before = count_above(scores[: place + 1], low, or_equal=True)
         return self.counts[number] + before + count_above(scores[place + 1 :], high)
 
     def _tops(self) -> list[tuple[int, float, slice]]:
-        """Of each layer its last iteration, the largest score there, and where the layer lies."""
+        """For each layer the iteration of its last weight, the largest score there, its slice."""
         ends = list(itertools.accumulate(shape.numel() for shape in self.layout.values()))
         at_once = self.counts == [self.total, 0]
 
@@ -148,8 +148,8 @@ class Trajectory:
     def last_of_each_layer(self) -> int:
         """The smallest number of kept weights at which no layer is empty yet, counted exactly.
 
-        The layer whose last weight goes first decides: whatever ranks above that weight is kept
-        with it. No search over compressions.
+        It is the rank of the first weight to go that is the last of its layer: all that rank above
+        it are kept with it. No search over compressions.
         """
         with fixed_order():
             found = zip(self.layout, self._tops(), strict=True)

@@ -52,9 +52,9 @@ def real(value: object, name: str) -> float:
     """
     found = math.nan
     with contextlib.suppress(OverflowError, RuntimeError):  # a tensor on meta holds no number
-        one = value.item() if getattr(value, "ndim", None) == 0 else value
-        if isinstance(one, numbers.Real) and not is_bool(one):
-            found = float(one) + 0.0
+        number = value.item() if getattr(value, "ndim", None) == 0 else value
+        if isinstance(number, numbers.Real) and not is_bool(number):
+            found = float(number) + 0.0
     if not math.isfinite(found):
         raise ValueError(f"{name}={value!r}; expected a finite number")
     return found

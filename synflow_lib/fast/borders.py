@@ -84,8 +84,9 @@ def narrow(paths: PathSum, shape: tuple[int, ...]) -> tuple[int, ...]:
         if step.node in maps and max(strides) > 1:
             source = step.node.all_input_nodes[0]
             want = [gone * s for gone, s in zip(left_out[step.node], strides, strict=True)]
-            widen = _widening(maps[source], left_out[source], want, paths.net)
-            paths.steps[place] = replace(step, run=_then(widen, step.run))
+            device = next(paths.net.parameters()).device
+            run = _widened(step.run, maps[source], left_out[source], want, device)
+            paths.steps[place] = replace(step, run=run)
     image = next(node for node in maps if node.op == "placeholder")
     sizes = [a.length - gone for a, gone in zip(maps[image], left_out[image], strict=True)]
     return (shape[0], *sizes)
@@ -123,7 +124,7 @@ def _maps(paths: PathSum, shape: tuple[int, ...]) -> dict[fx.Node, list[Axis]]:
 def _left_out(maps: dict[fx.Node, list[Axis]], part: set[fx.Node]) -> list[int]:
     """How many rows and columns all of ``part``, maps of one resolution, can do without."""
     if any(user not in maps for node in part for user in node.users):
-        return [0] * len(maps[next(iter(part))])  # who knows what it does with its input
+        return [0] * len(maps[next(iter(part))])  # what reads it may not see equal rows
     return [min(axis.spare for axis in axes) for axes in zip(*(maps[n] for n in part), strict=True)]
 
 
@@ -145,24 +146,19 @@ def _strides(paths: PathSum, node: fx.Node) -> list[int]:
     return [stride for _, stride, _, _ in windows] or [1]
 
 
-def _widening(
-    axes: list[Axis], have: list[int], want: list[int], net: nn.Module
+def _widened(
+    run: Callable, axes: list[Axis], have: list[int], want: list[int], device: torch.device
 ) -> Callable[[Tensor], Tensor]:
-    """Repeats, or leaves out, the interior of a map."""
-    device = next(net.parameters()).device
+    """``run`` on a map whose interior is repeated, or left out, until ``want`` rows are missing."""
     picks = [
         (2 + i, torch.tensor(axis.rows(h, w), device=device))
         for i, (axis, h, w) in enumerate(zip(axes, have, want, strict=True))
         if h != w
     ]
 
-    def widen(x: Tensor) -> Tensor:
+    def widened(x: Tensor) -> Tensor:
         for direction, rows in picks:
             x = x.index_select(direction, rows)
-        return x
+        return run(x)
 
-    return widen
-
-
-def _then(first: Callable[[Tensor], Tensor], second: Callable) -> Callable:
-    return lambda x: second(first(x))
+    return widened

@@ -62,17 +62,16 @@ class Compactor:
         user's rule multiplies with (see `synflow_lib.graphs.layers.rule`) is not known. Such
         networks run uncompacted.
         """
-        rows = (MODULES.get(type(module)) for module in work.net.modules())
-        if any(row is not None and row.effect == "own" for row in rows):
+        rules = (MODULES.get(type(module)) for module in work.net.modules())
+        if any(rule is not None and rule.effect == "own" for rule in rules):
             return None
         layers = [m for m in work.net.modules() if isinstance(m, PRUNABLE)]
         plain = all(
             getattr(m, "groups", 1) == 1 and not isinstance(m, CONV_TRANSPOSED) for m in layers
         )
-        own = {id(parameter) for parameter in work.parameters}
-        if _shared(work.net):
-            return None
-        if not plain or len(layers) != len(own) or own != {id(m.weight) for m in layers}:
+        pruned = {id(parameter) for parameter in work.parameters}
+        all_pruned = len(layers) == len(pruned) and pruned == {id(m.weight) for m in layers}
+        if _shared(work.net) or not plain or not all_pruned:
             return None
         try:
             wires = wiring(work.net, input_shape)
@@ -129,7 +128,7 @@ class Compactor:
 
 
 class Take:
-    """What makes of a tensor laid out like the old ``work.flat`` one laid out like the new."""
+    """Copies what is left of a tensor laid out like the old ``work.flat`` into the new layout."""
 
     def __init__(
         self,
@@ -157,7 +156,7 @@ class Take:
         return found
 
     def places(self) -> Tensor:
-        """Where all that it takes stood, int32."""
+        """For each weight of the new layout its index in the old one, int32."""
         found, start = [], 0
         for shape, (rows, columns) in zip(self.old.values(), self.inner, strict=True):
             taps = math.prod(shape[2:])

@@ -3,7 +3,7 @@
 Autograd would write a gradient as large as the network, which is then read again, with the
 weights, to become scores. Here each piece of a layer, some of its output units, becomes scores
 while it is in cache, and pieces run on all threads. On maps of few positions a convolution is a
-matrix product, since there it only reads its weights. The plain path is the module itself.
+matrix product, since there reading its weights is all the work. The plain path is the module.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def map_size(module: nn.Conv2d, x: Tensor) -> list[int]:
 def works_as_product(module: nn.Conv2d, x: Tensor) -> bool:
     """Whether a matrix product is faster: one image, a map of few positions, on a CPU.
 
-    There a convolution only reads its weights. A product reads them once, where a convolution
-    first brings them into its own order and its gradient back.
+    There a convolution is bound by reading weights. A product reads them once, while a convolution
+    first copies them into a layout of its own, and its gradient back.
     """
     height, width = map_size(module, x)
     few = 64 if x.dtype == torch.float64 else 16
@@ -170,7 +170,7 @@ class _Convolution:
     def __init__(self, module: nn.Module, scores: Tensor) -> None:
         self.module, self.weight, self.scores = module, module.weight.detach(), scores
         self.how = (module.stride, module.padding, module.dilation)
-        # Two, since every piece brings the image into its own order once more.
+        # Two, since every piece copies the image into the convolution's layout once more.
         self.pieces = spans(len(self.weight), max(16, (len(self.weight) + 1) // 2))
 
     def forward(self, x: Tensor) -> Tensor:

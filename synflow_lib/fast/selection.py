@@ -29,8 +29,9 @@ TIES = 1e-12
 Rounding moves such a score by 1e-15 to 1e-14 of its size, and the scores of a hundred million
 weights lie 1e-8 apart. Between the two, float32 has no room: there ties are exact ones.
 
-Another width must be told to `Method.within`, `quotas.by_score` and `guards.ZeroScores`; another
-rule than "the first positions stay" to `Trajectory.rank`, `_last` and `last_of_each_layer`.
+Another width must be told to `Method.within`, `quotas.by_score` and `guards.ZeroScores`. Another
+rule than "the first positions stay" belongs into `_above` and the last line of `_by_sorting`, and
+into what computes ranks by it: `Trajectory.rank`, `_last` and `last_of_each_layer`.
 """
 
 
@@ -144,7 +145,7 @@ def tied(scores: Tensor, value: float, within: float) -> tuple[float, float]:
 def _among(
     keep: Callable[..., Tensor], scores: Tensor, limit: float, among: Tensor, within: float
 ) -> Tensor:
-    """``keep`` on the few scores that may be kept alone, which stand in the same order."""
+    """``keep`` on a packed copy of the few scores in ``among``, in which ties keep their order."""
     where = places(among)
     chosen = keep(scores.index_select(0, where), limit, within=within)
     mask = torch.zeros_like(among)
@@ -164,7 +165,7 @@ def _best(scores: Tensor, kept: int, among: Tensor | None, within: float) -> Ten
 
 
 def _above(scores: Tensor, low: float, high: float, kept: int) -> Tensor:
-    """The ``kept`` largest, where those from ``low`` to ``high`` tie and are in question."""
+    """The ``kept`` largest: all above ``high``, and the first of those that tie with it."""
     mask = scores >= low
     surplus = count(mask) - kept
     if surplus:
@@ -174,7 +175,7 @@ def _above(scores: Tensor, low: float, high: float, kept: int) -> Tensor:
 
 
 def _by_sorting(scores: Tensor, kept: int | Tensor, among: Tensor | None, within: float) -> Tensor:
-    """The same for other devices: nothing here waits for them, so ``kept`` may live there."""
+    """`keep_largest` by torch alone, so that no GPU is waited for: ``kept`` may be a tensor."""
     if among is not None:
         scores = scores.masked_fill(~among, -torch.inf)
     if not scores.numel():

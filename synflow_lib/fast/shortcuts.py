@@ -1,4 +1,4 @@
-"""The door of this room: what makes SynFlow faster and changes no mask."""
+"""What makes SynFlow faster and changes no mask, put together for `synflow_lib.synflow`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from .fused import fused
 class Shortcuts:
     """The parts of the fast path for one workspace whose network is linearized.
 
+    First `folded` and `layer` make a `PathSum`; `prepare` changes it; `shrink` follows scorings.
+
     Args:
         work: its network is changed where BatchNorm is folded into weights.
         shape: of one input.
@@ -32,8 +34,8 @@ class Shortcuts:
         self.folded = fold_norms_(work.net, shape, keep=work.names)
         on_cpu = work.flat.device.type == "cpu"  # a GPU has its own way of working in pieces
         self.names = weight_layers(work) if on_cpu else {}
-        self.compactor: Compactor | None = None
-        self.asked = False  # whether there is a compactor
+        self.compactor: Compactor | None = None  # made when first needed, many runs score once
+        self.may_shrink = True
 
     def layer(self, module: nn.Module) -> Callable[[Tensor], Tensor] | None:
         """What runs in place of a layer and writes its scores; None: the layer itself."""
@@ -42,13 +44,14 @@ class Shortcuts:
 
     def prepare(self, paths: PathSum) -> tuple[int, ...]:
         """Lets ``paths`` run on small maps; the shape of input to give."""
-        self.asked = paths.operations.gated  # what steers has units of its own
+        self.may_shrink = not paths.operations.gated  # units that only steer score zero, yet matter
         return narrow(paths, self.shape)
 
     def shrink(self, scores: Tensor, alive: Tensor) -> tuple[Take, Tensor] | None:
         """Leaves dead units out of the workspace (see `Compactor.shrink`); None: not now."""
-        if not self.asked:  # not before, for many a run scores once and shrinks nothing
-            self.compactor, self.asked = Compactor.of(self.work, self.shape), True
+        if self.may_shrink and self.compactor is None:
+            self.compactor = Compactor.of(self.work, self.shape)
+            self.may_shrink = self.compactor is not None
         return self.compactor.shrink(scores, alive) if self.compactor else None
 
 

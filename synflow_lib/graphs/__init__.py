@@ -14,4 +14,6 @@ Read `layers` first, the table of rules; the rest only when needed, in this orde
 - `zeros`: weights that start at zero and would hide all paths through them.
 - `units`, `follow`, `apart`: which unit writes to which, and how units are named while they are
   followed; where none of them can be taken out.
+- `copies`, `wrappers`, `lasting`, `checked`, `draws` serve these: private copies, networks inside
+  wrappers, what keeps a zero in a weight from lasting, checks of a graph, random forward passes.
 """

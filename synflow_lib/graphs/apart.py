@@ -1,6 +1,6 @@
-"""What keeps the units of a network apart, so that one of them can be taken out.
+"""Whether the units of a network stay apart, so that one of them can be taken out.
 
-`follow` asks it at every node, unless units may be joined.
+`follow` checks it at every node, unless units may be joined.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 import torch
 from torch import Tensor, fx, nn
 
-from .layers import Rule, effect_of, row_of
+from .layers import Rule, effect_of, rule_at
 from .network import BATCH_NORM, PRUNABLE
 from .nodes import argument, is_addition, name_of, reduced
 from .operations import Operations
@@ -30,7 +30,7 @@ def no_law(node: fx.Node, module: nn.Module | None, why: str = "") -> ValueError
 def refuse_joined(
     operations: Operations, node: fx.Node, module: nn.Module | None, carriers: list[fx.Node]
 ) -> None:
-    """ValueError where a unit could not be taken out: its numbers are mixed, or told by a place.
+    """ValueError where a unit could not be taken out: mixed with others, or known by its position.
 
     Args:
         operations, node, module: a node on a path; ``node.meta["value"]`` is what it gives.
@@ -60,13 +60,13 @@ def refuse_joined(
         if argument(node, "dim", 1, 0) != 1:
             raise no_law(node, module, "torch.cat outside the channel dimension")
         return
-    row = row_of(node, module)
-    if len(carriers) > 1 or row is None or not row.units:
+    rule = rule_at(node, module)
+    if len(carriers) > 1 or rule is None or not rule.units:
         why = "channels must stay apart, and be joined by sums or concatenation only"
         raise no_law(node, module, why)
     shape, channels = value.shape, before[1]
     flat = len(shape) == 2 and shape[1] % channels == 0  # a map, many inputs
-    kept = _keeps_channels(node, row, module, before, shape)
+    kept = _keeps_channels(node, rule, module, before, shape)
     if not kept or not (shape[1] == channels or flat):
         raise ValueError(
             f"{node.name} turns {channels} channels into shape {tuple(shape)}; units are taken out"
@@ -93,16 +93,16 @@ def _refuse_constants(operations: Operations, node: fx.Node) -> None:
 
 
 def _keeps_channels(
-    node: fx.Node, row: Rule, module: nn.Module | None, before: torch.Size, shape: torch.Size
+    node: fx.Node, rule: Rule, module: nn.Module | None, before: torch.Size, shape: torch.Size
 ) -> bool:
-    """Whether the directions of images and channels are still those, not only as long."""
+    """Whether the first two dimensions are still images and channels, not others of that size."""
     if len(shape) < 2 or shape[0] != before[0]:
         return False
     name = name_of(node, module)
-    if row.effect == "scales" and len(before) != len(shape):
-        return False  # a factor with more directions
-    if row.effect in ("moves", "sums", "largest") and (dims := re.search(r"(\d)d", name)):
-        return len(before) == int(dims[1]) + 2  # else one of them is taken for a side of the map
+    if rule.effect == "scales" and len(before) != len(shape):
+        return False  # a factor with more dimensions
+    if rule.effect in ("moves", "sums", "largest") and (dims := re.search(r"(\d)d", name)):
+        return len(before) == int(dims[1]) + 2  # else channels are pooled as a side of the map
     if name == "pad":
         return len(argument(node, "pad", 1, ())) <= 2 * (len(before) - 2)
     if module is None and name in ("sum", "mean", "amax", "amin"):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .nodes import argument, name_of
-from .surrogate import Run, Use, alike, is_numbers
+from .surrogate import Run, Use, is_numbers, of_one_type
 
 # exp(-80) is nothing beside one in float32: -100 and -1e9 are masks as -inf is.
 _REMOVES = 80.0
@@ -214,7 +214,7 @@ def _gain(norm: nn.Module | None) -> Run:
 
 
 def windows(use: Use) -> Run:
-    """torchvision's attention in shifted windows, where queries and keys are nothing."""
+    """torchvision's attention in shifted windows, with queries and keys of zeros: equal shares."""
     signature = inspect.signature(use.node.target)
 
     def run(*args, **kwargs) -> Tensor:
@@ -236,14 +236,14 @@ def first_half(use: Use) -> Run:
     return lambda x, dim=-1: x.chunk(2, dim)[0]
 
 
-def silent(run: Run, *args, **kwargs):
-    """Zeros of the shapes that ``run`` gives: what steers has no numbers, but for its masks."""
+def zeros_of_its_shape(run: Run, *args, **kwargs):
+    """Zeros in place of what ``run`` gives: of what only steers, nothing but the shape is used."""
     found = run(*args, **kwargs)
     return tree_map_only(Tensor, torch.zeros_like, found)
 
 
-def unmasked(run: Run, use: Use) -> Run:
-    """``run``, which would lose a mask: ValueError where it is given one, told the first time."""
+def refusing_masks(run: Run, use: Use) -> Run:
+    """``run``, or a ValueError where its first call is given a mask, which it would not pass on."""
     known = False
 
     def checked(*args, **kwargs):
@@ -258,12 +258,9 @@ def unmasked(run: Run, use: Use) -> Run:
 
 
 def masks_only(run: Run, *args, **kwargs):
-    """What ``run`` makes of such zeros and of masks."""
-    args, kwargs = alike(args, kwargs)
-    found = run(*args, **kwargs)
-    if is_numbers(found):
-        return found.masked_fill(found.isnan(), 0.0)
-    return found
+    """``run`` on attention scores: zeros, but for the large negative numbers that masks wrote."""
+    found = of_one_type(run, *args, **kwargs)
+    return found.masked_fill(found.isnan(), 0.0) if is_numbers(found) else found
 
 
 def ones_but_masks(run: Run, zeros: bool, *args, **kwargs):
@@ -296,6 +293,6 @@ def softmax(dim: int | None, sign: int = 1) -> Run:
     return run
 
 
-def quietly(run: Run) -> Run:
-    """Without gradients, and on masks where numbers are no part of the paths."""
-    return functools.wraps(run)(torch.no_grad()(run)) if callable(run) else run
+def without_gradients(run: Run) -> Run:
+    """``run`` without gradients: no score comes through what only steers."""
+    return functools.wraps(run)(torch.no_grad()(run))

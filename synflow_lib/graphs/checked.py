@@ -1,4 +1,4 @@
-"""Whether what was recorded of a forward is what it does: it runs once more, and is watched."""
+"""Checks of a traced graph: the forward runs once more, and what it runs is compared with it."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ _SMALL = 3 * 64 * 64  # numbers of an input
 
 
 def difference(
-    traced: fx.GraphModule, own: nn.Module, example: Inputs, kinds: tuple[type[nn.Module], ...]
+    traced: fx.GraphModule, net: nn.Module, example: Inputs, kinds: tuple[type[nn.Module], ...]
 ) -> str:
     """What a graph does otherwise than the forward: layers of these kinds, or what comes out.
 
-    While torch.fx traces, a value is no Tensor: ``isinstance(h, torch.Tensor)`` takes the branch
-    for something else. An empty text where the graph may be right.
+    While torch.fx traces, a value is a Proxy and no Tensor, so ``isinstance(h, torch.Tensor)``
+    takes the other branch. An empty text where no difference is seen.
     """
     pools = (nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
     drawn = any(is_draw(name_of(node)) for node in traced.graph.nodes)
-    if traced.meta["drew"] or drawn or any(isinstance(m, pools) for m in own.modules()):
-        return ""  # nobody's random numbers change by a look
+    if traced.meta["drew"] or drawn or any(isinstance(m, pools) for m in net.modules()):
+        return ""  # running it would draw random numbers, which are the caller's
     leaves, ran = calls(traced.graph), Counter()
     small = sum(leaf.numel() for leaf in tree_leaves(example)) <= _SMALL
-    # Without numbers: slower on small images, not on large ones.
-    net, graph = (own, traced) if small else (hollow(own), hollow(traced))
+    graph = traced
+    if not small:  # without numbers: slower on small images, not on large ones
+        net, graph = hollow(net), hollow(traced)
 
     def looked_at(name: str, module: nn.Module) -> bool:
         inside = any(name.startswith(f"{leaf}.") for leaf in leaves)
@@ -47,7 +48,7 @@ def difference(
     ]
     try:
         expected = _outputs(net, example, small)
-    except Exception:  # whatever the forward raises, others will say
+    except Exception:  # the user's forward: what it raises is reported where it is run for real
         return ""
     finally:
         for hook in hooks:
@@ -86,8 +87,8 @@ def _close(one: Tensor, other: Tensor) -> bool:
     return torch.allclose(one.to(other), other, room, room * largest, equal_nan=True)
 
 
-class _Noting(TorchFunctionMode):
-    """Notes the names of the functions of torch that run."""
+class _NameRecorder(TorchFunctionMode):
+    """Records the names of the functions of torch that run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,14 +99,14 @@ class _Noting(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def steps(own: nn.Module, batch: Inputs) -> set[str]:
+def steps(net: nn.Module, batch: Inputs) -> set[str]:
     """Which layers and functions a forward runs; none if it fails, of which export will tell."""
-    net, noting = private_copy(own), _Noting()
+    net, recorder = private_copy(net), _NameRecorder()
     for name, module in net.named_modules():
-        module.register_forward_pre_hook(lambda *_, name=name: noting.names.add(name))
+        module.register_forward_pre_hook(lambda *_, name=name: recorder.names.add(name))
     try:
-        with noting, torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with recorder, torch.no_grad(), torch.random.fork_rng(devices=[]):
             call(net, batch)
     except Exception:  # the user's forward runs: anything can come out of it
         return set()
-    return noting.names
+    return recorder.names

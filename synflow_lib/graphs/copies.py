@@ -22,16 +22,16 @@ from ..batches import Inputs, call
 
 _HOLDERS = (dict, list, tuple)
 _CACHED = type(functools.cache(len))
-_AROUND = (types.MethodType, functools.partial, weakref.ref, _CACHED)
+_WRAPPERS = (types.MethodType, functools.partial, weakref.ref, _CACHED)
 _PARTS = frozenset("_parameters _buffers _modules".split())
-_HOLD = (types.FunctionType, *_AROUND, *_HOLDERS)
+_HOLD = (types.FunctionType, *_WRAPPERS, *_HOLDERS)
 
 
 def own_tensors(model: nn.Module) -> dict[int, Tensor]:
-    """A memo for ``copy.deepcopy``: what autograd computed and a module remembers, by itself.
+    """A memo for ``copy.deepcopy``: computed tensors that modules keep, detached.
 
-    Networks keep features, for Grad-CAM, attention maps or auxiliary losses. torch does not copy
-    such a tensor together with the computation behind it.
+    Networks keep features, for Grad-CAM, attention maps or auxiliary losses. torch refuses to copy
+    a tensor that has a ``grad_fn``.
     """
     return {
         id(leaf): leaf.detach()
@@ -45,9 +45,9 @@ def own_tensors(model: nn.Module) -> dict[int, Tensor]:
 
 
 def _empty(model: nn.Module) -> dict[int, object]:
-    """A memo for ``copy.deepcopy``: a new one for each empty dict, list or set.
+    """A memo for ``copy.deepcopy``: for each empty dict, list or set another empty one.
 
-    Every module has a dozen, for hooks of all kinds; copied one by one they take most of the time.
+    Every module has a dozen, for hooks; ``deepcopy`` spends most of its time on them.
     """
     return {
         id(value): type(value)()
@@ -129,7 +129,7 @@ def hooks_change(model: nn.Module, inputs: Inputs) -> bool:
         def run(module, *args, **kwargs):
             tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
             tensors += module.parameters(recurse=False)  # a hook may prune them
-            before = [tensor.clone() for tensor in tensors]  # .data tells nobody that it is written
+            before = [tensor.clone() for tensor in tensors]  # versions miss writes through .data
             instead = hook(module, *args, **kwargs)
             written = not all(map(torch.equal, before, tensors))
             changes.append(written or instead is not None)
@@ -141,7 +141,7 @@ def hooks_change(model: nn.Module, inputs: Inputs) -> bool:
     for module in net.modules():
         for hooks in (module._forward_pre_hooks, module._forward_hooks):
             hooks.update({key: watched(hook) for key, hook in hooks.items()})
-    # What the forward raises, whoever needs it will say; what hooks draw, nobody misses.
+    # A forward that fails here is reported where it is needed; random draws are undone.
     with contextlib.suppress(Exception), torch.no_grad(), torch.random.fork_rng(devices=[]):
         call(net, inputs)
     return any(changes)
@@ -154,11 +154,11 @@ def _parts(model: nn.Module) -> dict[str, object]:
 
 
 # --------------------------------------------------- functions that name layers from outside
-# `copy.deepcopy` takes a function as it is: in a copy it would run the layers of the original.
+# `copy.deepcopy` does not copy functions: a hook that names a layer would run the original's.
 
 
 def follow_names_(net: nn.Module, copies: dict[int, Any]) -> None:
-    """Let the functions that ``net`` holds name what it holds.
+    """Replace functions that ``net`` holds and that name parts of the original, by its own parts.
 
     Args:
         net: a copy of a network.
@@ -169,8 +169,8 @@ def follow_names_(net: nn.Module, copies: dict[int, Any]) -> None:
     """
     kinds = {type(module): name for name, module in net.named_modules()}
     for kind, name in kinds.items():
-        for way in ("forward", "__call__"):
-            function = inspect.getattr_static(kind, way)
+        for method in ("forward", "__call__"):
+            function = inspect.getattr_static(kind, method)
             if _reaches([function], copies):
                 whole = type(net).__name__
                 raise ValueError(
@@ -189,14 +189,14 @@ def follow_names_(net: nn.Module, copies: dict[int, Any]) -> None:
 
 
 def _renamed(value: Any, copies: dict[int, Any]) -> Any:
-    """``value`` itself, or where it reaches a part of the original one that reaches the copy's."""
+    """``value``, or a new one where it names a part of the original, which names the copy's."""
 
     def one(leaf: Any) -> Any:
         if id(leaf) not in copies and isinstance(leaf, types.FunctionType):
             return _rebound(leaf, copies) if _reaches([leaf], copies) else leaf
-        if old := _inner(leaf):
+        if old := _wrapped(leaf):
             new = [_renamed(part, copies) for part in old]
-            return leaf if all(map(operator.is_, old, new)) else _around(leaf, new)
+            return leaf if all(map(operator.is_, old, new)) else _rewrapped(leaf, new)
         return copies.get(id(leaf), leaf)
 
     if not isinstance(value, _HOLDERS):
@@ -226,7 +226,7 @@ def _reaches(values: Iterable[Any], copies: Mapping[int, Any], seen: set | None 
     """Whether any of ``values`` is a part of the original, or a function that names one."""
     seen = set() if seen is None else seen
     leaves = [leaf for v in values for leaf in (tree_leaves(v) if isinstance(v, _HOLDERS) else [v])]
-    leaves += [part for leaf in leaves for part in _inner(leaf)]
+    leaves += [part for leaf in leaves for part in _wrapped(leaf)]
     for leaf in leaves:
         if id(leaf) in copies:
             return True
@@ -238,8 +238,8 @@ def _reaches(values: Iterable[Any], copies: Mapping[int, Any], seen: set | None 
     return False
 
 
-def _inner(leaf: Any) -> list[Any]:
-    """What a bound method, a call with some arguments, a weak reference or a cache is around."""
+def _wrapped(leaf: Any) -> list[Any]:
+    """What a bound method, a partial, a weak reference or a cache wraps."""
     if isinstance(leaf, types.MethodType):
         return [leaf.__func__, leaf.__self__]
     if isinstance(leaf, functools.partial):
@@ -249,8 +249,8 @@ def _inner(leaf: Any) -> list[Any]:
     return [leaf()] if isinstance(leaf, weakref.ref) else []
 
 
-def _around(leaf: Any, parts: list[Any]) -> Any:
-    """The same around other parts."""
+def _rewrapped(leaf: Any, parts: list[Any]) -> Any:
+    """``leaf`` anew, as it would wrap other ``parts`` (see `_wrapped`)."""
     if isinstance(leaf, _CACHED):
         return functools.lru_cache(**leaf.cache_parameters())(*parts)
     if not isinstance(leaf, functools.partial):

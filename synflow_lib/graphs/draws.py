@@ -9,7 +9,7 @@ from .nodes import calls
 from .tracing import graph_of
 
 # Layers whose forward pass draws no random numbers, in any mode: all in these files of torch, but
-# four. A list of what is allowed, for nobody knows what another layer does.
+# four. Any other layer, of which that is not known, counts as one that draws.
 _FILES = (
     "linear conv batchnorm activation pooling padding flatten normalization instancenorm"
     " pixelshuffle upsampling sparse"
@@ -24,7 +24,7 @@ def draws(net: nn.Module, training: bool) -> bool:
     shared = {id(parameter): parameter for parameter in net.parameters()}
     try:
         traced = graph_of(private_copy(net, shared).train(training))
-    except Exception:  # whatever stops torch.fx, nobody knows what is behind it
+    except Exception:  # without a graph it is not known
         return True
     modules = map(traced.get_submodule, calls(traced.graph))
     return traced.meta["drew"] or not all(

@@ -25,7 +25,7 @@ from .checked import steps
 from .nodes import write_out_
 from .tracing import mark_tokens, plain_output
 
-_one_export = threading.RLock()
+_export_lock = threading.RLock()
 _ROOMS = (torch, torch._C._nn)  # F.unfold is another than the method that ATen calls so
 # A batch of one may be spread to that of another input; no number changes.
 _ALIKE = frozenset("expand expand_as repeat view reshape squeeze unsqueeze contiguous".split())
@@ -44,21 +44,21 @@ class _Flat(nn.Module):
         return tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
 
 
-def exported(own: nn.Module, inputs: Inputs, example: Inputs) -> fx.GraphModule:
-    """The graph of ``own``, a copy in evaluation mode, on ``example``, a batch of one.
+def exported(copy: nn.Module, inputs: Inputs, example: Inputs) -> fx.GraphModule:
+    """The graph of ``copy``, in evaluation mode, on ``example``, a batch of one.
 
     Raises:
         ValueError: the forward does something else for two images than for one.
         Exception: whatever the forward raises, and what torch.export has to say about it.
     """
-    one, two = (steps(own, batch) for batch in (example, tree_map(_twice, example)))
-    if one and two and (other := (one ^ two) - _ALIKE):
+    of_one, of_two = (steps(copy, batch) for batch in (example, tree_map(_twice, example)))
+    if of_one and of_two and (other := (of_one ^ of_two) - _ALIKE):
         what = ", ".join(sorted(other))
         raise ValueError(f"it does something else for two images than for one: {what}")
     named = example if isinstance(example, dict) else {}
     args = () if named else example if isinstance(example, tuple) else (example,)
-    with _one_export, _quiet(), torch.no_grad():
-        program = torch.export.export(_Flat(own), args, kwargs=named, strict=False)
+    with _export_lock, _quiet(), torch.no_grad():
+        program = torch.export.export(_Flat(copy), args, kwargs=named, strict=False)
         source = program.module()
     graph, made = fx.Graph(), {}
     for node in source.graph.nodes:
@@ -76,7 +76,7 @@ def exported(own: nn.Module, inputs: Inputs, example: Inputs) -> fx.GraphModule:
         elif node.op == "get_attr":
             new.target = str(node.target).removeprefix("net.")
             path, _, attribute = new.target.rpartition(".")
-            owner = own.get_submodule(path)
+            owner = copy.get_submodule(path)
             if not hasattr(owner, attribute):  # a constant that the forward makes
                 value = operator.attrgetter(str(node.target))(source)
                 owner.register_buffer(attribute, value, persistent=False)
@@ -88,7 +88,7 @@ def exported(own: nn.Module, inputs: Inputs, example: Inputs) -> fx.GraphModule:
         }
         new.meta = {"nn_module_stack": names}
     write_out_(graph)
-    traced = fx.GraphModule(own, graph, type(own).__name__)
+    traced = fx.GraphModule(copy, graph, type(copy).__name__)
     mark_tokens(traced, inputs)
     traced.meta["exported"] = True
     return traced

@@ -1,8 +1,8 @@
-"""What the input does not reach: weights, and constants made of them or of other learned numbers.
+"""What does not depend on the input: weights, and constants made of learned numbers.
 
-A weight that a function is given may be moved, scaled or centred before (weight normalization,
-weight standardization). While it stays one factor of a product it is a factor of its paths;
-whatever else is done to it makes another number of it, which is called *computed* here.
+A weight may be moved, scaled or centred before a function uses it (weight normalization, weight
+standardization). As long as it is one factor of a product it is a factor of its paths. Anything
+else makes another number of it, which is called *computed* here.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Fixed:
         learned: constants made of parameters that are no weights of layers.
         aside: layers that are called on constants.
         computed: constants that are no weight any more, though made of one.
-        normalized: a scaled or centred weight -> the node in it that the weight comes from.
-        gate_values: such a node -> what scales it, which counts as one like an open gate.
+        normalized: a node that scales or centres a weight -> the argument that is the weight.
+        gate_values: such a node -> its other arguments, for which one stands, as for a gate.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Fixed:
         return found & self.parameters
 
     def _follow(self, used: set[fx.Node], changed: dict[fx.Node, bool], signals: Signals) -> None:
-        """Tell normalized weights from computed ones, from the layers' weights on."""
+        """Fill ``normalized``, ``computed`` and ``gate_values``, starting from layers' weights."""
         for node, carriers in reversed(upstream(used, signals.carriers, changed).items()):
             if not changed[node]:
                 continue

@@ -20,9 +20,9 @@ from torch.utils._pytree import tree_leaves
 
 from ..batches import Inputs, inflow, one_input
 from .apart import no_law, refuse_joined
-from .layers import row_of
+from .layers import rule_at
 from .network import BATCH_NORM, PRUNABLE, layer_weights, skeleton, trace, unwrapped
-from .nodes import argument, as_list, bound, is_shape, module_of, name_of, reduced, upstream
+from .nodes import argument, as_list, given_inputs, is_shape, module_of, name_of, reduced, upstream
 from .operations import Operations
 from .units import Layer, Names, Norm, Wiring, components, names_in
 from .workspace import explained_errors
@@ -56,8 +56,9 @@ def wiring(
         model: a traceable network.
         input_shape: see `synflow_lib.graphs.network.find_input_shape`.
         batch_statistics: names of the BatchNorm modules that use batch statistics.
-        joined: take what gates open as it is, and join units where their numbers are mixed. Else
-            both are refused, as is what tells units apart by their place: none could be taken out.
+        joined: follow units through gates, and make one unit of those whose numbers are mixed: all
+            that laws need. Else both are refused, and constants that hold a number for each unit,
+            so that every unit can be taken out.
 
     Raises:
         ValueError: an operation that conservation has no law for; its name is in the message.
@@ -75,7 +76,7 @@ def wiring(
 
 
 class _Values(fx.Interpreter):
-    """Writes into every node what it gives; most of the time went into what changes no shape."""
+    """Writes into every node its value, without numbers; skips layers that change no shape."""
 
     def run_node(self, node: fx.Node) -> object:
         node.meta["value"] = super().run_node(node)
@@ -96,6 +97,8 @@ class _Values(fx.Interpreter):
 
 
 class _Follower:
+    """One run of `wiring` on one graph."""
+
     def __init__(
         self,
         model: nn.Module,
@@ -115,7 +118,7 @@ class _Follower:
         graph = self.net.graph
         like = next(self.net.parameters())
         count = 1 if self.net.meta.get("exported") else 2  # an exported graph is of a batch of one
-        given = bound(graph, inflow(self.shape, like, count))
+        given = given_inputs(graph, inflow(self.shape, like, count))
         inputs = [given[node] for node in graph.nodes if node in given]
         silent = contextlib.redirect_stderr(io.StringIO())  # torch.fx prints its own traceback
         with torch.device("meta"), silent, explained_errors(self.shape, Exception):
@@ -131,6 +134,7 @@ class _Follower:
         return self.merged()
 
     def merged(self) -> Wiring:
+        """The wiring with one number for all names that turned out to be one unit."""
         wiring = self.wiring
         unit = components(self.units.count, self.units.unions) - 1  # without that of constants
         for part in [*wiring.layers, *wiring.norms]:
@@ -160,22 +164,22 @@ class _Follower:
             return self.layer(f"{name}.weight", module, names, value.shape)
         if isinstance(module, BATCH_NORM):
             return self.norm(name, module, names, value.shape)
-        row, found = row_of(node, module), None
-        attends = row is not None and row.effect == "attends"
+        rule, found = rule_at(node, module), None
+        attends = rule is not None and rule.effect == "attends"
         if module is None and self.weights & self.operations.fixed.weights_of[node] and not attends:
             return self.function(node, names, value.shape)
         try:
             self.operations.build(node)
         except ValueError as error:  # what sums over paths refuse has no law
             raise no_law(node, module, str(error)) from error
-        if row is not None:
-            how = getattr(self, f"_{row.effect}", None)
+        if rule is not None:
+            how = getattr(self, f"_{rule.effect}", None)
             # Places that depend on the numbers of the input cannot be followed.
             with contextlib.suppress(RuntimeError, NotImplementedError):
-                found = how(node, row, module, carriers) if how else None
+                found = how(node, rule, module, carriers) if how else None
         if found is None or _shapes(found) != _shapes(value):
             raise no_law(node, module)
-        linear = row.units or row.effect in _LAWS_FOR_ANY_R
+        linear = rule.units or rule.effect in _LAWS_FOR_ANY_R
         steered = not linear or bool(self.operations.gates(node))
         if steered and not self.wiring.only_paths:
             self.wiring.only_paths = name_of(node) if module is None else name
@@ -217,12 +221,12 @@ class _Follower:
         weight, *others = sorted(self.operations.fixed.weights_of[node] & self.weights)
         owner = self.owner.get_submodule(weight.rpartition(".")[0])
         given, changed = argument(node, "weight", 1), self.operations.fixed.normalized
-        ways = upstream([given], lambda n: changed.get(n, [])) if isinstance(given, fx.Node) else {}
-        rows = [row_of(n) for n in ways if n.op != "get_attr"]
-        moved = any(row is None or row.effect == "moves" for row in rows)
-        whole = not rows or given in changed
+        made = upstream([given], lambda n: changed.get(n, [])) if isinstance(given, fx.Node) else {}
+        rules = [rule_at(n) for n in made if n.op != "get_attr"]
+        moved = any(rule is None or rule.effect == "moves" for rule in rules)
+        whole = not rules or given in changed
         layer = name_of(node) == "linear" or name_of(node).startswith("conv")
-        fits = ways and given.meta["value"].shape == getattr(owner, "weight", names).shape
+        fits = made and given.meta["value"].shape == getattr(owner, "weight", names).shape
         if others or moved or not (whole and layer and fits and isinstance(owner, PRUNABLE)):
             why = f"it is given {weight} and does not use it as its layer does"
             raise no_law(node, None, why)
@@ -234,26 +238,26 @@ class _Follower:
     # One method for each effect of the table (`layers`). It gives the names of the result, or None
     # where units cannot be followed.
 
-    def _passes(self, node, row, module, carriers) -> Tensor:
+    def _passes(self, node, rule, module, carriers) -> Tensor:
         return self.names[carriers[0]]
 
-    def _scales(self, node, row, module, carriers) -> Tensor:
+    def _scales(self, node, rule, module, carriers) -> Tensor:
         return self.names[carriers[0]].expand(node.meta["value"].shape)
 
-    def _adds(self, node, row, module, carriers) -> Tensor:
+    def _adds(self, node, rule, module, carriers) -> Tensor:
         first, *others = (self.names[n].expand(node.meta["value"].shape) for n in carriers)
         for other in others:
             first = self.units.join(first, other)
         return first
 
-    def _moves(self, node, row, module, carriers) -> object:
+    def _moves(self, node, rule, module, carriers) -> object:
         if name_of(node) == "masked_fill":
             return self.names[carriers[0]]
         if name_of(node) in ("fold", "col2im") or isinstance(module, nn.Fold):  # it adds up as well
             return None
         return self.build(node)
 
-    _gates = _moves
+    _gates = _moves  # the half that is gated goes on
 
     def build(self, node: fx.Node, run=None) -> object:
         def value(n: fx.Node) -> object:
@@ -270,9 +274,9 @@ class _Follower:
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), value)
         return (run or self.operations.build(node))(*args, **kwargs)
 
-    def _joins(self, node, row, module, carriers) -> Tensor:
+    def _joins(self, node, rule, module, carriers) -> Tensor:
         if name_of(node) == "where":
-            return self._adds(node, row, module, carriers)
+            return self._adds(node, rule, module, carriers)
         tokens = self.operations.fixed.learned.intersection(node.all_input_nodes)
         for token in tokens:  # paths begin there
             self.names[token] = self.units.outside(token.meta["value"].shape, -1)
@@ -282,7 +286,7 @@ class _Follower:
         self.units.groups.append(names_in(found))
         return found
 
-    def _sums(self, node, row, module, carriers) -> object:
+    def _sums(self, node, rule, module, carriers) -> object:
         names, value, kind = self.names[carriers[0]], node.meta["value"], name_of(node, module)
         if module is None and kind in ("sum", "mean", "amax", "amin", "max", "cumsum", "topk"):
             over = reduced(node, names.dim(), 2 if kind == "topk" else 1)
@@ -295,14 +299,14 @@ class _Follower:
         found = found if found.dim() == len(shape) else found.squeeze(over)
         return (found.expand(shape), *value[1:]) if several else found.expand(shape)
 
-    def _largest(self, node, row, module, carriers) -> object:
+    def _largest(self, node, rule, module, carriers) -> object:
         two = name_of(node) in ("maximum", "minimum") or isinstance(
             argument(node, "other", 1), fx.Node
         )
         how = self._adds if two else self._sums
-        return how(node, row, module, carriers)
+        return how(node, rule, module, carriers)
 
-    def _weighs(self, node, row, module, carriers) -> Tensor:
+    def _weighs(self, node, rule, module, carriers) -> Tensor:
         names, shape = self.names[carriers[0]], node.meta["value"].shape
         if name_of(node) in ("matmul", "bmm", "mm") and self.operations.gates(node):  # attention
             return self.units.gather(names, [-1 if node.args[0] is carriers[0] else -2]).expand(
@@ -310,7 +314,7 @@ class _Follower:
             )
         return self.units.gather(names, range(names.dim())).flatten()[0].expand(shape)
 
-    def _attends(self, node, row, module, carriers) -> object:
+    def _attends(self, node, rule, module, carriers) -> object:
         names, value = self.names[carriers[0]], node.meta["value"]
         if name_of(node) == "scaled_dot_product_attention":
             found = self.units.gather(names, [-2])
@@ -353,9 +357,9 @@ class _Follower:
         found = self.layer(f"{name}.linear2.weight", module.linear2, inner, names.shape)
         return self.units.join(names, found)
 
-    def _own(self, node, row, module, carriers) -> Tensor | None:
+    def _own(self, node, rule, module, carriers) -> Tensor | None:
         """A user's rule; with ``units`` channel i is made of channel i alone."""
-        if not row.units or len(carriers) > 1:
+        if not rule.units or len(carriers) > 1:
             return None
         names, shape = self.units.along(self.names[carriers[0]], 1), node.meta["value"].shape
         return self.units.spread(names, shape, 1) if shape[1] == len(names) else None

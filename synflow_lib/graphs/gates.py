@@ -9,7 +9,7 @@ without bounds with depth. One of the two is taken as a constant, one. It is
   as its norm or the root of its variance;
 - the **query** and the **key** of attention, whose values carry the paths.
 
-Where none or both of the factors look like a gate nobody can tell, and the product is refused.
+Where neither factor looks more like a gate than the other, the product is refused.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Container
 
 from torch import fx, nn
 
-from .layers import Rule, effect_of, row_of
+from .layers import Rule, effect_of, rule_at
 from .nodes import argument, is_shape, module_of, name_of, upstream, uses
 from .surrogate import Use
 
@@ -33,7 +33,7 @@ PRODUCTS = frozenset("mul matmul bmm mm einsum".split())
 
 
 class Signals:
-    """Who carries and who steers, among the nodes of ``reached`` in one graph."""
+    """Tells which arguments of the nodes in ``reached`` paths run through, and which are gates."""
 
     def __init__(
         self, graph: fx.Graph, modules: dict[str, nn.Module], reached: set[fx.Node]
@@ -43,91 +43,88 @@ class Signals:
     def module(self, node: fx.Node) -> nn.Module | None:
         return module_of(node, self.modules)
 
-    def row(self, node: fx.Node) -> Rule | None:
-        return row_of(node, self.module(node))
+    def rule(self, node: fx.Node) -> Rule | None:
+        return rule_at(node, self.module(node))
 
     def effect(self, node: fx.Node) -> str:
         return effect_of(node, self.module(node))
 
-    def same(self, node: fx.Node) -> bool:
+    def keeps_numbers(self, node: fx.Node) -> bool:
         """Whether ``node`` gives the numbers that it is given, but for their type or sign."""
-        row = self.row(node)
-        return row is not None and row.same
+        rule = self.rule(node)
+        return rule is not None and rule.same_numbers
 
     def name(self, node: fx.Node) -> str:
         return name_of(node, self.module(node))
 
     def carriers(self, node: fx.Node) -> list[fx.Node]:
-        """The arguments that paths run through; all, where that cannot be told."""
-        signals, name, row = uses(node, self.reached), self.name(node), self.row(node)
-        if row is not None and row.effect == "attends" and row.several:
+        """The arguments that paths run through; all of them, where no gate can be told."""
+        signals, name, rule = uses(node, self.reached), self.name(node), self.rule(node)
+        if rule is not None and rule.effect == "attends" and rule.several:
             return [n for n in signals if n is argument(node, "value", 2)] or signals
         if len(signals) != 2:
             return signals
         left, right = signals
-        if (
-            name == "sub"
-            and self._mean_of(right) is self._bare(left)
-            and not self._is_negated(right)
-        ):
+        centred = name == "sub" and self._mean_of(right) is self._uncast(left)
+        if centred and not self._is_negated(right):
             return [left]
         if name == "sub" and self.name(right) == "tanh" and uses(right, self.reached) == [left]:
             return [left]  # tanhshrink, as torch.export writes it
         if name == "add":  # y + (-mean)
             for one, other in ((left, right), (right, left)):
-                if self._is_negated(other) and self._mean_of(other) is self._bare(one):
+                if self._is_negated(other) and self._mean_of(other) is self._uncast(one):
                     return [one]
         if name == "div" and self.roots[right] <= self.roots[left]:
             return [left]
         if name not in PRODUCTS or left is right:
             return signals
-        ranks = [self._rank(left, right), self._rank(right, left)]
+        ranks = [self._likeness_beside(left, right), self._likeness_beside(right, left)]
         # Where a product adds up positions, only a softmax or a sigmoid says which of them count.
         able = max(ranks) > 0 if name == "mul" else max(ranks) == _SATURATED
         if ranks[0] == ranks[1] or not able:
             return signals
         return [right if ranks[0] > ranks[1] else left]
 
-    def _rank(self, factor: fx.Node, other: fx.Node) -> int:
-        """How much ``factor`` looks like the gate of ``other``."""
-        rank, activation = self.end(factor)
+    def _likeness_beside(self, factor: fx.Node, other: fx.Node) -> int:
+        """How much ``factor`` looks like the gate of ``other``, its fellow factor."""
+        rank, activation = self.likeness(factor)
         if rank == _INVERSE:
             return rank if self.roots[factor] <= self.roots[other] else 0
         # An activation that the other factor is computed of as well gates neither (gMLP).
         return 0 if rank and activation in self._behind(other, set()) else rank
 
-    def end(self, node: fx.Node) -> tuple[int, fx.Node]:
+    def likeness(self, node: fx.Node) -> tuple[int, fx.Node]:
         """How much ``node`` looks like a gate, 0 for not at all, and the activation it ends in."""
         while node in self.reached:
-            name, row, sources = self.name(node), self.row(node), uses(node, self.reached)
-            if row is not None and row.gate:
-                return self._clamp(node, row, sources) if name in _CLAMPS else row.gate, node
+            name, rule, sources = self.name(node), self.rule(node), uses(node, self.reached)
+            if rule is not None and rule.gate:
+                return self._clamp(node, rule, sources) if name in _CLAMPS else rule.gate, node
             if name in ("rsqrt", "reciprocal") or name == "pow" and _is_negative(node):
                 return _INVERSE, node
             if name == "div" and node.args[0] not in self.reached:
                 return _INVERSE, node
             if name == "div" and len(sources) == 2:
-                inner = self.end(sources[0])
+                inner = self.likeness(sources[0])
                 return inner if inner[0] else (_INVERSE, node)
             if name == "mul" and len(sources) == 2:  # an activation written by hand
                 carrier = self.carriers(node)
                 gate = [n for n in sources if n not in carrier]
                 by_hand = len(gate) == 1 and self.roots[gate[0]] <= self.roots[carrier[0]]
-                if by_hand and self.end(gate[0])[0] == _INVERSE:  # a norm by hand
+                if by_hand and self.likeness(gate[0])[0] == _INVERSE:  # a norm by hand
                     node = carrier[0]
                     continue
                 return int(by_hand), node
             through = self.effect(node) in ("moves", "sums", "adds") or name in ("mul", "div")
-            if len(sources) != 1 or not (through or self.same(node)):
+            if len(sources) != 1 or not (through or self.keeps_numbers(node)):
                 return 0, node
             node = sources[0]
         return 0, node
 
     def divides(self, gate: fx.Node) -> bool:
         """Whether ``gate`` is one over something: a factor that ends so is a norm's."""
-        return self.end(gate)[0] == _INVERSE
+        return self.likeness(gate)[0] == _INVERSE
 
-    def _clamp(self, node: fx.Node, row: Rule, sources: list[fx.Node]) -> int:
+    def _clamp(self, node: fx.Node, rule: Rule, sources: list[fx.Node]) -> int:
         """A clamp behind a shift, ``relu6(x + 3)``, is a sigmoid; with one bound it is a ReLU."""
         bounds = [argument(node, key, place) for place, key in ((1, "min"), (2, "max"))]
         if self.name(node) in ("clamp", "clip") and None in bounds:
@@ -135,15 +132,15 @@ class Signals:
         shift = sources[0] if len(sources) == 1 and sources[0] in self.reached else None
         shifted = shift is not None and name_of(shift) == "add"
         numbers = shifted and any(isinstance(n, (int, float)) for n in shift.args)
-        return _SATURATED if numbers else row.gate
+        return _SATURATED if numbers else rule.gate
 
-    def opening(self, gate: fx.Node, value: fx.Node) -> float:
-        """What an open gate is: one, whatever its layers are multiplied with.
+    def open_value(self, gate: fx.Node, value: fx.Node) -> float:
+        """The number that stands for an open gate: one, for a gate made by layers of its own.
 
-        Of an activation written by hand, ``0.5 * x * (1 + erf(x))``, it is what the gate reaches,
-        two; of the ``relu6(x + 3)`` that is divided by six later, six.
+        Where gate and value are made of the same numbers, as in an activation written by hand, the
+        most that it reaches: two in ``0.5 * x * (1 + erf(x))``, six in ``x * relu6(x + 3) / 6``.
         """
-        _, activation = self.end(gate)
+        _, activation = self.likeness(gate)
         name, module = self.name(activation), self.module(activation)
         top = 1.0
         if name in _CLAMPS:
@@ -153,7 +150,7 @@ class Signals:
         *chain, gate = self.chain(gate)
         if not self.roots[gate] <= self.roots[value] or self._is_pooled(gate, value):
             scaled = any(self.name(node) in ("mul", "div") for node in chain)
-            return 1.0 if scaled or self.end(gate)[0] != _SATURATED else top
+            return 1.0 if scaled or self.likeness(gate)[0] != _SATURATED else top
         for node in reversed(chain):
             number = next((n for n in node.args if isinstance(n, (int, float))), None)
             operation = {"mul": operator.mul, "div": operator.truediv, "add": operator.add}
@@ -162,14 +159,14 @@ class Signals:
         return top
 
     def chain(self, gate: fx.Node) -> list[fx.Node]:
-        """From a gate back to the activation that it ends in."""
-        found, activation = [gate], self.end(gate)[1]
-        while found[-1] is not activation:
-            found.append(self.carriers(found[-1])[0])
-        return found
+        """The nodes from a gate back to the activation that it ends in."""
+        chain, activation = [gate], self.likeness(gate)[1]
+        while chain[-1] is not activation:
+            chain.append(self.carriers(chain[-1])[0])
+        return chain
 
     def factors(self, gate: fx.Node, value: fx.Node) -> list[fx.Node]:
-        """Where tensors multiply a gate of ``value`` behind its activation, or masks close it."""
+        """The nodes behind a gate's activation where constant tensors or masks act on it."""
         shared = self._behind(value, ())  # a norm of the value knows these factors as well
         *chain, end = [node for node in self.chain(gate) if node not in shared] or [gate]
         if self.name(end) == "div" and isinstance(end.args[0], fx.Node):
@@ -182,7 +179,7 @@ class Signals:
         ]
 
     def _is_pooled(self, gate: fx.Node, value: fx.Node) -> bool:
-        """Whether a gate made of ``value`` is one for several of its numbers together."""
+        """Whether a gate is made of ``value`` by pooling, one for several of its numbers."""
         shared, found = self._behind(value, set()), self._behind(gate, self.roots[gate])
         return any(self.effect(node) in ("sums", "largest") for node in found - shared)
 
@@ -191,7 +188,7 @@ class Signals:
 
     @functools.cached_property
     def roots(self) -> dict[fx.Node, frozenset[fx.Node]]:
-        """For every node the layers, or the input, that it is computed of without a weight."""
+        """For every node the layers, or the input, that it is computed of, no weight between."""
         found: dict[fx.Node, frozenset[fx.Node]] = {}
         for node in self.graph.nodes:
             if node not in self.reached:
@@ -207,33 +204,31 @@ class Signals:
                 found[node] = frozenset().union(*(found[n] for n in sources))
         return found
 
-    def _bare(self, node: fx.Node) -> fx.Node:
-        """The same numbers before changes of type."""
-        while node in self.reached and self.same(node):
+    def _uncast(self, node: fx.Node) -> fx.Node:
+        """The node whose numbers ``node`` repeats, in another type or with another sign."""
+        while node in self.reached and self.keeps_numbers(node):
             node = uses(node, self.reached)[0]
         return node
 
     def _is_negated(self, node: fx.Node) -> bool:
-        while node in self.reached and self.same(node):
-            if self.name(node) == "neg":
-                return True
-            node = uses(node, self.reached)[0]
-        return False
+        if node not in self.reached or not self.keeps_numbers(node):
+            return False
+        return self.name(node) == "neg" or self._is_negated(uses(node, self.reached)[0])
 
     def _mean_of(self, node: fx.Node) -> fx.Node | None:
         """What ``node`` is the mean of, if it is one."""
         while node in self.reached:
             name, sources = self.name(node), uses(node, self.reached)
             if name == "div" and len(sources) == 1 and node.args[0] is sources[0]:
-                added = self._bare(sources[0])  # a sum over its length
+                added = self._uncast(sources[0])  # a sum over its length
                 if self.name(added) == "sum" and added in self.reached:
-                    return self._bare(uses(added, self.reached)[0])
-            if self.same(node) and name != "abs":
+                    return self._uncast(uses(added, self.reached)[0])
+            if self.keeps_numbers(node) and name != "abs":
                 node = sources[0]
                 continue
             pair = name == "getitem" and name_of(sources[0]) in _PAIRS
             if name == "mean" or pair and node.args[1] == 1:
-                return self._bare(uses(sources[0], self.reached)[0] if pair else sources[0])
+                return self._uncast(uses(sources[0], self.reached)[0] if pair else sources[0])
             if len(sources) != 1 or self.effect(node) != "moves":
                 return None
             node = sources[0]
@@ -254,10 +249,10 @@ def _is_negative(node: fx.Node) -> bool:
 
 
 def refuse_hidden_writes(graph: fx.Graph, signals: Signals) -> None:
-    """ValueError where numbers are written that are read by another of their names.
+    """ValueError for writes in place that a graph does not show to those who read the tensor later.
 
-    A graph says of ``r = h; h += g(x)`` only what the sum is made of, not that ``r`` is it as well;
-    and of ``h.add_(x)``, whose result nobody takes, not that ``h`` is another from then on.
+    After ``r = h; h += g(x)`` the variable ``r`` holds the sum, and after a bare ``h.add_(x)`` so
+    does ``h``; in the graph both are still the tensor from before.
     """
     first: dict[fx.Node, fx.Node] = {}  # a node that has run -> the one that made its numbers
     for node in graph.nodes:
@@ -267,13 +262,13 @@ def refuse_hidden_writes(graph: fx.Graph, signals: Signals) -> None:
                 raise Use(node, []).refusal(what)
             if node.kwargs.get("out") is not None:
                 raise Use(node, []).refusal(f"{name_of(node)} with out=, a tensor that is written")
-        row = signals.row(node)
+        rule = signals.rule(node)
         source = node.all_input_nodes[0] if node.all_input_nodes else None
         raw = str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", "")
         changes = raw.endswith("_") and not raw.endswith("__") or raw in _IN_PLACE
         changes = changes or node.meta.get("in_place", False)
-        # An activation changes no path sum, whoever reads it; it may decide which factor is a gate.
-        matters = row is not None and (row.effect != "passes" or row.gate)
+        # An activation changes no path sum; one with a rank may decide which factor is a gate.
+        matters = rule is not None and (rule.effect != "passes" or rule.gate)
         if node in signals.reached and changes and matters:
             names = [n for n, root in first.items() if root is first[source]]
             readers = {user for n in names for user in n.users if not is_shape(user)}
@@ -281,5 +276,5 @@ def refuse_hidden_writes(graph: fx.Graph, signals: Signals) -> None:
             if readers - {node, *first} or first[source].op == "get_attr":
                 what = f"{raw}, in place on numbers that are read by another name later"
                 raise Use(node, []).refusal(what)
-        same = changes or row is not None and (row.same or row.views)
+        same = changes or rule is not None and (rule.same_numbers or rule.views)
         first[node] = first[source] if same and source is not None else node

@@ -1,4 +1,4 @@
-"""Whether zeros in a parameter last: it is read as it is, and nothing else lies in its memory."""
+"""Refuses parameters in which zeros would not last: computed ones, and ones that share memory."""
 
 from __future__ import annotations
 

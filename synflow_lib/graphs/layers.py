@@ -19,13 +19,13 @@ looks up   rows of a table by numbers of tokens: an input of ones, at which path
 own        what a user's `rule` says
 =========  ========================================================================================
 
-What the input does not reach is a constant: it is computed as it is. Of two signals that multiply
-each other the gate, the one that ends in the more saturating activation, counts as the constant one
-and a softmax as the mean over its positions; what divides a signal and is computed of it without
-weights is its norm, one as well (see ``gates``). Everything else in the library follows from the
-row: what SynFlow runs (``operations``), and whether a channel stays a channel (``follow``), which
-the conservation laws, cuts and the removal of units need. **An operation without a row is refused
-by name.** `rule` adds a row.
+What does not depend on the input is a constant and runs as it is. Where two signals multiply each
+other, the one that ends in the more saturating activation is a gate, for which 1 stands; so it does
+for the norm of a signal, computed of it without weights, that divides it. A softmax becomes the
+mean over its positions (see ``gates``). All else follows from the row: what SynFlow runs
+(``operations``), and whether a channel stays a channel (``follow``), which the conservation laws,
+cuts and the removal of units need. **An operation without a row is refused by name.** `rule` adds
+a row.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ class Rule:
             paths, but no law holds for single units and none can be taken out.
         several: whether more than one argument may come from the input.
         views: whether what comes out may be the same numbers in memory, under another name.
-        same: whether the numbers stay what they are, but for their type or sign: between an
+        same_numbers: whether they stay what they are, but for their type or sign: between an
             activation and a product it leaves the activation a gate.
-        gate: of what ends in an activation, how much it looks like the gate of another factor; the
-            one of two factors that looks more so is it (see ``gates``).
+        gate: of activations, how much a factor that ends in this one looks like a gate: of two
+            factors the one with the larger number is the gate (see ``gates``).
     """
 
     effect: str
@@ -67,7 +67,7 @@ class Rule:
     units: bool = False
     several: bool = False
     views: bool = False
-    same: bool = False
+    same_numbers: bool = False
     gate: int = 0
 
 
@@ -86,8 +86,9 @@ FUNCTIONS: dict[str | Callable, Rule] = {}
 MODULES: dict[type[nn.Module], Rule] = {}
 
 
-def _row(effect: str, how, functions: str = "", modules: Iterable[type] = (), **more) -> None:
-    row = Rule(effect, how, **more)
+def _row(effect: str, build, functions: str = "", modules: Iterable[type] = (), **more) -> None:
+    # Of modules outside of torch.nn torch.fx would look into the forward: add them to LEAVES too.
+    row = Rule(effect, build, **more)
     FUNCTIONS.update(dict.fromkeys(functions.split(), row))
     MODULES.update(dict.fromkeys(modules, row))
 
@@ -108,7 +109,7 @@ _row("passes", surrogate.passes,
      " stochastic_depth neg abs positive nan_to_num clone contiguous detach to type type_as float"
      " double half bfloat16 cuda cpu",
      [nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout,
-      nn.FeatureAlphaDropout], units=True, same=True)
+      nn.FeatureAlphaDropout], units=True, same_numbers=True)
 _row("passes", surrogate.passes, "softmax softmin", gate=4)
 _row("passes", surrogate.passes, "log_softmax normalize local_response_norm",
      [nn.LocalResponseNorm, nn.CrossMapLRN2d])
@@ -194,8 +195,8 @@ def reached(graph: fx.Graph) -> set[fx.Node]:
     return found
 
 
-def row_of(node: fx.Node, module: nn.Module | None = None) -> Rule | None:
-    """The row of a node that calls ``module`` or, without one, a function or method."""
+def rule_at(node: fx.Node, module: nn.Module | None = None) -> Rule | None:
+    """The rule for a node that calls ``module`` or, without one, a function or method."""
     if module is not None:
         return rule_of(module)
     if node.op not in ("call_function", "call_method"):
@@ -205,17 +206,17 @@ def row_of(node: fx.Node, module: nn.Module | None = None) -> Rule | None:
 
 def effect_of(node: fx.Node, module: nn.Module | None = None) -> str:
     """What the table says that ``node`` does; "" where it has no row."""
-    row = row_of(node, module)
-    return row.effect if row is not None else ""
+    known = rule_at(node, module)
+    return known.effect if known is not None else ""
 
 
 def rule_of(module: nn.Module) -> Rule | None:
-    """The row of a module."""
+    """The rule for a module; None for one that has another forward than its class in the table."""
     kind = type(module)
-    known = next((one for one in kind.__mro__ if one in MODULES), None)
+    known = next((base for base in kind.__mro__ if base in MODULES), None)
     # A subclass, or a module, with a forward of its own does something else.
-    own = "forward" in vars(module) or known and kind.forward is not known.forward
-    return MODULES[known] if known and not own else None
+    other = "forward" in vars(module) or known and kind.forward is not known.forward
+    return MODULES[known] if known and not other else None
 
 
 def rule(

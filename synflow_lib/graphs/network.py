@@ -35,7 +35,7 @@ BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
     """The graph of ``model`` in evaluation mode; it shares the parameters.
 
-    By ``torch.fx``, else, where ``inputs`` tell with what to run it, by ``torch.export``. Tracing
+    By ``torch.fx``, or where that fails and ``inputs`` are given, by ``torch.export``. Tracing
     runs the forward pass, which may count its calls or draw random numbers, so it runs on a copy;
     other threads, and the caller's random numbers, do not notice. Dropout, stochastic depth and
     auxiliary outputs, which exist in train mode only, are on no path.
@@ -58,29 +58,29 @@ def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
     if isinstance(model, fx.GraphModule) and not hooked:
         return model
     shared = {id(parameter): parameter for parameter in model.parameters()}
-    own, reasons = model, []
-    ways = [] if hooked else [functools.partial(graph_of, inputs=inputs)]
+    reasons = []
+    tracers = [] if hooked else [functools.partial(graph_of, inputs=inputs)]
     if inputs is not None:
-        ways.append(functools.partial(exported, inputs=inputs, example=example))
-    for way in ways:
+        tracers.append(functools.partial(exported, inputs=inputs, example=example))
+    for tracer in tracers:
         try:
-            own = private_copy(model, shared).eval()
-            traced = way(own)
+            net = private_copy(model, shared).eval()
+            traced = tracer(net)
         except Exception as error:  # the user's forward runs: anything can come out of it
             reasons.append(error)
             continue
         known = example is None or traced.meta.get("exported")
-        if not known and (otherwise := difference(traced, own, example, PRUNABLE)):
+        if not known and (otherwise := difference(traced, net, example, PRUNABLE)):
             reasons.append(ValueError(otherwise))
             continue
-        if any("parameter is not a member" in str(one) for one in reasons):
+        if any("parameter is not a member" in str(error) for error in reasons):
             warn(
                 f"{type(model).__name__} runs parameters that are not its own, as of layers in a"
                 " plain list: they are never pruned nor counted, and paths take them as constants."
                 " Hold them in torch.nn.ModuleList or ModuleDict"
             )
         # A layer that is used through its weight alone is no layer any more in the graph's module.
-        traced.meta["layer_weights"] = layer_weights(own)
+        traced.meta["layer_weights"] = layer_weights(net)
         return traced
     said = "; nor by torch.export, ".join(
         f"({type(error).__name__}: {str(error).partition(chr(10))[0]})" for error in reasons
@@ -175,7 +175,7 @@ def prunable(
 
     found: dict[str, nn.Parameter] = {}
     # A shared parameter has several names: one in ``keep`` keeps it.
-    seen = {id(parameter) for name, parameter in every.items() if within(name, keep)}
+    seen = {id(parameter) for name, parameter in every.items() if lies_in(name, keep)}
     memory = Memory()
     for name in _forward_order(_graph(model), modules):
         module, kinds = modules[name], []
@@ -185,7 +185,7 @@ def prunable(
             kinds = ["weight"] * batch_norm + ["bias"] * (batch_norm and bias)
         for kind in kinds:
             full = f"{name}.{kind}".removeprefix(".")
-            parameter = None if within(full, keep) else own_parameter(module, kind, full)
+            parameter = None if lies_in(full, keep) else own_parameter(module, kind, full)
             if parameter is None or id(parameter) in seen:
                 continue
             seen.add(id(parameter))
@@ -212,19 +212,19 @@ def names_in_keep(keep: Iterable[str]) -> set[str]:
 
 def _kept(model: nn.Module, keep: Iterable[str]) -> set[str]:
     """What ``keep`` names, by the names of the network inside its wrappers."""
-    own = unwrapped(model)
-    modules = own.named_modules(remove_duplicate=False)
-    parameters = own.named_parameters(remove_duplicate=False)
+    net = unwrapped(model)
+    modules = net.named_modules(remove_duplicate=False)
+    parameters = net.named_parameters(remove_duplicate=False)
     names = [name for name, _ in itertools.chain(modules, parameters)]
-    found = {name: meant(name, names) for name in names_in_keep(keep)}
-    if unknown := sorted(name for name, same in found.items() if not same):
+    by_name = {name: meant(name, names) for name in names_in_keep(keep)}
+    if unknown := sorted(name for name, same in by_name.items() if not same):
         raise ValueError(f"keep={unknown} names no layer or parameter of the model")
-    return set(itertools.chain(*found.values()))
+    return set(itertools.chain(*by_name.values()))
 
 
-def within(name: str, keep: Collection[str]) -> bool:
-    """Whether ``keep`` holds the name or that of a module around it."""
-    return any(not outer or f"{name}.".startswith(f"{outer}.") for outer in keep)
+def lies_in(name: str, outer: Collection[str]) -> bool:
+    """Whether ``outer`` holds the name of a layer or parameter, or of a module around it."""
+    return any(not module or f"{name}.".startswith(f"{module}.") for module in outer)
 
 
 def left_out(model: nn.Module, keep: Iterable[str] = ()) -> dict[str, int]:
@@ -243,7 +243,7 @@ def left_out(model: nn.Module, keep: Iterable[str] = ()) -> dict[str, int]:
         if id(parameter) not in counted
         and not isinstance(parameter, nn.parameter.UninitializedParameter)
         and sum(size > 1 for size in parameter.shape) > 1
-        and not within(name, keep)
+        and not lies_in(name, keep)
     }
 
 
@@ -319,13 +319,12 @@ def find_input_shape(
     {'image': (3, 8, 8), 'words': tensor([[4, 2]])}
     """
     model = unwrapped(instance(model, nn.Module, "model"))
-    own = getattr(model, "input_shape", None)
     if given is not None:
         return described(given)
     if example is not None and all(leaf.dim() > 1 for leaf in tree_leaves(example)):
         return described(example)
-    if isinstance(own, (tuple, list, torch.Size)):
-        return described(own)
+    if isinstance(shape := getattr(model, "input_shape", None), (tuple, list, torch.Size)):
+        return described(shape)
     modules, graph = dict(model.named_modules()), _graph(model)
     in_order = _forward_order(graph, modules)
     first = next((name for name in in_order if isinstance(modules[name], PRUNABLE)), "")
@@ -339,16 +338,17 @@ def find_input_shape(
 
 
 def _takes_the_input(linear: str, graph: fx.Graph | None, modules: dict[str, nn.Module]) -> bool:
-    """Whether it is given a row of numbers for each example, or nobody knows.
+    """Whether a Linear layer is given one row for each example, so that its size is the input's.
 
-    Where directions change places there are several, and what it takes is the last of them only.
+    Where dimensions change places there may be several rows, and its size is only the last
+    dimension of the input. Without a graph it is not known, and the answer is yes.
     """
     nodes = list(graph.nodes) if graph else []
     signal = downstream(node for node in nodes if node.op == "placeholder")
     weights = downstream(node for node in nodes if _layer_at(node, modules) == linear)
-    meets = [node for node in nodes if node in signal & weights][:1]
+    first_use = [node for node in nodes if node in signal & weights][:1]
     size = modules[linear].in_features
-    for node in signal.intersection(upstream(meets, lambda node: node.all_input_nodes)):
+    for node in signal.intersection(upstream(first_use, lambda node: node.all_input_nodes)):
         sizes = node.args[1:]
         sizes = sizes[0] if sizes and isinstance(sizes[0], (tuple, list)) else sizes
         if name_of(node) in ("view", "reshape"):
@@ -356,11 +356,11 @@ def _takes_the_input(linear: str, graph: fx.Graph | None, modules: dict[str, nn.
                 return False
         elif node.op != "call_module" and name_of(node) in REARRANGES:
             return False
-    # What is shaped anew behind the layer may turn as it likes.
-    behind = downstream(meets, without=("view", "reshape", "flatten", "unflatten"))
+    # Behind the layer a transpose tells of several rows, unless the shape was changed in between.
+    behind = downstream(first_use, without=("view", "reshape", "flatten", "unflatten"))
     attends = [name for name, m in modules.items() if isinstance(m, nn.MultiheadAttention)]
     return not any(
-        any(within(name, {str(node.target)}) for name in attends)
+        any(lies_in(name, {str(node.target)}) for name in attends)
         if node.op == "call_module"
         else name_of(node) in TURNS
         for node in behind
@@ -368,8 +368,5 @@ def _takes_the_input(linear: str, graph: fx.Graph | None, modules: dict[str, nn.
 
 
 def skeleton(model: nn.Module, device: str = "meta") -> nn.Module:
-    """A copy of ``model`` in evaluation mode whose tensors hold shapes and no numbers.
-
-    On another ``device`` than "meta" its memory is uninitialized: the caller fills it.
-    """
+    """A `hollow` copy of the network inside its wrappers."""
     return hollow(unwrapped(model), device)

@@ -88,9 +88,9 @@ def upstream(
     sources: Callable[[fx.Node], list[fx.Node]],
     among: Container[fx.Node] | None = None,
 ) -> dict[fx.Node, list[fx.Node]]:
-    """From ``start`` back to the input: of every node that is met its ``sources``, last first.
+    """From ``start`` back towards the input: node -> its ``sources``, the last node first.
 
-    With ``among`` only by way of the nodes in it.
+    With ``among`` only through nodes in it.
     """
     wanted, found = set(start), {}
     for node in reversed(next(iter(wanted)).graph.nodes) if wanted else ():
@@ -101,7 +101,7 @@ def upstream(
 
 
 def downstream(start: Iterable[fx.Node], without: Container[str] = ()) -> set[fx.Node]:
-    """``start`` and all nodes that need them, by other ways than what ``without`` names."""
+    """``start`` and all nodes that need them, not through operations that ``without`` names."""
     found = set(start)
     for node in next(iter(found)).graph.nodes if found else ():
         if node.op != "call_module" and name_of(node) in without:
@@ -128,8 +128,8 @@ def is_source(node: fx.Node) -> bool:
     return begins or bool(node.meta.get("looks_up"))
 
 
-def bound(graph: fx.Graph, x) -> dict[fx.Node, object]:
-    """The inputs of a graph -> what ``x`` holds for them, by name in a dict, else in order.
+def given_inputs(graph: fx.Graph, x) -> dict[fx.Node, object]:
+    """Input node of a graph -> its part of ``x``, by name if that is a dict, else in order.
 
     Raises:
         ValueError: there are more inputs than ``x`` has values.
@@ -151,25 +151,25 @@ def bound(graph: fx.Graph, x) -> dict[fx.Node, object]:
     return given
 
 
-def reduced(node: fx.Node, directions: int, place: int = 1) -> list[int]:
-    """Which of so many directions a sum, a mean or a maximum goes over, from 0; none: all.
+def reduced(node: fx.Node, dimensions: int, place: int = 1) -> list[int]:
+    """Which of so many dimensions a sum, a mean or a maximum reduces, from 0; all if none is given.
 
-    ``place`` is where the directions stand among the arguments without a name.
+    ``place`` is the position of the argument ``dim``.
     """
     over = argument(node, "dim", place, node.kwargs.get("axis"))
     if over is None or isinstance(over, (tuple, list)) and not over:
-        return list(range(directions))
-    return [int(dim) % directions for dim in (over if isinstance(over, (tuple, list)) else [over])]
+        return list(range(dimensions))
+    return [int(dim) % dimensions for dim in (over if isinstance(over, (tuple, list)) else [over])]
 
 
-# Operations that are others, written shortly. In place they change what is read later, and stay.
+# Operations that are short for others. In place they stay, as they change what is read later.
 _WRITTEN_OUT = {
     "addcmul": lambda x, tensor1, tensor2, value=1: torch.add(x, tensor1 * tensor2, alpha=value),
 }
 
 
 def write_out_(graph: fx.Graph) -> None:
-    """Replace what is short for other operations by these, so that no rule is needed twice."""
+    """Replace operations that are short for others, so that those need no rule of their own."""
     for node in list(graph.nodes):
         called = node.op in ("call_function", "call_method") and node.kwargs.get("out") is None
         how = _WRITTEN_OUT.get(name_of(node)) if called else None

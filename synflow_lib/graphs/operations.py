@@ -1,7 +1,7 @@
 """What runs in place of every node of a graph, by the table of `layers`.
 
-A node that a path runs through is *carried*. What only steers, gates, queries and keys, and what
-only tells a shape is *still*: it runs for its shape and its masks. The rest are constants. In
+A node that a path runs through is *carried*. One that only steers (a gate, a query, a key) or only
+gives a shape is *still*: it runs for its shape and its masks. The rest are constants. In
 ``a(x) * sigmoid(g(x))`` the input, ``a`` and the product are carried, ``g`` is still, and the
 sigmoid is a still gate, for which one stands.
 """
@@ -36,7 +36,7 @@ _KEEPS_ZEROS = frozenset(
 _KEEPS_ZEROS_BY_EFFECT = frozenset("moves joins sums largest weighs".split())
 _KEEPS_MASKS = frozenset("mul div matmul bmm addmm baddbmm clamp clip clamp_min".split())
 
-every = operator.attrgetter("all_input_nodes")  # also those that only tell a shape
+all_inputs = operator.attrgetter("all_input_nodes")  # also those that only tell a shape
 
 
 class Operations:
@@ -48,16 +48,16 @@ class Operations:
         biases: keep biases that functions are given.
 
     Attributes:
-        reached: nodes whose numbers depend on those of the input; `fixed` tells of the others.
-        carriers: a node that paths run through -> those of its arguments that bring them.
+        reached: nodes whose numbers depend on those of the input; the others are in `fixed`.
+        carriers: a node on a path -> those of its arguments that are on it as well.
         on_path: the nodes that paths run through.
         steers: nodes that only gates, queries and keys are made of.
-        still: these, and what is asked for its shape alone.
-        choices: of them, the yes or no of comparisons, and what is made of those.
+        still: these, and what is needed for its shape alone.
+        choices: of these, comparisons of signals and what is made of them alone.
         gate_values: a node -> its gates, each with the number that stands for it where it is open.
-        computed_gates: where a gate has masks or tensors on it and no number can stand for it, the
-            nodes that make it of its activation, each with the one it comes from; none for the
-            activation.
+        computed_gates: the nodes of gates that no number can stand for, since masks or tensors act
+            on them: node -> the node it is made of, in a list; [] for the activation, where such a
+            gate begins as ones.
 
     Raises:
         ValueError: what is written in place and read elsewhere, a mask that the caller gives, a
@@ -77,11 +77,11 @@ class Operations:
         self.carriers = upstream(ends, self.signals.carriers, self.reached)
         self.on_path = set(self.carriers) | {n for n in self.reached if n.op == "placeholder"}
         gates = {gate for node in self.carriers for gate in self.gates(node)}
-        self.steers = set(upstream(gates, every, self.reached - self.on_path))
+        self.steers = set(upstream(gates, all_inputs, self.reached - self.on_path))
         # Asked for a shape alone: of `x.view_as(y)` the second, and what a constant is shaped by.
-        alive = [node for node in graph.nodes if node in self.on_path or node not in self.reached]
-        asked = {n for node in alive for n in every(node)}
-        self.still = self.steers | set(upstream(asked, every, self.reached - self.on_path))
+        needed = [node for node in graph.nodes if node in self.on_path or node not in self.reached]
+        asked = {n for node in needed for n in all_inputs(node)}
+        self.still = self.steers | set(upstream(asked, all_inputs, self.reached - self.on_path))
         self._refuse_given_masks()
         self.choices = self._choices()
         self.computed_gates: dict[fx.Node, list[fx.Node]] = {}
@@ -104,10 +104,10 @@ class Operations:
         return self
 
     def _refuse_given_masks(self) -> None:
-        """Numbers that the caller adds to scores are masks, whose values nobody knows here."""
+        """Refuse masks of numbers that are inputs: they close paths, by values not known yet."""
         for given in self.reached - set(self.carriers):
-            ways = [given] if given.op == "placeholder" else []
-            for node in ways:  # grows meanwhile
+            mask_like = [given] if given.op == "placeholder" else []
+            for node in mask_like:  # grows meanwhile
                 for user in node.users:
                     effect = self.signals.effect(user)
                     masks = [*user.args[3:], *(v for k, v in user.kwargs.items() if "mask" in k)]
@@ -116,11 +116,11 @@ class Operations:
                             f"the input {given.target!r}, a mask of numbers,"
                         )
                     moves = effect in ("moves", "adds", "scales")
-                    if user not in ways and (moves or self.signals.same(user)):
-                        ways.append(user)
+                    if user not in mask_like and (moves or self.signals.keeps_numbers(user)):
+                        mask_like.append(user)
 
     def _choices(self) -> set[fx.Node]:
-        """Among what steers, a yes or no of the input: comparisons, and what is made of them."""
+        """Nodes that hold a yes or no which depends on the input: comparisons and masks of them."""
         found: set[fx.Node] = set()
         for node in self.graph.nodes:
             if node not in self.still:
@@ -137,7 +137,7 @@ class Operations:
         return found
 
     def _mixes(self, node: fx.Node) -> bool:
-        """Whether a mask that is fixed meets one that is computed of the input."""
+        """Whether ``node`` combines a fixed mask with one that is computed of the input."""
         name = self.signals.name(node).strip("_")
         if name not in _MIXES or self.choices.isdisjoint(uses(node, self.reached)):
             return False
@@ -165,20 +165,19 @@ class Operations:
         return whole, {n for node in self.on_path if self._is_split(node) for n in names[node]}
 
     def _is_split(self, node: fx.Node) -> bool:
-        """Whether numbers of a layer reach a gate by other ways than through layers."""
+        """Whether a part of a layer's output reaches a gate without passing another layer."""
         if not self.fixed.weights_of[node]:
             return False
         if self.signals.effect(node) == "attends":
             return True
-        ways, seen = [node], set()
-        while ways:
-            at = ways.pop()
-            for user in at.users:
+        pending, seen = [node], set()
+        while pending:
+            for user in pending.pop().users:
                 effect = self.signals.effect(user) if user in self.on_path else ""
                 if user in self.steers or effect in ("gates", "attends"):
                     return True
                 if effect in ("moves", "passes", "scales", "adds", "joins", "sums"):
-                    ways += [user] if user not in seen else []
+                    pending += [user] if user not in seen else []
                     seen.add(user)
         return False
 
@@ -187,15 +186,14 @@ class Operations:
         return [n for n in uses(node, self.reached) if n not in self.carriers[node]]
 
     def _gate_values(self, node: fx.Node) -> dict[fx.Node, float]:
+        """The gates of ``node``, with their numbers; fills ``computed_gates`` with the others."""
         effect = self.signals.effect(node)
         if effect not in ("scales", "weighs"):
             return {}
         found, divides = {}, name_of(node) == "div"
         for gate in self.gates(node):
-            chain, factors = (
-                self.signals.chain(gate),
-                self.signals.factors(gate, self.carriers[node][0]),
-            )
+            carrier = self.carriers[node][0]
+            chain, factors = self.signals.chain(gate), self.signals.factors(gate, carrier)
             activation = self.signals.name(chain[-1])
             signal = not self.on_path.isdisjoint(chain)
             # Where no one number stands for the open gate: masked in part, or divided by its sum.
@@ -217,15 +215,15 @@ class Operations:
                 or not signal
                 and (shares if divides else shares or masked or effect == "weighs")
             ):
-                for *ways, end in shares if divides else [chain, *shares]:
-                    self.computed_gates |= {n: self.signals.carriers(n)[:1] for n in ways}
-                    self.computed_gates[end] = []
+                for *behind, start in shares if divides else [chain, *shares]:
+                    self.computed_gates |= {n: self.signals.carriers(n)[:1] for n in behind}
+                    self.computed_gates[start] = []
             else:
-                found[gate] = 1.0 if divides else self.signals.opening(gate, self.carriers[node][0])
+                found[gate] = 1.0 if divides else self.signals.open_value(gate, carrier)
         return found
 
     def _summed(self, divisor: fx.Node) -> list[fx.Node]:
-        """The chain of a sum of gates, which divides: no norm, but how many are open."""
+        """The chain of a divisor that adds up open gates, so as to average over them; else []."""
         chain = self.signals.chain(divisor)
         while self.signals.name(chain[-1]) in _BOUNDS:
             chain = self.signals.chain(uses(chain[-1], self.reached)[0])
@@ -241,10 +239,10 @@ class Operations:
         if node.op in ("placeholder", "output"):
             return None
         use = self._use(node, self.carriers[node])
-        row = self.signals.row(node)
-        if row is None or not (use.alone or row.several):
+        rule = self.signals.rule(node)
+        if rule is None or not (use.alone or rule.several):
             raise use.refusal()
-        return row.build(use)
+        return rule.build(use)
 
     def _use(self, node: fx.Node, carriers: list[fx.Node]) -> Use:
         module, signals = self.signals.module(node), uses(node, carriers)
@@ -256,47 +254,49 @@ class Operations:
         """What ``node`` computes, whatever it is: carried, still or constant."""
         if node in self.on_path:
             return self.build(node)
-        return self.stilled(node) if node in self.still else self.constant(node)
+        if node in self.still:
+            return attention.without_gradients(self.stilled(node))
+        return self.constant(node)
 
     def stilled(self, node: fx.Node) -> Run:
-        """What a node computes that only steers: of a softmax the mean, else shapes and masks."""
-        name, row, run = self.signals.name(node), self.signals.row(node), self.constant(node)
+        """What runs in place of a still node: for a softmax a mean, else shapes and masks only."""
+        name, rule, run = self.signals.name(node), self.signals.rule(node), self.constant(node)
         if node in self.computed_gates:
             if not self.computed_gates[node]:
-                return attention.quietly(functools.partial(attention.opened, run))
+                return functools.partial(attention.opened, run)
             use = self._use(node, self.computed_gates[node])
-            # An open gate stays one, whatever number it is multiplied with.
+            # A plain number times an open gate is an open gate still: one.
             number = name in ("mul", "div") and len(node.all_input_nodes) == 1
-            how = None if number else row.build(use)
-            return attention.quietly(how or (lambda *args, **_: args[use.place]))
+            how = None if number else rule.build(use)
+            return how or (lambda *args, **_: args[use.place])
         if name in _MEANS:
             module = self.signals.module(node)
             dim = argument(node, "dim", 1) if module is None else getattr(module, "dim", -3)
-            return attention.quietly(attention.softmax(dim, -1 if name == "softmin" else 1))
+            return attention.softmax(dim, -1 if name == "softmin" else 1)
         if self._mixes(node):
             raise Use(node, []).refusal(f"{name} of a fixed mask and one computed of the input")
         effects = ("moves", "adds", "joins", "sums", "largest")
-        keeps = self.signals.same(node) or self.signals.effect(node) in effects
+        keeps = self.signals.keeps_numbers(node) or self.signals.effect(node) in effects
         condition = node.args[node.op == "call_method"] if name == "where" else None
         chosen = condition in self.reached  # the input chooses: no fixed mask
         if name in _BOUNDS:
             low = argument(node, "min", 1)
             if isinstance(low, (int, float)) and low <= _NOTHING:
-                return attention.quietly(lambda x, *_, **__: x)  # a mask's numbers stay
+                return lambda x, *_, **__: x  # a mask's numbers stay
             if low is not None:
-                run = attention.unmasked(run, Use(node, []))
+                run = attention.refusing_masks(run, Use(node, []))
         if (keeps or name in _KEEPS_MASKS) and not chosen:
             run = surrogate.view(Use(node, [])) if name == "view" else run
-            return attention.quietly(functools.partial(attention.masks_only, run))
+            return functools.partial(attention.masks_only, run)
         own = self.signals.effect(node) in ("compares", "attends")
-        run = run if own else attention.unmasked(run, self._use(node, []))
-        return attention.quietly(functools.partial(attention.silent, run))
+        run = run if own else attention.refusing_masks(run, self._use(node, []))
+        return functools.partial(attention.zeros_of_its_shape, run)
 
     def constant(self, node: fx.Node) -> Run | None:
         """What computes a value that the input does not reach: the operation as it is.
 
-        Whether a learned factor is zero at the moment does not decide about paths, so among all of
-        them it counts as one.
+        With ``sum_pools``, for all paths, learned numbers count as ones: that one of them is zero
+        at the moment removes no path.
         """
         if node.op in ("placeholder", "output"):
             return None
@@ -312,7 +312,7 @@ class Operations:
         elif node in self.fixed.normalized:
             use = self._use(node, self.fixed.normalized[node])
             place = use.place
-            how = self.signals.row(node).build(use) or (lambda *args, **_: args[place])
+            how = self.signals.rule(node).build(use) or (lambda *args, **_: args[place])
         else:
             how = Use(node, []).plain()
             if self.signals.effect(node) == "weighs":
@@ -322,7 +322,7 @@ class Operations:
                 how = functools.partial(surrogate.ones, how)
             else:  # where a fixed mask takes numbers away there is no path
                 effect = self.signals.effect(node)
-                zeros = name_of(node) in _KEEPS_ZEROS or self.signals.same(node)
+                zeros = name_of(node) in _KEEPS_ZEROS or self.signals.keeps_numbers(node)
                 zeros = zeros or effect in _KEEPS_ZEROS_BY_EFFECT
                 if effect == "weighs":  # numbers of both signs might add up to zero
                     how = functools.partial(surrogate.of_absolutes, how)

@@ -1,4 +1,4 @@
-"""What runs in place of pooling: of the largest of some numbers, and of its way back.
+"""What runs in place of max-pooling, maxima and unpooling.
 
 Read `surrogate` first.
 """
@@ -16,7 +16,7 @@ from .surrogate import Run, Use, adds
 
 
 def largest(use: Use) -> Run:
-    """Max-pooling; among every path a positive sum over the same windows."""
+    """Max-pooling; with ``sum_pools``, for all paths, a positive sum over the same windows."""
     if not use.sum_pools:
         return use.plain()
     plain, module = use.plain(), use.module
@@ -72,7 +72,7 @@ def window_sum(dims, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mo
 def maximum(use: Use) -> Run:
     """``max`` of one tensor along a direction, or of two tensors.
 
-    A smallest number is one as well: min(a, b) = -max(-a, -b), and signs are no part of the paths.
+    A minimum runs as a maximum: min(a, b) = -max(-a, -b), and paths count by absolute values.
     """
     name, args = name_of(use.node), use.node.args
     plain = {"minimum": torch.maximum, "amin": torch.amax}.get(name) or use.plain()
@@ -94,9 +94,9 @@ def maximum(use: Use) -> Run:
 
 
 def topk(use: Use) -> Run:
-    """The largest of some numbers, as of `maximum` also where the smallest are asked for.
+    """The k largest numbers, also where the k smallest are asked for (see `maximum`).
 
-    Among every path each may be of any.
+    With ``sum_pools`` each of the k may be any of the numbers, so it is their sum.
     """
     if use.place != 0:
         raise use.refusal()

@@ -86,12 +86,12 @@ class Use:
 
 
 def passes(use: Use) -> None:
-    """Nothing: the caller passes the input on as it is."""
+    """The rule of activations. None stands for: the input goes on as it is."""
     return None
 
 
 def refused(use: Use) -> Run:
-    """Nothing: it may steer a path, and no path runs through it."""
+    """The rule of comparisons: allowed where they make a gate, an error on a path."""
     raise use.refusal()
 
 
@@ -101,7 +101,7 @@ def plain(use: Use) -> Run:
 
 
 def first(run: Callable[[Use], Run | None]) -> Callable[[Use], Run | None]:
-    """Of a rule that holds for the first argument of a function only."""
+    """The rule ``run``, with an error where the signal is not the function's first argument."""
 
     def checked(use: Use) -> Run | None:
         if use.module is None and use.place != 0:
@@ -141,25 +141,25 @@ def in_type(values, dtype: torch.dtype):
 
 
 def ones(run: Run, *args, **kwargs):
-    """A constant with ones in place of its numbers."""
+    """What ``run`` gives, with ones in place of its numbers."""
     found = run(*args, **kwargs)
     return torch.ones_like(found) if is_numbers(found) else found
 
 
 def alike(*values):
-    """Tensors of numbers in the widest of their types: what a forward makes may be of another."""
+    """The same values, numbers in their widest type: a forward may make float32 ones of its own."""
     types = {value.dtype for value in tree_leaves(values) if is_numbers(value)}
     return in_type(values, functools.reduce(torch.promote_types, types, torch.bfloat16))
 
 
 def of_one_type(run: Run, *args, **kwargs):
-    """``run`` of tensors whose types the forward leaves to torch's default."""
+    """``run`` with its arguments in one type (see `alike`)."""
     args, kwargs = alike(args, kwargs)
     return run(*args, **kwargs)
 
 
 def in_its_type(module: nn.Module, *args, **kwargs):
-    """The same for a layer, whose weights say which type that is."""
+    """``module`` with its arguments in the type of its weights."""
     like = next((p for p in module.parameters() if p.is_floating_point()), None)
     if like is not None:
         args, kwargs = in_type((args, kwargs), like.dtype)
@@ -167,7 +167,7 @@ def in_its_type(module: nn.Module, *args, **kwargs):
 
 
 def of_absolutes(run: Run, *args, **kwargs):
-    """What an operation makes of absolute values."""
+    """``run`` with absolute values in place of its arguments."""
     args, kwargs = tree_map_only(Tensor, _absolute, alike(args, kwargs))
     return run(*args, **kwargs)
 
@@ -179,12 +179,12 @@ def _absolute(value):
 
 
 def view(use: Use) -> Run:
-    """As ``reshape``: strides are not those of the network."""
+    """``view`` as ``reshape``: what runs here may have other strides than in the network."""
     return lambda x, *shape: x.reshape(*shape)
 
 
 def adds(use: Use) -> Run:
-    """A difference too: signs are no part of the paths."""
+    """A sum; of a difference as well, since paths count by absolute values."""
     place = use.place if use.alone else None
     scaled = 0 if "rsub" in str(use.node.target) else 1  # what alpha multiplies
 
@@ -197,14 +197,14 @@ def adds(use: Use) -> Run:
         x, constant = values[place], values[1 - place]
         if not isinstance(constant, Tensor):
             return x
-        # A constant lies on no path: only its shape tells.
+        # A constant lies on no path: it can only broadcast the signal to a larger shape.
         return x.expand(torch.broadcast_shapes(x.shape, constant.shape))
 
     return run
 
 
 def _no_computed_weight(use: Use) -> None:
-    """A weight that is centred or scaled before it is used is no factor of its paths."""
+    """An error for a factor that is computed of a weight other than by scaling or centring it."""
     for source in use.node.all_input_nodes:
         if source not in use.computed:
             continue
@@ -227,7 +227,7 @@ def times(use: Use) -> Run:
 
 
 def product(use: Use) -> Run:
-    """A product with constants; the input's own numbers are not negative already."""
+    """A product with constants, by their absolute values; a signal is never negative."""
     _no_computed_weight(use)
     plain, name = use.plain(), name_of(use.node)
     if name == "addmm":
@@ -249,9 +249,10 @@ def product(use: Use) -> Run:
 
 
 def joins(use: Use) -> Run:
-    """Signals side by side; a learned token beside them is an input, of ``token``, and no constant.
+    """Signals side by side. A learned token (ViT's class token) beside them is one more input.
 
-    Among the questions about paths it is none: what it says does not depend on the input.
+    Its value is ``token``. With ``sum_pools``, where the question is what joins input to output,
+    it is none: it does not depend on the input.
     """
     plain, parts = use.plain(), use.argument("tensors", 0)
     carry = None if isinstance(parts, fx.Node) else [part in use.signals for part in parts]
@@ -271,7 +272,7 @@ def joins(use: Use) -> Run:
 
 
 def where(use: Use) -> Run:
-    """What one of two signals has, by a constant mask."""
+    """``torch.where`` with a constant mask: at each place the signal of one of two branches."""
     order = (0, 1, 2) if use.node.op == "call_function" else (1, 0, 2)
     args = use.node.args
     if len(args) != 3 or args[order[0]] in use.signals:
@@ -287,7 +288,7 @@ def where(use: Use) -> Run:
 
 
 def masked(use: Use) -> Run:
-    """Nothing where the mask is."""
+    """Zeros where the mask is, whatever is filled in: a constant."""
     return lambda x, mask, value: x.masked_fill(mask, 0)
 
 
@@ -325,7 +326,7 @@ def looked_up(use: Use) -> Run:
 
 
 def _scaled(x: Tensor, weight: Tensor | None, variance: Tensor | None, eps: float) -> Tensor:
-    """A norm with stored statistics, or none, without its constants."""
+    """``x`` by each channel's |weight| / sqrt(variance + eps), without what is None."""
     if variance is not None:
         x = x * along_channels(torch.rsqrt(variance + eps), x)
     return x if weight is None else x * along_channels(weight.abs(), x)
@@ -343,7 +344,7 @@ def norm(use: Use) -> Run:
 
 
 def batch_norm(use: Use) -> Run:
-    """The same as a function."""
+    """BatchNorm and InstanceNorm as functions: scale, and variance where that is stored."""
     batch = "use_input_stats" if name_of(use.node) == "instance_norm" else "training"
     stored, learned = ("running_mean", "running_var"), ("weight", "bias")
     # torch.batch_norm takes in another order what torch.nn.functional.batch_norm takes.
@@ -351,18 +352,18 @@ def batch_norm(use: Use) -> Run:
 
     def run(x: Tensor, *args, **how) -> Tensor:
         given = dict(zip((*order, batch, "momentum", "eps"), args, strict=False)) | how
-        own = given.get(batch, batch == "use_input_stats")
-        variance = None if own else given.get("running_var")
+        of_batch = given.get(batch, batch == "use_input_stats")
+        variance = None if of_batch else given.get("running_var")
         return _scaled(x, given.get("weight"), variance, given.get("eps", 1e-5))
 
     return run
 
 
 def layer_norm(use: Use) -> Run:
-    """A layer's scale alone: what it divides by is a matter of the data."""
+    """LayerNorm and RMSNorm as functions: their scale alone, for what they divide by is data."""
     return lambda x, shape, weight=None, *_, **__: x if weight is None else x * weight.abs()
 
 
 def group_norm(use: Use) -> Run:
-    """The same, by channel."""
+    """GroupNorm as a function: the scale of each channel alone."""
     return lambda x, groups, weight=None, *_, **__: _scaled(x, weight, None, 0.0)

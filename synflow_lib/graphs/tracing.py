@@ -1,4 +1,4 @@
-"""Tracing by ``torch.fx`` that no other thread notices.
+"""Tracing by ``torch.fx`` without side effects on other threads.
 
 ``torch.fx.symbolic_trace`` replaces ``nn.Module.__call__`` and ``__getattr__`` for the whole
 process while it runs: a forward pass in another thread would be recorded, or fail. Here only the
@@ -27,7 +27,7 @@ from ..batches import Inputs
 from .nodes import argument, name_of, reads, upstream, write_out_
 from .wrappers import WRAPPERS
 
-_one_trace = threading.RLock()
+_trace_lock = threading.RLock()
 LEAVES: set[type[nn.Module]] = set()  # classes with a rule of their own: not looked into
 
 
@@ -48,7 +48,7 @@ def graph_of(copy: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
             module.forward = functools.partial(_run, module.module)
     # torch.fx.wrap replaces functions in their modules meanwhile: calls without a traced value go
     # through to the original, but two that put things back out of order would leave it replaced.
-    with _one_trace, _no_draws(tracer) as drew:
+    with _trace_lock, _no_draws(tracer) as drew:
         graph = tracer.trace(copy)
     for node in reversed(graph.nodes):
         _by_position(node)
@@ -80,13 +80,13 @@ def mark_tokens(traced: fx.GraphModule, inputs: Inputs | None) -> None:
             node.meta["tokens"] = True
     for node in traced.graph.nodes:
         if (ids := looked_up(node, traced)) is not None:
-            for one in _inputs_behind(ids):
-                one.meta["tokens"] = True
+            for placeholder in _inputs_behind(ids):
+                placeholder.meta["tokens"] = True
             if _inputs_behind(ids, _NO_TOKENS):
                 node.meta["looks_up"] = True
 
 
-# What these make of tokens says where they stand, as RoBERTa's positions, and not which they are.
+# What these make of tokens are positions (RoBERTa looks those up), from which no paths begin.
 _NO_TOKENS = frozenset(
     "eq ne lt le gt ge not_equal less less_equal greater greater_equal isin logical_not logical_and"
     " logical_or any all cumsum cumprod argmax argmin argsort nonzero".split()
@@ -94,9 +94,9 @@ _NO_TOKENS = frozenset(
 
 
 def _inputs_behind(ids: fx.Node, without: Container[str] = ()) -> set[fx.Node]:
-    """The inputs that ``ids`` are computed of, by other ways than what ``without`` names.
+    """The inputs that ``ids`` are computed of, not through operations that ``without`` names.
 
-    What a layer makes of numbers are no tokens, whatever is looked up by them.
+    Nor through layers: what those give are no tokens, even where it is rounded and looked up.
     """
     net = ids.graph.owning_module
 
@@ -112,7 +112,7 @@ def _inputs_behind(ids: fx.Node, without: Container[str] = ()) -> set[fx.Node]:
         called = node.op in ("call_function", "call_method")
         return [] if called and name_of(node) in without else reads(node)
 
-    return {one for one in upstream([ids], sources) if one.op == "placeholder"}
+    return {node for node in upstream([ids], sources) if node.op == "placeholder"}
 
 
 def looked_up(node: fx.Node, traced: fx.GraphModule) -> fx.Node | None:
@@ -198,7 +198,7 @@ class _Tracer(fx.Tracer):
         return _Proxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if "forward" in vars(m):  # of this module alone, whatever its class is known for
+        if "forward" in vars(m):  # its own forward, to which the rule of its class does not apply
             return False
         if isinstance(m, _PACKED) and not all(map(_as_torch_made_it, m.modules())):
             return False
@@ -215,13 +215,13 @@ class _Tracer(fx.Tracer):
             names, count = self.inputs, 0
         elif isinstance(self.inputs, tuple) and not all(isinstance(n, int) for n in self.inputs):
             count = len(self.inputs)
-        arguments = [self.create_proxy("placeholder", one.name, (), {}) for one in known[:count]]
+        arguments = [self.create_proxy("placeholder", p.name, (), {}) for p in known[:count]]
         named = {
-            one.name: self.create_proxy("placeholder", one.name, (), {})
-            for one in known[count:]
-            if one.name in names
-            or one.default is one.empty
-            and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+            p.name: self.create_proxy("placeholder", p.name, (), {})
+            for p in known[count:]
+            if p.name in names
+            or p.default is p.empty
+            and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
         }
         return arguments, named
 
@@ -231,7 +231,7 @@ class _Tracer(fx.Tracer):
 
     @contextlib.contextmanager
     def _watching(self, root: nn.Module, patcher: fx_internals._Patcher) -> Iterator[None]:
-        """Every module of ``root`` under a class of its own, which tells the tracer."""
+        """Give every module of ``root`` a subclass that reports calls and reads to the tracer."""
         modules, proxies = list(root.modules()), {}
         kinds = {id(module): type(module) for module in modules}
         watched = {kind: self._watched(kind, patcher, proxies) for kind in set(kinds.values())}
@@ -253,8 +253,8 @@ class _Tracer(fx.Tracer):
         def read(module: nn.Module, name: str):
             return self.getattr(name, kind.__getattr__(module, name), proxies)
 
-        own = {"__call__": call, "__getattr__": read, "__module__": kind.__module__}
-        return type(kind.__name__, (kind,), own | {"__qualname__": kind.__qualname__})
+        names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+        return type(kind.__name__, (kind,), {"__call__": call, "__getattr__": read, **names})
 
 
 _PACKED = (
@@ -270,11 +270,11 @@ _IN_PACKED = {
 
 
 def _as_torch_made_it(part: nn.Module) -> bool:
-    """Whether a part of such a module is what the rules of `attention` take it for."""
+    """Whether a part of a `_PACKED` module is unchanged, as the rules of `attention` need it."""
     # The first class is the one made for the trace.
     classes = [kind for kind in type(part).__mro__[1:] if not kind.__module__.startswith("torch.")]
     written = {name for known in (part, *classes) for name in vars(known)}
-    own = written & {"forward", "__call__", "_sa_block", "_mha_block", "_ff_block"}
+    overridden = written & {"forward", "__call__", "_sa_block", "_mha_block", "_ff_block"}
     fits = all(
         isinstance(child, _IN_PACKED.get(name.rstrip("0123456789"), ()))
         for name, child in part.named_children()
@@ -282,7 +282,7 @@ def _as_torch_made_it(part: nn.Module) -> bool:
     )
     usual = getattr(part, "activation", nn.functional.relu)
     usual = isinstance(usual, nn.Module) or usual in (nn.functional.relu, nn.functional.gelu)
-    return fits and usual and not own and not _computes(part)
+    return fits and usual and not overridden and not _computes(part)
 
 
 def _computes(module: nn.Module) -> bool:
@@ -292,9 +292,9 @@ def _computes(module: nn.Module) -> bool:
 
 
 def plain_output(value):
-    """An output of the plain kinds: a dict in place of a dataclass, a tuple of a named one."""
+    """``value`` as torch.fx can record it: a dataclass as a dict, a named tuple as a tuple."""
     if dataclasses.is_dataclass(value) and not isinstance(value, (type, dict)):
-        return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
+        return {part.name: getattr(value, part.name) for part in dataclasses.fields(value)}
     plain = dict if isinstance(value, dict) else tuple
     return plain(value) if isinstance(value, (dict, tuple)) else value
 
@@ -319,14 +319,15 @@ _WRITES = (
     "it writes into its own parameters, which are the caller's and would change whenever the"
     " network is looked at; let the forward read them only, and write after steps of training"
 )
-_BEHIND = (Tensor.data.__get__, Tensor.detach)  # the numbers, unknown to autograd
+_BARE_NUMBERS = (Tensor.data.__get__, Tensor.detach)  # writes to these autograd does not see
 
 
 class _Unchanged(TorchFunctionMode):
-    """Keeps torch's generator and the parameters as they are; a mode belongs to its thread alone.
+    """While a forward is traced, keeps torch's generator and the caller's parameters unchanged.
 
-    What is drawn anew in every pass is recorded in the graph: it is no constant. The parameters
-    are the caller's: their numbers are handed out as copies, which `refuse_writes` looks at.
+    A new random tensor is recorded in the graph, since each pass draws another. Reads of
+    ``parameter.data`` get copies, so that `refuse_writes` can tell whether they were written to.
+    A mode is active in its own thread only.
     """
 
     def __init__(self, drew: list[str], tracer: fx.Tracer) -> None:
@@ -335,13 +336,13 @@ class _Unchanged(TorchFunctionMode):
         self.handed_out: list[tuple[nn.Parameter, Tensor]] = []
 
     def refuse_writes(self) -> None:
-        if not all(torch.equal(own, copy) for own, copy in self.handed_out):
+        if not all(torch.equal(parameter, copy) for parameter, copy in self.handed_out):
             raise ValueError(_WRITES)
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         name = getattr(function, "__name__", "")
         if args and isinstance(args[0], nn.Parameter):
-            if function in _BEHIND:
+            if function in _BARE_NUMBERS:
                 copy = args[0].detach().clone()
                 self.handed_out.append((args[0], copy))
                 return copy
@@ -361,9 +362,9 @@ class _Unchanged(TorchFunctionMode):
 
 @contextlib.contextmanager
 def _no_draws(tracer: fx.Tracer) -> Iterator[list[str]]:
-    """What the forward draws while it is traced, nobody misses.
+    """Puts random generators back after tracing; yields the names of what drew from them.
 
-    Generators that were not drawn from are not touched: another thread may use them.
+    Those that were not drawn from are not touched: another thread may use them.
     """
     drew: list[str] = []
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002

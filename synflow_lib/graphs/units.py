@@ -107,7 +107,7 @@ def sums_of_units(layer: Layer, score: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def spare_one_(stays: np.ndarray, layers: Iterable[Layer]) -> None:
-    """Let a unit on each side of every layer stay: an operation needs a channel, if of zeros."""
+    """Let at least one unit on each side of every layer stay: no operation runs on no channels."""
     for layer in layers:
         for units in (layer.writes, layer.reads):
             if not stays[units].any():
@@ -127,11 +127,11 @@ def keep_units_(module: nn.Module, names: Iterable[str], stays: np.ndarray) -> N
 
 
 class Names:
-    """The names that were given, and which of them turned out to be one unit.
+    """The names that were given, whole numbers, and which of them turned out to be one unit.
 
     Attributes:
-        count: of names, that of constants among them.
-        ends: names of what comes in from outside, or is told by a constant.
+        count: of names, with that of constants, which is 0.
+        ends: names of inputs and of constants, which no layer writes.
         unions: pairs of arrays, whose names are one unit place by place.
         groups: names that share a tensor.
     """
@@ -143,7 +143,7 @@ class Names:
         self.groups: list[np.ndarray] = []
 
     def new(self, count: int) -> np.ndarray:
-        """So many names that were not there before."""
+        """``count`` new names."""
         self.count += count
         return np.arange(self.count - count, self.count)
 
@@ -155,7 +155,7 @@ class Names:
         return torch.from_numpy(names).double().view(sizes).expand(shape)
 
     def outside(self, shape: torch.Size, dim: int) -> Tensor:
-        """New names of what comes in."""
+        """New names for an input."""
         self.ends.append(self.new(shape[dim]))
         return self.spread(self.ends[-1], shape, dim)
 
@@ -164,7 +164,7 @@ class Names:
         left, right = torch.broadcast_tensors(left, right)
         both = _thin(left, right)
         differ = (both[0] > 0) & (both[1] > 0) & (both[0] != both[1])
-        self.unions.append(tuple(one[differ].numpy().astype(int) for one in both))
+        self.unions.append(tuple(names[differ].numpy().astype(int) for names in both))
         return torch.maximum(*both).expand(left.shape)
 
     def gather(self, names: Tensor, dims: Iterable[int]) -> Tensor:
@@ -178,13 +178,13 @@ class Names:
     def along(self, names: Tensor, dim: int) -> np.ndarray:
         """Units by their place along ``dim``, joined over all others."""
         dim = dim % names.dim()
-        found = self.gather(names, (d for d in range(names.dim()) if d != dim))
-        found = found.flatten().numpy().astype(int)
-        constant = found == 0
+        units = self.gather(names, (d for d in range(names.dim()) if d != dim))
+        units = units.flatten().numpy().astype(int)
+        constant = units == 0
         if constant.any():
-            found[constant] = self.new(int(constant.sum()))
-            self.ends.append(found[constant])
-        return found
+            units[constant] = self.new(int(constant.sum()))
+            self.ends.append(units[constant])
+        return units
 
 
 def _thin(*tensors: Tensor) -> list[Tensor]:

@@ -83,17 +83,17 @@ class Workspace:
 
     @torch.inference_mode(False)  # tensors made under inference mode can have no gradient
     def __init__(self, model: nn.Module, dtype: torch.dtype | None = None, **select) -> None:
-        found, own_type = prunable(model, **select), working_type(model)
+        named, own_type = prunable(model, **select), working_type(model)
         dtype = dtype or own_type
-        warn_left_out(model, found, select.get("keep", ()))
-        self.names, weights = list(found), list(found.values())
+        warn_left_out(model, named, select.get("keep", ()))
+        self.names, weights = list(named), list(named.values())
         self.training = model.training
-        self.layout = {name: weight.shape for name, weight in found.items()}
+        self.layout = {name: weight.shape for name, weight in named.items()}
         self.flat = joined(weight.detach().to(dtype) for weight in weights)
         views = self.views(self.flat).values()
         self.parameters = [nn.Parameter(view, requires_grad=False) for view in views]
-        own = zip(map(id, weights), self.parameters, strict=True)
-        self.net = working_copy(model, dict(own), dtype).requires_grad_(False)
+        instead = dict(zip(map(id, weights), self.parameters, strict=True))
+        self.net = working_copy(model, instead, dtype).requires_grad_(False)
 
     def rebind(self, flat: Tensor, layout: dict[str, torch.Size]) -> None:
         """Put parameters of other shapes, views of ``flat``, in the place of the parameters."""
@@ -139,9 +139,9 @@ class Context:
 
 @contextlib.contextmanager
 def isolated(device: torch.device, seed: int, draws: bool = True) -> Iterator[None]:
-    """Random numbers fixed by ``seed``, gradients on, autocast off inside; all as before after.
+    """In the block random numbers follow ``seed``, gradients are on and autocast is off.
 
-    Where nothing ``draws``, the generators are left alone: another thread may be using them.
+    Without ``draws`` the generators are left alone: another thread may be using them.
     """
     if device.type == "cuda":
         torch.cuda.init()  # its generators must exist to be put aside
@@ -194,9 +194,10 @@ def explained_loss() -> Iterator[None]:
 
 
 def pruned_before(weights: Iterable[Tensor]) -> bool:
-    """Whether zeros stand among other weights, as pruning leaves them; whole layers start so.
+    """Whether some layer has zeros among other weights, as pruning leaves them.
 
-    A random weight may be zero by chance, so more than one in a thousand of some layer has to be.
+    A whole layer of zeros may be initialized so, and up to one weight in a thousand be zero by
+    chance.
 
     >>> pruned_before([torch.zeros(3), torch.ones(3)]), pruned_before([torch.tensor([0.0, 1.0])])
     (False, True)

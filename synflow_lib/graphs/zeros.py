@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx
 
 from .layers import effect_of, reached, rule_of
-from .network import PRUNABLE, is_bias, layer_weights, within
+from .network import PRUNABLE, is_bias, layer_weights, lies_in
 from .nodes import LIKE, calls, name_of, reads, upstream
 from .surrogate import Use, is_numbers
 from .tracing import is_draw
@@ -35,8 +35,8 @@ def _open_parameters(net: fx.GraphModule) -> list[str]:
     found = [
         f"{name}.weight".removeprefix(".")
         for name, module in net.named_modules()
-        if (isinstance(module, PRUNABLE) or (row := rule_of(module)) and row.effect == "scales")
-        and within(name, called)
+        if (isinstance(module, PRUNABLE) or (rule := rule_of(module)) and rule.effect == "scales")
+        and lies_in(name, called)
     ]
     weights = layer_weights(net)
     named = dict(net.named_parameters(remove_duplicate=False))
@@ -66,8 +66,8 @@ def _open_factors(net: fx.GraphModule) -> list[str]:
             named[learned[0]].fill_(1.0)  # it may have a score of its own
         else:  # what else is made of the parameter stays as it is
             with net.graph.inserting_after(factor):
-                one = net.graph.call_function(torch.ones_like, (factor,))
-            user.replace_input_with(factor, one)
+                ones = net.graph.call_function(torch.ones_like, (factor,))
+            user.replace_input_with(factor, ones)
         opened += learned
     return opened
 
@@ -78,29 +78,29 @@ def _is_zero(value: Any) -> bool:
 
 def _factors(net: fx.GraphModule) -> list[tuple[fx.Node, fx.Node]]:
     """The constants that multiply a signal or a weight of a layer, each with the product."""
-    flows, weights, found = reached(net.graph), layer_weights(net), []
+    flows, weights, pairs = reached(net.graph), layer_weights(net), []
     for node in net.graph.nodes:
         sources = reads(node)
         if node.op == "get_attr" and str(node.target) in weights or not flows.isdisjoint(sources):
             flows.add(node)
         if node in flows and effect_of(node) in ("scales", "weighs"):
-            found += [(one, node) for one in sources if one not in flows]
-    return found
+            pairs += [(factor, node) for factor in sources if factor not in flows]
+    return pairs
 
 
 def value_of(node: fx.Node, net: fx.GraphModule, known: dict[fx.Node, Any]) -> Any:
-    """What a constant is; None if nobody can tell without an input.
+    """The value of a constant; None if that takes an input.
 
-    Of one that was moved into the shape of a signal it is what it was before: zeros stay zeros.
+    Where a signal's shape is needed to move it, it is the value before: zeros stay zeros.
     """
     if node.op == "get_attr":
         found = operator.attrgetter(str(node.target))(net)
-        return found.clone() if isinstance(found, Tensor) else found  # changed in place it is none
+        return found.clone() if isinstance(found, Tensor) else found  # what runs may write to it
     if node.op == "placeholder" or is_draw(name_of(node)):
         return None
-    for one in node.all_input_nodes:
-        if one not in known:
-            known[one] = value_of(one, net, known)
+    for source in node.all_input_nodes:
+        if source not in known:
+            known[source] = value_of(source, net, known)
     args, kwargs = fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
     try:
         if node.op == "call_module":
