@@ -63,10 +63,11 @@ class PathProbe:
         with torch.no_grad():
             for name, parameter in self.net.named_parameters():
                 parameter.fill_(0.0 if is_bias(name) else 1.0)
-            # Layers that the masks do not name may have been pruned before.
-            layers = {n: p for n, p in traced.named_parameters() if n in layer_weights(traced)}
-            if pruned_before(layers.values()):
-                for name, parameter in layers.items():
+            # A layer that the masks do not name may have been pruned before; one of zeros alone
+            # was made so.
+            layers = layer_weights(traced)
+            for name, parameter in traced.named_parameters():
+                if name in layers and pruned_before([parameter]):
                     self.net.get_parameter(name).copy_(parameter != 0)
             norms = {n: m for n, m in self.net.named_modules() if isinstance(m, BATCH_NORM)}
             for norm in norms.values():
@@ -215,14 +216,15 @@ class PathProbe:
             return {}
         whole, packed = self.paths.operations.steering_parameters()
         weights = layer_weights(self.net)
-        full = {
+        everything = {  # whatever was pruned: which rows steer is a matter of the architecture
             name: torch.ones(self.weights[name].shape, dtype=torch.bool, device="cpu")
             for name, traced in self.graph_name.items()
-            if traced in weights and traced in whole | packed
+            if traced in weights
         }
+        full = {n: m for n, m in everything.items() if self.graph_name[n] in whole | packed}
         if not full:
             return {}
-        flows, steering = self._on_path(Masks(full)), {}
+        flows, steering = self._on_path(Masks(everything)), {}
         for name, mask in full.items():
             if self.graph_name[name] in whole:
                 steering[name] = mask

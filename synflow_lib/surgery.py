@@ -46,6 +46,7 @@ _SUPPORTED = (
 )
 
 
+@torch.inference_mode(False)  # where linear layers are not split into what can be counted
 def flops(
     model: nn.Module, masks: Masks | None = None, input_shape: Iterable[int] | None = None
 ) -> pd.DataFrame:
@@ -104,7 +105,7 @@ class _Operations(TorchDispatchMode):
         self.within: list[str] = []
         for name, module in net.named_modules():
             module.register_forward_pre_hook(lambda *_, name=name: self.within.append(name))
-            module.register_forward_hook(lambda *_: self.within.pop() and None)
+            module.register_forward_hook(lambda *_: (self.within.pop(), None)[1])
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         found = operation(*args, **(kwargs or {}))

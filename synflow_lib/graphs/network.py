@@ -216,7 +216,11 @@ def _kept(model: nn.Module, keep: Iterable[str]) -> set[str]:
     modules = net.named_modules(remove_duplicate=False)
     parameters = net.named_parameters(remove_duplicate=False)
     names = [name for name, _ in itertools.chain(modules, parameters)]
-    by_name = {name: meant(name, names) for name in names_in_keep(keep)}
+    outer = next((name for name, module in model.named_modules() if module is net), "")
+    by_name = {}
+    for name in names_in_keep(keep):
+        inner = name.removeprefix(f"{outer}.") if outer else name
+        by_name[name] = meant(inner if inner in names and name not in names else name, names)
     if unknown := sorted(name for name, same in by_name.items() if not same):
         raise ValueError(f"keep={unknown} names no layer or parameter of the model")
     return set(itertools.chain(*by_name.values()))
@@ -357,7 +361,7 @@ def _takes_the_input(linear: str, graph: fx.Graph | None, modules: dict[str, nn.
         elif node.op != "call_module" and name_of(node) in REARRANGES:
             return False
     # Behind the layer a transpose tells of several rows, unless the shape was changed in between.
-    behind = downstream(first_use, without=("view", "reshape", "flatten", "unflatten"))
+    behind = downstream(first_use, modules, ("view", "reshape", "flatten", "unflatten"))
     attends = [name for name, m in modules.items() if isinstance(m, nn.MultiheadAttention)]
     return not any(
         any(lies_in(name, {str(node.target)}) for name in attends)

@@ -43,4 +43,4 @@ def meant(name: str, names: Iterable[str]) -> list[str]:
     (['0'], ['0'])
     """
     names = list(names)
-    return [name] if name in names else [other for other in names if bare(other) == bare(name)]
+    return [name] if name in names else [n for n in names if bare(n) == bare(name) != ""]
