@@ -601,3 +601,72 @@ def test_a_forward_that_remembers_its_calls_is_as_it_was(capfd):
     net = seeded(Counts)
     assert sf.prune(net, "synflow", 2).kept == 4 and net.times == 0
     assert capfd.readouterr().err == ""
+
+
+# ------------------------------------------------------- what a review of these repairs found
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_head_that_starts_at_zero_and_is_kept_is_no_pruned_layer():
+    net = seeded(lambda: mlp(6, 8, 3))
+    nn.init.zeros_(net[2].weight)
+    masks = sf.prune(net, "magnitude", 4, keep=["1"])
+    for one in (net, masks.apply_(copy.deepcopy(net))):
+        assert not sf.is_collapsed(one, masks, "path")
+        assert sf.effective_compression(one, masks) == sf.effective_compression(net, masks) < 99
+
+
+def test_which_rows_steer_does_not_depend_on_what_was_pruned():
+    class Attends(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.qkv = nn.Linear(4, 12, bias=False)
+            self.proj = nn.Linear(4, 3, bias=False)
+
+        def forward(self, x):
+            q, k, v = self.qkv(x).chunk(3, -1)
+            return self.proj((q @ k.transpose(-2, -1)).softmax(-1) @ v).mean(1)
+
+    net = seeded(Attends)
+    ones = sf.Masks.ones(net)
+    dead = ones["proj.weight"].clone()
+    dead[:, 0] = False  # nothing reads the first value
+    masks = sf.Masks({**ones, "proj.weight": dead})
+    for one in (net, masks.apply_(copy.deepcopy(net))):
+        probe = sf.PathProbe(one, (5, 4))
+        assert probe.steering["qkv.weight"].any(1).tolist() == [True] * 8 + [False] * 4
+        assert probe.on_path(masks).kept == 12 * 4 - 4 + 9
+
+
+def test_multiply_adds_under_inference_mode():
+    net = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+    with torch.inference_mode():
+        assert sf.surgery.flops(net)["dense"].tolist() == [20, 15]
+
+
+@pytest.mark.parametrize("how", [lambda h: h.to_sparse(), lambda h: h.to(torch.float8_e4m3fn)])
+def test_outputs_of_odd_kinds_are_traced(how):
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(8, 6)
+
+        def forward(self, x):
+            return how(self.layer(x))
+
+    assert "call_module" in [node.op for node in sf.network.trace(Odd(), (8,)).graph.nodes]
+
+
+def test_names_of_wrappers_stand_for_one_layer_each():
+    assert list(sf.prunable(nn.DataParallel(Named()), keep=["module.module"])) == ["fc.weight"]
+    with pytest.raises(ValueError, match=r"keep=\['module'\] names no layer"):
+        sf.prunable(nn.Sequential(nn.Linear(3, 2)), keep=["module"])
+
+
+def test_what_is_unflattened_may_turn():
+    class Turns(nn.Module):
+        def forward(self, x):
+            return x.permute(0, 2, 3, 1)
+
+    net = nn.Sequential(nn.Linear(8, 64), nn.Unflatten(1, (4, 4, 4)), Turns())
+    assert sf.network.find_input_shape(net) == (8,)

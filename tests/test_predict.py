@@ -167,3 +167,12 @@ def test_compare_shows_what_is_no_number(missing):
 def test_a_range_without_numbers_is_refused(low, high, log):
     with pytest.raises(ValueError, match="expected low below high"):
         predict.Number("How much?", low, high, log=log)
+
+
+def test_a_large_layer_excuses_no_other(capsys):
+    mine = {"a": torch.tensor([1e10]), "b": torch.tensor([1.0])}
+    predict.compare("big", mine, {**mine, "b": torch.tensor([50.0])})
+    predict.compare("small", torch.tensor([1e-9, 5e-9]), torch.tensor([9e-9, 2e-9]))
+    predict.compare("zero", torch.tensor([1e-12]), torch.tensor([0.0]))
+    said = capsys.readouterr().out.splitlines()
+    assert ["approximate True" in line for line in said] == [False, False, True]
