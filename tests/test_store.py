@@ -17,7 +17,7 @@ import pytest
 from synflow_lib import env
 from synflow_lib.files import replacing
 from synflow_lib.sweeps.fingerprints import changes
-from synflow_lib.sweeps.run import Run
+from synflow_lib.sweeps.run import GIVEN, Run, perform
 from synflow_lib.sweeps.store import FORMAT, Store, _is_newer, histories, parse, results
 from synflow_lib.sweeps.sweep import sweep
 from synflow_lib.training.recipes import Recipe
@@ -288,8 +288,6 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path, read):
 
 
 def test_tables_have_all_columns_also_where_nothing_was_done(tmp_path):
-    from synflow_lib.sweeps.run import GIVEN, perform
-
     columns = set(perform([RUN])[0]) - {"history"}
     assert columns == set(GIVEN)
     assert columns <= set(sweep([], tmp_path, progress=False))

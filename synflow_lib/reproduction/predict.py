@@ -298,8 +298,8 @@ def compare(name: str, mine: object, library: object) -> None:
     exact = all(bool((a == b).all()) for a, b in pairs)
     wide = torch.complex128 if any(t.is_complex() for pair in pairs for t in pair) else torch.double
     pairs = [(a.to(wide), b.to(wide)) for a, b in pairs]
-    largest = [float(b.abs().max()) if b.numel() else 0.0 for _, b in pairs]
-    rooms = [1e-8 * (size if 0 < size < 1 else 1.0) for size in largest]  # scores may be small
+    sizes = [float(b.abs().max()) if b.numel() else 0.0 for _, b in pairs]
+    rooms = [1e-8 * (size if 0 < size < 1 else 1.0) for size in sizes]  # scores may be small
     close = all(torch.allclose(a, b, 1e-5, r) for (a, b), r in zip(pairs, rooms, strict=True))
     apart = (torch.where(a == b, 0.0, (a - b).abs()) for a, b in pairs if a.numel())  # inf is inf
     largest = max((float(each.max()) for each in apart), default=0.0)
