@@ -15,6 +15,7 @@ A variable that is set to the empty string counts as not set.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import os
 import platform
@@ -281,6 +282,7 @@ def _folder(variable: str, default: str) -> Path:
     return folder
 
 
+@functools.cache  # reading a package's metadata takes milliseconds, and every run is described
 def _version(package: str) -> str | None:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version(package)

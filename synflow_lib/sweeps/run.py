@@ -19,11 +19,11 @@ from torch import nn
 
 from .. import data as data_sets
 from .. import models as networks
-from ..collapse import is_collapsed
 from ..data import Dataset
 from ..graphs.copies import private_copy
-from ..graphs.network import PRUNABLE
+from ..graphs.network import BATCH_NORM, PRUNABLE
 from ..masks import Masks
+from ..probe import PathProbe
 from ..pruning import SCHEDULES, prune, trajectory
 from ..randomness import own_random_numbers
 from ..scores import METHODS, Custom, Method
@@ -270,8 +270,8 @@ def perform(
     else:
         seeds = [run.seed for run in runs]
         results = train_many(nets, masks, dataset, first.recipe, seeds=seeds, **options)
-    shape = dataset.input_shape
-    return [_report(*each, shape) for each in zip(nets, masks, results, spent, strict=True)]
+    cut = _disconnected(nets, masks, dataset.input_shape)
+    return [_report(*each) for each in zip(masks, results, spent, cut, strict=True)]
 
 
 def _prune(
@@ -305,9 +305,10 @@ def _perform_imp(
             nets, dataset, first.recipe, [run.compression for run in runs],
             seeds=[run.seed for run in runs], **options,
         )  # fmt: skip
-    reports = []
-    for net, rounds in zip(nets, found, strict=True):
-        report = _report(net, rounds[-1].masks, rounds[-1].training, 0.0, dataset.input_shape)
+    last = [rounds[-1] for rounds in found]
+    cut, reports = _disconnected(nets, [each.masks for each in last], dataset.input_shape), []
+    for rounds, disconnected in zip(found, cut, strict=True):
+        report = _report(rounds[-1].masks, rounds[-1].training, 0.0, disconnected)
         report["train_seconds"] = sum(each.training.seconds for each in rounds)
         report["rounds"] = [
             {"kept": each.masks.kept, "top1": each.training.top1, "best_top1": each.training.best}
@@ -324,16 +325,29 @@ GIVEN = (
 )  # fmt: skip
 
 
+def _disconnected(
+    nets: Sequence[nn.Module], masks: Sequence[Masks], input_shape: tuple[int, ...]
+) -> list[bool | None]:
+    """Whether each network has lost its last path, None where that cannot be asked.
+
+    Weights do not matter for that, so one probe serves all copies; tables of their own would.
+    """
+    probe, found = None, []
+    for net, mask in zip(nets, masks, strict=True):
+        answer = None
+        with contextlib.suppress(Exception):  # no finished training is lost for that
+            if probe is None or any(
+                module._buffers and not isinstance(module, BATCH_NORM) for module in net.modules()
+            ):
+                probe = PathProbe(net, input_shape)
+            answer = not probe.connected(mask)
+        found.append(answer)
+    return found
+
+
 def _report(
-    net: nn.Module,
-    masks: Masks,
-    training: Training,
-    prune_seconds: float,
-    input_shape: tuple[int, ...],
+    masks: Masks, training: Training, prune_seconds: float, disconnected: bool | None
 ) -> dict:
-    disconnected = None  # where the paths cannot be asked: no finished training is lost for that
-    with contextlib.suppress(Exception):
-        disconnected = is_collapsed(net, masks, criterion="path", input_shape=input_shape)
     last = training.history.iloc[-1]
     return {
         "kept": masks.kept,
