@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from ..batches import Inputs, described, inflow
 from ..values import instance
-from .checked import difference
+from .checked import difference, state
 from .copies import hollow, hooks_change, private_copy
 from .export import exported
 from .lasting import Memory, own_parameter
@@ -65,12 +65,12 @@ def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
     for tracer in tracers:
         try:
             net = private_copy(model, shared).eval()
-            traced = tracer(net)
+            start, traced = state(net), tracer(net)
         except Exception as error:  # the user's forward runs: anything can come out of it
             reasons.append(error)
             continue
         known = example is None or traced.meta.get("exported")
-        if not known and (otherwise := difference(traced, net, example, PRUNABLE)):
+        if not known and (otherwise := difference(traced, net, start, example, PRUNABLE)):
             reasons.append(ValueError(otherwise))
             continue
         if any("parameter is not a member" in str(error) for error in reasons):
