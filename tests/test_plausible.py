@@ -178,6 +178,19 @@ def test_an_input_that_is_flattened_has_one(flat):
     assert sf.prune(Net(), "synflow", 3).kept == 10
 
 
+def test_similarities_of_examples_leave_the_shape_of_an_input_to_guess():
+    class Pairs(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = mlp(4, 5, 2)
+
+        def forward(self, x):
+            h = self.layers(x)
+            return h @ h.T
+
+    assert sf.network.find_input_shape(Pairs()) == (4,)
+
+
 # ---------------------------------------------------------- modules used twice
 
 

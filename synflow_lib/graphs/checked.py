@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..batches import Inputs, call
-from .copies import hollow, private_copy
+from .copies import private_copy, skeleton
 from .nodes import calls, name_of
 from .tracing import is_draw, plain_output
 
@@ -41,7 +41,7 @@ def difference(
     small = sum(leaf.numel() for leaf in tree_leaves(example)) <= _SMALL
     graph = traced
     if not small:  # without numbers: slower on small images, not on large ones
-        net, graph, start, end = hollow(net), hollow(traced), [], []
+        net, graph, start, end = skeleton(net), skeleton(traced), [], []
 
     def outputs(run: Callable, state: State) -> list[Tensor]:
         _put_back(state)

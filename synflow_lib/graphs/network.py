@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from ..batches import Inputs, described, inflow
 from ..values import instance
 from .checked import difference, state
-from .copies import hollow, hooks_change, private_copy
+from .copies import hooks_change, private_copy
 from .export import exported
 from .lasting import Memory, own_parameter
 from .nodes import REARRANGES, TURNS, downstream, name_of, upstream
@@ -360,17 +360,16 @@ def _takes_the_input(linear: str, graph: fx.Graph | None, modules: dict[str, nn.
                 return False
         elif node.op != "call_module" and name_of(node) in REARRANGES:
             return False
-    # Behind the layer a transpose tells of several rows, unless the shape was changed in between.
-    behind = downstream(first_use, modules, ("view", "reshape", "flatten", "unflatten"))
+    # Behind the layer a transpose tells of several rows, unless the shape was changed in between;
+    # but `h.T` is of one dimension for the examples and one for their numbers.
+    called = {node: modules.get(str(node.target)) for node in nodes if node.op == "call_module"}
+    changes = ("view", "reshape", "flatten", "unflatten")
+    changed = {node for node in nodes if name_of(node, called.get(node)) in changes}
+    behind = downstream(first_use, changed)
     attends = [name for name, m in modules.items() if isinstance(m, nn.MultiheadAttention)]
     return not any(
         any(lies_in(name, {str(node.target)}) for name in attends)
         if node.op == "call_module"
-        else name_of(node) in TURNS
+        else name_of(node) in TURNS - {"T"}
         for node in behind
     )
-
-
-def skeleton(model: nn.Module, device: str = "meta") -> nn.Module:
-    """A `hollow` copy of the network inside its wrappers."""
-    return hollow(unwrapped(model), device)
