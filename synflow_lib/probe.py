@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_map
 
 from .batches import Inputs, inflow
 from .fast.selection import count, keep_largest
+from .graphs.copies import skeleton
 from .graphs.network import (
     BATCH_NORM,
     find_input_shape,
@@ -22,7 +23,6 @@ from .graphs.network import (
     layer_weights,
     names_in_keep,
     prunable,
-    skeleton,
     some,
     trace,
     unwrapped,
@@ -271,18 +271,16 @@ def left_dense(
 ) -> set[str]:
     """``keep`` and the layers that steer, which a score of paths knows nothing of; says so."""
     keep = names_in_keep(keep)
-    names = list(steering(model, input_shape, example))
-    if names:
-        prunables = prunable(model, keep=keep)
-        names = [name for name in names if name in prunables]
-    if names:
+    steers = steering(model, input_shape, example)
+    counted = prunable(model, keep=keep) if steers else ()
+    if names := [name for name in steers if name in counted]:
         warn(
             f"{some(names)} only steer, as gates, queries and keys do: paths do not run through"
             " them, or not through all of their rows. They stay dense and are not counted in the"
             " compression. steering='layer' prunes them, each by magnitude to the density of the"
             " network; keep= with their names says that this is meant"
         )
-    return keep | set(names)
+    return keep.union(names)
 
 
 class SteeringQuota:

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import flop_registry
 
 from .batches import Inputs, call, inflow
 from .collapse import PathProbe
-from .graphs.copies import private_copy
+from .graphs.copies import private_copy, skeleton
 from .graphs.draws import draws
 from .graphs.follow import wiring
 from .graphs.network import (
@@ -27,7 +27,6 @@ from .graphs.network import (
     find_input_shape,
     first_weight,
     prunable,
-    skeleton,
     trace,
     unwrapped,
 )

@@ -27,7 +27,7 @@ from networks import (
 from torch import nn
 
 import synflow_lib as sf
-from synflow_lib.graphs import network, workspace
+from synflow_lib.graphs import copies, network, workspace
 from synflow_lib.graphs.follow import wiring
 
 
@@ -120,7 +120,7 @@ def test_tracing_leaves_the_model_as_it_is():
     net = narrow_resnet()
     with unchanged(net):
         traced = network.trace(net)
-        network.skeleton(net)
+        copies.skeleton(net)
         workspace.working_copy(net)
     assert traced.get_parameter("fc.weight") is net.fc.weight
 

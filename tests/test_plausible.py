@@ -13,6 +13,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 import synflow_lib as sf
 from synflow_lib import pruning
+from synflow_lib.graphs import checked
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -175,6 +176,19 @@ def test_an_input_that_is_flattened_has_one(flat):
             return self.layers(flat(x))
 
     assert sf.prune(Net(), "synflow", 3).kept == 10
+
+
+def test_similarities_of_examples_leave_the_shape_of_an_input_to_guess():
+    class Pairs(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = mlp(4, 5, 2)
+
+        def forward(self, x):
+            h = self.layers(x)
+            return h @ h.T
+
+    assert sf.network.find_input_shape(Pairs()) == (4,)
 
 
 # ---------------------------------------------------------- modules used twice
@@ -601,6 +615,51 @@ def test_a_forward_that_remembers_its_calls_is_as_it_was(capfd):
     net = seeded(Counts)
     assert sf.prune(net, "synflow", 2).kept == 4 and net.times == 0
     assert capfd.readouterr().err == ""
+
+
+class Once(nn.Module):
+    """Raises at its second call, or counts its calls in a buffer."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.a, self.memory = how, nn.Linear(4, 2), None
+        self.register_buffer("times", torch.zeros(1))
+
+    def forward(self, x):
+        if self.how == "raises" and self.times > 1:
+            raise RuntimeError("the second call")
+        if self.how == "replaced":
+            self.times = self.times + 1
+        else:
+            self.times.add_(1)
+        return self.a(x) * self.times, self.times
+
+
+@pytest.mark.parametrize("how", ["raises", "written", "replaced"])
+def test_a_forward_is_compared_as_on_its_first_call(how, monkeypatch):
+    net, runs = seeded(lambda: Once(how)), []
+    outputs = checked._outputs
+    monkeypatch.setattr(checked, "_outputs", lambda *a: runs.append(1) or outputs(*a))
+    traced = sf.network.trace(net, (4,))
+    assert net.times == 0 and len(runs) == 2  # the forward and the graph, once each
+    x = torch.randn(3, 4).double()
+    assert torch.equal(traced(x)[0], net.a(x))
+    assert sf.prune(net, "synflow", 2, input_shape=(4,)).kept == 4 and net.times == 0
+
+
+def test_a_forward_that_fails_when_it_runs_again_is_as_it_was():
+    class Fails(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.times = nn.Linear(4, 2), 0
+
+        def forward(self, x):
+            self.times += 1
+            if self.times > 2:
+                raise RuntimeError("again")
+            return self.a(x) * self.times
+
+    assert sf.network.trace(Fails(), (4,)).graph
 
 
 # ------------------------------------------------------- what a review of these repairs found

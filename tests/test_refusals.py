@@ -731,6 +731,23 @@ def test_two_parameters_in_the_same_memory_are_refused():
         sf.prune(net, "magnitude", 2)
 
 
+def test_views_that_take_turns_in_memory():
+    net, together = mlp(4, 4, 4), torch.rand(4, 8) + 1
+    net[0].weight = nn.Parameter(together[:, ::2])
+    net[2].weight = nn.Parameter(together[:, 1::2])
+    sf.prune(net, "magnitude", 4).apply_(net)
+    assert together.count_nonzero() == 8
+    net[0].weight = nn.Parameter(together[:, 4:])  # every second of its numbers is the other's
+    with pytest.raises(ValueError, match="are two parameters in the same memory"):
+        sf.prune(net, "magnitude", 2)
+    net[0].weight, net[2].weight = nn.Parameter(together[:, :4]), nn.Parameter(torch.rand(4, 4))
+    net[2].last = together[3, :4]  # beyond as many numbers as the weight has
+    with pytest.raises(ValueError, match=r"last is a view of 0.weight"):
+        sf.prune(net, "magnitude", 2)
+    net[2].last = together[3, 4:]
+    assert sf.prune(net, "magnitude", 2).kept == 16
+
+
 def test_a_layer_without_a_weight_is_refused():
     net = nn.Sequential(nn.Linear(4, 0), nn.ReLU(), nn.Linear(0, 3))
     for ask in (sf.prunable, sf.max_compression, lambda net: sf.score(net, "random")):

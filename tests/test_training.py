@@ -770,5 +770,5 @@ def test_counted_averages_are_refused_where_copies_are_trained_together():
         return nn.Sequential(nn.Flatten(), *parts)
 
     train(net(), None, DIGITS, Recipe(1, 0.1))
-    with pytest.raises(ValueError, match="2 has momentum=None"):
+    with pytest.raises(ValueError, match="2 has momentum=None, whose average needs a count"):
         train_many([net(), net()], [None, None], DIGITS, Recipe(1, 0.1))

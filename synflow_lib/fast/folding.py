@@ -8,7 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import fx, nn
 
-from ..graphs.network import BATCH_NORM, CONV, LINEAR, PRUNABLE, first_weight, skeleton
+from ..graphs.copies import skeleton
+from ..graphs.network import BATCH_NORM, CONV, LINEAR, PRUNABLE, first_weight
 from ..graphs.nodes import calls, module_of
 
 FOLDABLE = LINEAR + CONV

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable
 
@@ -34,8 +35,7 @@ class Shortcuts:
         self.folded = fold_norms_(work.net, shape, keep=work.names)
         on_cpu = work.flat.device.type == "cpu"  # a GPU has its own way of working in pieces
         self.names = weight_layers(work) if on_cpu else {}
-        self.compactor: Compactor | None = None  # made when first needed, many runs score once
-        self.may_shrink = True
+        self.gated = False
 
     def layer(self, module: nn.Module) -> Callable[[Tensor], Tensor] | None:
         """What runs in place of a layer and writes its scores; None: the layer itself."""
@@ -44,15 +44,17 @@ class Shortcuts:
 
     def prepare(self, paths: PathSum) -> tuple[int, ...]:
         """Lets ``paths`` run on small maps; the shape of input to give."""
-        self.may_shrink = not paths.operations.gated  # units that only steer score zero, yet matter
+        self.gated = paths.operations.gated
         return narrow(paths, self.shape)
 
     def shrink(self, scores: Tensor, alive: Tensor) -> tuple[Take, Tensor] | None:
         """Leaves dead units out of the workspace (see `Compactor.shrink`); None: not now."""
-        if self.may_shrink and self.compactor is None:
-            self.compactor = Compactor.of(self.work, self.shape)
-            self.may_shrink = self.compactor is not None
         return self.compactor.shrink(scores, alive) if self.compactor else None
+
+    @functools.cached_property  # made when first needed: many runs score once
+    def compactor(self) -> Compactor | None:
+        """What leaves dead units out; None where it cannot, or where units of no score steer."""
+        return None if self.gated else Compactor.of(self.work, self.shape)
 
 
 def weight_layers(work: Workspace) -> dict[nn.Module, str]:

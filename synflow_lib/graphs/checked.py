@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..batches import Inputs, call
-from .copies import hollow, private_copy
+from .copies import private_copy, skeleton
 from .nodes import calls, name_of
 from .tracing import is_draw, plain_output
 
@@ -19,9 +20,15 @@ _SMALL = 3 * 64 * 64  # numbers of an input
 
 
 def difference(
-    traced: fx.GraphModule, net: nn.Module, example: Inputs, kinds: tuple[type[nn.Module], ...]
+    traced: fx.GraphModule,
+    net: nn.Module,
+    start: State,
+    example: Inputs,
+    kinds: tuple[type[nn.Module], ...],
 ) -> str:
     """What a graph does otherwise than the forward: layers of these kinds, or what comes out.
+
+    The forward of ``net`` runs as on its first call, from the `state` at its ``start``.
 
     While torch.fx traces, a value is a Proxy and no Tensor, so ``isinstance(h, torch.Tensor)``
     takes the other branch. An empty text where no difference is seen.
@@ -30,11 +37,18 @@ def difference(
     drawn = any(is_draw(name_of(node)) for node in traced.graph.nodes)
     if traced.meta["drew"] or drawn or any(isinstance(m, pools) for m in net.modules()):
         return ""  # running it would draw random numbers, which are the caller's
-    leaves, ran = calls(traced.graph), Counter()
+    leaves, ran, end = calls(traced.graph), Counter(), state(traced)
     small = sum(leaf.numel() for leaf in tree_leaves(example)) <= _SMALL
     graph = traced
     if not small:  # without numbers: slower on small images, not on large ones
-        net, graph = hollow(net), hollow(traced)
+        net, graph, start, end = skeleton(net), skeleton(traced), [], []
+
+    def outputs(run: Callable, state: State) -> list[Tensor]:
+        _put_back(state)
+        try:
+            return _outputs(run, example, small)
+        finally:
+            _put_back(end)
 
     def looked_at(name: str, module: nn.Module) -> bool:
         inside = any(name.startswith(f"{leaf}.") for leaf in leaves)
@@ -47,7 +61,7 @@ def difference(
         for name, module in watched.items()
     ]
     try:
-        expected = _outputs(net, example, small)
+        expected = outputs(net, start)
     except Exception:  # the user's forward: what it raises is reported where it is run for real
         return ""
     finally:
@@ -57,19 +71,44 @@ def difference(
         return f"it runs {', '.join(other)} more or less often than the forward"
     if any(node.meta.get("in_place") for node in traced.graph.nodes):
         return ""  # recorded as if they were not; refused by name where that matters
-    if not _alike(_outputs(net, example, small), expected):
-        return ""  # it remembers its calls
     try:
-        found = _outputs(graph.forward, example, small)
+        otherwise = "it gives something else than the forward"
+        if _alike(outputs(graph.forward, end), expected):
+            return ""
     except Exception as error:
-        return f"it does not run as the forward does ({str(error).partition(chr(10))[0]})"
-    return "" if _alike(found, expected) else "it gives something else than the forward"
+        otherwise = f"it does not run as the forward does ({str(error).partition(chr(10))[0]})"
+    try:
+        return otherwise if _alike(outputs(net, start), expected) else ""
+    except Exception:  # it remembers its calls, as one does that gives something else
+        return ""
+
+
+State = list[tuple[dict[str, Tensor | None], str, Tensor, Tensor]]
+
+
+def state(net: nn.Module) -> State:
+    """The buffers of a network and what they hold; `difference` puts that back after its runs."""
+    return [
+        (module._buffers, name, buffer, buffer.clone())
+        for module in net.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None and not is_lazy(buffer) and buffer.layout == torch.strided
+    ]
+
+
+@torch.no_grad()
+def _put_back(state: State) -> None:
+    for buffers, name, buffer, value in state:
+        buffers[name] = buffer
+        if not torch.equal(buffer, value):
+            buffer.copy_(value)
 
 
 @torch.no_grad()
 def _outputs(net: Callable, example: Inputs, numbers: bool) -> list[Tensor]:
     x = tree_map(lambda leaf: leaf.clone() if numbers else leaf.to("meta"), example)
-    return [leaf for leaf in tree_leaves(plain_output(call(net, x))) if isinstance(leaf, Tensor)]
+    leaves = tree_leaves(plain_output(call(net, x)))
+    return [leaf.clone() for leaf in leaves if isinstance(leaf, Tensor)]  # it may be a buffer
 
 
 def _alike(found: list[Tensor], expected: list[Tensor]) -> bool:

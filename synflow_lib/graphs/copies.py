@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..batches import Inputs, call
+from .wrappers import unwrapped
 
 _HOLDERS = (dict, list, tuple)
 _CACHED = type(functools.cache(len))
@@ -88,11 +89,13 @@ def private_copy(model: nn.Module, instead: Mapping[int, Tensor] | None = None) 
     return net
 
 
-def hollow(model: nn.Module, device: str = "meta") -> nn.Module:
+def skeleton(model: nn.Module, device: str = "meta") -> nn.Module:
     """A private copy in evaluation mode whose tensors hold shapes and no numbers.
 
-    On another ``device`` than "meta" its memory is uninitialized: the caller fills it.
+    Of the network inside its wrappers. On another ``device`` than "meta" its memory is
+    uninitialized: the caller fills it.
     """
+    model = unwrapped(model)
     instead = {
         id(t): nn.Parameter(empty, False) if isinstance(t, nn.Parameter) else empty
         for t in (*model.parameters(), *model.buffers())

@@ -20,8 +20,9 @@ from torch.utils._pytree import tree_leaves
 
 from ..batches import Inputs, inflow, one_input
 from .apart import no_law, refuse_joined
+from .copies import skeleton
 from .layers import rule_at
-from .network import BATCH_NORM, PRUNABLE, layer_weights, skeleton, trace, unwrapped
+from .network import BATCH_NORM, PRUNABLE, layer_weights, trace, unwrapped
 from .nodes import argument, as_list, given_inputs, is_shape, module_of, name_of, reduced, upstream
 from .operations import Operations
 from .units import Layer, Names, Norm, Wiring, components, names_in

@@ -53,7 +53,7 @@ class Memory:
     """Which parameter lies where, so that a second one in the same place is refused."""
 
     def __init__(self) -> None:
-        self.taken: dict[int, list[tuple[str, int, int]]] = {}  # storage -> name, start, end
+        self.taken: dict[int, list[tuple[str, Tensor]]] = {}  # storage -> by name
 
     def take(self, name: str, parameter: Tensor) -> None:
         """Note a parameter.
@@ -73,8 +73,7 @@ class Memory:
                 f"{other} and {name} are two parameters in the same memory: zeros in one"
                 " are zeros in the other. Assign the parameter itself, not its data"
             )
-        place = self.taken.setdefault(parameter.untyped_storage()._cdata, [])
-        place.append((name, *_span(parameter)))
+        self.taken.setdefault(parameter.untyped_storage()._cdata, []).append((name, parameter))
 
     def refuse_views(self, model: nn.Module) -> None:
         """ValueError where a module holds a tensor, no parameter, in the memory of one."""
@@ -90,13 +89,30 @@ class Memory:
                     )
 
     def _in_the_way(self, tensor: Tensor) -> str | None:
-        start, end = _span(tensor)
-        for name, its_start, its_end in self.taken.get(tensor.untyped_storage()._cdata, ()):
-            if its_start < end and start < its_end:
-                return name
-        return None
+        others = self.taken.get(tensor.untyped_storage()._cdata, ())
+        return next((name for name, other in others if _overlap(tensor, other)), None)
+
+
+def _overlap(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors of one storage have a number in the same place."""
+    (start, end), (its_start, its_end) = _span(one), _span(other)
+    if its_start >= end or start >= its_end:
+        return False
+    sizes = {one.element_size(), other.element_size()}
+    if len(sizes) > 1 or end - start == one.nbytes and its_end - its_start == other.nbytes:
+        return True
+    return bool(torch.isin(_places(one), _places(other)).any())  # one may lie between the other's
 
 
 def _span(tensor: Tensor) -> tuple[int, int]:
-    start = tensor.storage_offset()
-    return start, start + tensor.numel()
+    """The bytes from the first number to behind the last."""
+    start, size = tensor.storage_offset(), tensor.element_size()
+    steps = sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return start * size, (start + (steps + 1 if tensor.numel() else 0)) * size
+
+
+def _places(tensor: Tensor) -> Tensor:
+    found = torch.tensor([tensor.storage_offset()], device="cpu")
+    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        found = (found[:, None] + torch.arange(size, device="cpu") * stride).flatten()
+    return found

@@ -17,8 +17,8 @@ from torch.utils._pytree import tree_leaves
 
 from ..batches import Inputs, described, inflow
 from ..values import instance
-from .checked import difference
-from .copies import hollow, hooks_change, private_copy
+from .checked import difference, state
+from .copies import hooks_change, private_copy
 from .export import exported
 from .lasting import Memory, own_parameter
 from .nodes import REARRANGES, TURNS, downstream, name_of, upstream
@@ -65,12 +65,12 @@ def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
     for tracer in tracers:
         try:
             net = private_copy(model, shared).eval()
-            traced = tracer(net)
+            start, traced = state(net), tracer(net)
         except Exception as error:  # the user's forward runs: anything can come out of it
             reasons.append(error)
             continue
         known = example is None or traced.meta.get("exported")
-        if not known and (otherwise := difference(traced, net, example, PRUNABLE)):
+        if not known and (otherwise := difference(traced, net, start, example, PRUNABLE)):
             reasons.append(ValueError(otherwise))
             continue
         if any("parameter is not a member" in str(error) for error in reasons):
@@ -360,17 +360,16 @@ def _takes_the_input(linear: str, graph: fx.Graph | None, modules: dict[str, nn.
                 return False
         elif node.op != "call_module" and name_of(node) in REARRANGES:
             return False
-    # Behind the layer a transpose tells of several rows, unless the shape was changed in between.
-    behind = downstream(first_use, modules, ("view", "reshape", "flatten", "unflatten"))
+    # Behind the layer a transpose tells of several rows, unless the shape was changed in between;
+    # but `h.T` is of one dimension for the examples and one for their numbers.
+    called = {node: modules.get(str(node.target)) for node in nodes if node.op == "call_module"}
+    changes = ("view", "reshape", "flatten", "unflatten")
+    changed = {node for node in nodes if name_of(node, called.get(node)) in changes}
+    behind = downstream(first_use, changed)
     attends = [name for name, m in modules.items() if isinstance(m, nn.MultiheadAttention)]
     return not any(
         any(lies_in(name, {str(node.target)}) for name in attends)
         if node.op == "call_module"
-        else name_of(node) in TURNS
+        else name_of(node) in TURNS - {"T"}
         for node in behind
     )
-
-
-def skeleton(model: nn.Module, device: str = "meta") -> nn.Module:
-    """A `hollow` copy of the network inside its wrappers."""
-    return hollow(unwrapped(model), device)

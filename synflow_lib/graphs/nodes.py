@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping
-from types import MappingProxyType
 
 import torch
 from torch import fx, nn
@@ -101,18 +100,11 @@ def upstream(
     return found
 
 
-def downstream(
-    start: Iterable[fx.Node],
-    modules: Mapping[str, nn.Module] = MappingProxyType({}),
-    without: Container[str] = (),
-) -> set[fx.Node]:
-    """``start`` and all nodes that need them, not through operations that ``without`` names."""
+def downstream(start: Iterable[fx.Node], without: Container[fx.Node] = ()) -> set[fx.Node]:
+    """``start`` and all nodes that need them, not through those in ``without``."""
     found = set(start)
     for node in next(iter(found)).graph.nodes if found else ():
-        module = modules.get(str(node.target)) if node.op == "call_module" else None
-        if not (node.op == "call_module" and module is None) and name_of(node, module) in without:
-            found.discard(node)
-        elif not found.isdisjoint(node.all_input_nodes):
+        if node not in without and not found.isdisjoint(node.all_input_nodes):
             found.add(node)
     return found
 

@@ -48,7 +48,7 @@ def graph_of(copy: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
             module.forward = functools.partial(_run, module.module)
     # torch.fx.wrap replaces functions in their modules meanwhile: calls without a traced value go
     # through to the original, but two that put things back out of order would leave it replaced.
-    with _trace_lock, _no_draws(tracer) as drew:
+    with _trace_lock, _no_draws_nor_writes(tracer) as drew:
         graph = tracer.trace(copy)
     for node in reversed(graph.nodes):
         _by_position(node)
@@ -361,10 +361,13 @@ class _Unchanged(TorchFunctionMode):
 
 
 @contextlib.contextmanager
-def _no_draws(tracer: fx.Tracer) -> Iterator[list[str]]:
+def _no_draws_nor_writes(tracer: fx.Tracer) -> Iterator[list[str]]:
     """Puts random generators back after tracing; yields the names of what drew from them.
 
     Those that were not drawn from are not touched: another thread may use them.
+
+    Raises:
+        ValueError: the forward writes into its own parameters.
     """
     drew: list[str] = []
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002

@@ -290,10 +290,11 @@ class Many(Learner):
             after = getattr(part, "_post_accumulate_grad_hooks", None)
             hooked = part._backward_hooks or getattr(part, "_backward_pre_hooks", None) or after
             if hooked or getattr(part, "momentum", 0) is None:
-                what = "a hook of the backward" if hooked else "momentum=None"
+                what = "momentum=None, whose average needs a count that cannot be read"
+                what = "a hook of the backward, which does not run" if hooked else what
                 raise ValueError(
-                    f"{name or type(part).__name__} has {what}, which does not run where copies are"
-                    " trained together; change it, or train the models one by one"
+                    f"{name or type(part).__name__} has {what} where copies are trained together;"
+                    " change it, or train the models one by one"
                 )
         owners: dict[int, int] = {}
         for number, model in enumerate(models):
@@ -315,9 +316,8 @@ class Many(Learner):
                     module.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
         # Weights that are tied in the models are not tied any more there.
         first = {id(parameter): name for name, parameter in models[0].named_parameters()}
-        self.names = {
-            n: first[id(models[0].get_parameter(n))] for n, _ in self.skeleton.named_parameters()
-        }
+        names = [name for name, _ in self.skeleton.named_parameters()]
+        self.names = {name: first[id(models[0].get_parameter(name))] for name in names}
         for name, stack in self.stacked.items():
             if any(name in each for each in kept):  # the others keep this layer dense
                 dense = torch.ones_like(stack[0], dtype=torch.bool)
