@@ -104,6 +104,35 @@ def skeleton(model: nn.Module, device: str = "meta") -> nn.Module:
     return private_copy(model, instead).eval()
 
 
+def same_beside_tensors(model: nn.Module, other: nn.Module) -> bool:
+    """Whether all that two networks hold beside parameters and buffers is equal, at a glance.
+
+    Numbers, words and what both share are compared; anything else is not known to be equal.
+    """
+
+    def same(a: object, b: object) -> bool:
+        if a is b:
+            return True
+        if type(a) is not type(b):
+            return False
+        if isinstance(a, (tuple, list)):
+            return len(a) == len(b) and all(map(same, a, b))
+        if isinstance(a, (dict, set)):
+            return not a and not b
+        return isinstance(a, (bool, int, float, str, torch.dtype)) and a == b
+
+    modules, others = (dict(each.named_modules()) for each in (model, other))
+    return modules.keys() == others.keys() and all(
+        type(module) is type(others[name])
+        and vars(module).keys() == vars(others[name]).keys()
+        and all(
+            key in _PARTS or key == "training" or same(value, vars(others[name])[key])
+            for key, value in vars(module).items()
+        )
+        for name, module in modules.items()
+    )
+
+
 @contextlib.contextmanager
 def _unnoticed(model: nn.Module) -> Iterator[None]:
     """Puts torch's generator back, which a ``__deepcopy__`` that makes new layers draws from.

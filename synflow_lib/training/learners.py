@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..batches import check_output
 from ..fast.unfolded import unfolded
-from ..graphs.copies import private_copy
+from ..graphs.copies import private_copy, same_beside_tensors
 from ..graphs.network import first_weight
 from ..masks import Masks
 from ..randomness import own_random_numbers
@@ -352,6 +352,8 @@ class Many(Learner):
                 )
         twin = private_copy(self.models[0])
         for number, model in enumerate(self.models[1:], 1):
+            if same_beside_tensors(self.models[0], model):
+                continue
             twin.load_state_dict(model.state_dict())
             pair = (twin, private_copy(model))
             own, mine = (_in_training(one, x.to(self.dtype)) for one in pair)
