@@ -34,6 +34,7 @@ from ...sweeps.run import Run
 from ...sweeps.store import Store
 from ...sweeps.sweep import sweep
 from ...training.recipes import Recipe
+from ..grids import epochs_of
 from ..recorded import count, each_line
 
 DATASET = "cifar10_jpeg"
@@ -147,8 +148,7 @@ def estimates(runs: Iterable[Run], records: Iterable[Mapping]) -> dict[str, floa
     """
 
     def as_long(run: Run) -> tuple:
-        rounds = (run.iterations or 3) if run.method == "imp" else 0
-        return run.dataset, run.model, run.recipe, rounds
+        return run.dataset, run.model, run.recipe, epochs_of(run)
 
     known: dict[object, list[float]] = {}
     for record in records:
