@@ -158,6 +158,94 @@ def test_numbers_of_numpy_and_torch_and_lists_are_as_good(check):
         assert check(answer) == f"exercise {check.number}: solved", (one, many)
 
 
+@torch.no_grad()
+def ruin(value):
+    """Changes all that can be changed in place."""
+    if isinstance(value, nn.Module):
+        ruin(dict(value.named_parameters()))
+    elif isinstance(value, torch.Tensor):
+        value.copy_(value.logical_not().flip(0) if value.dtype == torch.bool else 1 - 3 * value)
+    elif isinstance(value, np.ndarray):
+        value *= -3
+    elif isinstance(value, pd.DataFrame):
+        value[value.columns] = 0
+    elif isinstance(value, (list, tuple, dict, sf.Masks)):
+        for each in value.values() if hasattr(value, "values") else value:
+            ruin(each)
+        if isinstance(value, list):
+            value.clear()
+
+
+def detached(value):
+    """A copy that shares no memory with it."""
+    if isinstance(value, torch.Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        return {name: detached(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [detached(each) for each in value]
+    return copy.deepcopy(value)
+
+
+def ruining(answer):
+    """The answer, which then changes its arguments."""
+
+    def changed(*case):
+        value = detached(answer(*case))
+        ruin(case)
+        return value
+
+    return changed
+
+
+@every_check
+def test_an_answer_that_changes_its_arguments_spoils_nothing_for_the_next_call(check):
+    if not callable(check.right) or check in OF_THE_ARGUMENT_ITSELF:
+        pytest.skip("asks for the change, or for a gradient through the argument")
+    for told, words in (
+        (sf.exercises.check_protect, "the scores given have changed; clone them first"),
+        (sf.exercises.check_shuffle, "the argument was changed; work on a copy"),
+    ):
+        if check is told:
+            assert check(ruining(check.right)) == said(check, words)
+            return
+    for answer in (check.right, *check.mistakes.values()):
+        assert check(ruining(answer)) == check(answer)
+
+
+OF_THE_ARGUMENT_ITSELF = (sf.exercises.check_rescale, sf.exercises.check_objective)
+
+
+def test_an_objective_that_changes_the_labels_is_compared_with_cross_entropy_of_the_right_ones():
+    def of_one_class(output, y):
+        return nn.functional.cross_entropy(output, y.zero_())
+
+    assert sf.exercises.check_objective(of_one_class) == "exercise 3: solved"
+    assert "cross-entropy" in sf.exercises.check_objective(nn.functional.cross_entropy)
+
+
+def test_a_mask_shuffled_in_place_is_told_so_and_an_array_given_twice_is_read_each_time():
+    def in_place(mask):
+        mask.copy_(mask.flatten()[torch.randperm(mask.numel())].view(mask.shape))
+        return mask
+
+    check, buffers = sf.exercises.check_shuffle, {}
+    assert check(in_place) == said(check, "the argument was changed; work on a copy")
+
+    def into_a_buffer(mask):
+        return buffers.setdefault(mask.shape, mask.clone()).copy_(in_place(mask.clone()))
+
+    assert check(into_a_buffer) == "exercise 1: solved"
+
+
+def test_the_input_that_is_shown_is_the_one_that_was_given():
+    def emptied(times):
+        return times.clear() or times[0]
+
+    told = sf.exercises.check_middle_half(emptied)
+    assert "raises IndexError" in told and "on this input: ([" in told and "([],)" not in told
+
+
 # ----------------------------------------------------- are the right answers right? Other ways
 
 

@@ -404,6 +404,57 @@ def test_seeds_of_two_networks_are_no_pairs():
         intervals.paired_seeds(near, "a", "b")
 
 
+def test_compressions_that_differ_by_rounding_are_one():
+    other = math.nextafter(10**0.5, 4)
+    rows = [("a", 10**0.5, s, 90.0 + s) for s in range(3)] + [("b", other, s, 80.0) for s in (1, 2)]
+    rows += [("b", 10**0.5, 0, 80.0), ("a", 3.17, 0, 1.0), ("b", 3.17, 0, 0.0)]
+    table = pd.DataFrame(rows, columns=["method", "compression", "seed", "accuracy"])
+    found = intervals.paired_difference(table, "a", "b")
+    assert found["compression"].tolist() == [10**0.5, 3.17] and found["seeds"].tolist() == [3, 1]
+    assert intervals.paired_seeds(table, "a", "b", high=3.165) == {
+        "compression 3.16": [10.0, 11.0, 12.0]
+    }
+    means = intervals.mean_interval(table.query("method == 'b' and compression < 3.165"))
+    assert means["seeds"].tolist() == [3]
+    # Infinity, nothing and whole numbers stay what they are.
+    odd = pd.DataFrame({"compression": [1, 2, 2], "accuracy": 5.0})
+    assert intervals.mean_interval(odd)["compression"].tolist() == [1, 2]
+    odd = odd.assign(compression=[np.inf, 1e300, np.nan])
+    assert intervals.mean_interval(odd)["compression"].tolist() == [1e300, np.inf]
+
+
+def test_methods_that_share_no_seed_are_no_pairs():
+    rows = [("a", 10.0, s, 90.0) for s in (1, 0)] + [("b", 10.0, 5, 80.0)]
+    table = pd.DataFrame(rows, columns=["method", "compression", "seed", "accuracy"])
+    for compare in (intervals.paired_seeds, intervals.paired_difference):
+        with pytest.raises(
+            ValueError, match=r"no seed is shared.*'a' has \[0, 1\] and 'b' has \[5\]"
+        ):
+            compare(table, "a", "b")
+    table = pd.concat([table, table.assign(compression=3.0, seed=5)]).query("method == 'a'")
+    table = pd.concat([table, pd.DataFrame([("b", 10.0, 5, 80.0)], columns=table.columns)])
+    with pytest.raises(ValueError, match="from 0 to inf; both have none on the same seed"):
+        intervals.paired_seeds(table, "a", "b")
+
+
+def test_numbers_as_large_or_small_as_floats_go_have_intervals():
+    values = [0.998, 0.999, 1.001]
+    usual = intervals.interval(values, [1.0, 1.01])
+    for scale in (2.0**1000, 2.0**-1000):
+        found = intervals.interval(np.array(values) * scale, np.array([1.0, 1.01]) * scale)
+        assert [end / scale for end in found] == list(usual)
+    how = {"margin": 0.02e299, "margin_reason": "as wide as a line"}
+    row = agreement(4, "R", paper=1e299, ours=[value * 1e299 for value in values], **how)
+    assert row.verdict == "agrees" and row.ours == pytest.approx(0.99933e299, rel=1e-4)
+    shown = agreement_table([row]).iloc[0]
+    assert shown["ours"] == "9.993e+298" and shown["interval"].startswith("-4.461e+296 to ")
+    assert agreement(4, "R", paper=None, ours=[1.7e308, 1.7e308]).ours == 1.7e308
+    wide = agreement(4, "R", paper=None, ours=[-1.2e307, 1.2e307])
+    assert agreement_table([wide])["interval"].item() == "-1.525e+308 to +1.525e+308, 2 seeds"
+    with pytest.raises(ValueError, match="as large as 1e\\+308 leaves the range.*log10"):
+        agreement(4, "R", paper=None, ours=[-1e308, 1e308])
+
+
 def test_tables_without_what_is_compared_are_refused_by_name():
     table = pd.DataFrame({"method": ["a", "b"], "compression": 10.0, "seed": 0, "accuracy": 1.0})
     for compare in (

@@ -64,8 +64,6 @@ def small_part(seed):
 
 def test_the_command_runs_resumes_and_exports(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(real, "PARTS", {"a": small_part})
-    monkeypatch.setattr(real, "measured_rate", lambda: 1e9)
-    monkeypatch.setattr(real, "_work", lambda model: 1e5)
     store, out = tmp_path / "store", tmp_path / "results"
     common = ["--folder", str(folder), "--store", str(store), "--processes", "1", "--parts", "a"]
     threads = torch.get_num_threads()
@@ -96,13 +94,52 @@ def test_the_command_runs_resumes_and_exports(folder, tmp_path, monkeypatch, cap
     assert table["kept"].tolist() == results["kept"].tolist()
     # Two records trained once more, from scratch, in a store of their own.
     try:
-        real.main([*common[:3], str(tmp_path / "again"), *common[4:], *export[1:], "--again", "2"])
+        once_more = [*common[:3], str(tmp_path / "again"), *common[4:], *export[1:], "--again", "2"]
+        real.main(once_more)
+        told = capsys.readouterr().out
+        assert "no time known" not in told and "2 runs done" in told and "recorded" in told
+        kept = (tmp_path / "results_again/a.jsonl").read_bytes()
+        real.main(once_more)
+        told = capsys.readouterr().out
+        assert "0 runs to do" in told
+        assert f"the 2 quickest records are in {tmp_path / 'again'} already" in told
+        assert (tmp_path / "results_again/a.jsonl").read_bytes() == kept
+        real.main([*common, "--results", str(tmp_path / "none"), "--again", "2"])
+        assert f"no records of them in {tmp_path / 'none'}" in capsys.readouterr().out
     finally:
         torch.set_num_threads(threads)
     again = recorded("figure6", tmp_path / "results_again").set_index("key")
     first = table.set_index("key").loc[again.index]
     assert len(again) == 2 and (again["kept"] == first["kept"]).all()
     assert ((again["accuracy"] - first["accuracy"]).abs() < 20).all()  # percent, of few images
+
+
+def test_times_are_those_of_like_runs_that_are_done():
+    runs = [point.run for seed in (0, 1) for point in small_part(seed)]
+    other = Run("digits", "fc", "snip", 10, Recipe(1, 0.1))
+    records = [
+        {"run": json.loads(run.canonical()), "seconds": seconds}
+        for run, seconds in ((runs[0], 60.0), (runs[1], 5.0), (real.replace(runs[1], seed=7), 7.0))
+    ]
+    rounds = real.replace(runs[0], method="imp", compression=4.0, iterations=3)
+    found = real.estimates([*runs[3:], other, rounds], records)
+    # The same but for the seed; else any that trains this network as long; else not known.
+    assert found == {runs[3].key: 60.0, runs[4].key: 6.0, runs[5].key: 7.0}
+
+
+def test_a_plan_says_how_long_recorded_runs_took(tmp_path, capsys):
+    results = Path(__file__).parents[1] / "results/real"
+    how = ["--plan", "--store", str(tmp_path), "--results", str(results), "--processes", "2"]
+    threads = torch.get_num_threads()
+    try:
+        real.main([*how, "--parts", "b", "d", "--seeds", "1"])
+    finally:
+        torch.set_num_threads(threads)
+    told = capsys.readouterr().out.splitlines()
+    assert all(line.endswith("min") for line in told if line.startswith("b seed 0 vgg16"))
+    assert all(line.endswith("no time known") for line in told if line.startswith("d seed 0 vgg11"))
+    assert "runs to do, about " in told[-1] and "in 2 processes with a core each" in told[-1]
+    assert told[-1].endswith("and 40 of unknown time")
 
 
 def test_recorded_says_what_is_wrong(tmp_path):

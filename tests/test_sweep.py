@@ -68,10 +68,13 @@ def test_the_key_tells_runs_apart_and_ignores_the_order_of_options():
 
 
 def test_numpys_numbers_are_numbers():
-    plain = Run("digits", "fc", "snip", 10, QUICK, seed=3, iterations=2, model_options={"width": 8})
+    plain = Run(
+        "digits", "fc", "snip", 10, QUICK, seed=3, iterations=2, data_options={"n_train": 300},
+        model_options={"width": 8},
+    )  # fmt: skip
     ours = Run(
         "digits", "fc", "snip", np.float64(10), QUICK, seed=np.int64(3), iterations=np.int8(2),
-        model_options={"width": np.int64(8)},
+        data_options={"n_train": np.int32(300)}, model_options={"width": np.int64(8)},
     )  # fmt: skip
     assert ours == plain and ours.key == plain.key and ours.canonical() == plain.canonical()
 
@@ -96,6 +99,21 @@ def test_keys_are_those_of_earlier_versions():
         ({"amp": 1}, "amp=1; expected True, False"),
         ({"schedule": "fast"}, "unknown schedule"),
         ({"data_options": {"crop": 3}}, "data_options"),
+        ({"data_options": {"n_train": 300.0}}, "n_train=300.0; expected a whole number from 1"),
+        ({"data_options": {"n_test": True}}, "n_test=True; expected a whole number from 1"),
+        ({"data_options": {"size": 0}}, "size=0; expected a whole number from 1"),
+        ({"data_options": {"channels": "3"}}, "channels='3'; expected a whole number from 1"),
+        ({"data_options": {"size": (8, 8)}}, r"size=\(8, 8\); expected a whole number from 1"),
+        ({"data_options": {"n_train": float("inf")}}, "n_train=inf; expected a whole number"),
+        ({"data_options": {"n_train": float("nan")}}, "n_train=nan; expected a whole number"),
+        ({"data_options": None}, "data_options=None; expected name -> value"),
+        ({"model_options": "depth"}, "model_options='depth'; expected name -> value"),
+        ({"model_options": [3]}, r"model_options=\[3\]; expected name -> value"),
+        ({"seed": 2**64}, "seed=18446744073709551616; expected a whole number"),
+        ({"dataset": None}, "dataset=None; expected a name"),
+        ({"model": 3}, "model=3; expected a name"),
+        ({"iterations": 3.0}, "iterations=3.0; expected a whole number from 1"),
+        ({"rewind": True}, "rewind=True; expected a whole number from 0"),
     ],
 )
 def test_a_run_names_what_is_wrong(change, message):

@@ -103,9 +103,9 @@ def agreement(
 
     Raises:
         TypeError: what is no number where one is expected; True or False as ``ours``.
-        ValueError: a number that is not finite, no numbers, a negative margin with "within", a
-            margin or its reason missing or without use, another side, an empty figure, quantity or
-            claim.
+        ValueError: a number or an interval that is not finite, no numbers, a negative margin with
+            "within", a margin or its reason missing or without use, another side, an empty figure,
+            quantity or claim.
 
     >>> how = {"margin": 0.05, "margin_reason": "as wide as a line of the figure"}
     >>> agreement(4, "slope, SynFlow", paper=1.0, ours=[0.99, 1.01, 1.00, 0.98], **how).verdict
@@ -130,7 +130,7 @@ def agreement(
                 "margin_reason, and give the numbers of one place."
             )
         (values,) = places.values()
-        found = _interval(values) | shared
+        found = _interval(where, values) | shared
         return Agreement("unpublished", str(figure), quantity, "no published value", **found)
 
     if margin is None:
@@ -149,9 +149,9 @@ def agreement(
             )
         kind, words = "number", ("differs", "undecided", "agrees")
         runs = _numbers(where, "paper", paper)
-        paper = float(np.mean(runs))
+        paper = interval(runs)[0]
 
-    found = {place: _interval(values, runs) for place, values in places.items()}
+    found = {place: _interval(where, values, runs) for place, values in places.items()}
     judged = {place: _judge(each, side, margin) for place, each in found.items()}
     # A claim about several places holds if it holds at each: the weakest decides.
     place = min(judged, key=judged.get)
@@ -275,21 +275,29 @@ def checked(rows: Iterable[Agreement]) -> list[Agreement]:
 
 def digits_of(row: Agreement) -> int | None:
     """Decimals to show, or None for four significant digits."""
-    width = 0.0 if row.low is None else (row.high - row.low) / 2
+    width = 0.0 if row.low is None else row.high / 2 - row.low / 2
     scale = width or abs(row.margin or 0.0)
     if not scale:
         return None
     if row.margin:  # much finer than the margin tells nothing
         scale = max(scale, abs(row.margin) / 20)
     digits = max(0, 1 - math.floor(math.log10(scale)))
-    return digits if digits <= 6 and abs(row.ours) < 1e6 else None
+    return digits if digits <= 6 and max(abs(row.ours), width) < 1e6 else None
 
 
-def _interval(values: Sequence[float], runs: Sequence[float] = (0.0,)) -> dict[str, object]:
+def _interval(
+    where: str, values: Sequence[float], runs: Sequence[float] = (0.0,)
+) -> dict[str, object]:
     """Mean of ours, and the interval of it, or of its difference from the mean of ``runs``."""
-    known = len(values) > 1
-    _, low, high = interval(values, runs) if known else (None,) * 3
-    return {"ours": float(np.mean(values)), "low": low, "high": high, "seeds": len(values)}
+    low = high = None
+    if len(values) > 1:
+        _, low, high = interval(values, runs)
+        if not math.isfinite(low) or not math.isfinite(high):
+            raise ValueError(
+                f"{where}: the interval of numbers as large as {max(map(abs, values)):.3g} leaves"
+                " the range of floats; compare their log10."
+            )
+    return {"ours": interval(values)[0], "low": low, "high": high, "seeds": len(values)}
 
 
 def _judge(found: Mapping[str, object], side: str, margin: float) -> tuple[int, float]:

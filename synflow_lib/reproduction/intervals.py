@@ -1,6 +1,7 @@
 """Means over seeds with their 95% confidence intervals (Student's t), single and paired.
 
-One seed has no interval: its ends are NaN.
+One seed has no interval: its ends are NaN. Compressions that differ by less than 1e-9 of
+themselves, such as 10**0.5 computed in two ways, are one, the smaller of them.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ def mean_interval(table: pd.DataFrame) -> pd.DataFrame:
     [[10.0, 91.0, 88.52, 93.48, 3.0]]
     """
     _require(table, ["compression", "accuracy"])
+    table = _rounding_undone(table)
     found = _intervals(table.groupby("compression")["accuracy"], "mean")
     return found.assign(**found[["low", "high"]].clip(0, 100)).reset_index()
 
@@ -47,7 +49,7 @@ def paired_difference(table: pd.DataFrame, method: str, other: str) -> pd.DataFr
         clear (whether the interval excludes zero).
 
     Raises:
-        ValueError: a method that is not in the table.
+        ValueError: a method that is not in the table; two that share no seed.
 
     >>> rows = [("a", 10.0, s, 90.0 + s + s % 2) for s in range(4)]
     >>> rows += [("b", 10.0, s, 80.0 + s) for s in range(4)]
@@ -123,8 +125,8 @@ def paired_seeds(
         "compression 10", ... -> differences of accuracy in percent, rising with the compression.
 
     Raises:
-        ValueError: a method that is not in the table, no compression in the range, or two that
-            three digits do not tell apart.
+        ValueError: as there; no compression in the range, or two that three digits do not tell
+            apart.
 
     >>> rows = [("a", 10.0, 0, 90.0), ("b", 10.0, 0, 80.0)]
     >>> table = pd.DataFrame(rows, columns=["method", "compression", "seed", "accuracy"])
@@ -134,7 +136,10 @@ def paired_seeds(
     groups = _by_seed(table, method, other)
     found = [(f"compression {c:.3g}", g.tolist()) for c, g in groups if low <= c <= high]
     if not found:
-        raise ValueError(f"no compression of {method!r} and {other!r} from {low:g} to {high:g}")
+        both = ", ".join(f"{c:.3g}" for c, _ in groups) or "none on the same seed"
+        raise ValueError(
+            f"no compression of {method!r} and {other!r} from {low:g} to {high:g}; both have {both}"
+        )
     if len(dict(found)) < len(found):  # one would take the other's place
         raise ValueError("two compressions are equal to three digits; round or leave out one")
     return dict(found)
@@ -151,18 +156,27 @@ def interval(
     [3.0, -1.97, 7.97]
     """
     values, others = np.asarray(values, float), np.asarray(others, float)
+    # Squares of numbers like 1e200 or 1e-200 leave the range of floats, and are taken of smaller or
+    # larger ones. A power of two changes no digit.
+    _, power = np.frexp(np.abs([*values, *others]).max(initial=0))
+    ends = _welch(np.ldexp(values, -power), np.ldexp(others, -power))
+    with np.errstate(over="ignore"):
+        return tuple(map(float, np.ldexp(ends, power)))
+
+
+def _welch(values: np.ndarray, others: np.ndarray) -> tuple[float, float, float]:
     mean, other = values.mean(), others.mean()
     if len(values) < 2 or len(others) < 2:
         spread = values.std(ddof=1) if len(values) > 1 else np.nan
         half = _half_width(spread, len(values))
-        return tuple(map(float, (mean - other, mean - half - other, mean + half - other)))
+        return mean - other, mean - half - other, mean + half - other
     freedoms = np.array([len(values) - 1, len(others) - 1])
     squares = np.array([values.var(ddof=1), others.var(ddof=1)]) / (freedoms + 1)
     half = 0.0
     if squares.any():  # scipy's Welch interval is NaN where there is no spread at all
         freedom = 1 / ((squares / squares.sum()) ** 2 / freedoms).sum()
         half = stdtrit(freedom, 0.975) * np.sqrt(squares.sum())
-    return tuple(map(float, (mean - other, mean - other - half, mean - other + half)))
+    return mean - other, mean - other - half, mean - other + half
 
 
 def _by_seed(table: pd.DataFrame, method: str, other: str) -> SeriesGroupBy:
@@ -177,10 +191,29 @@ def _by_seed(table: pd.DataFrame, method: str, other: str) -> SeriesGroupBy:
                 f"the column {name!r} holds {table[name].unique().tolist()}; expected the rows of"
                 " one network, as table.groupby(['dataset', 'model']) gives them"
             )
-    wide = table.pivot_table(
+    seeds = [set(table["seed"][table["method"] == name]) for name in (method, other)]
+    if seeds[0].isdisjoint(seeds[1]):
+        has = " and ".join(
+            f"{name!r} has {sorted(own)}" for name, own in zip((method, other), seeds, strict=True)
+        )
+        raise ValueError(
+            f"no seed is shared, so there are no pairs: {has}; run both on the same seeds, or take"
+            " `interval` of the two, which does not pair"
+        )
+    wide = _rounding_undone(table).pivot_table(
         index=["compression", "seed"], columns="method", values="accuracy", aggfunc="mean"
     )
     return (wide[method] - wide[other]).dropna().groupby("compression")
+
+
+def _rounding_undone(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with one compression for those that differ by rounding alone."""
+    known, places = np.unique(table["compression"].to_numpy(), return_inverse=True)
+    alike = np.diff(known) <= 1e-9 * np.abs(known[:-1])
+    if not alike.any():
+        return table
+    first = np.append(True, ~alike)
+    return table.assign(compression=known[first][(first.cumsum() - 1)[places]])
 
 
 def _require(table: pd.DataFrame, columns: Iterable[str]) -> None:

@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 import inspect
 import json
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from ..scores import METHODS, Custom, Method
 from ..training.iterative import imp, imp_many
 from ..training.recipes import Recipe
 from ..training.train import Training, train, train_many
-from ..values import instance, is_bool, real, whole
+from ..values import SEEDS, instance, is_bool, real, whole
 from .fingerprints import of_code, of_network
 
 Make = Callable[[Dataset, int], nn.Module]
@@ -64,7 +63,9 @@ class Run:
     told apart by the fingerprints in a store's records (`fingerprints`).
 
     Raises:
-        ValueError: a value outside its range, or an option that JSON cannot hold.
+        TypeError: ``recipe`` is no `Recipe`.
+        ValueError: a value of another type or outside its range, or an option that JSON cannot
+            hold.
 
     >>> run = Run("digits", "fc", "synflow", 10, Recipe(1, 0.1), model_options={"depth": 3})
     >>> run == Run.from_dict(json.loads(run.canonical())), len(run.key)
@@ -89,16 +90,21 @@ class Run:
     amp: bool | None = None
 
     def __post_init__(self) -> None:
+        for name in ("dataset", "model"):
+            if not isinstance(value := getattr(self, name), str):
+                raise ValueError(f"run: {name}={value!r}; expected a name")
         for name in ("data_options", "model_options"):  # hashable, and in one order
             value = getattr(self, name)
-            pairs = value.items() if isinstance(value, Mapping) else value
-            ordered = sorted((str(key), _plain(option)) for key, option in pairs)
-            object.__setattr__(self, name, tuple(ordered))
-        lowest = {"seed": -math.inf, "per_class": 1, "iterations": 1, "rewind": 0}
-        for name, least in lowest.items():
+            try:
+                options = {str(key): _plain(option) for key, option in dict(value).items()}
+            except (TypeError, ValueError):
+                raise ValueError(f"run: {name}={value!r}; expected name -> value") from None
+            object.__setattr__(self, name, tuple(sorted(options.items())))
+        spans = {"seed": SEEDS, "per_class": (1,), "iterations": (1,), "rewind": (0,)}
+        for name, span in spans.items():
             value = getattr(self, name)
             if value is not None or name in ("seed", "per_class"):
-                object.__setattr__(self, name, whole(value, f"run: {name}", least))
+                object.__setattr__(self, name, whole(value, f"run: {name}", *span))
         object.__setattr__(self, "compression", real(self.compression, "run: compression"))
         if self.compression < 1:
             raise ValueError(f"run: compression={self.compression!r}; expected a number from 1")
@@ -118,6 +124,11 @@ class Run:
         unknown = {name for name, _ in self.data_options} - {*expected}
         if unknown:
             raise ValueError(f"run: data_options {sorted(unknown)}; expected {', '.join(expected)}")
+        numbers = tuple(
+            (name, None if value is None else whole(value, f"run: data_options: {name}", 1))
+            for name, value in self.data_options
+        )
+        object.__setattr__(self, "data_options", numbers)
         try:
             self.canonical()
         except (TypeError, ValueError) as error:

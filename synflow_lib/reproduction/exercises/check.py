@@ -72,8 +72,8 @@ class Check:
             except NotOfTheKind as unlike:
                 return f"not yet, {unlike}; expected {self.kind}"
             except (Exception, SystemExit, GeneratorExit) as error:  # whatever students raise
-                problem = f"{type(error).__name__}{_said(error)}"
-                return f"not yet, your answer raises {problem} on this input: {_shown(case)}"
+                problem = f"{type(error).__name__}{_said(error)} on this input: "
+                return f"not yet, your answer raises {problem}{self._input(len(found))}"
         if all(each is None for each in found):
             return f"not answered yet, nothing is returned or changed; expected {self.kind}"
         wanted = self._wanted
@@ -85,7 +85,11 @@ class Check:
                     return f"not yet, {words}{more}"
         first = next(i for i, each in enumerate(found) if not self._same(each, wanted[i]))
         what = _difference(found[first], wanted[first], self._same)
-        return f"not yet, {what}, on this input: {_shown(self._cases()[first])}"
+        return f"not yet, {what}, on this input: {self._input(first)}"
+
+    def _input(self, number: int) -> str:
+        """One of the inputs as it was given: the answer may have changed it."""
+        return _shown(self._cases()[number])
 
     def _partly(self, found: list, seen: list) -> bool:
         """Whether all that a mistake changes in arrays by name or place is found, beside more."""
@@ -301,7 +305,8 @@ def _array(value: object, kinds: str) -> np.ndarray:
     found = np.asarray(plain)
     if found.dtype.kind not in kinds:
         raise NotOfTheKind(f"it returns {_named(value)}")
-    return found if found.dtype == bool else found.astype(float)
+    # A copy: the answer may give the same array again, with other values.
+    return found.astype(bool if found.dtype == bool else float)
 
 
 def _named(value: object) -> str:

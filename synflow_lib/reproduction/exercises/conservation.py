@@ -115,8 +115,11 @@ def _labelled(bias: bool = True) -> Iterator[tuple]:
 
 def _judged(answer: object, net: nn.Module, batch: Batch) -> dict | None:
     """What the objective is: a number with a gradient, which scores, and whether they obey."""
-    output = net(batch[0])
-    value = called(answer, output, batch[1])
+
+    def objective(output: Tensor, y: Tensor) -> object:
+        return called(answer, output, y.clone())  # an answer may change the labels
+
+    value = objective(net(batch[0]), batch[1])
     if value is None:
         return None
     if not isinstance(value, Tensor):
@@ -134,7 +137,7 @@ def _judged(answer: object, net: nn.Module, batch: Batch) -> dict | None:
     found["zero scores"] = max(float(each.abs().max()) for each in gradients) < 1e-12
     if found["zero scores"]:
         return found
-    scores = score(net, synaptic_saliency(answer), batch)
+    scores = score(net, synaptic_saliency(objective), batch)
     for name, known in KNOWN.items():
         other = score(net, synaptic_saliency(known), batch)
         pair = torch.stack([parameters_to_vector(each.values()) for each in (scores, other)])

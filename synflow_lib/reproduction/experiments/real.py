@@ -19,24 +19,22 @@ import json
 import math
 import operator
 import os
-import time
+import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch.utils import benchmark
 
 from ... import models
 from ...collapse import max_compression
 from ...data import image_folder
 from ...files import replacing
-from ...surgery import flops
 from ...sweeps.run import Run
 from ...sweeps.store import Store
 from ...sweeps.sweep import sweep
 from ...training.recipes import Recipe
+from ..grids import epochs_of
 from ..recorded import count, each_line
 
 DATASET = "cifar10_jpeg"
@@ -58,18 +56,6 @@ TRAIN = {
     "snip (train mode)": {"method": "snip", "mode": "train"},
     "grasp (train mode)": {"method": "grasp", "mode": "train"},
 }
-# Share of VGG-11's multiply-adds that is alive at 10^0.5, 10^1, ..., 10^3; for estimates of time.
-_ALPHAS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
-_ALIVE = {
-    "random": (0.999, 0.964, 0.898, 0.823, 0.556, 0.007),
-    "magnitude": (1.0, 1.0, 0.999, 0.979, 0.21, 0.0),
-    "snip": (0.931, 0.758, 0.526, 0.289, 0.116, 0.041),
-    "grasp": (0.985, 0.918, 0.735, 0.457, 0.196, 0.0),
-    "synflow": (1.0, 0.891, 0.57, 0.286, 0.119, 0.047),
-    "snip (train mode)": (1.0, 1.0, 0.992, 0.788, 0.0, 0.0),
-    "grasp (train mode)": (1.0, 1.0, 1.0, 0.934, 0.516, 0.0),
-}
-_OVERHEAD = 0.03  # of a dense step, that remains of a step however small the network
 
 
 @dataclass(frozen=True)
@@ -151,81 +137,29 @@ def points(seeds: int, parts: Iterable[str] = tuple(PARTS)) -> list[Point]:
 
 @functools.cache
 def _rho_max(model: str) -> float:
-    return max_compression(_on_meta(model))
-
-
-@functools.cache
-def _work(model: str) -> float:
-    """Multiply-adds of a forward pass of one image."""
-    return float(flops(_on_meta(model))["dense"].sum())
-
-
-def _on_meta(model: str) -> torch.nn.Module:
-    size = {"input_shape": (1, 8, 8)} if model == "fc" else {"input_size": 32}
     with torch.device("meta"):
-        return models.by_name(model, num_classes=10, **size)
+        return max_compression(models.by_name(model, num_classes=10, input_size=32))
 
 
-# ------------------------------------------------------------------------------------ how long
+def estimates(runs: Iterable[Run], records: Iterable[Mapping]) -> dict[str, float]:
+    """Seconds of runs, by key: the median of finished ones that differ in the seed alone.
 
-
-def alive(run: Run) -> float:
-    """Which share of a dense training's multiply-adds a run needs, about: as on VGG-11.
-
-    Iterative magnitude pruning trains several times, the first time densely.
-
-    >>> run = next(point.run for point in part_a(0) if point.label == "synflow")
-    >>> run.compression, round(alive(run), 3)
-    (100.0, 0.286)
+    Else of all finished ones that train the same network as long; runs without any are left out.
     """
-    label = f"{run.method} (train mode)" if run.mode == "train" else run.method
-    imp = run.method == "imp"
-    shares = _ALIVE.get("magnitude" if imp else label)
-    if shares is None:
-        return 1.0
-    rounds, first = ((run.iterations or 3), 0) if imp else (1, 1)  # IMP trains before it prunes
-    steps = (math.log10(run.compression) * k / rounds for k in range(first, rounds + 1))
-    return float(sum(np.interp(a, (0.0, *_ALPHAS), (1.0, *shares)) for a in steps))
 
+    def as_long(run: Run) -> tuple:
+        return run.dataset, run.model, run.recipe, epochs_of(run)
 
-def estimates(runs: Iterable[Run], records: Mapping[str, dict], rate: float) -> dict[str, float]:
-    """Seconds of each run, by key: from finished ones that differ in the seed alone, if any.
-
-    Else from its living multiply-adds, of which ``rate`` are done a second (`measured_rate`).
-    """
-    known: dict[str, list[float]] = {}
-    for record in records.values():
-        if record["status"] == "done":
-            like = replace(Run.from_dict(record["run"]), seed=0).key
+    known: dict[object, list[float]] = {}
+    for record in records:
+        run = Run.from_dict(record["run"])
+        for like in (replace(run, seed=0), as_long(run)):
             known.setdefault(like, []).append(record["seconds"])
     found = {}
     for run in runs:
-        if past := known.get(replace(run, seed=0).key):
-            found[run.key] = float(np.median(past))
-            continue
-        images = dict(run.data_options).get("n_train", 50_000) * 3 + 10_000  # and test images
-        dense = images * run.recipe.epochs * _work(run.model) / rate
-        found[run.key] = dense * (alive(run) + _OVERHEAD)
+        if past := known.get(replace(run, seed=0)) or known.get(as_long(run)):
+            found[run.key] = statistics.median(past)
     return found
-
-
-def measured_rate(seconds: float = 1.0) -> float:
-    """Multiply-adds of dense training a second of a core's time (VGG-11, bfloat16, one thread)."""
-    from ...training.learners import One
-
-    net = models.vgg11(input_size=32, seed=0)
-    learner = One(net, None, amp=True)
-    optimizer = learner.optimizer(RECIPE)
-    x, y = torch.randn(64, 3, 32, 32), torch.arange(64) % 10
-
-    def step() -> None:
-        loss = torch.nn.functional.cross_entropy(learner.forward(x, train=True)[0].float(), y)
-        learner.step(loss, optimizer)
-
-    step()
-    timer = benchmark.Timer("step()", timer=time.process_time, globals={"step": step})
-    took = timer.blocked_autorange(min_run_time=seconds).median
-    return 3 * 64 * _work("vgg11") / took
 
 
 # ------------------------------------------------------------------------------------ the records
@@ -262,8 +196,8 @@ def exported(folder: str | Path) -> dict[str, str]:
         ValueError: a file that is damaged, with its line.
     """
     files = (Path(folder) / f"{part}.jsonl" for part in PARTS)
-    read = operator.itemgetter("key", "part")
-    return {key: text for file in files for text, (key, _) in each_line(file, read)}
+    read = operator.itemgetter("key", "part", "run", "seconds")
+    return {key: text for file in files for text, (key, *_) in each_line(file, read)}
 
 
 def quickest(points: Iterable[Point], folder: str | Path, count: int) -> dict[str, dict]:
@@ -322,14 +256,25 @@ def main(arguments: list[str] | None = None) -> None:
         and (point.run.key in before if args.again else point.run.key not in elsewhere)
         or (args.retry_failed and records.get(point.run.key, {}).get("status") == "failed")
     ][: args.limit]
-    seconds = estimates([point.run for point in todo], records, measured_rate())
+    done = [record for record in records.values() if record["status"] == "done"]
+    done += map(json.loads, elsewhere.values())
+    seconds = estimates([point.run for point in todo], done)
     for point in todo:
-        run, minutes = point.run, seconds[point.run.key] / 60
+        run, known = point.run, seconds.get(point.run.key)
         where = f"{point.part} seed {run.seed} {run.model} {point.label:20}"
-        print(f"{where} 10^{math.log10(run.compression):<6.3g} about {minutes:6.1f} min")
+        long = "no time known" if known is None else f"about {known / 60:6.1f} min"
+        print(f"{where} 10^{math.log10(run.compression):<6.3g} {long}")
     total = sum(seconds.values()) / args.processes / 3600
     plan = f"{len(todo)} runs to do, about {total:.1f} h in {args.processes} processes"
-    print(plan, "with a core each", flush=True)
+    unknown = len(todo) - len(seconds)
+    print(plan, "with a core each" + f", and {unknown} of unknown time" * bool(unknown), flush=True)
+    if args.again and not todo:
+        print(
+            f"the {len(before)} quickest records are in {args.store} already; to train them again"
+            " give --store a new folder"
+            if before
+            else f"no records of them in {args.results}"
+        )
     if args.plan or not todo:
         return
     given = functools.partial(image_folder, args.folder, name=DATASET)
