@@ -8,6 +8,7 @@ shortcut is empty.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -61,10 +62,12 @@ def max_compression(
     total = sum(parameter.numel() for parameter in parameters.values())
     if criterion == "layer":
         return total / max(1, sum(not is_bias(name) for name in parameters))
-    return total / max(1, _fewest_on_a_path(model, set(parameters), input_shape))
+    return total / max(1, _fewest_on_a_path(model, parameters, input_shape))
 
 
-def _fewest_on_a_path(model: nn.Module, names: set[str], given: Inputs | None) -> int:
+def _fewest_on_a_path(
+    model: nn.Module, parameters: dict[str, nn.Parameter], given: Inputs | None
+) -> int:
     given = getattr(model, "input_shape", None) if given is None else given
     try:
         shape = find_input_shape(model, given)
@@ -73,21 +76,23 @@ def _fewest_on_a_path(model: nn.Module, names: set[str], given: Inputs | None) -
             raise
         shape = None
     traced = trace(model, shape)
-    operations = Operations(traced).check()
+    probe = functools.cache(lambda: PathProbe(model, shape, traced=traced))
+    operations, names = Operations(traced).check(), set(parameters)
     end = next(node for node in traced.graph.nodes if node.op == "output")
     fewest = fewest_weights(operations, names)
     connected = end in fewest
     if connected and shape is not None:  # else unknown: padding or a factor 0 may stop everything
-        connected = PathProbe(model, shape, traced=traced).connected(Masks.ones(model))
+        unpruned = {n: torch.ones_like(p, dtype=torch.bool) for n, p in parameters.items()}
+        connected = probe().connected(Masks(unpruned))
     if not connected:
         raise ValueError(f"no path leads from the input of {type(model).__name__} to its output")
     best, uneven = fewest[end][0], _uneven(operations, fewest)
     reused = {name for paths in fewest.values() for path in paths for name in path.reused}
     if best.reused:
-        if PathProbe(model, given, traced=traced).one_of_each(names, best):
+        if probe().one_of_each(names, best):
             return len(best.names)
     elif uneven and (given is not None or operations.signals.effect(uneven) == "joins"):
-        counted = PathProbe(model, given, traced=traced).fewest(names, len(best.names))
+        counted = probe().fewest(names, len(best.names))
         if counted == len(best.names) or not reused:  # else it counts a weight for every use
             return counted
     else:

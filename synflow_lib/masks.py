@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .fast.selection import count
 from .files import replacing
 from .graphs.network import is_bias, named_views, prunable
-from .graphs.wrappers import bare, unwrapped
+from .graphs.wrappers import OwnNames, unwrapped
 from .values import SEEDS, instance, whole
 
 _FORMAT = "synflow_lib.masks.2"
@@ -236,30 +236,20 @@ class Masks(Mapping):
         ``torch.compile``, ``AveragedModel``), on either side, they are compared without.
 
         Raises:
-            ValueError: a parameter is missing or has another shape.
+            ValueError: a parameter is missing or has another shape, or it may be one of several.
         """
-        named = model
+        own, outer = model, {}
         if not isinstance(model, Mapping):
             model = instance(model, nn.Module, "model")
-            # The network's own names first: within a wrapper "module.fc" may be one.
-            named = dict(model.named_parameters(remove_duplicate=False))
-            named |= dict(unwrapped(model).named_parameters(remove_duplicate=False))
-        alike: dict[str, list[str]] = {}
-        for name in named:
-            alike.setdefault(bare(name), []).append(name)
-        pairs, of = [], {}
+            own = dict(unwrapped(model).named_parameters(remove_duplicate=False))
+            outer = dict(model.named_parameters(remove_duplicate=False))
+        names, pairs, of = OwnNames(own, outer), [], {}
         for name, mask in self.items():
-            same = [name] if name in named else alike.get(bare(name), [])
-            parameter = named[same[0]] if same else None
-            if parameter is None:
+            if (found := names.find(name)) is None:
                 raise ValueError(
-                    f"the masks' {name!r} does not fit the model: {_missing(name, named)}"
+                    f"the masks' {name!r} does not fit the model: {_missing(name, [*outer, *own])}"
                 )
-            if any(named[other] is not parameter for other in same):
-                raise ValueError(
-                    f"the masks' {name!r} may be of {' or of '.join(same)}; give the masks the"
-                    " model's own names"
-                )
+            parameter = own[found]
             if parameter.shape != mask.shape:
                 raise ValueError(
                     f"the masks' {name!r} does not fit the model: {name!r} has shape"

@@ -1,5 +1,7 @@
 """Collapse by both criteria, against walking every path and against SynFlow's R."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -28,7 +30,9 @@ from networks import (
 from torch import nn
 
 import synflow_lib as sf
+from synflow_lib import collapse
 from synflow_lib.collapse import _ladder, _last_true
+from synflow_lib.graphs import network
 
 
 def masks_of(net, density, generator):
@@ -267,6 +271,21 @@ def test_layers_left_dense_count_as_connected():
 
 
 # ------------------------------------------------------------------------------ rho_max
+
+
+def test_max_compression_asks_one_probe_and_traces_twice(monkeypatch):
+    net, count = narrow_resnet(), {"trace": 0, "probe": 0}
+    trace, probe = network.trace, collapse.PathProbe
+
+    def counted(name, function, *args, **kwargs):
+        count[name] += 1
+        return function(*args, **kwargs)
+
+    for module in (network, collapse):
+        monkeypatch.setattr(module, "trace", functools.partial(counted, "trace", trace))
+    monkeypatch.setattr(collapse, "PathProbe", functools.partial(counted, "probe", probe))
+    sf.max_compression(net, "path")
+    assert count == {"trace": 2, "probe": 1}  # what is counted, and on which paths
 
 
 def test_max_compression_of_chains_and_residual_networks():

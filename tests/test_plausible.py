@@ -440,6 +440,18 @@ def test_names_that_may_be_two_are_refused():
         masks.apply_(Named())
 
 
+def test_layers_to_keep_that_may_be_two_are_refused():
+    for net in (Named(), nn.DataParallel(Named())):
+        with pytest.raises(ValueError, match="'_orig_mod.fc' may be of module.fc or of fc; use"):
+            sf.prunable(net, keep="_orig_mod.fc")
+        assert list(sf.prunable(net, keep="module.fc")) == ["fc.weight"]
+    with pytest.raises(ValueError, match="'_orig_mod.fc.weight' may be of module.fc.weight or of"):
+        sf.Masks({"_orig_mod.fc.weight": torch.ones(4, 4, dtype=torch.bool)}).apply_(net)
+    inside = nn.Sequential(nn.DataParallel(nn.Linear(4, 4)), nn.Linear(4, 2))
+    for name in ("0", "_orig_mod.0", "0.module", "module.0.weight"):
+        assert list(sf.prunable(inside, keep=name)) == ["1.weight"]
+
+
 def test_layers_to_keep_may_be_named_as_in_the_wrapper():
     net = nn.DataParallel(mlp(4, 4, 2))
     assert list(sf.prunable(net, keep="module.0")) == ["1.weight"]

@@ -6,7 +6,6 @@ Everything here looks at a model and changes nothing of it.
 from __future__ import annotations
 
 import functools
-import itertools
 import sys
 import warnings
 from collections.abc import Collection, Iterable, Mapping
@@ -23,7 +22,7 @@ from .export import exported
 from .lasting import Memory, own_parameter
 from .nodes import REARRANGES, TURNS, downstream, name_of, upstream
 from .tracing import graph_of
-from .wrappers import meant, unwrapped
+from .wrappers import OwnNames, unwrapped
 
 LINEAR = (nn.Linear,)
 CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -212,18 +211,16 @@ def names_in_keep(keep: Iterable[str]) -> set[str]:
 
 def _kept(model: nn.Module, keep: Iterable[str]) -> set[str]:
     """What ``keep`` names, by the names of the network inside its wrappers."""
-    net = unwrapped(model)
-    modules = net.named_modules(remove_duplicate=False)
-    parameters = net.named_parameters(remove_duplicate=False)
-    names = [name for name, _ in itertools.chain(modules, parameters)]
-    outer = next((name for name, module in model.named_modules() if module is net), "")
-    by_name = {}
-    for name in names_in_keep(keep):
-        inner = name.removeprefix(f"{outer}.") if outer else name
-        by_name[name] = meant(inner if inner in names and name not in names else name, names)
-    if unknown := sorted(name for name, same in by_name.items() if not same):
+
+    def parts(net: nn.Module) -> dict[str, object]:
+        modules = net.named_modules(remove_duplicate=False)
+        return dict(modules) | dict(net.named_parameters(remove_duplicate=False))
+
+    names, given = OwnNames(parts(unwrapped(model)), parts(model)), names_in_keep(keep)
+    found = {name: names.find(name) for name in given}
+    if unknown := sorted(name for name in given if found[name] is None):
         raise ValueError(f"keep={unknown} names no layer or parameter of the model")
-    return set(itertools.chain(*by_name.values()))
+    return set(found.values())
 
 
 def lies_in(name: str, outer: Collection[str]) -> bool:
