@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .fast.selection import count
 from .files import replacing
-from .graphs.network import is_bias, named_views, prunable
+from .graphs.network import is_bias, named_views, prunable, refuse_lazy
 from .graphs.wrappers import OwnNames, unwrapped
 from .values import SEEDS, instance, whole
 
@@ -112,7 +112,7 @@ class Masks(Mapping):
     @property
     def density(self) -> float:
         """kept / N, in [0, 1]."""
-        return self.kept / self.total
+        return self.kept / self.total if self.total else 0.0
 
     @property
     def sparsity(self) -> float:
@@ -240,7 +240,7 @@ class Masks(Mapping):
         """
         own, outer = model, {}
         if not isinstance(model, Mapping):
-            model = instance(model, nn.Module, "model")
+            refuse_lazy(model := instance(model, nn.Module, "model"))
             own = dict(unwrapped(model).named_parameters(remove_duplicate=False))
             outer = dict(model.named_parameters(remove_duplicate=False))
         names, pairs, of = OwnNames(own, outer), [], {}

@@ -182,7 +182,10 @@ def _densities(schedule: str | Schedule, iterations: int, final: float) -> list[
         schedule = SCHEDULES[schedule]
     elif not callable(schedule):
         raise TypeError(f"schedule is a {type(schedule).__name__}; expected a name or a function")
-    given = [schedule(t, iterations, final) for t in range(1, iterations + 1)]
+    try:
+        given = [schedule(t, iterations, final) for t in range(1, iterations + 1)]
+    except TypeError as error:
+        raise TypeError(f"schedule=: {error}; expected a function (t, n, final density)") from error
     try:
         densities = [float(density) for density in given]
     except (TypeError, ValueError):

@@ -119,7 +119,9 @@ class SynFlow(Method):
 
         with explained_errors(self.inflow):
             total = rescaler.run(outflow) if rescaler else outflow()
-        if total.requires_grad:
+        if rescaler and not rescaler.outflow:
+            self.out.zero_()  # a gradient from behind the cut may be infinite, and times zero NaN
+        elif total.requires_grad:
             total.backward()
         return total.detach()
 

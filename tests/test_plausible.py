@@ -13,7 +13,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 import synflow_lib as sf
 from synflow_lib import pruning
-from synflow_lib.graphs import checked
+from synflow_lib.graphs import checked, copies
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -741,3 +741,141 @@ def test_what_is_unflattened_may_turn():
 
     net = nn.Sequential(nn.Linear(8, 64), nn.Unflatten(1, (4, 4, 4)), Turns())
     assert sf.network.find_input_shape(net) == (8,)
+
+
+# ------------------------------------------------------------------- activations by differences
+
+
+class Beside(nn.Module):
+    """An activation beside a skip: counted twice, it would outweigh the skip."""
+
+    def __init__(self, activation):
+        super().__init__()
+        self.activation = activation
+        self.a, self.b, self.o = (nn.Linear(*s, bias=False) for s in ((4, 6), (6, 6), (6, 2)))
+
+    def forward(self, x):
+        h = self.a(x)
+        return self.o(h + self.activation(self.b(h)))
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [
+        lambda h: h + (torch.relu(h) - h).detach(),
+        lambda h: (torch.relu(h) - h).detach() + h,
+        lambda h: h - h.clamp(max=0),
+        lambda h: h - h.clamp(-0.5, 0.5),
+        lambda h: h - torch.tanh(h),
+        lambda h: h.sub(torch.tanh(torch.relu(h))),
+        lambda h: torch.relu(h - 0.5) - torch.relu(-h - 0.5),
+    ],
+)
+def test_a_difference_of_activations_of_one_signal_is_an_activation(activation):
+    net, plain = (seeded(lambda f=f: Beside(f)) for f in (activation, torch.relu))
+    found, expected = (sf.score(each, "synflow") for each in (net, plain))
+    for name, right in expected.items():
+        torch.testing.assert_close(found[name], right)
+    both = seeded(lambda: Beside(lambda h: torch.relu(h) + torch.tanh(h)))  # a sum stays one
+    assert float(sf.score(both, "synflow")["o.weight"].sum()) > float(expected["o.weight"].sum())
+
+
+def test_behind_a_cut_nothing_overflows():
+    """The gradient of the dense rest is infinite; times the zeros that reach it it was NaN."""
+    net = mlp(*[4] * 60, 3)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(1e30)
+    assert sf.prune(net, "synflow", 18, iterations=2).kept == round(sf.Masks.ones(net).total / 18)
+    with torch.no_grad():
+        net[0].weight[:2], net[2].weight[:, 2:] = 0, 0
+    scores = sf.score(net, "synflow")
+    assert not any(bool(score.any()) for score in scores.values())
+
+
+# --------------------------------------------------------------------- what is no name, no shape
+
+
+def test_keep_holds_names():
+    net = seeded(lambda: mlp(4, 3, 2))
+    for odd in ([0], [net[0]], [None], b"0"):
+        with pytest.raises(TypeError, match="expected names of layers"):
+            sf.prune(net, "magnitude", 2, keep=odd)
+
+
+def test_lazy_layers_are_named_wherever_a_shape_is_asked_for():
+    def lazy():
+        return nn.Sequential(nn.Flatten(), nn.LazyLinear(10))
+
+    digits, recipe = sf.data.digits().subset(100, 50), sf.Recipe(1, 0.1)
+    masks = sf.Masks({"1.weight": torch.ones(10, 64, dtype=torch.bool)})
+    for call in (
+        lambda: sf.evaluate(lazy(), digits),
+        lambda: masks.apply_(lazy()),
+        lambda: sf.train(lazy(), None, digits, recipe),
+        lambda: sf.imp(lazy(), digits, recipe, 2),
+        lambda: sf.is_collapsed(lazy(), masks, "path"),
+    ):
+        with pytest.raises(ValueError, match=r"1\.weight is a lazy parameter"):
+            call()
+
+
+def test_small_words_of_errors():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
+    x, y = sf.data.digits().scoring_batch()
+    with pytest.raises(TypeError, match=r"schedule=.*expected a function \(t, n"):
+        sf.prune(net, "magnitude", 2, schedule=lambda t: t)
+    with pytest.raises(ValueError, match="more images, or mode='eval'"):
+        sf.prune(net, "snip", 2, (x[:1], y[:1]), mode="train")
+    assert sf.prune(net, "snip", 2, (x[:1], y[:1]), mode="eval").compression == pytest.approx(2)
+    with pytest.raises(TypeError, match="compression='3'"):
+        sf.prune(net, "magnitude", "3")
+    assert sf.Masks({"w": torch.ones(0, dtype=torch.bool)}).density == 0.0
+
+
+# ------------------------------------------------------------------------ copies and their paths
+
+
+def test_copies_that_hold_the_same_are_told_at_a_glance():
+    def other(change):
+        net = seeded(lambda: mlp(4, 3, 2))
+        change(net)
+        return net
+
+    same, here = copies.same_beside_tensors, other(lambda net: None)
+    assert same(here, other(lambda net: net[0].weight.data.zero_()))
+    assert same(here, other(lambda net: net.eval()))
+    for change in (
+        lambda net: setattr(net, "factor", 2),
+        lambda net: setattr(net[1], "inplace", True),
+        lambda net: net[0].register_forward_hook(lambda *given: None),
+        lambda net: setattr(net[0], "forward", functools.partial(nn.Linear.forward, net[0])),
+        lambda net: net.append(nn.ReLU()),
+        lambda net: net.__setitem__(1, nn.Tanh()),
+    ):
+        assert not same(here, other(change))
+
+
+class Wired(nn.Module):
+    """Has a table of its own that cuts its only path, with odd seeds."""
+
+    def __init__(self, seed):
+        super().__init__()
+        self.a, self.o = nn.Linear(64, 8), nn.Linear(8, 10)
+        self.register_buffer("open", torch.full((8,), float(seed % 2 == 0)))
+
+    def forward(self, x):
+        return self.o(self.a(x.flatten(1)) * self.open)
+
+
+def test_copies_with_tables_of_their_own_are_asked_one_by_one(tmp_path):
+    def make(_, seed):
+        return seeded(lambda: Wired(seed), seed, dtype=torch.float32)
+
+    recipe = sf.Recipe(1, 0.1)
+    runs = [sf.Run("digits", "wired", "magnitude", 2.0, recipe, seed=seed) for seed in range(3)]
+    table = sf.sweep(runs, tmp_path, models={"wired": make}, progress=False)
+    assert table.sort_values("seed")["disconnected"].tolist() == [False, True, False]
+    plain = [sf.Run("digits", "fc", "random", c, recipe) for c in (2.0, 30_000.0)]
+    table = sf.sweep(plain, tmp_path, progress=False)
+    assert table.sort_values("compression")["disconnected"].tolist() == [False, True]

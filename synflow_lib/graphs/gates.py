@@ -68,12 +68,15 @@ class Signals:
         centred = name == "sub" and self._mean_of(right) is self._uncast(left)
         if centred and not self._is_negated(right):
             return [left]
-        if name == "sub" and self.name(right) == "tanh" and uses(right, self.reached) == [left]:
-            return [left]  # tanhshrink, as torch.export writes it
-        if name == "add":  # y + (-mean)
+        if name == "sub" and self._activates(left) & self._activates(right):
+            return [left]  # of one signal, so an activation: h - clamp(h), tanhshrink
+        if name == "add":
             for one, other in ((left, right), (right, left)):
                 if self._is_negated(other) and self._mean_of(other) is self._uncast(one):
-                    return [one]
+                    return [one]  # y + (-mean)
+                difference = self._uncast(other)
+                if self.name(difference) == "sub" and argument(difference, "other", 1) is one:
+                    return [other]  # y + (z - y).detach(), straight through
         if name == "div" and self.roots[right] <= self.roots[left]:
             return [left]
         if name not in PRODUCTS or left is right:
@@ -202,6 +205,16 @@ class Signals:
                 found[node] = frozenset([node])
             else:
                 found[node] = frozenset().union(*(found[n] for n in sources))
+        return found
+
+    def _activates(self, node: fx.Node) -> set[fx.Node]:
+        """The node and the signals that it is an activation of, shifted perhaps by a constant."""
+        found = {node}
+        while node in self.reached and self.effect(node) in ("passes", "adds"):
+            sources = uses(node, self.reached)
+            if len(sources) != 1:
+                break
+            found.add(node := sources[0])
         return found
 
     def _uncast(self, node: fx.Node) -> fx.Node:

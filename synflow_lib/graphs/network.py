@@ -5,6 +5,7 @@ Everything here looks at a model and changes nothing of it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import warnings
@@ -94,6 +95,7 @@ def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
 
 def first_weight(net: nn.Module) -> Tensor:
     """A tensor of the network whose type its inputs have: whole numbers are no weights."""
+    refuse_lazy(net)
     tensors = [*net.parameters(), *net.buffers(), torch.empty(0)]
     return next(tensor for tensor in tensors if tensor.is_floating_point())
 
@@ -168,10 +170,7 @@ def prunable(
                 " replaced; prune the module that it was made of, and compile it afterwards"
             )
     every = dict(model.named_parameters(remove_duplicate=False))
-    for name, parameter in every.items():
-        if isinstance(parameter, nn.parameter.UninitializedParameter):
-            raise ValueError(f"{name} is a lazy parameter: run one forward pass before pruning it")
-
+    refuse_lazy(model)
     found: dict[str, nn.Parameter] = {}
     # A shared parameter has several names: one in ``keep`` keeps it.
     seen = {id(parameter) for name, parameter in every.items() if lies_in(name, keep)}
@@ -199,14 +198,21 @@ def prunable(
     return found
 
 
+def refuse_lazy(model: nn.Module) -> None:
+    """ValueError where a parameter waits for the first forward pass to have a shape."""
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise ValueError(f"{name} is a lazy parameter: run one forward pass before this")
+
+
 def names_in_keep(keep: Iterable[str]) -> set[str]:
     """The names given as ``keep=``, a single one among them."""
-    try:
-        return {keep} if isinstance(keep, str) else set(keep)
-    except TypeError:
-        raise TypeError(
-            f"keep={keep!r}; expected names of layers, such as ['fc'], or () for none"
-        ) from None
+    names: set[object] = set()
+    with contextlib.suppress(TypeError):
+        names = {keep} if isinstance(keep, str) else set(keep)
+        if all(isinstance(name, str) for name in names):
+            return names
+    raise TypeError(f"keep={keep!r}; expected names of layers, such as ['fc'], or () for none")
 
 
 def _kept(model: nn.Module, keep: Iterable[str]) -> set[str]:

@@ -155,6 +155,7 @@ _REJECTED = (RuntimeError, IndexError, AssertionError, TypeError)
 UNFIT = (*_REJECTED, ValueError)
 """What torch and Python raise where arguments do not fit."""
 _SHAPES = " Check the batch, or pass input_shape= (without the batch dimension)"
+_STATISTICS = " BatchNorm has no statistics of one number: pass more images, or mode='eval'"
 _TYPES = (
     " Scores are computed in float64: if something in the network or in the loss asks for float32,"
     " pass dtype=torch.float32; images that are whole numbers need x.float()"
@@ -174,9 +175,10 @@ def explained_errors(
         yield
     except kinds as error:
         why = str(error).partition("\n")[0]
+        alone = "more than 1 value per channel" in why
+        hint = _STATISTICS if alone else _TYPES if "type" in str(error) else _SHAPES
         raise ValueError(
-            f"the network cannot run on an input of shape {shapes}: {why}."
-            + (_TYPES if "type" in str(error) else _SHAPES)
+            f"the network cannot run on an input of shape {shapes}: {why}.{hint}"
         ) from error
 
 

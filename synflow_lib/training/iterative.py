@@ -23,8 +23,9 @@ from ..values import kept_at, real, whole
 from .alive import learner_for
 from .checkpoints import Checkpoint, ForeignCheckpointError
 from .epochs import COLUMNS, Loop, Training
-from .learners import Learner, Many, One, apart, gradients, same_mode
+from .learners import Learner, Many, One, gradients, same_mode
 from .recipes import Recipe
+from .train import apart
 
 
 @dataclass

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from ..batches import check_output
 from ..fast.unfolded import unfolded
 from ..graphs.copies import private_copy, same_beside_tensors
-from ..graphs.network import first_weight
+from ..graphs.network import first_weight, refuse_lazy
 from ..masks import Masks
 from ..randomness import own_random_numbers
-from ..values import instance, is_bool, seeds_of
+from ..values import instance, is_bool
 from .recipes import Recipe
 
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes of a number -> as integers
@@ -32,7 +32,7 @@ def gradients(*models: nn.Module) -> Iterator[None]:
         ValueError: weights made in inference mode, which autograd refuses for good.
     """
     for model in models:
-        instance(model, nn.Module, "model")
+        refuse_lazy(instance(model, nn.Module, "model"))
         if any(parameter.is_inference() for parameter in model.parameters()):
             raise ValueError(
                 f"the weights of {type(model).__name__} were made under torch.inference_mode and"
@@ -55,22 +55,6 @@ def same_mode(*models: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-def apart(
-    models: Sequence[nn.Module], seeds: Sequence[int] | int, what: str, others: Sequence
-) -> tuple[list[nn.Module], list[int], list]:
-    """The models, copied where one has stood before, with as many seeds and ``others``."""
-    models, others = list(models), list(others)
-    seeds = seeds_of(seeds, len(models))
-    if not models or not len(models) == len(others) == len(seeds):
-        raise ValueError(
-            f"{len(models)} models, {len(others)} {what} and {len(seeds)} seeds; expected equal"
-            " numbers, at least one"
-        )
-    seen: set[int] = set()
-    models = [private_copy(m) if id(m) in seen or seen.add(id(m)) else m for m in models]
-    return models, seeds, others
 
 
 def apply_masks(model: nn.Module, masks: Masks | None) -> dict[str, Tensor]:
@@ -103,9 +87,9 @@ class Learner(ABC):
 
     def __init__(self, model: nn.Module, amp: bool | None, copies: int = 1) -> None:
         self.name, self.copies = type(model).__name__, copies
+        like = first_weight(model)
         self.kind = hashlib.sha256(repr(_kind(model)).encode()).hexdigest()[:16]
         self.masked: list[tuple[Tensor, Tensor]] = []
-        like = first_weight(model)
         self.device, self.dtype = like.device, like.dtype
         if amp is not None and not is_bool(amp):
             raise ValueError(f"amp={amp!r}; expected True, False or None")

@@ -8,12 +8,13 @@ from pathlib import Path
 from torch import nn
 
 from ..data import Dataset
+from ..graphs.copies import private_copy
 from ..masks import Masks
-from ..values import instance, whole
+from ..values import instance, seeds_of, whole
 from .alive import learner_for
 from .checkpoints import Checkpoint
 from .epochs import METRICS, Loop, Training, averages
-from .learners import Many, One, apart, gradients, same_mode
+from .learners import Many, One, gradients, same_mode
 from .recipes import Recipe
 
 
@@ -165,6 +166,22 @@ def _fit(
     results = loop.run(progress=progress)
     checkpoint.remove()
     return results
+
+
+def apart(
+    models: Sequence[nn.Module], seeds: Sequence[int] | int, what: str, others: Sequence
+) -> tuple[list[nn.Module], list[int], list]:
+    """The models, copied where one has stood before, with as many seeds and ``others``."""
+    models, others = list(models), list(others)
+    seeds = seeds_of(seeds, len(models))
+    if not models or not len(models) == len(others) == len(seeds):
+        raise ValueError(
+            f"{len(models)} models, {len(others)} {what} and {len(seeds)} seeds; expected equal"
+            " numbers, at least one"
+        )
+    seen: set[int] = set()
+    models = [private_copy(m) if id(m) in seen or seen.add(id(m)) else m for m in models]
+    return models, seeds, others
 
 
 def evaluate(model: nn.Module, dataset: Dataset, split: str = "test") -> dict[str, float]:
