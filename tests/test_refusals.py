@@ -957,6 +957,7 @@ def test_lazy_parameters_are_no_weights_yet():
 
 
 def test_grasp_says_that_a_compiled_layer_has_no_second_derivative():
+    torch.compiler.reset()  # what was compiled before it may be run again, by another backend
     compiled = torch.compile(nn.Linear(4, 3), backend="aot_eager")
     net, batch = nn.Sequential(compiled, nn.Linear(3, 2)), (torch.ones(2, 4), torch.tensor([0, 1]))
     with pytest.raises(ValueError, match="before that part is compiled"):
