@@ -89,7 +89,7 @@ def kept_at(total: int, compression: float) -> int:
     if is_bool(compression):
         raise ValueError(f"compression={compression!r} is a bool; expected a number from 1 to N")
     try:
-        value = float(None if isinstance(compression, str) else compression)
+        value = float(compression)
     except OverflowError:  # a whole number beyond all floats
         value = math.inf
     except (TypeError, ValueError):

@@ -68,15 +68,15 @@ class Signals:
         centred = name == "sub" and self._mean_of(right) is self._uncast(left)
         if centred and not self._is_negated(right):
             return [left]
-        if name == "sub" and self._activates(left) & self._activates(right):
-            return [left]  # of one signal, so an activation: h - clamp(h), tanhshrink
+        if name == "sub" and (self._bounds(right, left) or self._is_taken_back(node, right)):
+            return [left]
         if name == "add":
             for one, other in ((left, right), (right, left)):
                 if self._is_negated(other) and self._mean_of(other) is self._uncast(one):
                     return [one]  # y + (-mean)
                 difference = self._uncast(other)
-                if self.name(difference) == "sub" and argument(difference, "other", 1) is one:
-                    return [other]  # y + (z - y).detach(), straight through
+                if self.name(difference) == "sub" and self._is_taken_back(difference, one):
+                    return [other]
         if name == "div" and self.roots[right] <= self.roots[left]:
             return [left]
         if name not in PRODUCTS or left is right:
@@ -207,15 +207,24 @@ class Signals:
                 found[node] = frozenset().union(*(found[n] for n in sources))
         return found
 
-    def _activates(self, node: fx.Node) -> set[fx.Node]:
-        """The node and the signals that it is an activation of, shifted perhaps by a constant."""
-        found = {node}
-        while node in self.reached and self.effect(node) in ("passes", "adds"):
-            sources = uses(node, self.reached)
-            if len(sources) != 1:
-                break
-            found.add(node := sources[0])
-        return found
+    def _bounds(self, node: fx.Node, signal: fx.Node) -> bool:
+        """Whether ``node`` bounds ``signal`` from above: h - clamp(h), tanhshrink are activations."""
+        name = self.name(node)
+        one_sided = name in ("clamp", "clip") and argument(node, "max", 2) is None
+        known = name in _CLAMPS or name == "tanh"
+        return known and not one_sided and uses(node, self.reached) == [signal]
+
+    def _is_taken_back(self, difference: fx.Node, other: fx.Node) -> bool:
+        """Whether ``difference`` is z - y, with y for ``other``, and is added to y alone.
+
+        So y + (z - y).detach() is written for a z that gradients pass by, straight through.
+        """
+        users = list(difference.users)
+        while len(users) == 1 and self.keeps_numbers(users[0]) and users[0] in self.reached:
+            users = list(users[0].users)
+        return argument(difference, "other", 1) is other and all(
+            self.name(user) == "add" and other in uses(user, self.reached) for user in users
+        )
 
     def _uncast(self, node: fx.Node) -> fx.Node:
         """The node whose numbers ``node`` repeats, in another type or with another sign."""
