@@ -208,7 +208,7 @@ class Signals:
         return found
 
     def _bounds(self, node: fx.Node, signal: fx.Node) -> bool:
-        """Whether ``node`` bounds ``signal`` from above: h - clamp(h), tanhshrink are activations."""
+        """Whether ``node`` bounds ``signal``: h - clamp(h) and tanhshrink are activations."""
         name = self.name(node)
         one_sided = name in ("clamp", "clip") and argument(node, "max", 2) is None
         known = name in _CLAMPS or name == "tanh"
