@@ -776,9 +776,46 @@ def test_what_is_written_as_a_difference_is_an_activation(activation):
     found, expected = (sf.score(each, "synflow") for each in (net, plain))
     for name, right in expected.items():
         torch.testing.assert_close(found[name], right)
-    for sums in (lambda h: torch.relu(h) + torch.tanh(h), lambda h: h - h.clamp(min=0)):
+    for sums in (
+        lambda h: torch.relu(h) + torch.tanh(h),
+        lambda h: h - h.clamp(min=0),
+        lambda h: torch.sub(h, torch.tanh(h), alpha=-1),
+    ):
         both = sf.score(seeded(lambda f=sums: Beside(f)), "synflow")  # x - relu(x) is no relu
         assert float(both["o.weight"].sum()) > float(expected["o.weight"].sum())
+
+
+class Two(nn.Module):
+    """``mix`` of two branches with weights of their own."""
+
+    def __init__(self, mix):
+        super().__init__()
+        self.mix = mix
+        self.a, self.b, self.o = (nn.Linear(*s, bias=False) for s in ((4, 6), (4, 6), (6, 2)))
+
+    def forward(self, x):
+        return self.o(self.mix(self.a(x), self.b(x)))
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda y, z: torch.add(y, z - y, alpha=0.1),  # lerp
+        lambda y, z: y.add(z - y, alpha=0.1),
+        lambda y, z: y + torch.sub(z, y, alpha=0.5),
+        lambda y, z: y + (z - y).abs(),
+        lambda y, z: y + -(z - y),
+        lambda y, z: y + torch.rsub(z, y),
+        lambda y, z: z + torch.rsub(y, z),
+    ],
+)
+def test_a_difference_that_is_not_taken_back_whole_leaves_both_branches(mix):
+    net = seeded(lambda: Two(mix))
+    scores, ones = sf.score(net, "synflow"), sf.Masks.ones(net)
+    for name in ("a.weight", "b.weight"):
+        assert bool((scores[name] > 0).all())
+        without = sf.Masks({n: m & (n != name) for n, m in ones.items()})
+        assert not sf.is_collapsed(net, without, "path")
 
 
 def test_behind_a_cut_nothing_overflows():
@@ -843,8 +880,8 @@ def test_copies_that_hold_the_same_are_told_at_a_glance():
 
     same, here = copies.same_beside_tensors, other(lambda net: None)
     assert same(here, other(lambda net: net[0].weight.data.zero_()))
-    assert same(here, other(lambda net: net.eval()))
     for change in (
+        lambda net: net[1].eval(),
         lambda net: setattr(net, "factor", 2),
         lambda net: setattr(net[1], "inplace", True),
         lambda net: net[0].register_forward_hook(lambda *given: None),
@@ -878,3 +915,19 @@ def test_copies_with_tables_of_their_own_are_asked_one_by_one(tmp_path):
     plain = [sf.Run("digits", "fc", "random", c, recipe) for c in (2.0, 30_000.0)]
     table = sf.sweep(plain, tmp_path, progress=False)
     assert table.sort_values("compression")["disconnected"].tolist() == [False, True]
+
+
+class KeepsItsMode(nn.Dropout):
+    def train(self, mode=True):
+        return self
+
+
+def test_copies_whose_parts_keep_another_mode_are_not_trained_together():
+    def make(mode):
+        net = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10), KeepsItsMode(0.99)))
+        net[2].training = mode
+        return net.float()
+
+    digits = sf.data.digits().subset(100, 50)
+    with pytest.raises(ValueError, match="model 1"):
+        sf.train_many([make(False), make(True)], [None, None], digits, sf.Recipe(1, 0.1))

@@ -37,11 +37,11 @@ def difference(
     drawn = any(is_draw(name_of(node)) for node in traced.graph.nodes)
     if traced.meta["drew"] or drawn or any(isinstance(m, pools) for m in net.modules()):
         return ""  # running it would draw random numbers, which are the caller's
-    leaves, ran, end = calls(traced.graph), Counter(), state(traced)
-    small = sum(leaf.numel() for leaf in tree_leaves(example)) <= _SMALL
-    graph = traced
+    leaves, ran, graph = calls(traced.graph), Counter(), traced
+    small = is_small(example)
+    end = state(traced) if small else []
     if not small:  # without numbers: slower on small images, not on large ones
-        net, graph, start, end = skeleton(net), skeleton(traced), [], []
+        net, graph, start = skeleton(net), skeleton(traced), []
 
     def outputs(run: Callable, state: State) -> list[Tensor]:
         _put_back(state)
@@ -83,6 +83,11 @@ def difference(
         return ""
 
 
+def is_small(example: Inputs) -> bool:
+    """Whether `difference` compares numbers on this example, and not shapes alone."""
+    return sum(leaf.numel() for leaf in tree_leaves(example)) <= _SMALL
+
+
 State = list[tuple[dict[str, Tensor | None], str, Tensor, Tensor]]
 
 
@@ -101,7 +106,7 @@ def _put_back(state: State) -> None:
     for buffers, name, buffer, value in state:
         buffers[name] = buffer
         if not torch.equal(buffer, value):
-            buffer.copy_(value)
+            buffer.resize_(value.shape).copy_(value)
 
 
 @torch.no_grad()

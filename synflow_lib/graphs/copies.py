@@ -126,7 +126,7 @@ def same_beside_tensors(model: nn.Module, other: nn.Module) -> bool:
         type(module) is type(others[name])
         and vars(module).keys() == vars(others[name]).keys()
         and all(
-            key in _PARTS or key == "training" or same(value, vars(others[name])[key])
+            key in _PARTS or same(value, vars(others[name])[key])
             for key, value in vars(module).items()
         )
         for name, module in modules.items()

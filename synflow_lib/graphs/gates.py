@@ -68,14 +68,16 @@ class Signals:
         centred = name == "sub" and self._mean_of(right) is self._uncast(left)
         if centred and not self._is_negated(right):
             return [left]
-        if name == "sub" and (self._bounds(right, left) or self._is_taken_back(node, right)):
+        if _is_difference(node) and (self._bounds(right, left) or self._is_taken_back(node, right)):
             return [left]
         if name == "add":
             for one, other in ((left, right), (right, left)):
                 if self._is_negated(other) and self._mean_of(other) is self._uncast(one):
                     return [one]  # y + (-mean)
-                difference = self._uncast(other)
-                if self.name(difference) == "sub" and self._is_taken_back(difference, one):
+                difference = other
+                while difference in self.reached and self._repeats(difference):
+                    difference = uses(difference, self.reached)[0]
+                if _is_difference(difference) and self._is_taken_back(difference, one):
                     return [other]
         if name == "div" and self.roots[right] <= self.roots[left]:
             return [left]
@@ -220,11 +222,15 @@ class Signals:
         So y + (z - y).detach() is written for a z that gradients pass by, straight through.
         """
         users = list(difference.users)
-        while len(users) == 1 and self.keeps_numbers(users[0]) and users[0] in self.reached:
+        while len(users) == 1 and users[0] in self.reached and self._repeats(users[0]):
             users = list(users[0].users)
         return argument(difference, "other", 1) is other and all(
-            self.name(user) == "add" and other in uses(user, self.reached) for user in users
+            self.name(user) == "add" and _has_no_factor(user) and other in uses(user, self.reached)
+            for user in users
         )
+
+    def _repeats(self, node: fx.Node) -> bool:
+        return self.keeps_numbers(node) and self.name(node) not in ("neg", "abs")
 
     def _uncast(self, node: fx.Node) -> fx.Node:
         """The node whose numbers ``node`` repeats, in another type or with another sign."""
@@ -263,6 +269,15 @@ def _is_part(node: fx.Node, name: str) -> bool:
     index = index if isinstance(index, tuple) else (index,)
     whole = (None, ..., slice(None))
     return name in _PARTS and not all(any(one is w or one == w for w in whole) for one in index)
+
+
+def _is_difference(node: fx.Node) -> bool:
+    """Whether ``node`` is its first argument minus its second: rsub takes them the other way."""
+    return name_of(node) == "sub" and "rsub" not in str(node.target) and _has_no_factor(node)
+
+
+def _has_no_factor(node: fx.Node) -> bool:
+    return argument(node, "alpha", 2, 1) == 1
 
 
 def _is_negative(node: fx.Node) -> bool:

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from ..batches import Inputs, described, inflow
 from ..values import instance
-from .checked import difference, state
+from .checked import difference, is_small, state
 from .copies import hooks_change, private_copy
 from .export import exported
 from .lasting import Memory, own_parameter
@@ -58,14 +58,14 @@ def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
     if isinstance(model, fx.GraphModule) and not hooked:
         return model
     shared = {id(parameter): parameter for parameter in model.parameters()}
-    reasons = []
+    reasons, small = [], example is not None and is_small(example)
     tracers = [] if hooked else [functools.partial(graph_of, inputs=inputs)]
     if inputs is not None:
         tracers.append(functools.partial(exported, inputs=inputs, example=example))
     for tracer in tracers:
         try:
             net = private_copy(model, shared).eval()
-            start, traced = state(net), tracer(net)
+            start, traced = state(net) if small else [], tracer(net)
         except Exception as error:  # the user's forward runs: anything can come out of it
             reasons.append(error)
             continue

@@ -341,7 +341,8 @@ def _disconnected(
 ) -> list[bool | None]:
     """Whether each network has lost its last path, None where that cannot be asked.
 
-    Weights do not matter for that, so one probe serves all copies; tables of their own would.
+    Weights do not matter for that, so copies share one probe; other buffers than BatchNorm's may
+    cut paths, and get one each.
     """
     probe, found = None, []
     for net, mask in zip(nets, masks, strict=True):
