@@ -274,10 +274,10 @@ class Many(Learner):
             after = getattr(part, "_post_accumulate_grad_hooks", None)
             hooked = part._backward_hooks or getattr(part, "_backward_pre_hooks", None) or after
             if hooked or getattr(part, "momentum", 0) is None:
-                what = "momentum=None, whose average needs a count that cannot be read"
-                what = "a hook of the backward, which does not run" if hooked else what
+                hook = "a hook of the backward, which does not run"
+                average = "momentum=None, whose average needs a count that cannot be read"
                 raise ValueError(
-                    f"{name or type(part).__name__} has {what} where copies are trained together;"
+                    f"{name or type(part).__name__} has {hook if hooked else average} where copies are trained together;"
                     " change it, or train the models one by one"
                 )
         owners: dict[int, int] = {}
