@@ -130,7 +130,9 @@ class SynFlow(Method):
         log2_scale = self.rescaler.log2_scale if self.rescaler else 0
         limits = torch.finfo(flat.dtype)
         low, high = flat[flat > 0].aminmax() if bool((flat > 0).any()) else (flat.new_ones(()),) * 2
-        unscaled = torch.ldexp(torch.stack([low, high]).double(), flat.new_tensor(log2_scale))
+        unscaled = torch.ldexp(
+            torch.stack([low, high]).double(), torch.tensor(log2_scale, device=flat.device)
+        )
         if unscaled[0] >= limits.tiny and unscaled[1] <= limits.max / 2:
             flat, log2_scale = _times_power_of_two(flat, log2_scale), 0
         scores = Scores(self.work.views(flat.clone()), log2_scale=log2_scale)
