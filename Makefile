@@ -10,7 +10,7 @@
 #     PYTHON=python3.12   the Python that .venv is made with
 #     TORCH=cpu           on Linux without a GPU: torch's CPU build, gigabytes smaller
 #     JOBS=2              notebooks or tests at once, one thread each: the same numbers on any
-#                         number of cores; JOBS=1 where memory is short (8 GB a notebook)
+#                         number of cores; JOBS=1 where memory is short (7 GB a notebook)
 #     ONLY="02 04"        the notebooks that `make figures` runs, or `make classroom` takes
 
 PYTHON ?= python3
@@ -95,7 +95,7 @@ format: $(VENV)/.installed-lint ## let ruff format and repair what it can
 sync: $(READY) ## bring .py and .ipynb of each notebook in step, running nothing
 	@$(PY) notebooks/tools/build.py --sync
 
-bench: $(READY) ## the commands behind every claimed speed, memory and seed sweep
+bench: $(READY) ## speed, training, seeds, explorers and lecture, timed again
 	@set -e; unset OMP_WAIT_POLICY; for file in speed training grid_size seed_sweep explorers lecture; do \
 		echo "== benchmarks/$$file.py"; $(PY) benchmarks/$$file.py; done
 	@unset OMP_WAIT_POLICY; $(PY) benchmarks/training.py --threads 1

@@ -480,11 +480,11 @@ print(sf.exercises.check_on_paths(on_paths))
 # through a unit with many strong weights scores high, and so do all its weights. They argue that wider
 # is better.
 #
-# **Predict, then run.** At compression 100, which share of VGG-16's units does SynFlow leave on some path?
-# (Random masks with the same number of weights in each layer leave all.)
+# **Predict, then run.** At compression 100, which share of a layer's units does SynFlow leave on some path,
+# on average over VGG-16's layers? (Random masks with the same number of weights in each layer leave all.)
 
 # %%
-units_left = sf.predict.Number("Units of VGG-16 on a path at 100", 0, 100, "percent", mine=None)
+units_left = sf.predict.Number("Of a layer's units on a path at 100", 0, 100, "percent", mine=None)
 units_left
 
 # %%
@@ -506,8 +506,8 @@ by_seed = against("synflow shuffled").query("compression < 11")
 print(f"on digits the wide masks are better by 5 percent at 10: {bool((by_seed.low > 5).any())}")
 
 # %% [markdown]
-# The narrowing is real and large: at $10^2$ 40 percent of VGG-16's units are left, where random masks
-# with the same quotas keep all. Its price is not visible on digits: where wide and narrow masks have
+# The narrowing is real and large: at $10^2$ VGG-16's layers keep on average 40 percent of their units,
+# where random masks with the same quotas keep all. Its price is not visible on digits: where wide and narrow masks have
 # the same number of weights on paths (up to 10), the wide ones are not better by 5 percent, and whether
 # they are better at all these seeds leave open. At 100 the narrow masks keep their weights on paths,
 # and the wide ones lose most of theirs. Images larger than digits may judge differently; PHEW's

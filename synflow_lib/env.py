@@ -1,4 +1,4 @@
-"""Scale, seeds, device and folders: the only module that reads environment variables.
+"""Scale, seeds, device and folders: the only module that reads users' variables.
 
 | variable          | meaning                                | default                          |
 |-------------------|----------------------------------------|----------------------------------|

@@ -7,7 +7,6 @@ COLUMNS = {
     "grasp": "GraSP", "path": "paths", "cut": "cut schedule",
     "conservation": "conservation", "surgery": "surgery",
 }  # fmt: skip
-GOALS = {"score": 180, "cut": 170, "path": 170, "conservation": 150}  # of 192
 SIGNS = {"right": "yes", "refused": "refused", "unknown": "no oracle", "wrong": "**wrong**"}
 PAGE = """# Which networks are answered, and how
 
@@ -33,11 +32,11 @@ transformers 5.24.0, on one state of the code but for five, whose answers about 
 judged wrongly: EdgeNeXt, MobileNetV4, SHViT and Visformer (now at 64 or 128 pixels; with 32 their
 last attention has one position) and DenseNet-169 were asked later that day. Networks of more than
 15 million weights were not asked, and those of more than 4 million were not pruned; the tests ask a
-third of the small ones for scores and paths anew every day. Two conventions decide numbers: a clamp
-that multiplies a signal is open at one, `relu6(a(x)) * b(x)`; where a number was added before it,
-`relu6(x + 3)`, it is a sigmoid written by hand and reaches its bound, unless it is divided by it
-before the product. A learned factor that is zero counts as one, whatever scales it before the
-product.
+third of the small ones for scores and paths anew every day. Two conventions decide numbers. A clamp
+that multiplies a signal counts as one: `relu6(a(x)) * b(x)` as `b(x)`. Where a number was added
+before it, it is a sigmoid written by hand and counts as its bound: `x * relu6(x + 3)` as `6 * x`,
+but `x * (relu6(x + 3) / 6)` as `x`. A learned factor that is zero counts as one, whatever scales it
+before the product.
 
 """
 
@@ -54,8 +53,7 @@ def page(known: dict[str, dict]) -> str:
         total = " | ".join(str(words.count(kind)) for words in said.values())
         lines.append(f"| {sign} | {total} |")
     asked = " | ".join(str(sum(word in SIGNS for word in words)) for words in said.values())
-    goals = " | ".join(f"{GOALS[q]} of 192" if q in GOALS else "" for q in COLUMNS)
-    lines += [f"| asked | {asked} |", f"| goal | {goals} |", ""]
+    lines += [f"| asked | {asked} |", ""]
     for library in ("torchvision", "timm", "transformers", "plain"):
         names = [name for name in known if name.startswith(f"{library}/")]
         if not names:

@@ -277,8 +277,8 @@ class Many(Learner):
                 hook = "a hook of the backward, which does not run"
                 average = "momentum=None, whose average needs a count that cannot be read"
                 raise ValueError(
-                    f"{name or type(part).__name__} has {hook if hooked else average} where copies are trained together;"
-                    " change it, or train the models one by one"
+                    f"{name or type(part).__name__} has {hook if hooked else average} where copies"
+                    " are trained together; change it, or train the models one by one"
                 )
         owners: dict[int, int] = {}
         for number, model in enumerate(models):
