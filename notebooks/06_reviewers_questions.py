@@ -863,8 +863,8 @@ print(once.groupby("state", sort=False)[["layer_cr", "path_cr"]].agg(["mean", "s
 # with quotas set by the fan-in: where fan-ins differ, the layer with the largest has the smallest
 # weights and is the first to go. Shuffling the weights that stay changes accuracy at 10 by less than 5
 # percent. Training moves the collapse of this convolutional network clearly, from $10^{1.4}$ to
-# about $10^{2.2}$: the weights of the classifier, the layer of smallest weights, grow by 70 percent,
-# those of the others by 20 or less. (In the perceptrons of notebook 03 the cut moves by less than 0.4
+# about $10^{2.2}$: the weights of the classifier, the layer of smallest weights, grow by 80 percent,
+# those of the others by a fifth. (In the perceptrons of notebook 03 the cut moves by less than 0.4
 # decades.)
 
 # %% [markdown]

@@ -395,3 +395,25 @@ def test_an_interrupt_leaves_what_is_trained_and_goes_on_there(tmp_path, monkeyp
     again = trained.accuracies(make, *how)
     assert again[0] == found[0] and not np.isnan(again).any()
     assert calls == [0, 0, 1, 1, 2]
+
+
+def test_results_kept_apart_do_not_depend_on_what_ran_before(tmp_path, monkeypatch):
+    """Copies round by their company: one that is known would leave the others a smaller one."""
+    groups, train_many = [], trained.train_many
+    monkeypatch.setattr(
+        trained,
+        "train_many",
+        lambda nets, *args, **how: groups.append(len(nets)) or train_many(nets, *args, **how),
+    )
+
+    def make(seed):
+        return sf.models.fc((1, 8, 8), depth=2, width=5, seed=seed)
+
+    starts = [trained.Start(seed, sf.Masks.ones(make(seed)), seed) for seed in range(3)]
+    how = sf.data.digits().subset(100, 50), sf.Recipe(1, 0.1), tmp_path
+    trained.accuracies(make, starts[:1], *how)
+    trained.accuracies(make, starts, *how)
+    assert groups == [1, 2]
+    first = trained.accuracies(make, starts, *how, apart=True)
+    assert groups == [1, 2, 3]
+    assert trained.accuracies(make, starts, *how, apart=True) == first and len(groups) == 3

@@ -105,7 +105,7 @@ def train_masks(
     """
     masks = list(masks)
     starts = [trained.Start(seed, each, seed) for _, seed, each in masks]
-    found = trained.accuracies(make, starts, dataset, recipe)
+    found = trained.accuracies(make, starts, dataset, recipe, apart=True)
     rows = [
         (label, seed, each.kept, each.compression, accuracy)
         for (label, seed, each), accuracy in zip(masks, found, strict=True)

@@ -49,6 +49,8 @@ def accuracies(
     dataset: Dataset,
     recipe: Recipe,
     store: str | Path | None = None,
+    *,
+    apart: bool = False,
 ) -> list[float]:
     """Top-1 test accuracy after the last epoch, in percent, of each masked network.
 
@@ -61,6 +63,8 @@ def accuracies(
         starts: what to train.
         dataset, recipe: as in `train`.
         store: a folder of runs, default `env.runs_dir()`; these lie in its folder ``trained``.
+        apart: whether only the same call finds them again. Copies round by the company they are
+            trained in, which is smaller where another call has trained some of them before.
 
     >>> import tempfile
     >>> from synflow_lib import data, models
@@ -73,6 +77,8 @@ def accuracies(
     described = {seed: describe(make(seed)) for seed in {start.weights for start in starts}}
     how = dataset.fingerprint, dataclasses.astuple(recipe)
     keys = [key_of(described[s.weights], s.seed, *how, masks=s.masks) for s in starts]
+    if apart:
+        keys = [key_of(key, keys) for key in keys]
     files = [file_of(key, store) for key in keys]
     found = {file: read(file) for file in files}
     known = len(found) - list(found.values()).count(None)
