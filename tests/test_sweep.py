@@ -540,7 +540,7 @@ SPAWN.set_forkserver_preload(["synflow_lib", "sklearn.datasets", "torch._dynamo"
 
 def long_grid():
     """12 runs of many epochs each: a kill meets them at any stage."""
-    return grid(12, Recipe(8, 0.05, 16))
+    return grid(12, Recipe(30, 0.05, 16))
 
 
 def work_on(store, executor):

@@ -32,7 +32,7 @@ import synflow_lib as sf
 def groups(root: Path) -> dict[tuple[str, ...], str]:
     """Modules that belong together -> what they hold.
 
-    These are the rows of README's table, and one more for the modules that it leaves out.
+    These are the rows of README's table, and one more for the modules that it leaves out, if any.
 
     Raises:
         ValueError: the table is gone, or names a module that does not exist.
@@ -46,7 +46,7 @@ def groups(root: Path) -> dict[tuple[str, ...], str]:
     if unknown := sorted(named - set(there)):
         raise ValueError(f"README.md's table names modules that do not exist: {unknown}")
     rest = tuple(name for name in there if name not in named)
-    return {**found, rest: "what the others share: numbers as users give them, random numbers"}
+    return found | ({rest: "what else there is"} if rest else {})
 
 
 def modules(root: Path) -> list[str]:
