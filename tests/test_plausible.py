@@ -634,7 +634,7 @@ class Once(nn.Module):
 
     def __init__(self, how):
         super().__init__()
-        self.how, self.a, self.memory = how, nn.Linear(4, 2), None
+        self.how, self.a = how, nn.Linear(4, 2)
         self.register_buffer("times", torch.zeros(1))
 
     def forward(self, x):
@@ -746,17 +746,21 @@ def test_what_is_unflattened_may_turn():
 # ------------------------------------------------------------------- activations by differences
 
 
-class Beside(nn.Module):
-    """An activation beside a skip: counted twice, it would outweigh the skip."""
+class Two(nn.Module):
+    """``mix`` of two branches with weights of their own."""
 
-    def __init__(self, activation):
+    def __init__(self, mix):
         super().__init__()
-        self.activation = activation
-        self.a, self.b, self.o = (nn.Linear(*s, bias=False) for s in ((4, 6), (6, 6), (6, 2)))
+        self.mix = mix
+        self.a, self.b, self.o = (nn.Linear(*s, bias=False) for s in ((4, 6), (4, 6), (6, 2)))
 
     def forward(self, x):
-        h = self.a(x)
-        return self.o(h + self.activation(self.b(h)))
+        return self.o(self.mix(self.a(x), self.b(x)))
+
+
+def beside(activation):
+    """SynFlow's scores of an activation beside a branch; counted twice it would outweigh it."""
+    return sf.score(seeded(lambda: Two(lambda y, z: y + activation(z))), "synflow")
 
 
 @pytest.mark.parametrize(
@@ -772,29 +776,22 @@ class Beside(nn.Module):
     ],
 )
 def test_what_is_written_as_a_difference_is_an_activation(activation):
-    net, plain = (seeded(lambda f=f: Beside(f)) for f in (activation, torch.relu))
-    found, expected = (sf.score(each, "synflow") for each in (net, plain))
+    found, expected = beside(activation), beside(torch.relu)
     for name, right in expected.items():
         torch.testing.assert_close(found[name], right)
-    for sums in (
+
+
+@pytest.mark.parametrize(
+    "both",
+    [
         lambda h: torch.relu(h) + torch.tanh(h),
-        lambda h: h - h.clamp(min=0),
+        lambda h: h - h.clamp(min=0),  # x - relu(x) is no relu
         lambda h: torch.sub(h, torch.tanh(h), alpha=-1),
-    ):
-        both = sf.score(seeded(lambda f=sums: Beside(f)), "synflow")  # x - relu(x) is no relu
-        assert float(both["o.weight"].sum()) > float(expected["o.weight"].sum())
-
-
-class Two(nn.Module):
-    """``mix`` of two branches with weights of their own."""
-
-    def __init__(self, mix):
-        super().__init__()
-        self.mix = mix
-        self.a, self.b, self.o = (nn.Linear(*s, bias=False) for s in ((4, 6), (4, 6), (6, 2)))
-
-    def forward(self, x):
-        return self.o(self.mix(self.a(x), self.b(x)))
+    ],
+)
+def test_a_sum_of_activations_stays_one(both):
+    found, single = beside(both), beside(torch.relu)
+    assert float(found["o.weight"].sum()) > float(single["o.weight"].sum())
 
 
 @pytest.mark.parametrize(
