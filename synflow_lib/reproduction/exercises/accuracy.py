@@ -97,9 +97,9 @@ def _interval(a: list, b: list, **width: object) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-def _unpaired(a: list, b: list, freedom: Callable[[int], int]) -> tuple[float, float]:
+def _added(a: list, b: list) -> tuple[float, float]:
     middle, error = np.mean(a) - np.mean(b), np.hypot(stats.sem(a), stats.sem(b))
-    half = stats.t.ppf(0.975, freedom(len(a))) * error
+    half = stats.t.ppf(0.975, len(a) - 1) * error
     return middle - half, middle + half
 
 
@@ -113,11 +113,11 @@ check_paired_interval = Check(
     mistakes={words: partial(_interval, **wrong) for words, wrong in WRONG_WIDTHS.items()}
     | {
         "this is b - a; asked is a - b": lambda a, b: _interval(b, a),
-        "the seeds are not paired: subtract seed by seed before anything else": partial(
-            _unpaired, freedom=lambda n: 2 * n - 2
+        "the seeds are not paired: subtract seed by seed before anything else": lambda a, b: (
+            stats.ttest_ind(a, b).confidence_interval(0.95)
         ),
         "the errors of two means are added: subtract seed by seed, and take the error of that": (
-            partial(_unpaired, freedom=lambda n: n - 1)
+            _added
         ),
         "the seeds are not paired (this is Welch's interval): subtract seed by seed": lambda a, b: (
             stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
@@ -133,13 +133,12 @@ check_paired_interval = Check(
 
 def _sparse_networks() -> Iterator[tuple]:
     for seed in range(18):
-        random = torch.Generator().manual_seed(seed)
         layers = nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3)
         net = nn.Sequential(*layers)
         net[0].bias.data += 0.4 - 3 * (seed % 2)  # in half of them most units are off
         share = (0.2, 0.2, 0.06)[seed % 3]
-        shapes = {f"{i}.weight": net[i].weight.shape for i in (0, 2, 4)}
-        yield net, Masks({n: torch.rand(s, generator=random) < share for n, s in shapes.items()})
+        weights = {name: p for name, p in net.named_parameters() if name.endswith("weight")}
+        yield net, Masks({name: torch.rand_like(p) < share for name, p in weights.items()})
 
 
 check_can_learn = Check(

@@ -7,6 +7,7 @@ same answer is told the same sentence every time.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,7 +49,6 @@ class Check:
             dicts; None for an answer that is still empty. `returns` makes those that look at what
             a function returns.
         rtol: how near numbers must come, relative to the right ones.
-        points: what a right answer earns.
     """
 
     number: int
@@ -58,7 +58,6 @@ class Check:
     mistakes: Mapping[str, object]
     observe: Callable
     rtol: float = 1e-5
-    points: int = 1
 
     def __call__(self, answer: object) -> str:
         """`exercise N: solved`, `... not answered yet`, or `... not yet,` and the mistake."""
@@ -188,19 +187,23 @@ def _shown(value: object) -> str:
 # --------------------------------------------------------------------- reading what is returned
 
 
-def returns(read: Callable[[object], object]) -> Callable:
+def returns(
+    read: Callable[[object], object], tell: Callable[..., object] = lambda found, *case: found
+) -> Callable:
     """An `observe` that reads what a function returns.
 
     Args:
         read: a value -> plain numbers; raises NotOfTheKind for a value of another kind.
+        tell: (what was read, *case) -> what counts of it; the case is as before the call.
 
     >>> returns(number)(lambda x: x + 1, np.float32(2))
     array(3.)
     """
 
     def observe(answer: object, *case: object) -> object:
+        before = copy.deepcopy(case)
         value = called(answer, *case)
-        return None if value is None else read(value)
+        return None if value is None else tell(read(value), *before)
 
     return observe
 
@@ -212,9 +215,9 @@ def called(answer: object, *case: object) -> object:
     return None if answer is None else answer(*case)
 
 
-def number(value: object) -> np.ndarray:
+def number(value: object, kinds: str = "iuf") -> np.ndarray:
     """One number, of Python, numpy or torch."""
-    found = _array(value, "iuf")
+    found = _array(value, kinds)
     if found.size != 1:
         raise NotOfTheKind(f"it returns {_named(value)}")
     return found.reshape(())
@@ -230,10 +233,10 @@ def whole(value: object) -> np.ndarray:
 
 def truth(value: object) -> np.ndarray:
     """True or False, of Python, numpy or torch; 1 and 0 are as good."""
-    found = _array(value, "biuf")
-    if found.size != 1 or found.item() not in (0, 1):
+    found = number(value, "biuf")
+    if found not in (0, 1):
         raise NotOfTheKind(f"it returns {_named(value)}")
-    return found.reshape(()) == 1
+    return found == 1
 
 
 def numbers(value: object) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -188,28 +189,22 @@ check_is_connected = Check(
     kind="True or False",
     cases=_mask_chains,
     observe=returns(truth),
-    right=lambda masks: bool(reached(masks).any()),
+    right=lambda masks: reached(masks).any(),
     mistakes={
         "this asks whether a layer is empty; a network can be cut with none empty": lambda masks: (
-            all(bool(mask.any()) for mask in masks)
+            all(mask.any() for mask in masks)
         ),
-        "this asks for a path to *every* output; one is enough": lambda masks: bool(
-            reached(masks).all()
-        ),
-        "this follows paths from the first input only; any input will do": lambda masks: bool(
-            reached(masks, torch.arange(5) == 0).any()
-        ),
+        "this asks for a path to *every* output; one is enough": lambda m: reached(m).all(),
+        "this follows paths from the first input only; any input will do": lambda masks: reached(
+            masks, torch.arange(5) == 0
+        ).any(),
         "rows and columns are swapped: a mask is (outputs, inputs), as nn.Linear's weight": (
-            lambda masks: bool(reached([mask.T for mask in masks]).any())
+            lambda masks: reached([mask.T for mask in masks]).any()
         ),
         "each two neighbouring layers share a unit, but one path has to run through all": (
-            lambda masks: all(
-                bool((b.any(0) & a.any(1)).any()) for a, b in zip(masks, masks[1:], strict=False)
-            )
+            lambda masks: all((b.any(0) & a.any(1)).any() for a, b in pairwise(masks))
         ),
-        "the other way round: True where the network is cut": lambda masks: (
-            not bool(reached(masks).any())
-        ),
+        "the other way round: True where the network is cut": lambda m: not reached(m).any(),
     },
 )
 

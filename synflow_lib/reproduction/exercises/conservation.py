@@ -16,7 +16,6 @@ from ...methods import synaptic_saliency
 from ...scores import Batch, score
 from .check import Check, NotOfTheKind, by_name, called, numbers, returns, truth
 
-HOLDS = {"LeakyReLU": True, "Tanh": False, "Identity": True, "Softplus": False}
 WHY = {
     "LeakyReLU": "LeakyReLU keeps the law: it is straight on each side of zero, so x phi'(x) is "
     "phi(x)",
@@ -25,6 +24,7 @@ WHY = {
     "Softplus": "Softplus breaks the law: it looks like ReLU, but bends near zero and is not zero "
     "there",
 }
+HOLDS = {name: "keeps" in why for name, why in WHY.items()}
 
 
 def _predicted(prediction: object) -> dict | None:

@@ -17,11 +17,8 @@ from .check import Check, NotOfTheKind, by_name, number, numbers, returns, sever
 
 
 def _layers() -> Iterator[tuple]:
-    random = np.random.default_rng(0)
-    for _ in range(3):
-        rows, columns = random.integers(4, 9, 2)
-        weight = torch.from_numpy(random.normal(size=(rows, columns)))
-        mask = torch.from_numpy(random.random((rows, columns)) < 0.4)
+    for shape in ((5, 7), (8, 4), (6, 6)):
+        weight, mask = torch.randn(shape), torch.rand(shape) < 0.4
         mask[0, :3] = True
         mask[1, :2] = False
         weight[0, 0] = 0.0  # a kept weight may be zero
@@ -29,30 +26,23 @@ def _layers() -> Iterator[tuple]:
 
 
 def _mask_sets() -> Iterator[tuple]:
-    random = np.random.default_rng(0)
-    for _ in range(3):
-        sizes = {"conv.weight": (4, 3, 3, 3), "fc.weight": (5, int(random.integers(6, 12)))}
-        masks = {
-            name: torch.from_numpy(random.random(size) < share)
-            for (name, size), share in zip(sizes.items(), (0.6, 0.2), strict=True)
-        }
-        masks["fc.weight"][0, :2] = True
-        yield (Masks(masks),)
+    for inputs in (7, 11, 6):
+        conv, fc = torch.rand(4, 3, 3, 3) < 0.6, torch.rand(5, inputs) < 0.2
+        fc[0, :2] = True
+        yield (Masks({"conv.weight": conv, "fc.weight": fc}),)
 
 
 def _kernels() -> Iterator[tuple]:
-    random = np.random.default_rng(0)
-    for _ in range(3):
-        mask = torch.from_numpy(random.random((5, 4, 3, 3)) < 0.3)
+    for height, width in ((5, 14), (8, 11), (6, 12)):
+        mask = torch.rand(5, 4, 3, 3) < 0.3
         mask[0, 0, 0, 0] = True
-        yield mask, int(random.integers(5, 9)), int(random.integers(10, 15))
+        yield mask, height, width
 
 
 def _clocks() -> Iterator[tuple]:
-    random = np.random.default_rng(0)
-    for _ in range(3):
-        later = random.lognormal(1, 0.6, int(random.integers(8, 15)))
-        yield ([float(later.max() * 5), *later.tolist()],)
+    for calls in (8, 14, 11):
+        later = torch.exp(1 + 0.6 * torch.randn(calls)).tolist()
+        yield ([5 * max(later), *later],)
 
 
 def _tables() -> Iterator[tuple]:
@@ -81,8 +71,8 @@ def _quartiles(times: list[float], at: tuple = (0.5, 0.25, 0.75)) -> tuple[float
     return tuple(np.quantile(times, at))
 
 
-def _share(masks: Masks, of: Callable[[Tensor], float]) -> dict[str, float]:
-    return {name: float(of(mask.double())) for name, mask in masks.items()}
+def _share(of: Callable[[Tensor], Tensor]) -> Callable[[Masks], dict[str, Tensor]]:
+    return lambda masks: {name: of(mask.double()) for name, mask in masks.items()}
 
 
 check_kept_weights = Check(
@@ -101,30 +91,26 @@ check_kept_weights = Check(
         "these are all weights, pruned ones included": lambda w, m: w,
         "this is the mask, not the weights under it": lambda w, m: m.double(),
     },
-    points=8,
 )
 check_layer_densities = Check(
     number=2,
     kind="a dict of layer name -> density",
     cases=_mask_sets,
     observe=returns(by_name(number)),
-    right=lambda m: _share(m, Tensor.mean),
+    right=_share(Tensor.mean),
     mistakes={
-        "this is the sparsity, 1 - density": lambda m: _share(m, lambda x: 1 - x.mean()),
-        "these are counts; divide by the layer's size": lambda m: _share(m, Tensor.sum),
-        "this is the compression, 1 / density": lambda m: _share(m, lambda x: 1 / x.mean()),
-        "these are percent; a density lies from 0 to 1": lambda m: _share(
-            m, lambda x: 100 * x.mean()
-        ),
+        "this is the sparsity, 1 - density": _share(lambda x: 1 - x.mean()),
+        "these are counts; divide by the layer's size": _share(Tensor.sum),
+        "this is the compression, 1 / density": _share(lambda x: 1 / x.mean()),
+        "these are percent; a density lies from 0 to 1": _share(lambda x: 100 * x.mean()),
         "every layer has the density of the network": lambda m: dict.fromkeys(m, m.density),
-        "this is a layer's share of all kept weights": lambda m: _share(
-            m, lambda x: x.sum() / m.kept
+        "this is a layer's share of all kept weights": lambda m: _share(lambda x: x.sum() / m.kept)(
+            m
         ),
         "divided by the size of the network instead of the layer's": lambda m: _share(
-            m, lambda x: x.sum() / m.total
-        ),
+            lambda x: x.sum() / m.total
+        )(m),
     },
-    points=8,
 )
 check_conv_multiply_adds = Check(
     number=3,
@@ -147,7 +133,6 @@ check_conv_multiply_adds = Check(
             (m.sum() + len(m)) * h * w
         ),
     },
-    points=8,
 )
 check_middle_half = Check(
     number=4,
@@ -170,7 +155,6 @@ check_middle_half = Check(
         ),
         "quartiles swapped: the lower comes first": lambda t: _quartiles(t[1:], (0.5, 0.75, 0.25)),
     },
-    points=8,
 )
 check_ten_percent = Check(
     number=5,
@@ -192,7 +176,6 @@ check_ten_percent = Check(
         "methods are the rows and networks the columns": lambda t: _means(t).T,
         "a fraction; accuracy is in percent": lambda t: _means(t) / 100,
     },
-    points=8,
 )
 CHECKS = (
     check_kept_weights,
@@ -202,13 +185,14 @@ CHECKS = (
     check_ten_percent,
 )
 ANSWERS = ("kept_weights", "layer_densities", "conv_multiply_adds", "middle_half", "ten_percent")
-REPORT = {  # part -> points
-    "a tenth of the weights": 12,
-    "from nearly dense to one percent": 12,
-    "multiply-adds and milliseconds": 12,
-    "where the weights go": 12,
-    "advice": 12,
-}
+REPORT = (
+    "a tenth of the weights",
+    "from nearly dense to one percent",
+    "multiply-adds and milliseconds",
+    "where the weights go",
+    "advice",
+)
+AN_EXERCISE, A_PART = 8, 12  # points
 
 
 def rubric(answers: Iterable[object] | Mapping[str, object]) -> pd.DataFrame:
@@ -230,12 +214,12 @@ def rubric(answers: Iterable[object] | Mapping[str, object]) -> pd.DataFrame:
     elif len(answers := list(answers)) != len(CHECKS):
         raise ValueError(f"{len(answers)} answers; expected {len(CHECKS)}: {', '.join(ANSWERS)}")
     rows = [
-        (f"exercise {check.number}", "check", check.points * check(each).endswith(": solved"))
+        (f"exercise {check.number}", "check", AN_EXERCISE * check(each).endswith(": solved"))
         for check, each in zip(CHECKS, answers, strict=True)
     ]
     rows += [(f"report: {part}", "reader", "") for part in REPORT]
     table = pd.DataFrame(rows, columns=["part", "graded", "points"])
-    table["of"] = [*(check.points for check in CHECKS), *REPORT.values()]
+    table["of"] = [AN_EXERCISE] * len(CHECKS) + [A_PART] * len(REPORT)
     earned = sum(points for *_, points in rows if points != "")
     table.loc[len(table)] = ["together", "", earned, int(table["of"].sum())]
     return table

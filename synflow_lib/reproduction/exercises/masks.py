@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -93,8 +93,7 @@ check_shuffle = Check(
 
 def _sparse_chains() -> Iterator[tuple]:
     for sizes in ((5, 6, 4, 3), (4, 7, 5, 6), (6, 5, 5, 4), (3, 6, 6, 2), (7, 4, 6, 5)):
-        pairs = zip(sizes, sizes[1:], strict=False)
-        yield ([torch.rand(out, inputs) < 0.4 for inputs, out in pairs],)
+        yield ([torch.rand(out, inputs) < 0.4 for inputs, out in pairwise(sizes)],)
 
 
 def _on_paths(masks: list[Tensor], before: int = 9, after: int = 9) -> list[Tensor]:
@@ -139,19 +138,15 @@ check_on_paths = Check(
 )
 
 
-def _cut(answer: object, inputs: int, hidden: int, outputs: int, first: int, last: int):
+def _cut(masks: tuple, inputs: int, hidden: int, outputs: int, first: int, last: int) -> dict:
     """Too many (1), right (0) or too few (-1) weights by layer, and whether any are joined."""
-    found = returns(several(switches, 2))(answer, inputs, hidden, outputs, first, last)
-    if found is None:
-        return None
-    a, b = found
+    a, b = masks
     if a.shape != (hidden, inputs) or b.shape != (outputs, hidden):
         raise NotOfTheKind(f"masks of shapes {a.shape} and {b.shape}")
-    joined = (a.any(1) & b.any(0)).any()
     return {
         "in the first": np.sign(a.sum() - first),
         "in the last": np.sign(b.sum() - last),
-        "joined": joined,
+        "joined": (a.any(1) & b.any(0)).any(),
     }
 
 
@@ -169,7 +164,7 @@ check_cut_apart = Check(
     number=2,
     kind="two masks, (hidden, inputs) and (outputs, hidden), that keep what the quotas say",
     cases=lambda: [(4, 6, 3, 10, 7), (5, 4, 7, 9, 3), (3, 7, 4, 9, 12), (6, 2, 5, 5, 2)],
-    observe=_cut,
+    observe=returns(several(switches, 2), _cut),
     right=_apart,
     mistakes={
         "a path is left: both layers use the same hidden units; let them use different ones": (
@@ -245,12 +240,9 @@ def _uneven() -> Iterator[tuple]:
 COMPRESSIONS = (1.5, 3.0)
 
 
-def _kept_by(answer: object, net: nn.Module, batch: None) -> dict | None:
+def _kept_by(found: dict[str, np.ndarray], net: nn.Module, batch: None) -> dict:
     """By compression and layer: how many weights too many, and in which order they went."""
-    found = returns(by_name(numbers))(answer, copy.deepcopy(net), batch)
     weights = prunable(net)
-    if found is None:
-        return None
     like(found, weights, "the weights")
     scores = {name: torch.from_numpy(each) for name, each in found.items()}
     seen = {}
@@ -283,7 +275,7 @@ check_equal_fractions = Check(
     number=2,
     kind="scores by name that keep the same fraction of every layer, its largest magnitudes",
     cases=_uneven,
-    observe=_kept_by,
+    observe=returns(by_name(numbers), _kept_by),
     right=_ranks(Tensor.abs),
     mistakes={
         "this is plain magnitude: layers with small weights lose most; use ranks inside a layer": (
