@@ -82,22 +82,19 @@ def conservation_units(model: nn.Module, scores: Mapping[str, Scores]) -> pd.Dat
         report = check_conservation(model, found, "unit", corrected=False)
         error = max(report.max_relative_error, ROUNDING)
         tables[method] = report.table.drop(columns="difference").assign(max_relative_error=error)
-    return pd.concat(tables, names=["method"]).reset_index("method").reset_index(drop=True)
+    return pd.concat(tables, names=["method"]).droplevel(1).reset_index()
 
 
-def conservation_table(
-    cases: Mapping[str, tuple], *, corrected: bool = True, tolerance: float = 1e-10
-) -> pd.DataFrame:
+def conservation_table(cases: Mapping[str, tuple], *, corrected: bool = True) -> pd.DataFrame:
     """How well each case is conserved, level by level, as text that every machine prints alike.
 
     Args:
         cases: label -> (model, scores).
         corrected: as in `check_conservation`.
-        tolerance: relative errors up to here are rounding, and differ between machines.
 
     Returns:
         One row a case with the columns unit, layer, cut: the largest relative error with two
-        digits, or ``"< 1e-10"``.
+        digits, or ``"< 1e-10"``, since what lies below is rounding and differs between machines.
 
     >>> from synflow_lib import models, score
     >>> net = models.fc((1, 8, 8), depth=2, seed=0).double()
@@ -108,7 +105,7 @@ def conservation_table(
     for label, (model, scores) in cases.items():
         reports = [check_conservation(model, scores, at, corrected=corrected) for at in LEVELS]
         errors = [report.max_relative_error for report in reports]
-        rows[label] = [f"{e:.2g}" if e > tolerance else f"< {tolerance:.0e}" for e in errors]
+        rows[label] = [f"{e:.2g}" if e > 1e-10 else "< 1e-10" for e in errors]
     return pd.DataFrame.from_dict(rows, orient="index", columns=list(LEVELS))
 
 

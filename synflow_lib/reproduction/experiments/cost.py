@@ -113,22 +113,18 @@ def scoring_costs(
     net: nn.Module,
     dataset: Dataset,
     methods: Iterable[str],
-    compression: float = 100.0,
     *,
-    batch_size: int = 64,
     images: int | None = None,
     repeats: int = 3,
 ) -> pd.DataFrame:
-    """Seconds and memory of pruning by each method, against one epoch of training.
+    """Seconds and memory of pruning to compression 100, against one epoch of training.
 
-    An epoch is one timed step times the steps of an epoch.
+    An epoch is one timed step of 64 images times the steps of an epoch.
 
     Args:
         net: the network; its weights do not change, BatchNorm's running statistics do.
         dataset: scoring images (10 a class) and training images.
         methods: names of `METHODS`, each with the paper's number of iterations.
-        compression: to prune to, N / kept.
-        batch_size: images of a training step.
         images: of an epoch, default the data set's (50,000 for CIFAR).
         repeats: as in `seconds_of`.
 
@@ -138,13 +134,12 @@ def scoring_costs(
     """
     batch = dataset.scoring_batch()
     images = len(dataset.train_y) if images is None else images
-    step = training_step(net, dataset, batch_size)
-    seconds, step_bytes = seconds_and_bytes(step, repeats)
-    epoch = seconds * images / batch_size
+    seconds, step_bytes = seconds_and_bytes(training_step(net, dataset, 64), repeats)
+    epoch = seconds * images / 64
     net.zero_grad(set_to_none=True)
     rows = []
     for method in methods:
-        call = partial(prune, net, method, compression, batch, progress=False)
+        call = partial(prune, net, method, 100, batch, progress=False)
         spent, peak = seconds_and_bytes(call, repeats)
         weights, iterations = Masks.ones(net).total, METHODS[method].iterations
         memory = peak / 1e6, step_bytes / 1e6

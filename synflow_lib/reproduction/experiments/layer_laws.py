@@ -99,17 +99,17 @@ def magnitude_collapse(net: nn.Module) -> tuple[float, float]:
     return predicted, critical_compression(net, "magnitude").compression
 
 
-def signs_of_scores(net: nn.Module, batch: Batch, mode: str = "eval") -> pd.DataFrame:
+def signs_of_scores(net: nn.Module, batch: Batch) -> pd.DataFrame:
     """What cancels in each layer when SNIP's absolute value is taken away.
 
     Args:
-        net, batch, mode: as in `score`.
+        net, batch: as in `score`; BatchNorm is in evaluation mode.
 
     Returns:
         One row a layer: layer (from 1), size, signed (sum of dL/dtheta * theta), absolute (sum of
         its absolute values), negative (share of the weights whose score is below zero).
     """
-    found = score(net, "signed_snip", batch, mode=mode)
+    found = score(net, "signed_snip", batch, mode="eval")
     rows = [
         (number, s.numel(), float(s.sum()), float(s.abs().sum()), float((s < 0).double().mean()))
         for number, s in enumerate(found.values(), start=1)

@@ -35,6 +35,7 @@ from ...sweeps.store import Store
 from ...sweeps.sweep import sweep
 from ...training.recipes import Recipe
 from ..grids import epochs_of
+from ..paper import FIVE
 from ..recorded import count, each_line
 
 DATASET = "cifar10_jpeg"
@@ -45,17 +46,9 @@ RECIPE = Recipe(10, 0.2, 128, weight_decay=5e-4, one_cycle=True, augment=True)
 IMP = replace(RECIPE, epochs=4)
 
 # As the paper scored, and as SNIP's and GraSP's authors did.
-EVAL = {
-    "random": {"method": "random"},
-    "magnitude": {"method": "magnitude"},
-    "snip": {"method": "snip", "mode": "eval"},
-    "grasp": {"method": "grasp", "mode": "eval"},
-    "synflow": {"method": "synflow"},
-}
-TRAIN = {
-    "snip (train mode)": {"method": "snip", "mode": "train"},
-    "grasp (train mode)": {"method": "grasp", "mode": "train"},
-}
+ON_DATA = ("snip", "grasp")
+EVAL = {m: {"method": m} for m in FIVE} | {m: {"method": m, "mode": "eval"} for m in ON_DATA}
+TRAIN = {f"{m} (train mode)": {"method": m, "mode": "train"} for m in ON_DATA}
 
 
 @dataclass(frozen=True)

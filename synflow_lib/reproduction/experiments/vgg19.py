@@ -68,11 +68,11 @@ def images(source: str, count: int, folder: str | Path | None = None, seed: int 
 
 
 def scoring_batches(
-    source: str, count: int, folder: str | Path | None = None, seed: int = 0
+    source: str, count: int, folder: str | Path | None
 ) -> list[tuple[Tensor, Tensor]]:
     """Images in batches of four, each with a class of its own among the thousand, by chance."""
-    x = images(source, count, folder, seed)
-    labels = torch.randperm(1000, generator=torch.Generator().manual_seed(seed))[:count]
+    x = images(source, count, folder)
+    labels = torch.randperm(1000, generator=torch.Generator().manual_seed(0))[:count]
     return list(zip(x.split(4), labels.split(4), strict=True))
 
 

@@ -71,10 +71,6 @@ def families(
     wanted, probe = sorted(compressions), PathProbe(model)
     generator = torch.Generator().manual_seed(seed)
     tables = {}
-
-    def add(method: str, compression: float, masks: Masks) -> None:
-        tables[method, compression] = structure(model, masks, probe)
-
     for method in (method for method in methods if method != "erk"):
         how = {"compression": wanted[-1]} if method == "synflow" else {}
         if method in ("snip", "grasp"):
@@ -82,13 +78,14 @@ def families(
         path = trajectory(model, method, batch, mode="eval", seed=seed, **how)
         for c in wanted:
             masks = path.at(c)
-            add(method, c, masks)
+            tables[method, c] = structure(model, masks, probe)
             if method == "synflow":
-                add("synflow shuffled", c, masks.shuffled(generator))
+                shuffled = masks.shuffled(generator)
+                tables["synflow shuffled", c] = structure(model, shuffled, probe)
     for c in wanted if "erk" in methods else ():
-        add("erk", c, quotas.random(model, quotas.erk(model, c), generator))
-    table = pd.concat(tables, names=["method", "compression"])
-    return table.reset_index(["method", "compression"]).reset_index(drop=True)
+        masks = quotas.random(model, quotas.erk(model, c), generator)
+        tables["erk", c] = structure(model, masks, probe)
+    return pd.concat(tables, names=["method", "compression"]).droplevel(2).reset_index()
 
 
 def network_totals(table: pd.DataFrame, by: Iterable[str] = ()) -> pd.DataFrame:
