@@ -26,25 +26,20 @@ check_trainings = Check(
     observe=returns(whole),
     right=lambda methods, compressions, seeds: seeds * (1 + methods * (compressions - 1)),
     mistakes={
-        "the dense network is trained anew for every method; all methods share one per seed": (
-            lambda m, c, s: m * c * s
-        ),
+        "the dense network is trained anew for every method; all methods share one per seed":
+            lambda m, c, s: m * c * s,
         "the dense networks are missing: one for every seed": lambda m, c, s: m * (c - 1) * s,
-        "one dense network for all seeds; every seed has its own": (
-            lambda m, c, s: 1 + m * (c - 1) * s
-        ),
-        "compression 1 is one of the compressions: compressions - 1 remain for the methods": (
-            lambda m, c, s: s * (1 + m * c)
-        ),
+        "one dense network for all seeds; every seed has its own":
+            lambda m, c, s: 1 + m * (c - 1) * s,
+        "compression 1 is one of the compressions: compressions - 1 remain for the methods":
+            lambda m, c, s: s * (1 + m * c),
         "this is for one seed": lambda m, c, s: 1 + m * (c - 1),
-        "one dense network for every method, but not every seed": (
-            lambda m, c, s: m * (1 + (c - 1) * s)
-        ),
-        "added where every method meets every compression: multiply": (
-            lambda m, c, s: s * (1 + m + c - 1)
-        ),
+        "one dense network for every method, but not every seed":
+            lambda m, c, s: m * (1 + (c - 1) * s),
+        "added where every method meets every compression: multiply":
+            lambda m, c, s: s * (1 + m + c - 1),
     },
-)
+)  # fmt: skip
 
 
 def _accuracies() -> Iterator[tuple]:
@@ -113,22 +108,17 @@ check_paired_interval = Check(
     mistakes={words: partial(_interval, **wrong) for words, wrong in WRONG_WIDTHS.items()}
     | {
         "this is b - a; asked is a - b": lambda a, b: _interval(b, a),
-        "the seeds are not paired: subtract seed by seed before anything else": lambda a, b: (
-            stats.ttest_ind(a, b).confidence_interval(0.95)
-        ),
-        "the errors of two means are added: subtract seed by seed, and take the error of that": (
-            _added
-        ),
-        "the seeds are not paired (this is Welch's interval): subtract seed by seed": lambda a, b: (
-            stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
-        ),
-        "this is the middle and half the width; asked are both ends": lambda a, b: (
-            float(np.mean(_interval(a, b))),
-            float(np.ptp(_interval(a, b)) / 2),
-        ),
+        "the seeds are not paired: subtract seed by seed before anything else":
+            lambda a, b: stats.ttest_ind(a, b).confidence_interval(0.95),
+        "the errors of two means are added: subtract seed by seed, and take the error of that":
+            _added,
+        "the seeds are not paired (this is Welch's interval): subtract seed by seed":
+            lambda a, b: stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95),
+        "this is the middle and half the width; asked are both ends":
+            lambda a, b: (float(np.mean(_interval(a, b))), float(np.ptp(_interval(a, b)) / 2)),
         "the ends are swapped: low comes first": lambda a, b: _interval(a, b)[::-1],
     },
-)
+)  # fmt: skip
 
 
 def _sparse_networks() -> Iterator[tuple]:
@@ -148,26 +138,22 @@ check_can_learn = Check(
     observe=returns(truth),
     right=lambda net, masks: reached(masks.values()).any(),
     mistakes={
-        "this asks for empty layers; without one a network can be cut too": lambda net, masks: (
-            not is_collapsed(net, masks, "layer")
-        ),
-        "the other way round: True where the network is cut": lambda net, masks: (
-            not reached(masks.values()).any()
-        ),
+        "this asks for empty layers; without one a network can be cut too":
+            lambda net, masks: not is_collapsed(net, masks, "layer"),
+        "the other way round: True where the network is cut":
+            lambda net, masks: not reached(masks.values()).any(),
         "tried on inputs: a ReLU that is off there hides a path that training could switch on": (
             lambda net, masks: (
                 masks.apply_(copy.deepcopy(net))(torch.randn(256, 6)).std(0).max() > 1e-6
             )
         ),
-        "this asks for a path to every output; one is enough": lambda net, masks: reached(
-            masks.values()
-        ).all(),
-        "always True; some are cut, and then biases alone reach the output": lambda net, masks: (
-            True
-        ),
+        "this asks for a path to every output; one is enough":
+            lambda net, masks: reached(masks.values()).all(),
+        "always True; some are cut, and then biases alone reach the output":
+            lambda net, masks: True,
         "always False; some of these networks can learn": lambda net, masks: False,
     },
-)
+)  # fmt: skip
 
 # ---------------------------------------------------------------------------------------------- 06
 
@@ -202,23 +188,18 @@ check_clear_differences = Check(
     right=_clear,
     mistakes={words: partial(_clear, **wrong) for words, wrong in WRONG_WIDTHS.items()}
     | {
-        "only where a is better: a clear difference may be negative too, so take its magnitude": (
-            partial(_clear, size=np.positive)
-        ),
-        "only where b is better: a clear difference may have either sign, so take its magnitude": (
-            partial(_clear, size=np.negative)
-        ),
-        "these are the compressions whose interval holds zero; count the others": lambda a, b: (
-            len(a) - _clear(a, b)
-        ),
-        "none is clear, as if mean and spread ran over axis 0; the seeds are axis 1": lambda a, b: (
-            _clear(a.T, b.T)
-        ),
-        "the seeds are not paired: subtract seed by seed before anything else": lambda a, b: int(
-            (stats.ttest_ind(a, b, axis=1).pvalue < 0.05).sum()
-        ),
+        "only where a is better: a clear difference may be negative too, so take its magnitude":
+            partial(_clear, size=np.positive),
+        "only where b is better: a clear difference may have either sign, so take its magnitude":
+            partial(_clear, size=np.negative),
+        "these are the compressions whose interval holds zero; count the others":
+            lambda a, b: len(a) - _clear(a, b),
+        "none is clear, as if mean and spread ran over axis 0; the seeds are axis 1":
+            lambda a, b: _clear(a.T, b.T),
+        "the seeds are not paired: subtract seed by seed before anything else":
+            lambda a, b: int((stats.ttest_ind(a, b, axis=1).pvalue < 0.05).sum()),
     },
-)
+)  # fmt: skip
 
 
 def _dead_inputs() -> Iterator[tuple]:
@@ -240,39 +221,28 @@ check_synflow_from = Check(
     right=_flows,
     rtol=1e-4,
     mistakes={
-        "signs are left in: SynFlow takes the magnitude of every weight": partial(
-            _flows, signs=True
-        ),
-        "these are SynFlow's own scores, from ones; start from a": lambda w, v, a: _flows(
-            w, v, torch.ones_like(a)
-        ),
-        "the two layers are swapped: the first layer's scores come first": lambda w, v, a: _flows(
-            w, v, a
-        )[::-1],
-        "the second layer forgets what reaches its units: |first| @ a": lambda w, v, a: (
-            _flows(w, v, a)[0],
-            v.abs(),
-        ),
-        "the first layer forgets the inputs: its scores hold a as a factor": lambda w, v, a: (
-            w.abs() * v.abs().sum(0)[:, None],
-            _flows(w, v, a)[1],
-        ),
-        "the first layer forgets what leaves its units: the column sums of |second|": (
-            lambda w, v, a: (w.abs() * a, _flows(w, v, a)[1])
-        ),
-        "`second` is [outputs, hidden]: what leaves a hidden unit is the sum of a column": (
-            partial(_flows, out=1)
-        ),
+        "signs are left in: SynFlow takes the magnitude of every weight":
+            partial(_flows, signs=True),
+        "these are SynFlow's own scores, from ones; start from a":
+            lambda w, v, a: _flows(w, v, torch.ones_like(a)),
+        "the two layers are swapped: the first layer's scores come first":
+            lambda w, v, a: _flows(w, v, a)[::-1],
+        "the second layer forgets what reaches its units: |first| @ a":
+            lambda w, v, a: (_flows(w, v, a)[0], v.abs()),
+        "the first layer forgets the inputs: its scores hold a as a factor":
+            lambda w, v, a: (w.abs() * v.abs().sum(0)[:, None], _flows(w, v, a)[1]),
+        "the first layer forgets what leaves its units: the column sums of |second|":
+            lambda w, v, a: (w.abs() * a, _flows(w, v, a)[1]),
+        "`second` is [outputs, hidden]: what leaves a hidden unit is the sum of a column":
+            partial(_flows, out=1),
         "these are derivatives; a score is the derivative times the weight": lambda w, v, a: (
             (a * v.abs().sum(0)[:, None]).expand_as(w),
             (w.abs() @ a).expand_as(v),
         ),
-        "what leaves a unit multiplies its *row* of `first`, not a column": lambda w, v, a: (
-            w.abs() * a * v.abs().sum(0),
-            _flows(w, v, a)[1],
-        ),
+        "what leaves a unit multiplies its *row* of `first`, not a column":
+            lambda w, v, a: (w.abs() * a * v.abs().sum(0), _flows(w, v, a)[1]),
     },
-)
+)  # fmt: skip
 
 
 def _left(
@@ -295,27 +265,20 @@ check_left_in_second = Check(
     rtol=0.15,
     mistakes={
         "only one tail: magnitudes are large on both sides of zero": partial(_left, sides=1),
-        "the largest of the signed weights: the largest *magnitude* goes last, and is larger": (
-            partial(_left, last=lambda n: stats.norm.ppf(0.5 ** (1 / n)))
-        ),
-        "these are the weights that go; asked are those left": lambda n1, s1, n2, s2: (
-            n2 - _left(n1, s1, n2, s2)
-        ),
-        "s1 and s2 are swapped: it is the first layer that is emptied, at s1 times a quantile": (
-            lambda n1, s1, n2, s2: _left(n1, s2, n2, s1)
-        ),
-        "sqrt(2 log n) is too large for the maximum of a few thousand: use the quantile": (
-            partial(_left, last=lambda n: math.sqrt(2 * math.log(n)))
-        ),
+        "the largest of the signed weights: the largest *magnitude* goes last, and is larger":
+            partial(_left, last=lambda n: stats.norm.ppf(0.5 ** (1 / n))),
+        "these are the weights that go; asked are those left":
+            lambda n1, s1, n2, s2: n2 - _left(n1, s1, n2, s2),
+        "s1 and s2 are swapped: it is the first layer that is emptied, at s1 times a quantile":
+            lambda n1, s1, n2, s2: _left(n1, s2, n2, s1),
+        "sqrt(2 log n) is too large for the maximum of a few thousand: use the quantile":
+            partial(_left, last=lambda n: math.sqrt(2 * math.log(n))),
         "this is a share; multiply by n2": lambda n1, s1, n2, s2: _left(n1, s1, 1, s2),
-        "the share of n1 weights; what is left is a share of the second layer's n2": (
-            lambda n1, s1, n2, s2: _left(n1, s1, n1, s2)
-        ),
-        "the threshold is not divided by s2: the second layer's weights are that wide": (
-            lambda n1, s1, n2, s2: _left(n1, s1, n2, 1.0)
-        ),
-        "the threshold is a typical weight; the first layer is empty when its *largest* goes": (
-            partial(_left, last=lambda n: 1.0)
-        ),
+        "the share of n1 weights; what is left is a share of the second layer's n2":
+            lambda n1, s1, n2, s2: _left(n1, s1, n1, s2),
+        "the threshold is not divided by s2: the second layer's weights are that wide":
+            lambda n1, s1, n2, s2: _left(n1, s1, n2, 1.0),
+        "the threshold is a typical weight; the first layer is empty when its *largest* goes":
+            partial(_left, last=lambda n: 1.0),
     },
-)
+)  # fmt: skip

@@ -90,22 +90,19 @@ check_rescale = Check(
     right=_scaling(),
     mistakes={
         "the bias of the unit is forgotten: it enters the unit like a weight": _scaling(bias=0),
-        "the output has changed: divide what reads the unit, a column of net[2].weight": (
-            _scaling(out=0)
-        ),
+        "the output has changed: divide what reads the unit, a column of net[2].weight":
+            _scaling(out=0),
         "the weights that read the unit are multiplied; divide them": _scaling(out=1),
         "the wrong way round: the unit shrinks where it should grow": _scaling(-1, -1, 1),
         "every hidden unit is scaled; only number `unit` should be": _scaling(whole=True),
-        "net[0].weight is (hidden, inputs): the weights into a unit are a row, not a column": (
-            _scaling(into_column=True)
-        ),
-        "net[2].weight is (outputs, hidden): what reads the unit is a column, not a row": _scaling(
-            out_row=True
-        ),
+        "net[0].weight is (hidden, inputs): the weights into a unit are a row, not a column":
+            _scaling(into_column=True),
+        "net[2].weight is (outputs, hidden): what reads the unit is a column, not a row":
+            _scaling(out_row=True),
         "the output's bias is divided too; it does not read the unit": _scaling(other=-1),
         "neither the bias nor the weights that read the unit are scaled": _scaling(bias=0, out=0),
     },
-)
+)  # fmt: skip
 
 
 def _labelled(bias: bool = True) -> Iterator[tuple]:
@@ -155,20 +152,16 @@ check_objective = Check(
     right=lambda output, y: output.square().sum(),
     mistakes={
         "this is the cross-entropy, or a multiple of it; invent another": KNOWN["cross-entropy"],
-        "this is the sum of the outputs, or made of it alone, as a mean is; invent another": KNOWN[
-            "sum"
-        ],
-        "this is a tensor of several numbers; R is one for the whole batch: sum or average": (
-            lambda output, y: output.square()
-        ),
-        "this does not follow the outputs: argmax, labels or `.detach()` pass on no gradient": (
-            lambda output, y: (output.argmax(1) == y).double().mean()
-        ),
-        "all scores are zero: R does not change with the weights": lambda output, y: (
-            output * 0
-        ).sum(),
+        "this is the sum of the outputs, or made of it alone, as a mean is; invent another":
+            KNOWN["sum"],
+        "this is a tensor of several numbers; R is one for the whole batch: sum or average":
+            lambda output, y: output.square(),
+        "this does not follow the outputs: argmax, labels or `.detach()` pass on no gradient":
+            lambda output, y: (output.argmax(1) == y).double().mean(),
+        "all scores are zero: R does not change with the weights":
+            lambda output, y: (output * 0).sum(),
     },
-)
+)  # fmt: skip
 
 
 def _second_order(combine):
@@ -192,25 +185,20 @@ check_conserved_grasp = Check(
     observe=returns(by_name(numbers)),
     right=_second_order(lambda w, g, h: w * h + g * g),
     mistakes={
-        "this is theta * (H g) alone, GraSP itself; add g * g": _second_order(
-            lambda w, g, h: w * h
-        ),
-        "this is -theta * (H g), GraSP with another sign; asked is theta * (H g) + g * g": (
-            _second_order(lambda w, g, h: -w * h)
-        ),
+        "this is theta * (H g) alone, GraSP itself; add g * g":
+            _second_order(lambda w, g, h: w * h),
+        "this is -theta * (H g), GraSP with another sign; asked is theta * (H g) + g * g":
+            _second_order(lambda w, g, h: -w * h),
         "g * g is subtracted; add it": _second_order(lambda w, g, h: w * h - g * g),
         "theta * (H g) has the wrong sign": _second_order(lambda w, g, h: g * g - w * h),
-        "twice H g: the derivative of g . g is 2 H g, so detach one of the two": _second_order(
-            lambda w, g, h: 2 * w * h + g * g
-        ),
-        "theta is missing: H g is multiplied by the weight": _second_order(
-            lambda w, g, h: h + g * g
-        ),
+        "twice H g: the derivative of g . g is 2 H g, so detach one of the two":
+            _second_order(lambda w, g, h: 2 * w * h + g * g),
+        "theta is missing: H g is multiplied by the weight":
+            _second_order(lambda w, g, h: h + g * g),
         "g * theta is added instead of g * g": _second_order(lambda w, g, h: w * h + g * w),
         "g instead of g * g is added": _second_order(lambda w, g, h: w * h + g),
         "this is g * g alone; theta * (H g) is missing": _second_order(lambda w, g, h: g * g),
-        "absolute values: they break the law, as SNIP's do": _second_order(
-            lambda w, g, h: (w * h + g * g).abs()
-        ),
+        "absolute values: they break the law, as SNIP's do":
+            _second_order(lambda w, g, h: (w * h + g * g).abs()),
     },
-)
+)  # fmt: skip

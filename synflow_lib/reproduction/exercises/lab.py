@@ -85,13 +85,12 @@ check_kept_weights = Check(
         "the pruned weights are among them, as zeros": lambda w, m: w * m,
         "these are the weights that were pruned": lambda w, m: w[~m],
         "signs are lost: these are absolute values": lambda w, m: w[m].abs(),
-        "a kept weight that happens to be zero is missing: ask the mask": lambda w, m: w[
-            w * m != 0
-        ],
+        "a kept weight that happens to be zero is missing: ask the mask":
+            lambda w, m: w[w * m != 0],
         "these are all weights, pruned ones included": lambda w, m: w,
         "this is the mask, not the weights under it": lambda w, m: m.double(),
     },
-)
+)  # fmt: skip
 check_layer_densities = Check(
     number=2,
     kind="a dict of layer name -> density",
@@ -104,14 +103,12 @@ check_layer_densities = Check(
         "this is the compression, 1 / density": _share(lambda x: 1 / x.mean()),
         "these are percent; a density lies from 0 to 1": _share(lambda x: 100 * x.mean()),
         "every layer has the density of the network": lambda m: dict.fromkeys(m, m.density),
-        "this is a layer's share of all kept weights": lambda m: _share(lambda x: x.sum() / m.kept)(
-            m
-        ),
-        "divided by the size of the network instead of the layer's": lambda m: _share(
-            lambda x: x.sum() / m.total
-        )(m),
+        "this is a layer's share of all kept weights":
+            lambda m: _share(lambda x: x.sum() / m.kept)(m),
+        "divided by the size of the network instead of the layer's":
+            lambda m: _share(lambda x: x.sum() / m.total)(m),
     },
-)
+)  # fmt: skip
 check_conv_multiply_adds = Check(
     number=3,
     kind="a number",
@@ -121,19 +118,16 @@ check_conv_multiply_adds = Check(
     mistakes={
         "every kept weight is used once at every place of the output map; "
         "this counts one place": lambda m, h, w: m.sum(),
-        "this is the dense layer's count: only kept weights are multiplied": lambda m, h, w: (
-            m.numel() * h * w
-        ),
+        "this is the dense layer's count: only kept weights are multiplied":
+            lambda m, h, w: m.numel() * h * w,
         "twice too much: a multiply-add is one here": lambda m, h, w: 2 * m.sum() * h * w,
         "the map is taken as square; it is height x width": lambda m, h, w: m.sum() * h * h,
-        "output channels are counted twice: the mask holds them already": lambda m, h, w: (
-            m.sum() * h * w * len(m)
-        ),
-        "biases are counted; additions of biases are no multiply-adds": lambda m, h, w: (
-            (m.sum() + len(m)) * h * w
-        ),
+        "output channels are counted twice: the mask holds them already":
+            lambda m, h, w: m.sum() * h * w * len(m),
+        "biases are counted; additions of biases are no multiply-adds":
+            lambda m, h, w: (m.sum() + len(m)) * h * w,
     },
-)
+)  # fmt: skip
 check_middle_half = Check(
     number=4,
     kind="three numbers: median, lower and upper quartile",
@@ -142,20 +136,16 @@ check_middle_half = Check(
     right=lambda t: _quartiles(t[1:]),
     mistakes={
         "the first call is in it; it warms up and does not count": _quartiles,
-        "a mean and standard deviations: one slow call moves both": lambda t: tuple(
-            np.mean(t[1:]) + np.std(t[1:], ddof=1) * np.array([0, -1, 1])
-        ),
-        "the mean instead of the median: one slow call moves it": lambda t: (
-            np.mean(t[1:]),
-            *_quartiles(t[1:])[1:],
-        ),
+        "a mean and standard deviations: one slow call moves both":
+            lambda t: tuple(np.mean(t[1:]) + np.std(t[1:], ddof=1) * np.array([0, -1, 1])),
+        "the mean instead of the median: one slow call moves it":
+            lambda t: (np.mean(t[1:]), *_quartiles(t[1:])[1:]),
         "smallest and largest instead of the quartiles": lambda t: _quartiles(t[1:], (0.5, 0, 1)),
-        "the order is median, lower quartile, upper quartile": lambda t: _quartiles(
-            t[1:], (0.25, 0.5, 0.75)
-        ),
+        "the order is median, lower quartile, upper quartile":
+            lambda t: _quartiles(t[1:], (0.25, 0.5, 0.75)),
         "quartiles swapped: the lower comes first": lambda t: _quartiles(t[1:], (0.5, 0.75, 0.25)),
     },
-)
+)  # fmt: skip
 check_ten_percent = Check(
     number=5,
     kind="a DataFrame of numbers, a row a method, a column a model",
@@ -163,20 +153,18 @@ check_ten_percent = Check(
     observe=returns(_by_model),
     right=_means,
     mistakes={
-        "the dense networks are averaged in: choose compression 10": partial(
-            _means, compressions=(1, 10)
-        ),
+        "the dense networks are averaged in: choose compression 10":
+            partial(_means, compressions=(1, 10)),
         "these are the dense networks, compression 1": partial(_means, compressions=(1,)),
         "the best seed instead of the mean over seeds": partial(_means, how="max"),
         "one seed instead of the mean over seeds": partial(_means, how="first"),
         "the median over seeds instead of the mean": partial(_means, how="median"),
-        "the best epoch on the test set: that chooses with the test set": partial(
-            _means, values="best"
-        ),
+        "the best epoch on the test set: that chooses with the test set":
+            partial(_means, values="best"),
         "methods are the rows and networks the columns": lambda t: _means(t).T,
         "a fraction; accuracy is in percent": lambda t: _means(t) / 100,
     },
-)
+)  # fmt: skip
 CHECKS = (
     check_kept_weights,
     check_layer_densities,

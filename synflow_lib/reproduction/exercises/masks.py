@@ -65,30 +65,25 @@ check_shuffle = Check(
     observe=_shuffled,
     right=_permuted,
     mistakes={
-        "the argument was changed; work on a copy": lambda mask: mask.copy_(
-            _permuted(mask)
-        ).clone(),
-        "the number of True varies: each place is drawn by itself; permute the places instead": (
-            lambda mask: torch.rand(mask.shape) < mask.double().mean()
-        ),
+        "the argument was changed; work on a copy":
+            lambda mask: mask.copy_(_permuted(mask)).clone(),
+        "the number of True varies: each place is drawn by itself; permute the places instead":
+            lambda mask: torch.rand(mask.shape) < mask.double().mean(),
         "places are drawn with replacement, and some twice: permute them (torch.randperm)": (
             lambda mask: torch.isin(
                 torch.arange(mask.numel()), torch.randint(mask.numel(), (int(mask.sum()),))
             ).view(mask.shape)
         ),
         "the same mask comes every time": lambda mask: mask.clone(),
-        "only whole rows move: what a row keeps stays together": lambda mask: mask[
-            torch.randperm(len(mask))
-        ],
-        "only columns move: every row keeps as many as before": lambda mask: mask[
-            ..., torch.randperm(mask.shape[-1])
-        ],
-        "whole rows and whole columns move: permute all places at once": lambda mask: mask[
-            torch.randperm(len(mask))
-        ][..., torch.randperm(mask.shape[-1])],
+        "only whole rows move: what a row keeps stays together":
+            lambda mask: mask[torch.randperm(len(mask))],
+        "only columns move: every row keeps as many as before":
+            lambda mask: mask[..., torch.randperm(mask.shape[-1])],
+        "whole rows and whole columns move: permute all places at once":
+            lambda mask: mask[torch.randperm(len(mask))][..., torch.randperm(mask.shape[-1])],
         "every place is True; as many as in the mask should be": torch.ones_like,
     },
-)
+)  # fmt: skip
 
 
 def _sparse_chains() -> Iterator[tuple]:
@@ -112,30 +107,24 @@ check_on_paths = Check(
     observe=returns(several(switches)),
     right=_on_paths,
     mistakes={
-        "these are the weights that an input reaches; they have to lead to an output too": (
-            partial(_on_paths, after=0)
-        ),
-        "these are the weights that lead to an output; an input has to reach them too": (
-            partial(_on_paths, before=0)
-        ),
+        "these are the weights that an input reaches; they have to lead to an output too":
+            partial(_on_paths, after=0),
+        "these are the weights that lead to an output; an input has to reach them too":
+            partial(_on_paths, before=0),
         "these are all kept weights; some of them lie on no path": lambda masks: masks,
-        "only neighbouring layers are asked; a path may end further on": partial(
-            _on_paths, before=1, after=1
-        ),
+        "only neighbouring layers are asked; a path may end further on":
+            partial(_on_paths, before=1, after=1),
         "these are the kept weights on *no* path": lambda masks: [
             mask & ~found for mask, found in zip(masks, _on_paths(masks), strict=True)
         ],
-        "pruned weights between two joined units are marked; ask the mask as well": (
-            lambda masks: [found.any(0) & found.any(1)[:, None] for found in _on_paths(masks)]
-        ),
-        "the layers are in the wrong order: the first comes first": lambda masks: _on_paths(masks)[
-            ::-1
-        ],
-        "the masks are transposed: (outputs, inputs)": lambda masks: [
-            found.T for found in _on_paths(masks)
-        ],
+        "pruned weights between two joined units are marked; ask the mask as well":
+            lambda masks: [found.any(0) & found.any(1)[:, None] for found in _on_paths(masks)],
+        "the layers are in the wrong order: the first comes first":
+            lambda masks: _on_paths(masks)[::-1],
+        "the masks are transposed: (outputs, inputs)":
+            lambda masks: [found.T for found in _on_paths(masks)],
     },
-)
+)  # fmt: skip
 
 
 def _cut(masks: tuple, inputs: int, hidden: int, outputs: int, first: int, last: int) -> dict:
@@ -167,29 +156,22 @@ check_cut_apart = Check(
     observe=returns(several(switches, 2), _cut),
     right=_apart,
     mistakes={
-        "a path is left: both layers use the same hidden units; let them use different ones": (
-            partial(_apart, apart=False)
-        ),
-        "too many weights: half of the units is filled, but the quota is smaller": (
-            lambda i, h, o, first, last: _apart(i, h, o, h // 2 * i, h // 2 * o)
-        ),
-        "no weights at all: keep exactly as many as the quotas say": lambda i, h, o, first, last: (
-            _apart(i, h, o, 0, 0)
-        ),
-        "the last layer is empty: keep as many there as its quota says": (
-            lambda i, h, o, first, last: _apart(i, h, o, first, 0)
-        ),
-        "the first layer is empty: keep as many there as its quota says": (
-            lambda i, h, o, first, last: _apart(i, h, o, 0, last)
-        ),
-        "the quotas are swapped: `first` counts the first layer's weights": (
-            lambda i, h, o, first, last: _apart(i, h, o, last, first)
-        ),
-        "one weight too many in each layer (`<=` for `<`?)": lambda i, h, o, first, last: _apart(
-            i, h, o, first + 1, last + 1
-        ),
+        "a path is left: both layers use the same hidden units; let them use different ones":
+            partial(_apart, apart=False),
+        "too many weights: half of the units is filled, but the quota is smaller":
+            lambda i, h, o, first, last: _apart(i, h, o, h // 2 * i, h // 2 * o),
+        "no weights at all: keep exactly as many as the quotas say":
+            lambda i, h, o, first, last: _apart(i, h, o, 0, 0),
+        "the last layer is empty: keep as many there as its quota says":
+            lambda i, h, o, first, last: _apart(i, h, o, first, 0),
+        "the first layer is empty: keep as many there as its quota says":
+            lambda i, h, o, first, last: _apart(i, h, o, 0, last),
+        "the quotas are swapped: `first` counts the first layer's weights":
+            lambda i, h, o, first, last: _apart(i, h, o, last, first),
+        "one weight too many in each layer (`<=` for `<`?)":
+            lambda i, h, o, first, last: _apart(i, h, o, first + 1, last + 1),
     },
-)
+)  # fmt: skip
 
 # ---------------------------------------------------------------------------------------------- 08
 
@@ -215,18 +197,15 @@ check_squared_flow = Check(
         "the square root instead of the square": _flow(lambda s, w: s.sqrt()),
         "doubled instead of squared": _flow(lambda s, w: 2 * s),
         "the weights are squared, not their scores": _flow(lambda s, w: w.square()),
-        "the derivative is squared; a score is the derivative times the weight": _flow(
-            lambda s, w: (s / w).square()
-        ),
-        "only the weight is squared: score = derivative * weight, square both": _flow(
-            lambda s, w: s * w.abs()
-        ),
+        "the derivative is squared; a score is the derivative times the weight":
+            _flow(lambda s, w: (s / w).square()),
+        "only the weight is squared: score = derivative * weight, square both":
+            _flow(lambda s, w: s * w.abs()),
         "squared twice": _flow(lambda s, w: s**4),
-        "divided by the layer's sum; the squares themselves are asked for": _flow(
-            lambda s, w: s.square() / s.square().sum()
-        ),
+        "divided by the layer's sum; the squares themselves are asked for":
+            _flow(lambda s, w: s.square() / s.square().sum()),
     },
-)
+)  # fmt: skip
 
 
 def _uneven() -> Iterator[tuple]:
@@ -278,24 +257,19 @@ check_equal_fractions = Check(
     observe=returns(by_name(numbers), _kept_by),
     right=_ranks(Tensor.abs),
     mistakes={
-        "this is plain magnitude: layers with small weights lose most; use ranks inside a layer": (
-            by_layer(Tensor.abs)
-        ),
+        "this is plain magnitude: layers with small weights lose most; use ranks inside a layer":
+            by_layer(Tensor.abs),
         "divided by the layer's average magnitude, a layer with a few large weights still keeps "
         "fewer: use ranks": by_layer(lambda w: w.abs() / w.abs().mean()),
-        "divided by the layer's largest magnitude: one outlier decides; use ranks": by_layer(
-            lambda w: w.abs() / w.abs().max()
-        ),
-        "divided by the layer's standard deviation: use ranks, which do not see the distribution": (
-            by_layer(lambda w: w.abs() / w.std())
-        ),
-        "ranks run to the size of the layer and large layers keep more: divide by it": _ranks(
-            Tensor.abs, share=False
-        ),
+        "divided by the layer's largest magnitude: one outlier decides; use ranks":
+            by_layer(lambda w: w.abs() / w.abs().max()),
+        "divided by the layer's standard deviation: use ranks, which do not see the distribution":
+            by_layer(lambda w: w.abs() / w.std()),
+        "ranks run to the size of the layer and large layers keep more: divide by it":
+            _ranks(Tensor.abs, share=False),
         "signs are left in: large negative weights go first": _ranks(lambda w: w),
         "the order is reversed: the smallest magnitudes stay": _ranks(lambda w: -w.abs()),
-        "the fraction is right, the weights are not: the largest magnitudes of a layer stay": (
-            _ranks(torch.rand_like)
-        ),
+        "the fraction is right, the weights are not: the largest magnitudes of a layer stay":
+            _ranks(torch.rand_like),
     },
-)
+)  # fmt: skip

@@ -55,20 +55,17 @@ check_imbalance = Check(
         "entering and leaving are added: take the difference": _balance(leaving=1.0),
         "only what enters: subtract what leaves by net[2].weight": _balance(leaving=0.0),
         "the gradients alone: saliency is gradient times weight": _balance(times=lambda w, g: g),
-        "absolute values, as SNIP's: the law needs the signs": _balance(
-            times=lambda w, g: (w * g).abs()
-        ),
+        "absolute values, as SNIP's: the law needs the signs":
+            _balance(times=lambda w, g: (w * g).abs()),
         "net[0].weight is (hidden, inputs): sum over its inputs, dimension 1": _balance(into=0),
         "net[2].weight is (outputs, hidden): sum over its outputs, dimension 0": _balance(out=1),
-        "rows and columns swapped: nn.Linear keeps its weight as (outputs, inputs)": _balance(
-            into=0, out=1
-        ),
+        "rows and columns swapped: nn.Linear keeps its weight as (outputs, inputs)":
+            _balance(into=0, out=1),
         "means instead of sums: the law is one of sums": _balance(gather=Tensor.mean),
-        "one number for the layer: keep one for each hidden unit": lambda net: _balance()(
-            net
-        ).sum()[None],
+        "one number for the layer: keep one for each hidden unit":
+            lambda net: _balance()(net).sum()[None],
     },
-)
+)  # fmt: skip
 
 
 def _tapered_layers() -> Iterator[tuple]:
@@ -87,28 +84,22 @@ check_predicted_slope = Check(
     mistakes={
         "this is the slope before training (a factor common to all layers changes no slope): every "
         "layer *gains* the same amount": lambda n, w, g: loglog_slope(n, w / n),
-        "squared norms are sums: divide by the layer's size for the mean of a weight": (
-            lambda n, w, g: loglog_slope(n, w + g)
-        ),
-        "the gain is that of a whole layer, not of each weight: add it before dividing": (
-            lambda n, w, g: loglog_slope(n, w / n + g)
-        ),
-        "the gain is shared among the layers; each of them gains all of it": (
-            lambda n, w, g: loglog_slope(n, (w + g / len(n)) / n)
-        ),
+        "squared norms are sums: divide by the layer's size for the mean of a weight":
+            lambda n, w, g: loglog_slope(n, w + g),
+        "the gain is that of a whole layer, not of each weight: add it before dividing":
+            lambda n, w, g: loglog_slope(n, w / n + g),
+        "the gain is shared among the layers; each of them gains all of it":
+            lambda n, w, g: loglog_slope(n, (w + g / len(n)) / n),
         "the gain is subtracted; norms grow": lambda n, w, g: loglog_slope(n, np.abs(w - g) / n),
-        "axes swapped: the mean squared weight is fitted against 1 / size": (
-            lambda n, w, g: loglog_slope((w + g) / n, n)
-        ),
-        "the other sign: the axis is 1 / size, as in figure 5b, so the slope is positive": (
-            lambda n, w, g: -loglog_slope(n, (w + g) / n)
-        ),
+        "axes swapped: the mean squared weight is fitted against 1 / size":
+            lambda n, w, g: loglog_slope((w + g) / n, n),
+        "the other sign: the axis is 1 / size, as in figure 5b, so the slope is positive":
+            lambda n, w, g: -loglog_slope(n, (w + g) / n),
         "a slope without logarithms": lambda n, w, g: np.polyfit(1 / n, (w + g) / n, 1)[0],
-        "1 is the line that training approaches; how far does this gain bring it?": (
-            lambda n, w, g: 1.0
-        ),
+        "1 is the line that training approaches; how far does this gain bring it?":
+            lambda n, w, g: 1.0,
     },
-)
+)  # fmt: skip
 
 check_shrinking = Check(
     number=2,
@@ -118,27 +109,21 @@ check_shrinking = Check(
     right=lambda rate, decay, steps: math.exp(-2 * decay * rate * steps),
     rtol=0.01,  # (1 - rate * decay) ** (2 * steps) is the same thing
     mistakes={
-        "weights shrink by this factor; norms are *squared*, so they shrink twice as fast": (
-            lambda r, d, n: math.exp(-d * r * n)
-        ),
-        "the factor grows with decay; the sign of the exponent is wrong": (
-            lambda r, d, n: math.exp(2 * d * r * n)
-        ),
-        "this is one step after the other along a straight line: shrinking is exponential": (
-            lambda r, d, n: 1 - 2 * d * r * n
-        ),
-        "a difference is conserved without decay; what does decay take from each norm?": (
-            lambda r, d, n: 1.0
-        ),
+        "weights shrink by this factor; norms are *squared*, so they shrink twice as fast":
+            lambda r, d, n: math.exp(-d * r * n),
+        "the factor grows with decay; the sign of the exponent is wrong":
+            lambda r, d, n: math.exp(2 * d * r * n),
+        "this is one step after the other along a straight line: shrinking is exponential":
+            lambda r, d, n: 1 - 2 * d * r * n,
+        "a difference is conserved without decay; what does decay take from each norm?":
+            lambda r, d, n: 1.0,
         "the learning rate is missing": lambda r, d, n: math.exp(-2 * d * n),
-        "this is what is lost; asked is what is left of the difference": (
-            lambda r, d, n: 1 - math.exp(-2 * d * r * n)
-        ),
-        "shrunk twice too fast: a squared norm shrinks with twice the exponent, not four times": (
-            lambda r, d, n: math.exp(-4 * d * r * n)
-        ),
+        "this is what is lost; asked is what is left of the difference":
+            lambda r, d, n: 1 - math.exp(-2 * d * r * n),
+        "shrunk twice too fast: a squared norm shrinks with twice the exponent, not four times":
+            lambda r, d, n: math.exp(-4 * d * r * n),
     },
-)
+)  # fmt: skip
 
 # ---------------------------------------------------------------------------------------------- 04
 
@@ -157,26 +142,21 @@ check_safe_iterations = Check(
     observe=returns(whole),
     right=_safe,
     mistakes={
-        "the sum may equal the cut size here; the theorem needs `<`, so try L=2, rho=4": (
-            lambda n, c: math.ceil(math.log(c) / -math.log(1 - 1 / n))
-        ),
+        "the sum may equal the cut size here; the theorem needs `<`, so try L=2, rho=4":
+            lambda n, c: math.ceil(math.log(c) / -math.log(1 - 1 / n)),
         "one too few: rounded down, and the condition fails there": lambda n, c: _safe(n, c) - 1,
         "one too many: the condition holds one iteration earlier": lambda n, c: _safe(n, c) + 1,
-        "L log(rho) is enough, but not the smallest: log(1 - 1/L) is not -1/L": (
-            lambda n, c: math.floor(n * math.log(c)) + 1
-        ),
-        "log10 in one place and the natural logarithm in the other": lambda n, c: (
-            math.floor(math.log10(c) / -math.log(1 - 1 / n)) + 1
-        ),
-        "a hundred, the paper's number, is too few for some and more than enough for others": (
-            lambda n, c: 100
-        ),
-        "the number of layers is missing: this bounds 1 - rho^(-1/n) by 1/2": (
-            lambda n, c: math.floor(math.log2(c)) + 1
-        ),
+        "L log(rho) is enough, but not the smallest: log(1 - 1/L) is not -1/L":
+            lambda n, c: math.floor(n * math.log(c)) + 1,
+        "log10 in one place and the natural logarithm in the other":
+            lambda n, c: math.floor(math.log10(c) / -math.log(1 - 1 / n)) + 1,
+        "a hundred, the paper's number, is too few for some and more than enough for others":
+            lambda n, c: 100,
+        "the number of layers is missing: this bounds 1 - rho^(-1/n) by 1/2":
+            lambda n, c: math.floor(math.log2(c)) + 1,
         "the density of one step is rho^(-1/n), not rho^(1/n)": lambda n, c: 1,
     },
-)
+)  # fmt: skip
 
 
 def _steps() -> Iterator[tuple]:
@@ -219,29 +199,23 @@ check_may_go = Check(
     mistakes={
         "the sum may equal the cut size here (`<=`); the theorem needs it below (`<`), else "
         "a whole layer could go": _going(below=torch.le),
-        "the weight itself is not in the sum, so the last one reaches the cut size": _going(
-            add=lambda s, _: s.cumsum(0) - s
-        ),
-        "one more could go and the sum would still be below the cut size": _going(
-            add=lambda s, _: torch.cat([s.cumsum(0)[1:], torch.tensor([torch.inf])])
-        ),
+        "the weight itself is not in the sum, so the last one reaches the cut size":
+            _going(add=lambda s, _: s.cumsum(0) - s),
+        "one more could go and the sum would still be below the cut size":
+            _going(add=lambda s, _: torch.cat([s.cumsum(0)[1:], torch.tensor([torch.inf])])),
         "each score is compared with the cut size; it bounds their *sum*": lambda s, cut: s < cut,
-        "the largest scores go; sort upwards": _going(
-            lambda scores: scores.argsort(descending=True)
-        ),
+        "the largest scores go; sort upwards":
+            _going(lambda scores: scores.argsort(descending=True)),
         "True marks the weights that stay; mark those that go": lambda s, cut: ~_going()(s, cut),
-        "the scores are not sorted before they are summed": _going(
-            lambda scores: torch.arange(len(scores))
-        ),
-        "the mask is in sorted order; write it back to where the scores stood": lambda s, cut: (
-            s.sort().values.cumsum(0) < cut
-        ),
-        "of scores equal to the largest that goes, all go; only as many as fit may": (
-            lambda s, cut: s <= s[_going()(s, cut)].max()
-        ),
+        "the scores are not sorted before they are summed":
+            _going(lambda scores: torch.arange(len(scores))),
+        "the mask is in sorted order; write it back to where the scores stood":
+            lambda s, cut: s.sort().values.cumsum(0) < cut,
+        "of scores equal to the largest that goes, all go; only as many as fit may":
+            lambda s, cut: s <= s[_going()(s, cut)].max(),
         "means where sums belong: cumsum alone": _going(add=lambda s, _: s.cumsum(0) / len(s)),
     },
-)
+)  # fmt: skip
 
 
 def _flow(layers: list[Tensor], of: Callable = abs) -> list[int]:
@@ -269,24 +243,18 @@ check_log2_flow = Check(
         "layer": lambda layers: math.nan,  # infinity times the zeros among the weights
         "the natural logarithm where log2 belongs": lambda layers: _log2(layers) * math.log(2),
         "log10 where log2 belongs": lambda layers: _log2(layers) * math.log10(2),
-        "signs are left in: SynFlow takes |W| of every layer": lambda layers: math.log2(
-            sum(_flow(layers, lambda w: w))
-        ),
-        "the mean of the outputs, not their sum: log2(4) is missing": lambda layers: (
-            _log2(layers) - 2
-        ),
-        "the largest output alone; R is the sum of all": lambda layers: math.log2(
-            max(_flow(layers))
-        ),
-        "whole powers of two alone: what is left in the mantissa counts too": lambda layers: (
-            math.floor(_log2(layers))
-        ),
-        "from the wrong end: W_1 comes first, and a layer is (outputs, inputs), so `layer @ x`": (
-            lambda layers: _log2(layers[::-1])
-        ),
-        "the sizes of the layers are multiplied; a sum over paths is no product of sums": (
-            lambda layers: sum(math.log2(float(layer.abs().sum())) for layer in layers)
-        ),
+        "signs are left in: SynFlow takes |W| of every layer":
+            lambda layers: math.log2(sum(_flow(layers, lambda w: w))),
+        "the mean of the outputs, not their sum: log2(4) is missing":
+            lambda layers: _log2(layers) - 2,
+        "the largest output alone; R is the sum of all":
+            lambda layers: math.log2(max(_flow(layers))),
+        "whole powers of two alone: what is left in the mantissa counts too":
+            lambda layers: math.floor(_log2(layers)),
+        "from the wrong end: W_1 comes first, and a layer is (outputs, inputs), so `layer @ x`":
+            lambda layers: _log2(layers[::-1]),
+        "the sizes of the layers are multiplied; a sum over paths is no product of sums":
+            lambda layers: sum(math.log2(float(layer.abs().sum())) for layer in layers),
         "the last layer is missing": lambda layers: _log2(layers[:-1]),
     },
-)
+)  # fmt: skip
