@@ -96,7 +96,7 @@ def test_slopes_of_conserved_and_constant_means():
 
 
 def largest_ratio(net, schedule, compression, iterations):
-    history, _ = schedules.cut_history(net, schedule, iterations, compression)
+    history, _, _ = schedules.fixed_run(net, schedule, iterations, compression)
     return np.nanmax([0, *history["ratio"]])  # NaN where nothing is removed
 
 
@@ -104,9 +104,12 @@ def largest_ratio(net, schedule, compression, iterations):
 @pytest.mark.parametrize("iterations", [1, 7])
 def test_a_history_is_that_of_the_library_s_run(schedule, iterations):
     net = small()
-    history, masks = schedules.cut_history(net, schedule, iterations, 50)
+    pruned = sf.prune(net, "synflow", 50, iterations=iterations, schedule=schedule)
+    path = sf.trajectory(net, "synflow", compression=50, iterations=iterations, schedule=schedule)
+    history, layers, shared = schedules.fixed_run(net, schedule, iterations, 50, path)
     assert len(history) == iterations
-    assert masks == sf.prune(net, "synflow", 50, iterations=iterations, schedule=schedule)
+    assert path.at(50) == pruned and layers["kept"].tolist() == pruned.table()["kept"].tolist()
+    assert shared == 1
 
 
 def test_one_shot_ratios_are_runs_of_one_iteration():
@@ -124,7 +127,7 @@ def test_one_shot_ratios_are_runs_of_one_iteration():
 def test_ratio_stays_below_the_bound_of_the_notebook(seed, iterations):
     """L times the share of the survivors that a step removes."""
     net = small(seed)
-    history, _ = schedules.cut_history(net, "exponential", iterations, 200)
+    history, _, _ = schedules.fixed_run(net, "exponential", iterations, 200)
     before = np.r_[sum(p.numel() for p in sf.prunable(net).values()), history["kept"][:-1]]
     bound = len(sf.prunable(net)) * (1 - history["kept"] / before)
     assert (history["ratio"] <= bound * (1 + 1e-9)).all()

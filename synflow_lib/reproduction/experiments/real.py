@@ -242,13 +242,11 @@ def main(arguments: list[str] | None = None) -> None:
     records, elsewhere = Store(args.store).records(), exported(args.results)
     asked = points(args.seeds, args.parts)
     before = quickest(asked, args.results, args.again) if args.again else {}
-    todo = [
-        point
-        for point in asked
-        if point.run.key not in records
-        and (point.run.key in before if args.again else point.run.key not in elsewhere)
-        or (args.retry_failed and records.get(point.run.key, {}).get("status") == "failed")
-    ][: args.limit]
+    wanted = set(before) if args.again else {point.run.key for point in asked} - set(elsewhere)
+    wanted -= set(records)
+    if args.retry_failed:
+        wanted |= {key for key, record in records.items() if record["status"] == "failed"}
+    todo = [point for point in asked if point.run.key in wanted][: args.limit]
     done = [record for record in records.values() if record["status"] == "done"]
     done += map(json.loads, elsewhere.values())
     seconds = estimates([point.run for point in todo], done)

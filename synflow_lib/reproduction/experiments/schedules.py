@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import pandas as pd
 import torch
@@ -77,25 +77,6 @@ def overlap(masks: Masks, other: Masks) -> float:
     return sum(count(mask & other[name]) for name, mask in masks.items()) / masks.kept
 
 
-def cut_history(
-    model: nn.Module, schedule: str | Callable, iterations: int, compression: float
-) -> tuple[pd.DataFrame, Masks]:
-    """A run of SynFlow on a fixed schedule, with what Theorem 3 watches: prune size, cut size.
-
-    Args:
-        schedule: "exponential", "linear", or a function, as in `prune`.
-        iterations, compression: how often to score, and where the run ends.
-
-    Returns:
-        The history of the run (see `Trajectory`), whose column ``ratio`` the theorem wants below
-        1, and the final masks.
-    """
-    path = trajectory(
-        model, "synflow", schedule=schedule, iterations=iterations, compression=compression
-    )
-    return path.history, path.at(compression)
-
-
 @measured
 def fixed_run(
     model: nn.Module,
@@ -107,16 +88,21 @@ def fixed_run(
     """A run of SynFlow on a fixed schedule, and what the cut schedule keeps of its weights.
 
     Args:
-        schedule, iterations, compression: as in `cut_history`.
+        schedule: "exponential" or "linear".
+        iterations, compression: how often to score, and where the run ends.
         cut: the same network's run on the cut schedule.
 
     Returns:
-        The history of the run; the density of each layer, with columns layer (its name), kept,
+        The history of the run (see `Trajectory`), whose column ``ratio``, prune size / cut size,
+        Theorem 3 wants below 1; the density of each layer, with columns layer (its name), kept,
         total, density and cut (its density on the cut schedule); the `overlap` of the two masks.
         Both are NaN without a run to compare.
     """
-    history, masks = cut_history(model, schedule, iterations, compression)
+    path = trajectory(
+        model, "synflow", schedule=schedule, iterations=iterations, compression=compression
+    )
+    masks = path.at(compression)
     other = None if cut is None else cut.at(compression)
     density = float("nan") if other is None else other.table()["density"]
     shared = float("nan") if other is None else overlap(masks, other)
-    return history, masks.table().assign(cut=density), shared
+    return path.history, masks.table().assign(cut=density), shared

@@ -58,12 +58,12 @@ SCORINGS = {
 ON_IMAGES = ("snip", "grasp", "early grasp")
 
 
-def images(source: str, count: int, folder: str | Path | None = None, seed: int = 0) -> Tensor:
+def images(source: str, count: int, folder: str | Path | None) -> Tensor:
     """``count`` images of 3 x 224 x 224: "photographs" of a folder, or Gaussian "noise"."""
     if source == "noise":
-        return torch.randn(count, 3, 224, 224, generator=torch.Generator().manual_seed(seed))
+        return torch.randn(count, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     data = image_folder(folder)
-    x, _ = data.scoring_batch(-(-count // data.num_classes), seed=seed)
+    x, _ = data.scoring_batch(-(-count // data.num_classes))
     return nn.functional.interpolate(x[:count], size=224, mode="bilinear")
 
 
@@ -71,9 +71,8 @@ def scoring_batches(
     source: str, count: int, folder: str | Path | None
 ) -> list[tuple[Tensor, Tensor]]:
     """Images in batches of four, each with a class of its own among the thousand, by chance."""
-    x = images(source, count, folder)
     labels = torch.randperm(1000, generator=torch.Generator().manual_seed(0))[:count]
-    return list(zip(x.split(4), labels.split(4), strict=True))
+    return list(zip(images(source, count, folder).split(4), labels.split(4), strict=True))
 
 
 def figure2(
