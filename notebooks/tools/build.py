@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -86,7 +85,7 @@ def execute(
             client.execute(cleanup_kc=True, env={**environment, **own})
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             cells = notebook.cells[: reached["index"] + 1]
-            told = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+            told = pairs.COLORS.sub("", str(error)).strip()
             raise BuildError(
                 f"code cell {sum(cell.cell_type == 'code' for cell in cells)} "
                 f"(cell {len(cells)} of {len(notebook.cells)}) failed\n{told}"

@@ -18,9 +18,9 @@ import ast
 import base64
 import copy
 import re
+import symtable
 from pathlib import Path
 
-import nbformat
 from badges import address
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
@@ -31,7 +31,9 @@ from pairs import (
     BuildError,
     chosen,
     command_line,
+    is_notes,
     load,
+    new,
     run_command,
     serialized,
     write,
@@ -95,42 +97,29 @@ def prepared(notebook: NotebookNode) -> tuple[NotebookNode, dict[int, tuple[str,
             cell.source = CHECKED.sub("", cell.source)
         if cell.source or cell.cell_type == "code":
             kept.append(cell)
-    return nbformat.from_dict({**notebook, "cells": kept}), solutions
+    return new(notebook, cells=kept), solutions
 
 
 def assigned(code: str) -> set[str]:
     """Names that code defines at its top level."""
     code = re.sub(r"(?m)^(\s*)[%!]", r"\1# ", code)  # magics
-    names = set()
-    for node in ast.parse(code).body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            names.add(node.name)
-        elif isinstance(node, ast.Assign):
-            names |= {n.id for t in node.targets for n in ast.walk(t) if isinstance(n, ast.Name)}
-    return names
+    table = symtable.symtable(code, "cell", "exec")
+    return {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned()}
 
 
 def without_outputs(cell: NotebookNode) -> NotebookNode:
     """The cell as if it had never run."""
-    if cell.cell_type != "code":
-        return cell
-    return nbformat.from_dict({**cell, "outputs": [], "execution_count": None})
+    return new(cell, outputs=[], execution_count=None) if cell.cell_type == "code" else cell
 
 
 def without_notes(notebook: NotebookNode) -> NotebookNode:
     """Without what a speaker keeps from the audience: what to ask, and what will come out."""
-    kept = [
-        cell
-        for cell in notebook.cells
-        if cell.metadata.get("slideshow", {}).get("slide_type") != "notes"
-    ]
-    return nbformat.from_dict({**notebook, "cells": kept})
+    return new(notebook, cells=[cell for cell in notebook.cells if not is_notes(cell)])
 
 
 def student(common: NotebookNode) -> NotebookNode:
     """Stubs and checks, no solution, no output."""
-    cells = [without_outputs(cell) for cell in common.cells]
-    return nbformat.from_dict({**common, "cells": cells})
+    return new(common, cells=[without_outputs(cell) for cell in common.cells])
 
 
 def instructor(common: NotebookNode, solutions: dict[int, tuple[str, str]]) -> NotebookNode:
@@ -143,7 +132,7 @@ def instructor(common: NotebookNode, solutions: dict[int, tuple[str, str]]) -> N
         told = [new_code_cell(code, id=f"solution-{place}", **tagged)] if code else []
         told += [new_markdown_cell(remarks, id=f"remarks-{place}", **tagged)] if remarks else []
         cells += [*told, shown] if code else [shown, *told]
-    return nbformat.from_dict({**common, "cells": cells})
+    return new(common, cells=cells)
 
 
 def for_nbgrader(common: NotebookNode, solutions: dict[int, tuple[str, str]]) -> NotebookNode:
@@ -232,7 +221,7 @@ def build(path: Path, folder: Path, slides: bool = True) -> None:
     for kind, notebook in copies.items():
         note = FOR_INSTRUCTORS if kind == "instructor" else FOR_STUDENTS
         noted = "\n".join([title, "", note.format(path.with_suffix(".py").name), rest])
-        notebook.cells[0] = nbformat.from_dict({**notebook.cells[0], "source": noted})
+        notebook.cells[0] = new(notebook.cells[0], source=noted)
         write(folder / kind / path.name, serialized(notebook))
     write(folder / "nbgrader" / "nbgrader_config.py", NBGRADER)
 

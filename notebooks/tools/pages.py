@@ -1,11 +1,6 @@
 """What slides and the site share: words for pictures, formulas, and a look at finished pages.
 
-- `described`: what a figure shows, for readers who do not see it. The best words are those somebody
-  wrote, above a notebook. Else they are read from the figure's SVG, which holds every text in it.
-- `keep` and `put_back`: HTML that no Markdown parser should see: stored outputs, and formulas as
-  MathML, which browsers set and screen readers read without any script. While Markdown is parsed,
-  one character stands for each piece.
-- `absent` and `faults`: nothing from afar, words for pictures, no formula left unset.
+Formulas become MathML, which browsers set and screen readers read without any script.
 """
 
 from __future__ import annotations
@@ -18,7 +13,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from nbformat import NotebookNode
-from pairs import HERE, ROOT
+from pairs import COLORS, HERE, ROOT
 
 WRITTEN = re.compile(r"!\[([^\]]+)\]\(\.\./figures/([\w.-]+)\.png\)")
 SAVED = re.compile(r"""\bsave\([^,"']+,\s*["']([\w.-]+)["']""")
@@ -32,15 +27,12 @@ DOLLARS = re.compile(
     r"(?P<code>^```.*?^```$|`[^`\n]+`)|\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^\s$](?:[^$]*[^\s$])?)\$",
     flags=re.MULTILINE | re.DOTALL,
 )
-COLORS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def described(cells: list[NotebookNode], title: str) -> list[NotebookNode]:
     """Copies of cells that tell, in the metadata of each output with a picture, what it shows.
 
-    Args:
-        cells: of a notebook, in their order.
-        title: of the notebook, for figures above the first heading.
+    The title is for figures above the first heading.
     """
     sources = [path.read_text(encoding="utf-8") for path in sorted(HERE.glob("[0-9][0-9]_*.py"))]
     known = {name: words for words, name in WRITTEN.findall("\n".join(sources))}
@@ -58,7 +50,7 @@ def described(cells: list[NotebookNode], title: str) -> list[NotebookNode]:
 
 
 def _words(source: str, known: dict[str, str]) -> str:
-    """What the code that draws a figure tells of it."""
+    """What a figure shows, by the code that draws it: best are words that a notebook has for it."""
     if names := SAVED.findall(source):
         drawing = ROOT / "figures" / f"{names[-1]}.svg"
         words = known.get(names[-1]) or (describe(drawing) if drawing.is_file() else "")
@@ -69,16 +61,10 @@ def _words(source: str, known: dict[str, str]) -> str:
 
 
 def describe(path: Path) -> str:
-    """The axes and the legend of a figure in words.
+    """The axes and the legend of a figure: "accuracy against compression; legend: SNIP, SynFlow".
 
     matplotlib draws letters as outlines and leaves the text in comments beside them, in groups
     named after the part of the figure: that is what is read.
-
-    Args:
-        path: of an SVG that matplotlib wrote.
-
-    Returns:
-        Such as "accuracy against compression; legend: SNIP, SynFlow"; empty if there is no text.
     """
     parser = ElementTree.XMLParser(target=ElementTree.TreeBuilder(insert_comments=True))
     axes, legend, shared = [], [], []
@@ -112,7 +98,7 @@ def _texts(group: ElementTree.Element) -> list[str]:
 
 
 def keep(html: str, kept: dict[str, str]) -> str:
-    """Puts HTML into `kept`; returns the character that stands for it."""
+    """Puts HTML into `kept`; returns the character that stands for it while Markdown is parsed."""
     place = chr(FIRST + len(kept))
     kept[place] = html
     return place
@@ -160,13 +146,7 @@ def put_back(html: str, kept: dict[str, str]) -> str:
 
 
 class Page(HTMLParser):
-    """Reads a page.
-
-    Attributes:
-        fetched: what a browser fetches to show it; links to click on are none of it.
-        mute: pictures without words.
-        text: what stands outside code.
-    """
+    """What a browser fetches to show a page, pictures without words, and text outside of code."""
 
     def __init__(self, path: Path):
         super().__init__()
@@ -227,15 +207,10 @@ def _absent(folder: Path, urls: list[str]) -> list[str]:
 
 
 def faults(site: Path) -> list[str]:
-    """What is wrong with the pages below a folder; empty when all is well.
-
-    Args:
-        site: the folder. Its `404.html` is left out: it is served in place of pages at any depth,
-            so its addresses begin at the root of a server.
-    """
+    """What is wrong with the pages below a folder; empty when all is well."""
     found = []
     for path in sorted(site.rglob("*.html")):
-        if path.name == "404.html":
+        if path.name == "404.html":  # served at any depth: its addresses begin at a server's root
             continue
         page, name = Page(path), path.relative_to(site).as_posix()
         missing = _absent(path.parent, page.fetched)

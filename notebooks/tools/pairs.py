@@ -46,6 +46,7 @@ ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]{6,}")
 MERGE = re.compile(r"^(?:<{7}|>{7}) .*", flags=re.MULTILINE)
 HINT = re.compile(r"\n*<details>\s*<summary>Hint</summary>.*?</details>\n*", re.DOTALL)
 CHECKED = re.compile(r"^# NBVAL_\w+\n", flags=re.MULTILINE)  # speaks to the tests, not to readers
+COLORS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # of a terminal
 
 
 class BuildError(Exception):
@@ -80,7 +81,7 @@ def load(path: Path) -> NotebookNode:
 
 def source_text(notebook: NotebookNode) -> str:
     """The py:percent text of a notebook, as jupytext's own command writes it."""
-    return jupytext.writes(nbformat.from_dict({**notebook, "metadata": METADATA}), "py:percent")
+    return jupytext.writes(new(notebook, metadata=METADATA), "py:percent")
 
 
 def in_step(source: Path) -> bool:
@@ -194,6 +195,16 @@ def serialized(notebook: NotebookNode) -> str:
 
 
 # ------------------------------------------------------------------ what the commands share
+
+
+def is_notes(cell: NotebookNode) -> bool:
+    """Whether a cell holds the speaker's notes, which RISE and nbconvert know as such."""
+    return cell.metadata.get("slideshow", {}).get("slide_type") == "notes"
+
+
+def new(node: NotebookNode, **parts: object) -> NotebookNode:
+    """A notebook or a cell with some of its parts replaced; the given one stays as it is."""
+    return nbformat.from_dict({**node, **parts})
 
 
 def write(path: Path, text: str) -> None:

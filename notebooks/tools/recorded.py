@@ -85,12 +85,10 @@ def export(runs: Path, file: Path = FILE) -> int:
     for folder in (runs, *sorted(path for path in runs.iterdir() if path.is_dir())):
         name = "" if folder == runs else folder.name
         if name in (trained.FOLDER, measured.FOLDER):
-            known = {path.stem: trained.read(path) for path in folder.glob("[!.]*.json")}
-            known = {key: value for key, value in known.items() if value is not None}
-            if name == trained.FOLDER:
-                lines += [{"trained": key, "value": value} for key, value in known.items()]
-            else:
-                lines += [{"measured": key, **value} for key, value in known.items()]
+            for path in folder.glob("[!.]*.json"):
+                if (value := trained.read(path)) is not None:
+                    parts = value if name == measured.FOLDER else {"value": value}
+                    lines.append({name: path.stem, **parts})
         elif name not in NOT_STORES:
             lines += [
                 {"store": name, "run": record["run"], **_lasting(record)}
@@ -171,10 +169,10 @@ def load(lines: Iterable[dict], runs: Path) -> None:
     for line in lines:
         if "measured" in line:
             content = {"module": line["module"], "value": line["value"]}
-            trained.write(runs / measured.FOLDER / f"{line['measured']}.json", content)
+            trained.write(trained.file_of(line["measured"], runs, measured.FOLDER), content)
             continue
         if "trained" in line:
-            trained.write(runs / trained.FOLDER / f"{line['trained']}.json", line["value"])
+            trained.write(trained.file_of(line["trained"], runs), line["value"])
             continue
         record = {k: v for k, v in line.items() if k not in ("store", "run")}
         record["result"] |= dict.fromkeys(NOT_KNOWN) | {"history": []}

@@ -14,11 +14,10 @@ import re
 import shutil
 from pathlib import Path
 
-import nbformat
 from nbconvert import SlidesExporter
 from nbformat import NotebookNode
 from pages import absent, described, keep_formulas, put_back
-from pairs import HINT, BuildError
+from pairs import HINT, BuildError, is_notes, new
 
 PACKAGES = ("rise", "nbclassic", "math_core", "ziamath")
 PICTURE = re.compile(r"!\[[^\]]*\]\([^)]*\)")
@@ -99,7 +98,9 @@ def as_slides(notebook: NotebookNode) -> NotebookNode:
     slide type "notes" are the speaker's: key T opens a window with them, also on what is below a
     slide.
     """
-    told = [without_hint(cell) for cell in described(notebook.cells, "these slides")]
+    told = described(notebook.cells, "these slides")
+    for cell in told:  # on a slide a folded hint would be open
+        cell.source = HINT.sub("\n\n", cell.source).strip("\n")
     cells, used, section = in_parts(told), 0, ""
     for cell in cells:
         if is_notes(cell):
@@ -119,7 +120,7 @@ def as_slides(notebook: NotebookNode) -> NotebookNode:
         cell.metadata["slideshow"] = {"slide_type": kind}
         if long:  # the output is what the audience looks at
             cell.metadata["transient"] = {"remove_source": True}
-    return nbformat.from_dict({**notebook, "cells": with_notes(cells)})
+    return new(notebook, cells=with_notes(cells))
 
 
 def with_notes(cells: list[NotebookNode]) -> list[NotebookNode]:
@@ -136,19 +137,8 @@ def with_notes(cells: list[NotebookNode]) -> list[NotebookNode]:
             own = rest[: kinds.index("slide") if "slide" in kinds else None]
             notes = [each for each in own if is_notes(each)]
         if kind in ("slide", "subslide"):
-            copies = [nbformat.from_dict({**n, "id": f"{n.id}-{cell.id}"}) for n in notes]
-            placed += copies
+            placed += [new(note, id=f"{note.id}-{cell.id}") for note in notes]
     return placed
-
-
-def without_hint(cell: NotebookNode) -> NotebookNode:
-    """The cell without a folded hint: on a slide it would be open."""
-    return nbformat.from_dict({**cell, "source": HINT.sub("\n\n", cell.source).strip("\n")})
-
-
-def is_notes(cell: NotebookNode) -> bool:
-    """Whether a cell holds the speaker's notes, which RISE and nbconvert know as such."""
-    return cell.metadata.get("slideshow", {}).get("slide_type") == "notes"
 
 
 def in_parts(cells: list[NotebookNode]) -> list[NotebookNode]:
@@ -157,7 +147,7 @@ def in_parts(cells: list[NotebookNode]) -> list[NotebookNode]:
     for cell in cells:
         whole = cell.cell_type == "code" or is_notes(cell)
         texts = [cell.source] if whole else fitting(cell.source)
-        parts += [nbformat.from_dict({**cell, "source": text}) for text in texts]
+        parts += [new(cell, source=text) for text in texts]
     for number, part in enumerate(parts):
         part["id"] = f"slide-{number}"
     return parts

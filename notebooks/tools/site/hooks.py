@@ -29,11 +29,10 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 import api  # noqa: E402
 from badges import address  # noqa: E402
 from pages import described, faults, keep, keep_formulas, put_back  # noqa: E402
-from pairs import CHECKED  # noqa: E402
+from pairs import CHECKED, COLORS  # noqa: E402
 
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\(([^)]*)\)")
 LINK = re.compile(r"(?<!!)(\[[^\]]*\]\()([^)#\s:]+)((?:#[^)]*)?\))")
-ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 FONT = "ziamath/fonts/STIXTwoMath-Regular.ttf"
 
 # Pages of static/ that move in the browser alone, and what the first page says of them.
@@ -110,13 +109,7 @@ def adapt(text: str, uri: str, known: set[str], repository: str) -> str:
     """Markdown of the repository as a page of the site.
 
     Badges, which are pictures from afar, become words; links to notebooks lead to their pages, and
-    links to what is no part of the site into the repository; sessions are marked as such.
-
-    Args:
-        text: the Markdown.
-        uri: where it stands, from the root of the repository.
-        known: what the site has.
-        repository: address of the repository.
+    links to what is not `known`, no part of the site, into the repository; sessions are marked.
 
     >>> adapt("[a](../x/a.ipynb) [b](../Makefile)", "docs/c.md", {"x/a.md"}, "https://r")
     '[a](../x/a.md) [b](https://r/blob/main/Makefile)'
@@ -145,14 +138,9 @@ def adapt(text: str, uri: str, known: set[str], repository: str) -> str:
 
 
 def notebook_page(path: Path, kept: dict[str, str]) -> tuple[str, dict[str, bytes]]:
-    """Reads a notebook and lays it out.
+    """The text of an `.ipynb`'s page, and file name -> PNG of the folder ``NAME_files`` beside it.
 
-    Args:
-        path: of the `.ipynb`.
-        kept: takes formulas, tables and animations, which no Markdown parser should see.
-
-    Returns:
-        The text of the page, and file name -> PNG of the folder ``NAME_files`` beside it.
+    `kept` takes formulas, tables and animations, which no Markdown parser should see.
 
     Raises:
         ValueError: an output is of a kind that has no place on a page.
@@ -201,7 +189,7 @@ def _output(output: NotebookNode, kept: dict[str, str], place: str) -> str:
     text = output.get("text", data.get("text/plain"))
     if text is None:
         raise ValueError(f"{place}: an output of {', '.join(data)}; expected a PNG, HTML or text")
-    return code_fence(ANSI.sub("", text), "{ .text .output .no-copy }") if text.strip() else ""
+    return code_fence(COLORS.sub("", text), "{ .text .output .no-copy }") if text.strip() else ""
 
 
 def _notebooks() -> list[Path]:

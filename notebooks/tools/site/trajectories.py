@@ -33,11 +33,9 @@ NETWORKS = {
 def measured(name: str) -> dict:
     """All that the pages know of one network.
 
-    Returns:
-        label; layers, [name, weights] each; stops, the compressions of the slider, up to
-        rho_max = N / L; limit, rho_max by layer and by path; methods, each with ``kept``, weights
-        left by stop and layer, ``connected`` by stop, ``lives``, up to which compression each
-        layer has a weight, and ``critical``, rho_cr by layer and by path.
+    ``stops`` are the compressions of the slider, up to rho_max = N / L, ``limit`` rho_max by layer
+    and by path; of each method ``kept`` is the weights left by stop and layer, ``lives`` up to
+    which compression each layer has a weight, ``critical`` rho_cr by layer and by path.
     """
     label, build, size, channels = NETWORKS[name]
     net, batch = build(), sf.data.digits(size=size, channels=channels).scoring_batch(10)
