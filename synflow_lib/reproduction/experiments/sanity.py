@@ -139,39 +139,34 @@ def _trials(settings: Checks, data: Dataset, seed: int) -> Iterator[Trial]:
     generator = torch.Generator().manual_seed(seed)
     size, cut = score(net, "magnitude"), trajectory(net, "synflow")
 
-    def trial(
-        label: str, alpha: float, masks: Masks, *, as_found: bool = False, anew: bool = False
-    ) -> Trial:
+    def trial(label: str, alpha: float, masks: Masks, anew: bool = False) -> Trial:
         weights = seed + settings.seeds if anew else seed  # new ones: of no other trial
-        run = runs.get((label, alpha)) if as_found else None
-        return Trial(weights, masks, seed, label, alpha, run)
+        return Trial(weights, masks, seed, label, alpha, runs.get((label, alpha)))
 
     yield Trial(seed, Masks.ones(net), seed, "dense", 0.0, runs["synflow", 0.0])
     for alpha in settings.alphas:
         c = 10.0**alpha
         found = prune(net, "synflow", c, seed=seed)
         shuffled = found.shuffled(generator)
-        yield trial("synflow", alpha, found, as_found=True)
+        yield trial("synflow", alpha, found)
         yield trial("synflow shuffled", alpha, shuffled)
         yield trial("synflow rewired", alpha, rewired(net, found, generator))
         yield trial("synflow reinitialized", alpha, found, anew=True)
-        left = probe.on_path(shuffled).kept
-        if left:
-            yield trial(
-                "synflow as thin", alpha, prune(net, "synflow", found.total / left, seed=seed)
-            )
+        if left := probe.on_path(shuffled).kept:
+            thin = prune(net, "synflow", found.total / left, seed=seed)
+            yield trial("synflow as thin", alpha, thin)
         yield trial("largest within", alpha, quotas.by_score(size, quotas.of(found)))
         for name, quota in (("erk", quotas.erk), ("uniform", quotas.uniform)):
             yield trial(name, alpha, quotas.random(net, quota(net, c), generator))
         yield trial("synflow cut", alpha, cut.at(c))
     for alpha in settings.beyond:
-        yield trial("synflow", alpha, prune(net, "synflow", 10.0**alpha, seed=seed), as_found=True)
+        yield trial("synflow", alpha, prune(net, "synflow", 10.0**alpha, seed=seed))
     for alpha in settings.few:
         c = 10.0**alpha
         yield trial("synflow inverted", alpha, prune(net, inverted("synflow"), c))
         for method in _OTHERS:
             found, upside = (prune(net, m, c, batch, seed=seed) for m in (method, inverted(method)))
-            yield trial(method, alpha, found, as_found=True)
+            yield trial(method, alpha, found)
             yield trial(f"{method} shuffled", alpha, found.shuffled(generator))
             yield trial(f"{method} reinitialized", alpha, found, anew=True)
             yield trial(f"{method} inverted", alpha, upside)
