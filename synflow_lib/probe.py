@@ -31,7 +31,7 @@ from .graphs.network import (
 from .graphs.operations import Operations
 from .graphs.workspace import Workspace, explained_errors, pruned_before
 from .masks import Masks
-from .paths import PathSum, PathWeights, Signs
+from .paths import PathSum, PathWeights
 from .values import instance
 
 _QUESTIONS = 500  # about one layer, before the search for one entry gives up
@@ -91,7 +91,6 @@ class PathProbe:
         self.masked: dict[str, Tensor] = {}
         self.unmasked: dict[str, Tensor] = {}  # their values without a mask, to be put back
         self.inflow = inflow(shape, torch.ones(0, dtype=self.dtype, device="cpu"))
-        self.signs = Signs(self.paths)
 
     def __reduce_ex__(self, protocol: int):
         raise TypeError("a PathProbe cannot be copied or pickled; make another one of the model")
@@ -119,7 +118,7 @@ class PathProbe:
         """Whether any path of kept weights joins input to output."""
         self._set(masks, self.dtype)
         with torch.no_grad(), explained_errors(self.inflow):
-            return bool(self.paths(self.inflow, self.signs) > 0)
+            return bool(self.paths(self.inflow, signs=True) > 0)
 
     @torch.inference_mode(False)
     def fewest(self, names: Iterable[str], guess: int) -> int:
@@ -134,7 +133,7 @@ class PathProbe:
         paths = PathSum(self.net, sum_pools=True, names=names)
         totals = []
         with torch.no_grad(), explained_errors(self.inflow):
-            if paths(self.inflow, Signs(paths), shortest=True) > 0:
+            if paths(self.inflow, signs=True, shortest=True) > 0:
                 return guess
             shapes = {name: self.weights[name].shape for name in names}
             unpruned = Masks({n: torch.ones(s, device="cpu") > 0 for n, s in shapes.items()})
@@ -185,7 +184,7 @@ class PathProbe:
         for weight in targets:
             weight.requires_grad_(True)
         with torch.enable_grad(), explained_errors(self.inflow):
-            total = self.paths(self.inflow, self.signs)
+            total = self.paths(self.inflow, signs=True)
         flows = [None] * len(names)
         if total.requires_grad:
             flows = torch.autograd.grad(total, targets, allow_unused=True)

@@ -228,6 +228,9 @@ class _Follower:
         whole = not rules or given in changed
         layer = name_of(node) == "linear" or name_of(node).startswith("conv")
         fits = made and given.meta["value"].shape == getattr(owner, "weight", names).shape
+        transposed = "transpose" in name_of(node)
+        alike = argument(node, "groups", 6) or 1, transposed
+        fits = fits and alike == (getattr(owner, "groups", 1), getattr(owner, "transposed", False))
         if others or moved or not (whole and layer and fits and isinstance(owner, PRUNABLE)):
             why = f"it is given {weight} and does not use it as its layer does"
             raise no_law(node, None, why)

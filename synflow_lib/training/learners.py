@@ -315,6 +315,8 @@ class Many(Learner):
             tensors = {name: stacked[source] for name, source in self.names.items()} | buffers
             return check_output(torch.func.functional_call(self.skeleton, tensors, (x,)))
 
+        if not own and x.dim() == 4:  # by strides of another order some layers ask what vmap lacks
+            x = x.clone(memory_format=torch.contiguous_format)
         run = torch.vmap(one, in_dims=(0, 0, 0 if own else None), randomness="different")
         return run(self.stacked, self.buffers, x)
 
