@@ -15,8 +15,8 @@ from matplotlib.ticker import MaxNLocator
 from scipy.stats import gmean
 
 from ..paper import loglog_slope, slope_by_epoch
-from .style import DOT, Style, depth_bar, key, legend, log_axis, ordered, sequence, styles, subplots
-from .tables import require
+from .style import DOT, SEQUENCE, Style, depth_bar, key, legend, log_axis, ordered, styles, subplots
+from .tables import require, require_all
 
 _MANY = 2000  # points above which a vector image is larger and slower than a bitmap
 _INVERSE_SIZE = "1 / layer size (1 / parameters)"
@@ -43,8 +43,7 @@ def conservation_scatter(table: pd.DataFrame) -> Figure:
     >>> conservation_scatter(table).axes[0].get_title()
     'SynFlow'
     """
-    columns = ["method", "layer", "unit", "incoming", "outgoing"]
-    table = require(table, columns, "conservation_scatter", ["layer"])
+    table = require(table, "method layer unit incoming outgoing", "conservation_scatter", ["layer"])
     look = styles(table["method"])
     sums = table[["incoming", "outgoing"]]
     table = table.assign(
@@ -61,7 +60,7 @@ def conservation_scatter(table: pd.DataFrame) -> Figure:
             drawn = table[(table["method"] == method) & ~table["zero"]]
             if drawn.empty:
                 raise ValueError(f"conservation_scatter: all units of {method!r} have a zero sum.")
-            _scatter(ax, drawn, sequence()(depth(drawn["depth"].to_numpy())))
+            _scatter(ax, drawn, SEQUENCE(depth(drawn["depth"].to_numpy())))
             place = {"transform": ax.transAxes, "ha": "center", "fontsize": 10}
             ax.text(0.5, 1.02, "\n".join(notes[method]), **place)
             ax.set_title(style.label, color=style.color, fontweight="bold", pad=pad)
@@ -95,10 +94,7 @@ def unit_scores(sources: Mapping[str, pd.DataFrame]) -> Figure:
     >>> len(unit_scores({"ours": table, "paper": table}).axes)
     3
     """
-    columns = ["method", "layer", "incoming", "outgoing"]
-    sources = {
-        name: require(table, columns, f"unit_scores, {name}") for name, table in sources.items()
-    }
+    sources = require_all(sources, "method layer incoming outgoing", "unit_scores")
     methods = {frozenset(table["method"]) for table in sources.values()}
     if len(methods) != 1:
         raise ValueError(
@@ -118,7 +114,7 @@ def unit_scores(sources: Mapping[str, pd.DataFrame]) -> Figure:
                 power = int(np.floor(np.log10(np.abs(sums).max())))
                 power = power if not -2 < power < 4 else 0
                 sums, unit = sums / 10.0**power, rf" / $10^{{{power}}}$" if power else ""
-                color = sequence()(depth(units["layer"]))
+                color = SEQUENCE(depth(units["layer"]))
                 ax.scatter(*sums.T, c=color, s=5, linewidths=0, rasterized=True)
                 low, high = min(sums.min(), 0), max(sums.max(), 0)
                 ends = np.array([low, high]) + np.array([-0.05, 0.05]) * (high - low)
@@ -188,7 +184,7 @@ def layer_scores(ours: pd.DataFrame, published: pd.DataFrame | None = None) -> F
     >>> layer_scores(table).axes[0].get_legend().get_texts()[0].get_text()
     'ours: slope 1.000'
     """
-    columns = ["method", "layer", "layer_size", "mean_score"]
+    columns = "method layer layer_size mean_score"
     ours = require(ours, columns, "layer_scores, ours", ["layer"])
     if published is not None:
         published = require(published, columns, "layer_scores, published", ["layer"])
@@ -273,10 +269,7 @@ def norm_paths(sources: Mapping[str, pd.DataFrame]) -> Figure:
     >>> len(norm_paths({"a": table}).axes)
     2
     """
-    columns = ["epoch", "layer", "layer_size", "mean_squared_weight"]
-    sources = {
-        title: require(table, columns, f"norm_paths, {title}") for title, table in sources.items()
-    }
+    sources = require_all(sources, "epoch layer layer_size mean_squared_weight", "norm_paths")
     look = ordered(sources, end=0.9)
     with subplots(len(sources) + 1, 2, 3.6) as (figure, axes):
         last = axes[-1]

@@ -18,7 +18,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from ...values import whole
 from .drawn import draw_units, draw_weights
-from .style import MAX_COMPRESSION, key, sequence, styles, theme
+from .style import MAX_COMPRESSION, SEQUENCE, key, styles, theme
 from .tables import require
 
 ON_PATH = {"color": "#0173b2", "linestyle": "-"}
@@ -60,9 +60,8 @@ def collapse_view(
     >>> collapse_view(layers, 1, units).axes[0].get_ylabel()
     'fraction of weights left'
     """
-    layers = require(layers, "method compression layer total density".split(), "collapse_view")
-    columns = ["layer", "unit", "incoming", "outgoing"]
-    units = require(units, columns, "collapse_view, units", ["layer"])
+    layers = require(layers, "method compression layer total density", "collapse_view")
+    units = require(units, "layer unit incoming outgoing", "collapse_view, units", ["layer"])
     compression = _compression(layers, stop)
     style = next(iter(styles(layers["method"]).values()))
     now = layers[layers["compression"] == compression]
@@ -94,7 +93,7 @@ def race_view(layers: pd.DataFrame, stop: int, max_compression: float) -> Figure
     >>> [ax.get_xlabel() for ax in race_view(layers, 1, 8.0).axes][1]
     'layer (1: input)'
     """
-    layers = require(layers, ["method", "compression", "layer", "kept", "density"], "race_view")
+    layers = require(layers, "method compression layer kept density", "race_view")
     compression = _compression(layers, stop)
     look = styles(layers["method"])
     fewest = layers.groupby(["method", "compression"], sort=True)["kept"].min()
@@ -202,8 +201,8 @@ def training_view(
     >>> training_view(curves, 1, layers).axes[2].get_xlabel()
     'accuracy (percent)'
     """
-    curves = require(curves, "method choice connected epoch test_top1".split(), "training_view")
-    layers = require(layers, ["layer", "total", "density"], "training_view")
+    curves = require(curves, "method choice connected epoch test_top1", "training_view")
+    layers = require(layers, "layer total density", "training_view")
     epochs = sorted(curves["epoch"].unique())
     if epoch not in epochs:
         raise ValueError(f"epoch={epoch!r}; expected one of {epochs}")
@@ -274,7 +273,7 @@ def _fractions(ax: Axes, now: pd.DataFrame, color: str, marker: str) -> None:
 
 def _lines(ax: Axes, layers: pd.DataFrame, compression: float) -> None:
     table = layers.pivot_table(index="compression", columns="layer", values="density")
-    colors = sequence()(np.linspace(0, 1, table.shape[1]))
+    colors = SEQUENCE(np.linspace(0, 1, table.shape[1]))
     for color, (_, line) in zip(colors, table.where(table > 0).items(), strict=True):
         ax.plot(line.index, line, color=color, linewidth=1.2)
     ax.axvline(compression, color="#d55e00", linewidth=2)
