@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -105,28 +106,27 @@ def unit_scores(sources: Mapping[str, pd.DataFrame]) -> Figure:
     layers = max(table["layer"].max() for table in sources.values())
     depth = Normalize(1, max(layers, 2))
     with subplots(len(look) * len(sources), len(look), 2.35) as (figure, axes):
-        rest = iter(axes)
-        for name, table in sources.items():
-            for method, style in look.items():
-                ax, units = next(rest), table[table["method"] == method]
-                sums = units[["incoming", "outgoing"]].to_numpy(float)
-                error = np.abs(sums[:, 0] - sums[:, 1]).max() / np.abs(sums).max()
-                power = int(np.floor(np.log10(np.abs(sums).max())))
-                power = power if not -2 < power < 4 else 0
-                sums, unit = sums / 10.0**power, rf" / $10^{{{power}}}$" if power else ""
-                color = SEQUENCE(depth(units["layer"]))
-                ax.scatter(*sums.T, c=color, s=5, linewidths=0, rasterized=True)
-                low, high = min(sums.min(), 0), max(sums.max(), 0)
-                ends = np.array([low, high]) + np.array([-0.05, 0.05]) * (high - low)
-                ax.plot(ends, ends, color="black", linewidth=0.9, zorder=3)
-                ax.set(xlim=ends, ylim=ends, box_aspect=1)
-                for axis in (ax.xaxis, ax.yaxis):
-                    axis.set_major_locator(MaxNLocator(3))
-                ax.tick_params(labelsize=9)
-                ax.set_title(f"{style.label}, {name}", color=style.color, fontsize=10.5)
-                ax.set_xlabel(f"incoming{unit}\ndiffer by {_readable(error)}", fontsize=9.5)
-                if method == next(iter(look)):
-                    ax.set_ylabel("outgoing")
+        pairs = itertools.product(sources.items(), look.items())
+        for ax, ((name, table), (method, style)) in zip(axes, pairs, strict=True):
+            units = table[table["method"] == method]
+            sums = units[["incoming", "outgoing"]].to_numpy(float)
+            error = np.abs(sums[:, 0] - sums[:, 1]).max() / np.abs(sums).max()
+            power = int(np.floor(np.log10(np.abs(sums).max())))
+            power = power if not -2 < power < 4 else 0
+            sums, unit = sums / 10.0**power, rf" / $10^{{{power}}}$" if power else ""
+            color = SEQUENCE(depth(units["layer"]))
+            ax.scatter(*sums.T, c=color, s=5, linewidths=0, rasterized=True)
+            low, high = min(sums.min(), 0), max(sums.max(), 0)
+            ends = np.array([low, high]) + np.array([-0.05, 0.05]) * (high - low)
+            ax.plot(ends, ends, color="black", linewidth=0.9, zorder=3)
+            ax.set(xlim=ends, ylim=ends, box_aspect=1)
+            for axis in (ax.xaxis, ax.yaxis):
+                axis.set_major_locator(MaxNLocator(3))
+            ax.tick_params(labelsize=9)
+            ax.set_title(f"{style.label}, {name}", color=style.color, fontsize=10.5)
+            ax.set_xlabel(f"incoming{unit}\ndiffer by {_readable(error)}", fontsize=9.5)
+        for ax in axes[:: len(look)]:
+            ax.set_ylabel("outgoing")
         depth_bar(figure, figure.axes, depth, "hidden layer (1: nearest to the input)")
     return figure
 

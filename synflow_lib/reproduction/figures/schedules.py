@@ -130,8 +130,8 @@ def cut_trajectory(
                 line["label"] += f", {told}"
                 own = {} if one else {"color": style.color, "linestyle": style.linestyle}
                 left.axhline(limit, **MAX_COMPRESSION | own)
-            if one and limit is not None:
-                left.annotate(told, (0.02, limit), xytext=(0, -15), **beside)
+                if one:
+                    left.annotate(told, (0.02, limit), xytext=(0, -15), **beside)
             left.plot(rows["compression"], **line)
             right.plot(rows["prune_size"] / rows["cut_size"], **line)
         log_axis(left.yaxis)
