@@ -170,8 +170,7 @@ def imp_curves(table: pd.DataFrame) -> Figure:
                 band = 0.15 if rows.groupby("compression").size().min() > 2 else 0.0
                 _rounds(high, rows, "accuracy", look[number], band)
                 _rounds(low, rows, "empty_layers", look[number])
-            high.set_title(panel)
-            high.set_ylim(0, 104)
+            high.set(title=panel, ylim=(0, 104))
             low.set_ylim(-0.3, 1.05 * table["empty_layers"].max() + 0.5)
         log_axis(axes[0].xaxis, ticks=6 if len(panels) < 5 else 4)
         above[0].set_ylabel(ACCURACY)

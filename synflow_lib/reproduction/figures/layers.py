@@ -328,9 +328,8 @@ def layer_profiles(table: pd.DataFrame, quantities: dict[str, str]) -> Figure:
             for ax, quantity in zip(axes, quantities, strict=True):
                 ax.plot(rows["layer"], rows[quantity], **look)
         for ax, words in zip(axes, quantities.values(), strict=True):
-            ax.set(xlabel="layer (1: input)", ylabel=words)
-            ax.set_ylim(bottom=0)
-            ax.set_xticks(sorted(table["layer"].unique()))
+            ticks = sorted(table["layer"].unique())
+            ax.set(xlabel="layer (1: input)", ylabel=words, ylim=(0, None), xticks=ticks)
         legend(figure, entries, most=4)
     return figure
 

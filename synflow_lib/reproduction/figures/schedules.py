@@ -171,17 +171,15 @@ def two_schedules(overlap: pd.DataFrame, difference: pd.DataFrame) -> Figure:
             dots = {"linestyle": "none", "markersize": 4, "alpha": 0.5}
             left.plot(shares, **look.kwargs() | dots | {"label": ""})
             left.plot(shares.groupby("compression").mean(), **look.kwargs() | {"label": label})
-        left.set(ylim=(-3, 103), ylabel="weights in common (percent)")
+        left.set(xlabel=COMPRESSION, ylabel="weights in common (percent)", ylim=(-3, 103))
         left.legend(loc="best")
         right.axhline(0, color="black", linewidth=1)
         middle = difference["difference"]
         reach = [middle - difference["low"], difference["high"] - middle]
         dots = {"color": style.color, "marker": style.marker, "linestyle": "none"}
         right.errorbar(difference["compression"], middle, yerr=reach, capsize=4, **dots)
-        right.set_ylabel("accuracy, cut - fixed (percent)")
+        right.set(xlabel=COMPRESSION, ylabel="accuracy, cut - fixed (percent)")
         log_axis(left.xaxis, right.xaxis)
-        left.set_xlabel(COMPRESSION)
-        right.set_xlabel(COMPRESSION)
     return figure
 
 
