@@ -55,8 +55,7 @@ class Fixed:
     def _classify(self, weights: set[str]) -> dict[fx.Node, bool]:
         """Fill ``weights_of`` and ``learned``.
 
-        Returns:
-            The constants that are made of ``weights`` -> whether more was done than to move them.
+        Returns constants that are made of ``weights`` -> whether more was done than to move them.
         """
         changed: dict[fx.Node, bool] = {}
         for node in self.graph.nodes:

@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.padding import _ConstantPadNd
 from torch.utils._pytree import tree_leaves
 
-from ..batches import Inputs, inflow, one_input
+from ..batches import Inputs, inflow, is_plain
 from .apart import no_law, refuse_joined
 from .copies import skeleton
 from .layers import rule_at
@@ -54,8 +54,6 @@ def wiring(
     """Trace which units every layer reads and writes.
 
     Args:
-        model: a traceable network.
-        input_shape: see `synflow_lib.graphs.network.find_input_shape`.
         batch_statistics: names of the BatchNorm modules that use batch statistics.
         joined: follow units through gates, and make one unit of those whose numbers are mixed: all
             that laws need. Else both are refused, and constants that hold a number for each unit,
@@ -64,8 +62,11 @@ def wiring(
     Raises:
         ValueError: an operation that conservation has no law for; its name is in the message.
     """
-    if not joined:
-        one_input(input_shape, "what follows single units")
+    if not (joined or is_plain(input_shape)):
+        raise ValueError(
+            "what follows single units needs a network of one tensor of numbers as its input, not"
+            " of tokens or of several inputs; score, prune and questions about paths take those"
+        )
     traced = trace(model, input_shape)
     if traced.meta.get("exported") and not joined:
         raise ValueError(
@@ -304,8 +305,7 @@ class _Follower:
         two = name_of(node) in ("maximum", "minimum") or isinstance(
             argument(node, "other", 1), fx.Node
         )
-        how = self._adds if two else self._sums
-        return how(node, rule, module, carriers)
+        return (self._adds if two else self._sums)(node, rule, module, carriers)
 
     def _weighs(self, node, rule, module, carriers) -> Tensor:
         names, shape = self.names[carriers[0]], node.meta["value"].shape
