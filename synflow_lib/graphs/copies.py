@@ -11,7 +11,7 @@ import operator
 import types
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -171,7 +171,7 @@ def follow_names_(net: nn.Module, copies: dict[int, Any]) -> None:
     for kind, name in kinds.items():
         for method in ("forward", "__call__"):
             function = inspect.getattr_static(kind, method)
-            if _reaches([function], copies):
+            if _reaches(function, copies):
                 whole = type(net).__name__
                 raise ValueError(
                     f"{whole} cannot be copied: {kind.__name__}, the class of {name or whole!r},"
@@ -193,7 +193,7 @@ def _renamed(value: Any, copies: dict[int, Any]) -> Any:
 
     def one(leaf: Any) -> Any:
         if id(leaf) not in copies and isinstance(leaf, types.FunctionType):
-            return _rebound(leaf, copies) if _reaches([leaf], copies) else leaf
+            return _rebound(leaf, copies) if _reaches(leaf, copies) else leaf
         if old := _wrapped(leaf):
             new = [_renamed(part, copies) for part in old]
             return leaf if all(map(operator.is_, old, new)) else _rewrapped(leaf, new)
@@ -207,8 +207,8 @@ def _renamed(value: Any, copies: dict[int, Any]) -> Any:
 
 def _rebound(function: types.FunctionType, copies: dict[int, Any]) -> types.FunctionType:
     known, code, closure = function.__globals__, function.__code__, function.__closure__ or ()
-    own = [name for name in _globals(code, known) if _reaches([known[name]], copies)]
-    cells = [types.CellType() if _reaches([_content(c)], copies) else c for c in closure]
+    own = [name for name in _globals(code, known) if _reaches(known[name], copies)]
+    cells = [types.CellType() if _reaches(_content(c), copies) else c for c in closure]
     names = dict(known) if own else known
     rebound = types.FunctionType(code, names, function.__name__, None, tuple(cells))
     copies[id(function)] = rebound  # it may call itself
@@ -222,11 +222,11 @@ def _rebound(function: types.FunctionType, copies: dict[int, Any]) -> types.Func
     return rebound
 
 
-def _reaches(values: Iterable[Any], copies: Mapping[int, Any], seen: set | None = None) -> bool:
-    """Whether any of ``values`` is a part of the original, or a function that names one."""
+def _reaches(value: Any, copies: Mapping[int, Any], seen: set | None = None) -> bool:
+    """Whether ``value`` is or holds a part of the original, or a function that names one."""
     seen = set() if seen is None else seen
-    leaves = [leaf for v in values for leaf in (tree_leaves(v) if isinstance(v, _HOLDERS) else [v])]
-    leaves += [part for leaf in leaves for part in _wrapped(leaf)]
+    leaves = tree_leaves(value) if isinstance(value, _HOLDERS) else [value]
+    leaves += tree_leaves([_wrapped(leaf) for leaf in leaves])
     for leaf in leaves:
         if id(leaf) in copies:
             return True
