@@ -43,15 +43,16 @@ def _difference(
     if traced.meta["drew"] or any(isinstance(m, pools) for m in net.modules()):
         return ""  # running it would draw random numbers, which are the caller's
     leaves, ran, graph = calls(traced.graph), Counter(), traced
-    small = sum(leaf.numel() for leaf in tree_leaves(example)) <= _SMALL
-    end = _state(traced) if small else []
-    if not small:  # without numbers: slower on small images, not on large ones
-        net, graph, start = skeleton(net), skeleton(traced), []
+    if sum(leaf.numel() for leaf in tree_leaves(example)) <= _SMALL:
+        end = _state(traced)
+    else:  # without numbers: slower on small images, not on large ones
+        net, graph, start, end = skeleton(net), skeleton(traced), [], []
+        example = tree_map(lambda leaf: leaf.to("meta"), example)
 
     def outputs(run: Callable, state: State) -> list[Tensor]:
         _put_back(state)
         try:
-            return _outputs(run, example, small)
+            return _outputs(run, example)
         finally:
             _put_back(end)
 
@@ -107,9 +108,8 @@ def _put_back(state: State) -> None:
 
 
 @torch.no_grad()
-def _outputs(net: Callable, example: Inputs, numbers: bool) -> list[Tensor]:
-    x = tree_map(lambda leaf: leaf.clone() if numbers else leaf.to("meta"), example)
-    leaves = tree_leaves(plain_output(call(net, x)))
+def _outputs(net: Callable, example: Inputs) -> list[Tensor]:
+    leaves = tree_leaves(plain_output(call(net, tree_map(Tensor.clone, example))))
     return [leaf.clone() for leaf in leaves if isinstance(leaf, Tensor)]  # it may be a buffer
 
 
