@@ -15,12 +15,7 @@ from torch import Tensor
 from ..values import whole
 from .tensors import channel_statistics, random_crops, resize, shuffled_ranks, stratified_order
 
-FLOAT32 = torch.finfo(torch.float32)
-# What a mean and a std may be. The images are normalized in float32, which must not round to 0.
-LIMITS = {
-    "mean": (0, 1, "from 0 to 1"),
-    "std": (FLOAT32.tiny, FLOAT32.max, "finite and std above 0"),
-}
+FLOAT32 = torch.finfo(torch.float32)  # to which images are normalized: a std must not round to 0
 TENSORS = ("train_x", "train_y", "test_x", "test_y")
 
 
@@ -85,8 +80,8 @@ class Dataset:
         devices = sorted({str(getattr(self, name).device) for name in TENSORS})
         found = f"the tensors lie on {', '.join(devices)}"
         self._require(len(devices) == 1, found, "one device for all")
-        for name in ("mean", "std"):  # tuples, so that they can be keys of a cache
-            keep(name, self._statistic(name))
+        keep("mean", self._statistic("mean", 0, 1, "from 0 to 1"))
+        keep("std", self._statistic("std", FLOAT32.tiny, FLOAT32.max, "finite and std above 0"))
         keep("classes", self._class_names())
 
     def _require(self, fits: bool, found: str, expected: str) -> None:
@@ -112,9 +107,9 @@ class Dataset:
         self._require(0 <= low <= high <= last, found, f"0 to {last}")
         return y
 
-    def _statistic(self, name: str) -> tuple[float, ...]:
+    def _statistic(self, name: str, low: float, high: float, within: str) -> tuple[float, ...]:
+        """A tuple, so that it can be the key of a cache."""
         given, channels = getattr(self, name), self.train_x.shape[1]
-        low, high, within = LIMITS[name]
         try:
             values = tuple(float(value) for value in given)
         except (TypeError, ValueError):
@@ -334,12 +329,11 @@ class Dataset:
         """
         kept: dict[str, Tensor] = {}
         for split, count in (("train", n_train), ("test", n_test)):
-            x, y = self._split(split)
-            if count is None:
-                continue
-            count = whole(count, f"n_{split}", 1, len(y))
-            chosen = stratified_order(y, seed)[:count].to(y.device)
-            kept |= {f"{split}_x": x[chosen], f"{split}_y": y[chosen]}
+            if count is not None:
+                x, y = self._split(split)
+                count = whole(count, f"n_{split}", 1, len(y))
+                chosen = stratified_order(y, seed)[:count].to(y.device)
+                kept |= {f"{split}_x": x[chosen], f"{split}_y": y[chosen]}
         return dataclasses.replace(self, **kept)
 
     def resized(self, size: int | None = None, channels: int | None = None) -> Dataset:
