@@ -114,7 +114,7 @@ def test_keys_are_those_of_earlier_versions():
         ({"model": 3}, "model=3; expected a name"),
         ({"iterations": 3.0}, "iterations=3.0; expected a whole number from 1"),
         ({"rewind": True}, "rewind=True; expected a whole number from 0"),
-        ({"method": "dense"}, "compression=2.0 of a dense run; expected 1"),
+        ({"method": "dense"}, "compression=2.0; expected 1 for a dense run"),
     ],
 )
 def test_a_run_names_what_is_wrong(change, message):

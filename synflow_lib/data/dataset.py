@@ -172,16 +172,16 @@ class Dataset:
         # Hashing takes a second for the larger sets, so it is done once; torch counts what is
         # written into a tensor, so a hash of former content is not taken for one of the present.
         versions = tuple(None if t.is_inference() else t._version for t in tensors)
-        kept = self.__dict__.get("_hashed")
-        if kept is not None and kept[0] == versions:
-            return kept[1]
-        rest = (self.num_classes, self.mean, self.std, self.padding, self.flip)
-        digest = hashlib.sha256(repr(rest).encode())
-        for tensor in tensors:
-            digest.update(repr(tuple(tensor.shape)).encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().data)
-        self.__dict__["_hashed"] = versions, digest.hexdigest()[:16]
-        return digest.hexdigest()[:16]
+        known, found = self.__dict__.get("_hashed", (None, ""))
+        if known != versions:
+            rest = (self.num_classes, self.mean, self.std, self.padding, self.flip)
+            digest = hashlib.sha256(repr(rest).encode())
+            for tensor in tensors:
+                digest.update(repr(tuple(tensor.shape)).encode())
+                digest.update(tensor.detach().cpu().contiguous().numpy().data)
+            found = digest.hexdigest()[:16]
+            self.__dict__["_hashed"] = versions, found
+        return found
 
     def __getstate__(self) -> dict[str, object]:
         # For pickle and copy: without the hash, since copies of tensors count from 0 again.

@@ -94,15 +94,17 @@ class Run:
         def keep(name: str, value: object) -> None:
             object.__setattr__(self, name, value)
 
+        def require(fits: bool, name: str, expected: str) -> None:
+            if not fits:
+                raise ValueError(f"run: {name}={getattr(self, name)!r}; expected {expected}")
+
         for name in ("dataset", "model"):
-            if not isinstance(value := getattr(self, name), str):
-                raise ValueError(f"run: {name}={value!r}; expected a name")
+            require(isinstance(getattr(self, name), str), name, "a name")
         for name in ("data_options", "model_options"):  # hashable, and in one order
-            value = getattr(self, name)
-            try:
+            value, options = getattr(self, name), None
+            with contextlib.suppress(TypeError, ValueError):
                 options = {str(key): _plain(option) for key, option in dict(value).items()}
-            except (TypeError, ValueError):
-                raise ValueError(f"run: {name}={value!r}; expected name -> value") from None
+            require(options is not None, name, "name -> value")
             keep(name, tuple(sorted(options.items())))
         spans = {"seed": SEEDS, "per_class": (1,), "iterations": (1,), "rewind": (0,)}
         for name, span in spans.items():
@@ -110,8 +112,8 @@ class Run:
             if value is not None or name in ("seed", "per_class"):
                 keep(name, whole(value, f"run: {name}", *span))
         keep("compression", real(self.compression, "run: compression"))
-        if self.compression < 1:
-            raise ValueError(f"run: compression={self.compression!r}; expected a number from 1")
+        require(self.compression >= 1, "compression", "a number from 1")
+        require(self.method != "dense" or self.compression == 1, "compression", "1 for a dense run")
         instance(self.recipe, Recipe, "run: recipe")
         for what, known in (
             ("method", sorted((*METHODS, "imp", "dense"))),
@@ -119,14 +121,9 @@ class Run:
         ):
             if (value := getattr(self, what)) not in known:
                 raise ValueError(f"run: unknown {what} {value!r}; expected one of {known}")
-        if self.method == "dense" and self.compression != 1:
-            raise ValueError(f"run: compression={self.compression!r} of a dense run; expected 1")
-        if self.amp is not None:
-            if not is_bool(self.amp):
-                raise ValueError(f"run: amp={self.amp!r}; expected True, False or None")
-            keep("amp", bool(self.amp))
-        if self.mode not in (None, "train", "eval"):
-            raise ValueError(f"run: mode={self.mode!r}; expected 'train', 'eval' or None")
+        require(self.amp is None or is_bool(self.amp), "amp", "True, False or None")
+        keep("amp", None if self.amp is None else bool(self.amp))
+        require(self.mode in (None, "train", "eval"), "mode", "'train', 'eval' or None")
         expected = ("size", "channels", "n_train", "n_test")
         unknown = {name for name, _ in self.data_options} - {*expected}
         if unknown:

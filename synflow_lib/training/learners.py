@@ -356,7 +356,7 @@ class Many(Learner):
 
 
 def _in_training(model: nn.Module, x: Tensor) -> Tensor:
-    with own_random_numbers(0), same_mode(model):
+    with own_random_numbers(0):
         return check_output(model.train()(x.clone())).float()
 
 
