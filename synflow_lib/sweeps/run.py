@@ -260,7 +260,7 @@ def perform(
         number), disconnected (None where the network's paths cannot be asked), top1_before, top1,
         best_top1, top5, test_loss, train_loss (percent and nats), ended (why it ended early, or
         None), prune_seconds, train_seconds, history (one list an epoch, columns as in
-        `Training.history`).
+        `Training.history`), and for "imp" rounds (kept, top1 and best_top1 of each).
 
     >>> [result] = perform([Run("digits", "fc", "magnitude", 10, Recipe(1, 0.1))])
     >>> result["kept"], len(result["history"])
