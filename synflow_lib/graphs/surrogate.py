@@ -95,11 +95,6 @@ def refused(use: Use) -> Run:
     raise use.refusal()
 
 
-def plain(use: Use) -> Run:
-    """The operation, as it is."""
-    return use.plain()
-
-
 def first(run: Callable[[Use], Run | None]) -> Callable[[Use], Run | None]:
     """The rule ``run``, with an error where the signal is not the function's first argument."""
 
@@ -332,14 +327,20 @@ def _scaled(x: Tensor, weight: Tensor | None, variance: Tensor | None, eps: floa
     return x if weight is None else x * along_channels(weight.abs(), x)
 
 
+def gain(module: nn.Module | None) -> Run:
+    """The scale of a norm along the last directions of its input, if it has one."""
+    weight = getattr(module, "weight", None)
+    return lambda x: x if weight is None else x * weight
+
+
 def norm(use: Use) -> Run:
     """A norm as a module: its scale, and what it divides by where that is stored."""
     module = use.module  # linearized: without mean and beta, its weight not negative
     if isinstance(module, BATCH_NORM) and module.running_var is not None:
         return module
-    weight, variance = getattr(module, "weight", None), getattr(module, "running_var", None)
     if isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
-        return lambda x: x if weight is None else x * weight
+        return gain(module)
+    weight, variance = getattr(module, "weight", None), getattr(module, "running_var", None)
     return lambda x: _scaled(x, weight, variance, module.eps)
 
 
