@@ -62,6 +62,8 @@ class Signals:
         signals, name, rule = uses(node, self.reached), self.name(node), self.rule(node)
         if rule is not None and rule.effect == "attends" and rule.several:
             return [n for n in signals if n is argument(node, "value", 2)] or signals
+        if name == "where":
+            return self._activated(signals) or signals
         if len(signals) != 2:
             return signals
         left, right = signals
@@ -85,6 +87,26 @@ class Signals:
         if ranks[0] == ranks[1] or not able:
             return signals
         return [right if ranks[0] > ranks[1] else left]
+
+    def _activated(self, signals: list[fx.Node]) -> list[fx.Node]:
+        """The branch of a ``where`` that stands for h in ``where(h > 0, h, a * h)``; [] if none.
+
+        What chooses compares h with constants, and each branch is h, h times a constant, or one.
+        """
+        choosing = [n for n in signals if self.effect(n) == "compares"]
+        branches = [n for n in signals if n not in choosing]
+        compared = [source for n in choosing for source in uses(n, self.reached)]
+        if len(choosing) != 1 or len(set(map(self._unscaled, [*branches, *compared]))) != 1:
+            return []
+        as_it_is = [n for n in branches if self._origin(n) is self._unscaled(n)]
+        return as_it_is[:1] or (branches if len(branches) == 1 else [])
+
+    def _unscaled(self, node: fx.Node) -> fx.Node:
+        """The signal that ``node`` is a constant times of."""
+        node = self._origin(node)
+        name, sources = self.name(node), uses(node, self.reached)
+        scaled = name == "mul" or name == "div" and node.args[0] in sources
+        return self._unscaled(sources[0]) if scaled and len(sources) == 1 else node
 
     def _likeness_beside(self, factor: fx.Node, other: fx.Node) -> int:
         """How much ``factor`` looks like the gate of ``other``, its fellow factor."""

@@ -267,11 +267,18 @@ def joins(use: Use) -> Run:
 
 
 def where(use: Use) -> Run:
-    """``torch.where`` with a constant mask: at each place the signal of one of two branches."""
+    """``torch.where`` with a constant mask: at each place the signal of one of two branches.
+
+    Where the signal itself chooses it is an activation, ``where(h > 0, h, a * h)``: h passes.
+    """
     order = (0, 1, 2) if use.node.op == "call_function" else (1, 0, 2)
-    args = use.node.args
+    args, place = use.node.args, use.place
     if len(args) != 3 or args[order[0]] in use.signals:
         raise use.refusal()
+    if args[order[0]] in use.still:
+        return lambda *values: values[place].expand(
+            torch.broadcast_shapes(*(v.shape for v in values if isinstance(v, Tensor)))
+        )
     carry = [args[i] in use.signals for i in order[1:]]
 
     def run(*values) -> Tensor:
