@@ -497,6 +497,19 @@ def test_operations_that_are_not_understood_are_named(name):
         assert not sf.is_collapsed(net, sf.Masks.ones(net), "layer")
 
 
+def test_a_choice_between_slopes_is_told_a_way_that_works(put_back):
+    class TwoSlopes(nn.Module):
+        def forward(self, x):
+            return torch.where(x > 0, 2 * x, 0.5 * x)
+
+    net = nn.Sequential(nn.Linear(4, 8), TwoSlopes(), nn.Linear(8, 2))
+    with pytest.raises(ValueError, match=r"of its own: synflow_lib.layers.rule\(ItsClass, .passes"):
+        sf.score(net, "synflow")
+    sf.layers.rule(TwoSlopes, "passes")
+    plain = sf.score(nn.Sequential(net[0], nn.ReLU(), net[2]), "synflow")
+    assert all(torch.equal(score, plain[n]) for n, score in sf.score(net, "synflow").items())
+
+
 def test_a_table_that_is_indexed_is_told_apart_from_one_that_is_looked_up():
     net = nn.Sequential(nn.Linear(4, 2))
     net.forward = lambda tokens: net[0](F.one_hot(tokens, 4).float())

@@ -56,7 +56,7 @@ class Use:
     def argument(self, name: str, place: int, default: object = None) -> object:
         return argument(self.node, name, place, default)
 
-    def refusal(self, what: str | None = None) -> ValueError:
+    def refusal(self, what: str | None = None, teach: str = "") -> ValueError:
         """The error that says what is not known, where it stands, and how to teach it."""
         node, kind = self.node, type(self.module).__name__
         what = what or (f"{node.target}, a {kind}" if self.module is not None else name_of(node))
@@ -66,7 +66,11 @@ class Use:
         name, owner = stack[-1] if stack else ("", None)
         inside = self.module is None and owner is not None and name
         where = f" in {name}, a {getattr(owner, '__name__', owner)}" if inside else ""
-        teach = kind if self.module is not None else repr(name_of(node))
+        own = kind if self.module is not None else repr(name_of(node))
+        teach = teach or (
+            "if it passes its input on like an activation, say so:"
+            f' synflow_lib.layers.rule({own}, "passes")'
+        )
         gate = (
             " Of two factors the gate is the one that ends in an activation (sigmoid or softmax"
             " before tanh before SiLU, GELU) while the other does not: here nobody can tell. Give"
@@ -78,9 +82,8 @@ class Use:
         return ValueError(
             f"SynFlow and questions about paths do not know {what}{where} (node {node.name!r} of"
             " the graph): refused, since sums over paths would come out wrong. Write it with"
-            " layers, activations, pooling, sums or concatenation of torch.nn; or, if it passes its"
-            f' input on like an activation, say so: synflow_lib.layers.rule({teach}, "passes").'
-            f"{gate}"
+            " layers, activations, pooling, sums or concatenation of torch.nn; or,"
+            f" {teach}.{gate}"
             " Scores on data (snip, grasp), magnitude and criterion='layer' do without paths"
         )
 
@@ -92,7 +95,10 @@ def passes(use: Use) -> None:
 
 def refused(use: Use) -> Run:
     """The rule of comparisons: allowed where they make a gate, an error on a path."""
-    raise use.refusal()
+    raise use.refusal(
+        teach="if what it chooses is an activation of one signal, give that a module of its own:"
+        ' synflow_lib.layers.rule(ItsClass, "passes")'
+    )
 
 
 def first(run: Callable[[Use], Run | None]) -> Callable[[Use], Run | None]:
