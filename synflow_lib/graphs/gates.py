@@ -73,8 +73,8 @@ class Signals:
         for one, other in orders if name in ("add", "sub") else ():
             source = self._origin(other, signs=False)
             negated = self.name(source) == "neg"
-            if self._mean_of(other) is self._origin(one) and negated == (name == "add"):
-                return [one]  # y - mean, y + (-mean)
+            if negated == (name == "add") and self._mean_of(other) in self._summands(node):
+                return [one]  # y - mean, y + (-mean), and x + y - mean
             if name == "add" and _is_difference(source) and self._is_taken_back(source, one):
                 return [other]
         if name == "div" and self.roots[right] <= self.roots[left]:
@@ -257,6 +257,22 @@ class Signals:
         while self._repeats(node, signs):
             node = uses(node, self.reached)[0]
         return node
+
+    def _summands(self, node: fx.Node) -> set[fx.Node]:
+        """What the whole sum that ``node`` is a part of adds up, but for what is subtracted."""
+        while len(node.users) == 1 and self._adds(user := next(iter(node.users))):
+            node = user
+        found, pending = set(), [node]
+        while pending:
+            node = self._origin(pending.pop(), signs=False)
+            parts = uses(node, self.reached) if self._adds(node) else []
+            pending += parts[:1] if self.name(node) == "sub" else parts
+            found.add(node)
+        return found
+
+    def _adds(self, node: fx.Node) -> bool:
+        """Whether ``node`` is a sum of its arguments as they are, or a difference."""
+        return _is_difference(node) or self.name(node) == "add" and _has_no_factor(node)
 
     def _mean_of(self, node: fx.Node) -> fx.Node | None:
         """What ``node`` is the mean of, if it is one."""
