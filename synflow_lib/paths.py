@@ -181,21 +181,20 @@ class _Positive(torch.autograd.Function):
         return (gradient > 0).to(gradient.dtype), None
 
 
-class Signs:
+def signs(paths: PathSum) -> Callable[[fx.Node, dict[fx.Node, Tensor]], None]:
     """An ``after`` for `PathSum`: replaces path sums by whether there is a path at all.
 
     Behind a weight layer path sums are whole numbers, so one half tells zero from one also where a
     fast convolution algorithm does not return an exact zero.
     """
 
-    def __init__(self, paths: PathSum) -> None:
-        self.paths = paths
-
-    def __call__(self, node: fx.Node, live: dict[fx.Node, Tensor]) -> None:
-        threshold = 0.5 if node in self.paths.weighted else 0.0
+    def after(node: fx.Node, live: dict[fx.Node, Tensor]) -> None:
+        threshold = 0.5 if node in paths.weighted else 0.0
         live[node] = tree_map(
             lambda t: _Positive.apply(t, threshold) if is_numbers(t) else t, live[node]
         )
+
+    return after
 
 
 @dataclass(frozen=True)
@@ -219,7 +218,9 @@ def fewest_weights(
     enough: a longer one may win in the end if it has met a weight that comes again later.
     """
     names, fewest = set(names), {}
-    first_name = _first_names(operations.net)
+    first: dict[int, str] = {}  # where modules share one weight it counts under the first name
+    named = operations.net.named_parameters(remove_duplicate=False)
+    first_name = {name: first.setdefault(id(weight), name) for name, weight in named}
     weights_at: dict[fx.Node, frozenset[str]] = {}
     for node in operations.on_path:
         beside = operations.signals.effect(node) in ("adds", "joins")  # no factor of the path
@@ -244,10 +245,3 @@ def _unbeaten(paths: list[PathWeights], shared: set[str]) -> list[PathWeights]:
         if all(len(other.names | path.names & shared) > len(path.names) for other in best):
             best.append(path)
     return best
-
-
-def _first_names(model: nn.Module) -> dict[str, str]:
-    """Name of a parameter -> the first of its names, where modules share one weight."""
-    first: dict[int, str] = {}
-    named = model.named_parameters(remove_duplicate=False)
-    return {name: first.setdefault(id(parameter), name) for name, parameter in named}

@@ -31,7 +31,7 @@ from .graphs.network import (
 from .graphs.operations import Operations
 from .graphs.workspace import Workspace, explained_errors, pruned_before
 from .masks import Masks
-from .paths import PathSum, PathWeights, Signs
+from .paths import PathSum, PathWeights, signs
 from .values import instance
 
 _QUESTIONS = 500  # about one layer, before the search for one entry gives up
@@ -91,7 +91,7 @@ class PathProbe:
         self.masked: dict[str, Tensor] = {}
         self.unmasked: dict[str, Tensor] = {}  # their values without a mask, to be put back
         self.inflow = inflow(shape, torch.ones(0, dtype=self.dtype, device="cpu"))
-        self.signs = Signs(self.paths)
+        self.signs = signs(self.paths)
 
     def __reduce_ex__(self, protocol: int):
         raise TypeError("a PathProbe cannot be copied or pickled; make another one of the model")
@@ -134,7 +134,7 @@ class PathProbe:
         paths = PathSum(self.net, sum_pools=True, names=names)
         totals = []
         with torch.no_grad(), explained_errors(self.inflow):
-            if paths(self.inflow, Signs(paths), shortest=True) > 0:
+            if paths(self.inflow, signs(paths), shortest=True) > 0:
                 return guess
             shapes = {name: self.weights[name].shape for name in names}
             unpruned = Masks({n: torch.ones(s, device="cpu") > 0 for n, s in shapes.items()})
@@ -293,9 +293,9 @@ class SteeringQuota:
 
     def __init__(self, work: Workspace, where: dict[str, Tensor]) -> None:
         self.work, self.mask = work, torch.zeros_like(work.flat, dtype=torch.bool)
-        views = work.views(self.mask)
-        for name, mask in where.items():
-            views[name].copy_(mask)
+        for name, view in work.views(self.mask).items():
+            if name in where:
+                view.copy_(where[name])
         self.others = self.mask.numel() - count(self.mask)
         self.magnitude = work.flat.abs()  # at the start: a method may change the working copy
 
