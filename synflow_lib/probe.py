@@ -196,15 +196,12 @@ class PathProbe:
     def on_path(self, masks: Masks) -> Masks:
         """The kept weights that lie on some input-output path, or steer what does."""
         found, steering = self._on_path(masks), self.steering
-        nothing = {name: torch.zeros_like(mask) for name, mask in masks.items()}
-        if not found:
-            return Masks(nothing)
-
-        def among(known: dict[str, Tensor], name: str) -> Tensor:
-            return known.get(name, nothing[name]).to(nothing[name].device)
-
-        found = {n: among(found, n) | among(steering, n) for n in masks}
-        return Masks({name: mask & found[name] for name, mask in masks.items()})
+        on_path = {name: torch.zeros_like(mask) for name, mask in masks.items()}
+        if found:
+            for name, where in [*found.items(), *steering.items()]:
+                if name in masks:
+                    on_path[name] |= masks[name] & where.to(masks[name].device)
+        return Masks(on_path)
 
     @functools.cached_property
     def steering(self) -> dict[str, Tensor]:

@@ -22,7 +22,6 @@ from .masks import Masks
 from .values import kept_at, whole
 
 SURVIVED = torch.iinfo(torch.int32).max
-COLUMNS = ["iteration", "kept", "compression", "prune_size", "cut_size", "ratio"]
 
 
 @dataclass
@@ -66,16 +65,22 @@ class Trajectory:
         Raises:
             ValueError: out of range, or beyond where the run ended.
         """
-        return self.keeping(kept_at(self.total, compression))
+        kept = kept_at(self.total, compression)
+        if kept < self.counts[-1]:
+            raise ValueError(
+                f"compression={compression!r} would keep {kept} weights; this trajectory ends with"
+                f" {self.counts[-1]} (compression {self.max_compression:.6g})"
+            )
+        return self.keeping(kept)
 
     def keeping(self, kept: int, *, quiet: bool = False) -> Masks:
         """The masks that keep exactly ``kept`` weights; ``quiet`` leaves warnings out."""
         kept = whole(kept, "kept")
         if not self.counts[-1] <= kept <= self.total:
             raise ValueError(
-                f"compression {self.total / max(kept, 1):.6g} would keep {kept} weights; this"
-                f" trajectory begins with {self.total} and ends with {self.counts[-1]} (compression"
-                f" {self.max_compression:.6g})"
+                f"kept={kept} weights asked for (compression {self.total / max(kept, 1):.6g});"
+                f" this run holds {self.counts[-1]} to {self.total}: it ended at compression"
+                f" {self.max_compression:.6g}"
             )
         number = next(t for t, count in enumerate(self.counts) if count <= kept)
         flat, left = self.iteration > number, kept - self.counts[number]
@@ -224,5 +229,6 @@ class Record:
         left = iteration == len(self.rows)
         iteration.add_(1).masked_fill_(left, SURVIVED)
         score.masked_fill_(left, torch.inf)
-        history = pd.DataFrame(self.rows, columns=COLUMNS)
+        columns = ["iteration", "kept", "compression", "prune_size", "cut_size", "ratio"]
+        history = pd.DataFrame(self.rows, columns=columns)
         return Trajectory(layout, iteration, score, self.counts, history, self.within, zeros)
