@@ -227,7 +227,9 @@ def fewest_weights(
     enough: a longer one may win in the end if it has met a weight that comes again later.
     """
     names, fewest = set(names), {}
-    first_name = _first_names(operations.net)
+    first: dict[int, str] = {}  # where modules share one weight it counts under the first name
+    named = operations.net.named_parameters(remove_duplicate=False)
+    first_name = {name: first.setdefault(id(weight), name) for name, weight in named}
     weights_at: dict[fx.Node, frozenset[str]] = {}
     for node in operations.on_path:
         beside = operations.signals.effect(node) in ("adds", "joins")  # no factor of the path
@@ -252,10 +254,3 @@ def _unbeaten(paths: list[PathWeights], shared: set[str]) -> list[PathWeights]:
         if all(len(other.names | path.names & shared) > len(path.names) for other in best):
             best.append(path)
     return best
-
-
-def _first_names(model: nn.Module) -> dict[str, str]:
-    """Name of a parameter -> the first of its names, where modules share one weight."""
-    first: dict[int, str] = {}
-    named = model.named_parameters(remove_duplicate=False)
-    return {name: first.setdefault(id(parameter), name) for name, parameter in named}

@@ -107,9 +107,10 @@ class PathProbe:
         self.inflow = tree_map(lambda t: t.to(dtype) if t.is_floating_point() else t, self.inflow)
         for name in set(self.masked) - set(masked):  # by the last question and not by this one
             self.masked.pop(name).copy_(self.unmasked.pop(name))
+        # Before any is written: two names may stand for one weight.
+        new = {name: weight.bool() for name, weight in masked.items() if name not in self.masked}
+        self.unmasked |= new
         for name, weight in masked.items():
-            if name not in self.masked:
-                self.unmasked[name] = weight.bool()
             weight.copy_(masks[name])
         self.masked = masked
 
@@ -195,15 +196,12 @@ class PathProbe:
     def on_path(self, masks: Masks) -> Masks:
         """The kept weights that lie on some input-output path, or steer what does."""
         found, steering = self._on_path(masks), self.steering
-        nothing = {name: torch.zeros_like(mask) for name, mask in masks.items()}
-        if not found:
-            return Masks(nothing)
-
-        def among(known: dict[str, Tensor], name: str) -> Tensor:
-            return known.get(name, nothing[name]).to(nothing[name].device)
-
-        found = {n: among(found, n) | among(steering, n) for n in masks}
-        return Masks({name: mask & found[name] for name, mask in masks.items()})
+        on_path = {name: torch.zeros_like(mask) for name, mask in masks.items()}
+        if found:
+            for name, where in [*found.items(), *steering.items()]:
+                if name in masks:
+                    on_path[name] |= masks[name] & where.to(masks[name].device)
+        return Masks(on_path)
 
     @functools.cached_property
     def steering(self) -> dict[str, Tensor]:
@@ -292,9 +290,9 @@ class SteeringQuota:
 
     def __init__(self, work: Workspace, where: dict[str, Tensor]) -> None:
         self.work, self.mask = work, torch.zeros_like(work.flat, dtype=torch.bool)
-        views = work.views(self.mask)
-        for name, mask in where.items():
-            views[name].copy_(mask)
+        for name, view in work.views(self.mask).items():
+            if name in where:
+                view.copy_(where[name])
         self.others = self.mask.numel() - count(self.mask)
         self.magnitude = work.flat.abs()  # at the start: a method may change the working copy
 

@@ -51,8 +51,8 @@ class SynFlow(Method):
         # The shortest paths may carry a very different total, so they have powers of their own.
         self.rescaler = None if self.biases else Rescaler(self.paths)
         self.rescaler_of_shortest = None if self.biases else Rescaler(self.paths)
-        self.inflow = inflow(fast.prepare(self.paths) if fast else shape, work.flat)
         self.shortcuts = fast
+        self.inflow = inflow(fast.prepare(self.paths) if fast else shape, work.flat)
         self.R = work.flat.new_zeros(())  # R of the last pass of `flat`
         self._bind()
 
