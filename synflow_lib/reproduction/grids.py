@@ -111,24 +111,28 @@ class Grid:
         """Every run once."""
         return list(dict.fromkeys(run for *_, run in self.points()))
 
-    def results(self) -> pd.DataFrame:
-        """What `sweep` gives for the runs in `env.runs_dir()`: all, or what an interrupt leaves.
+    def results(self, store: str | Path | None = None) -> pd.DataFrame:
+        """What `sweep` gives for the runs, of those that are done when it is interrupted.
 
         Outside of the classroom they are done seed by seed and method by method, and a table of
         accuracies grows below the cell. Called again, it goes on where it was.
 
+        Args:
+            store: the folder of runs, default `env.runs_dir()`.
+
         Raises:
             KeyboardInterrupt: interrupted before the first of those groups was complete.
         """
+        store = store or env.runs_dir()
         if env.scale() == "classroom":  # copies are trained together
-            return sweep(self.runs(), env.runs_dir(), progress=False)
+            return sweep(self.runs(), store, progress=False)
         found, show = pd.DataFrame(), _display()
         groups: dict[tuple, list[Run]] = {}
         for panel, label, _, run in self.points():
             groups.setdefault((run.seed, self.panels.index(panel), label), []).append(run)
         try:
             for _, runs in sorted(groups.items(), key=lambda item: item[0][:2]):
-                table = sweep(runs, env.runs_dir())
+                table = sweep(runs, store)
                 found = pd.concat([found, table]).drop_duplicates("key", ignore_index=True)
                 show(self._accuracies(found))
         except KeyboardInterrupt:
@@ -148,10 +152,11 @@ class Grid:
         table["compression"] = table["compression"].round(1)
         return table.pivot_table("accuracy", index, "compression", sort=False).round(1)
 
-    def plan(self) -> str:
+    def plan(self, store: str | Path | None = None) -> str:
         """What is to be trained; beyond the classroom also how long, by a measurement of seconds.
 
-        What `env.runs_dir()` holds takes no time.
+        Args:
+            store: the folder of runs, default `env.runs_dir()`: what it holds takes no time.
 
         >>> figure1().plan()
         'fc on digits; 5 seeds, 320 networks to train'
@@ -161,7 +166,7 @@ class Grid:
         text = f"{names}; {self.seeds} seed{'s' * (self.seeds > 1)}, {len(runs)} networks to train"
         if env.scale() == "classroom":
             return text
-        done = Store(env.runs_dir()).records([run.key for run in runs], history=False)
+        done = Store(store or env.runs_dir()).records([run.key for run in runs], history=False)
         left = [
             (panel, sum(epochs_of(run) for run in panel.runs(self.seeds) if run.key not in done))
             for panel in self.panels
@@ -291,6 +296,12 @@ def _display() -> Callable[[object], None]:
     return handle.update
 
 
+def _steps(last: float, step: float) -> tuple[float, ...]:
+    return tuple(i * step for i in range(round(last / step) + 1))
+
+
+# ------------------------------------------------------------------------------------ the scales
+
 DIGITS_FC = Panel(
     "digits", "fc", Recipe(10, 0.1, 64, weight_decay=1e-4, one_cycle=True),
     (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 3.75, 4.25), tuple(VARIANTS),
@@ -300,10 +311,6 @@ DIGITS_CONV = Panel(
     "digits", "conv", Recipe(4, 0.1, 64, weight_decay=1e-4, one_cycle=True),
     (0.0, 1.0, 1.5, 2.0, 2.5), model_options={"batch_norm": True, "depth": 5, "width": 12},
 )  # fmt: skip
-
-
-def _steps(last: float, step: float) -> tuple[float, ...]:
-    return tuple(i * step for i in range(round(last / step) + 1))
 
 
 def _papers(
