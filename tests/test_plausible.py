@@ -1038,3 +1038,64 @@ def test_copies_with_group_norm_train_on_augmented_images():
     alone = sf.train(copy.deepcopy(nets[0]), None, data, recipe).history
     for together in sf.train_many(nets, [None, None], data, recipe):
         assert together.history["test_loss"].tolist() == pytest.approx(alone["test_loss"], rel=1e-3)
+
+
+# --------------------------------------------------------------- draws, hooks, names of one weight
+
+
+def test_a_draw_by_a_method_of_a_tensor_is_seeded():
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.o = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            h = self.a(x)
+            return self.o(h + 0.1 * torch.zeros_like(h).normal_())
+
+    net, batch = seeded(Noisy), (torch.randn(6, 4, dtype=torch.float64), torch.arange(6) % 2)
+    scores = []
+    for _ in range(2):
+        before = torch.random.get_rng_state()
+        scores.append(sf.score(net, "snip", batch, seed=3))
+        assert torch.equal(before, torch.random.get_rng_state())
+        torch.rand(5)
+    assert all(map(torch.equal, scores[0].values(), scores[1].values()))
+
+
+def test_a_copy_runs_the_layer_of_its_own_that_a_hook_holds_in_a_list():
+    net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+
+    def through(layers, module, inputs, output):
+        return output + layers[0](inputs[0])
+
+    net[1].register_forward_hook(functools.partial(through, [net[0]]))
+    copied = copies.private_copy(net)
+    with torch.no_grad():
+        copied[0].weight.zero_(), copied[0].bias.zero_()
+        x = torch.ones(1, 3)
+        assert torch.equal(copied(x), copied[1].bias + torch.zeros(1, 3))
+        assert not torch.equal(net(x), copied(x))
+
+
+@pytest.mark.parametrize("spelling", range(5))
+def test_a_mean_subtracted_anywhere_in_a_sum_centres_it(spelling):
+    """Dueling networks: a value, and advantages less their mean."""
+
+    class Dueling(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.f, self.a, self.v = nn.Linear(4, 6), nn.Linear(6, 3), nn.Linear(6, 1)
+
+        def forward(self, x):
+            h = self.f(x).relu()
+            a, v = self.a(h), self.v(h)
+            m = a.mean(1, keepdim=True)
+            return [v + (a - m), v + a - m, a + (v - m), a - m + v, -m + v + a][spelling]
+
+    net = seeded(Dueling)
+    f, a, v = (getattr(net, name).weight.detach().abs() for name in "fav")
+    paths = (a @ f).sum() + 3 * (v @ f).sum()  # the value counts in all three outputs
+    scores = sf.score(net, "synflow")
+    assert scores["f.weight"].sum().item() == pytest.approx(paths.item())
+    assert scores["a.weight"].sum().item() == pytest.approx((a @ f).sum().item())
