@@ -1066,10 +1066,8 @@ def test_a_draw_by_a_method_of_a_tensor_is_seeded():
 def test_a_copy_runs_the_layer_of_its_own_that_a_hook_holds_in_a_list():
     net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
 
-    def through(layers, module, inputs, output):
-        return output + layers[0](inputs[0])
-
-    net[1].register_forward_hook(functools.partial(through, [net[0]]))
+    through = functools.partial(lambda layers, x: layers[0](x), [net[0]])
+    net[1].register_forward_hook(lambda module, inputs, output: output + through(inputs[0]))
     copied = copies.private_copy(net)
     with torch.no_grad():
         copied[0].weight.zero_(), copied[0].bias.zero_()
