@@ -1097,3 +1097,37 @@ def test_a_mean_subtracted_anywhere_in_a_sum_centres_it(spelling):
     scores = sf.score(net, "synflow")
     assert scores["f.weight"].sum().item() == pytest.approx(paths.item())
     assert scores["a.weight"].sum().item() == pytest.approx((a @ f).sum().item())
+
+
+# ------------------------------------------------------------------------- words of other errors
+
+
+def test_errors_name_the_shape_that_was_given():
+    net = nn.Sequential(nn.Conv2d(2, 4, 3, stride=2), nn.ReLU(), nn.Conv2d(4, 4, 3))
+    with pytest.raises(ValueError, match=r"an input of shape \(2, 6, 6\)"):
+        sf.score(net, "synflow", input_shape=(2, 6, 6))
+
+
+def test_a_sparse_weight_is_refused_by_name():
+    net = mlp()
+    net[0].weight = nn.Parameter(net[0].weight.detach().to_sparse())
+    with pytest.raises(ValueError, match=r"0\.weight is a tensor of layout torch\.sparse_coo"):
+        sf.prune(net, "magnitude", 2)
+
+
+def test_a_forward_that_reads_numbers_cannot_be_followed_by_shapes_alone():
+    class Picks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("chosen", torch.tensor([True, False] * 4))
+            self.i, self.o = nn.Linear(6, 8), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.o(self.i(x).relu()[:, self.chosen])
+
+    net = Picks()
+    scores = sf.score(net, "synflow")  # which runs on numbers
+    assert not scores["i.weight"][1::2].any()
+    for ask in (sf.surgery.flops, functools.partial(sf.check_conservation, scores=scores)):
+        with pytest.raises(ValueError, match="reads the numbers of a tensor"):
+            ask(net)

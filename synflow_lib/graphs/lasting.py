@@ -62,6 +62,11 @@ def refuse_shared_memory(parameters: Mapping[str, Tensor], model: nn.Module) -> 
         return next((name for name, other in others if _overlap(tensor, other)), None)
 
     for name, parameter in parameters.items():
+        if parameter.layout != torch.strided:
+            raise ValueError(
+                f"{name} is a tensor of layout {parameter.layout}; expected a dense one, of which"
+                " any number may be pruned: assign torch.nn.Parameter of its .to_dense()"
+            )
         if 0 in parameter.stride() and parameter.untyped_storage().nbytes() < (
             parameter.numel() * parameter.element_size()
         ):

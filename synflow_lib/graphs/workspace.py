@@ -6,6 +6,7 @@ Read `network` first. A method gets a `Workspace` and a `Context` (see `synflow_
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -166,6 +167,12 @@ def explained_errors(
         yield
     except kinds as error:
         why = str(error).partition("\n")[0]
+        if re.search(r"register_meta|meta tensor", str(error)):
+            raise ValueError(
+                f"the forward reads the numbers of a tensor ({why}), and here it runs without any,"
+                " for its shapes alone. Let it read plain Python numbers, as an index from a list"
+                " instead of a bool buffer"
+            ) from error
         alone = "more than 1 value per channel" in why
         hint = _STATISTICS if alone else _TYPES if "type" in str(error) else _SHAPES
         raise ValueError(
