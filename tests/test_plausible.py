@@ -1109,7 +1109,7 @@ def test_errors_name_the_shape_that_was_given():
 
 
 def test_a_sparse_weight_is_refused_by_name():
-    net = mlp()
+    net = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
     net[0].weight = nn.Parameter(net[0].weight.detach().to_sparse())
     with pytest.raises(ValueError, match=r"0\.weight is a tensor of layout torch\.sparse_coo"):
         sf.prune(net, "magnitude", 2)
