@@ -26,11 +26,8 @@ def as_batches(
     """All scoring data as a list of chunks of at most 256 images.
 
     A list, so that every pass over it sees the same images: the two passes of GraSP, and every
-    iteration of a run. Images, and labels that are no integers, get the network's type.
-
-    Raises:
-        ValueError: no data, wrong device, wrong shapes, or numbers that are not finite.
-        TypeError: something that is not a pair of tensors.
+    iteration of a run. Images, and labels that are no integers, get the network's type. TypeError
+    for what is no pair of tensors, ValueError where they are unfit or there are none.
 
     >>> x, y = torch.zeros(300, 2), torch.zeros(300, dtype=torch.long)
     >>> [len(y) for _, y in as_batches((x, y), x.device, x.dtype)]
@@ -146,11 +143,7 @@ def logits_of(output: object):
 
 
 def check_output(output: object) -> Tensor:
-    """``output`` of a network, if it is one tensor.
-
-    Raises:
-        TypeError: a dict, a tuple, ...; the message says what to do.
-    """
+    """``output`` of a network, if it is one tensor; else a TypeError that says what to do."""
     if isinstance(output, Tensor):
         return output
     keys = [*output] if isinstance(output, dict) else []
@@ -207,23 +200,10 @@ def is_plain(shape: Inputs) -> bool:
     return isinstance(shape, tuple) and all(isinstance(size, int) for size in shape)
 
 
-def one_input(shape: Inputs, what: str) -> tuple[int, ...]:
-    """The shape of a single input; ValueError for several, or tokens, which ``what`` is not for."""
-    if not is_plain(shape):
-        raise ValueError(
-            f"{what} needs a network of one tensor of numbers as its input, not of tokens or of"
-            " several inputs; score, prune and questions about paths take those"
-        )
-    return shape
-
-
 def inflow(shape: Inputs, like: Tensor, count: int = 1) -> Inputs:
-    """A batch of ones of ``shape``, in which tokens are as they were.
+    """A batch of ``count`` times ones of ``shape``, of the type and on the device of ``like``.
 
-    Args:
-        shape: see `synflow_lib.graphs.network.find_input_shape`.
-        like: a tensor of the type and on the device of what is returned.
-        count: rows of the batch.
+    Tokens (see `synflow_lib.graphs.network.find_input_shape`) are as they were.
 
     >>> inflow({"image": (2,), "words": torch.tensor([[4, 2]])}, torch.ones(0))
     {'image': tensor([[1., 1.]]), 'words': tensor([[4, 2]])}

@@ -214,7 +214,6 @@ def critical_compression(
     >>> found.compression, found.is_maximal
     (1300.0, True)
     """
-    _check_criterion(criterion)
     method_class = resolve(method)
     if schedule is None and iterations is None and method_class.iterations > 1:
         schedule = "cut"

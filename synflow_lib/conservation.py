@@ -131,8 +131,9 @@ def check_conservation(
     batch_statistics = frozenset(n.removesuffix(".eps") for n in known if n.endswith(".eps"))
     # A law needs no unit that could be taken out alone: units whose numbers mix are one, joined.
     wires = wiring(model, find_input_shape(model, input_shape), batch_statistics, joined=True)
-    lawless = np.concatenate([wires.inputs, wires.outputs])
-    added = [name for name, units in wires.added if not np.isin(units, lawless).all()]
+    lawful = np.ones(wires.units, bool)  # units with both sides: no input or output of the network
+    lawful[wires.inputs] = lawful[wires.outputs] = False
+    added = [name for name, units in wires.added if lawful[units].any()]
     if (wires.only_paths or added) and getattr(scores, "of_output", False):
         raise ValueError(
             f"behind {wires.only_paths or added[0]} only sums over paths are conserved, such as"
@@ -140,17 +141,17 @@ def check_conservation(
             " and what it adds has no score"
         )
     correction = getattr(scores, "correction", {}) if corrected else {}
-    ledger = _Ledger(wires, known, correction)
-    if level == "cut":
-        return ledger.cuts()
-    return ledger.units() if level == "unit" else ledger.regions()
+    ledger = _Ledger(wires, lawful, known, correction)
+    return {"unit": ledger.units, "layer": ledger.regions, "cut": ledger.cuts}[level]()
 
 
 class _Ledger:
     """Books every score as incoming to one unit and outgoing of another."""
 
-    def __init__(self, wires: Wiring, known: dict[str, Tensor], correction: dict) -> None:
-        self.wires, self.known, self.correction = wires, known, correction
+    def __init__(
+        self, wires: Wiring, lawful: np.ndarray, known: dict[str, Tensor], correction: dict
+    ) -> None:
+        self.wires, self.lawful, self.known, self.correction = wires, lawful, known, correction
         self.into, self.constant, self.out = (np.zeros(wires.units) for _ in range(3))
         self.total: dict[str, float] = {}
         self.booked: set[str] = set()  # names of constants
@@ -199,14 +200,8 @@ class _Ledger:
         self.booked.add(name)
         np.add.at(book, units, scores)
 
-    def _lawful(self) -> np.ndarray:
-        """Units that have both sides: neither input nor output of the network."""
-        lawful = np.ones(self.wires.units, bool)
-        lawful[self.wires.inputs] = lawful[self.wires.outputs] = False
-        return lawful
-
     def units(self) -> ConservationReport:
-        unit = np.flatnonzero(self._lawful())
+        unit = np.flatnonzero(self.lawful)
         layer = self.writer[unit]
         table = pd.DataFrame(
             {
@@ -216,18 +211,18 @@ class _Ledger:
                 "outgoing": self.out[unit],
             }
         )
-        return self._report("unit", table)
+        return _report("unit", table, ["incoming", "outgoing"])
 
     def regions(self) -> ConservationReport:
-        region, lawful = self.wires.region, self._lawful()
-        rows = []
+        region, rows = self.wires.region, []
         for number in range(int(region.max()) + 1):
             members = np.flatnonzero(region == number)
-            if lawful[members].all():
+            if self.lawful[members].all():
                 name = " + ".join(dict.fromkeys(self.writer[members]))
                 incoming_sum = float((self.into + self.constant)[members].sum())
                 rows.append((name, incoming_sum, float(self.out[members].sum())))
-        return self._report("layer", pd.DataFrame(rows, columns=["layer", "incoming", "outgoing"]))
+        table = pd.DataFrame(rows, columns=["layer", "incoming", "outgoing"])
+        return _report("layer", table, ["incoming", "outgoing"])
 
     def cuts(self) -> ConservationReport:
         rows = []
@@ -239,24 +234,20 @@ class _Ledger:
                 for layer in self.wires.layers
                 if self.wires.region[layer.reads[0]] in behind
             )
+            constants = float(self.constant[inside].sum() - leak)
             size = sum(self.total[name] for name in names)
-            rows.append(
-                (" + ".join(names) or "weight", size, float(self.constant[inside].sum() - leak))
-            )
+            rows.append((" + ".join(names) or "weight", size, constants))
         table = pd.DataFrame(rows, columns=["cut", "size", "constants"])
         table["total"] = table["size"] + table["constants"]
         table["difference"] = table["total"] - table["total"].iloc[-1:].sum()  # none, if no cut is
-        return ConservationReport("cut", table, _relative(table["difference"], table[["total"]]))
+        return _report("cut", table, ["total"])
 
-    @staticmethod
-    def _report(level: str, table: pd.DataFrame) -> ConservationReport:
+
+def _report(level: str, table: pd.DataFrame, sums: list[str]) -> ConservationReport:
+    """The report, whose error is relative to the largest number in the columns ``sums``."""
+    if level != "cut":
         table["difference"] = table["incoming"] - table["outgoing"]
-        sums = table[["incoming", "outgoing"]]
-        return ConservationReport(level, table, _relative(table["difference"], sums))
-
-
-def _relative(difference: pd.Series, sums: pd.DataFrame) -> float:
-    if sums.empty:
-        return 0.0
-    largest = float(sums.abs().to_numpy().max(initial=0.0))
-    return float(difference.abs().max()) / largest if largest else math.nan
+    error, largest = 0.0, table[sums].abs().to_numpy().max(initial=0.0)
+    if not table.empty:
+        error = float(table["difference"].abs().max() / largest) if largest else math.nan
+    return ConservationReport(level, table, error)

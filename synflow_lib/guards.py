@@ -26,8 +26,7 @@ _NOISE = {torch.float64: 1e-12, torch.float32: 1e-5}
 def refuse_unfit(method: Method, *parts: Tensor) -> None:
     """ValueError for scores that are NaN or infinite, or negative where none can be.
 
-    Args:
-        parts: flat tensors, together the scores (N,).
+    ``parts`` are flat, together the scores (N,).
     """
     name, (lows, highs) = type(method).__name__, zip(*map(extremes, parts), strict=True)
     if not all(map(math.isfinite, (*lows, *highs))):
@@ -80,20 +79,17 @@ class ZeroScores:
         A gradient that should be zero may come out as rounding left it. Where scores have signs
         zero is a value like any other: those below it are pruned before.
         """
-        places = {}
+        found = cls(type(method).__name__, {})
         if any(score.numel() and float(score.min()) < 0 for score in scores.values()):
-            return cls(type(method).__name__, places)
+            return found
         for name, score in scores.items():
             if not nonzero[name] or not bool(score.any()):
                 continue
-            if method.needs_data:
-                size = score.abs()
-                zero = (size <= TIES * size.amax()) & start[name]
-            else:
-                zero = (score == 0) & start[name]
+            largest_zero = TIES * score.amax() if method.needs_data else 0.0
+            zero = (score <= largest_zero) & start[name]
             if bool(zero.any()):
-                places[name] = zero
-        return cls(type(method).__name__, places)
+                found.places[name] = zero
+        return found
 
     def warn(self, masks: Masks, scope: str = "global") -> None:
         """Warns where ``masks`` keep some of these weights and prune others.
@@ -102,13 +98,10 @@ class ZeroScores:
         """
         total = {name: count(zero) for name, zero in self.places.items()}
         kept = {name: count(zero & masks[name]) for name, zero in self.places.items()}
+        chosen = [name for name in kept if kept[name]]
         if scope == "local":
-            chosen = [name for name in kept if 0 < kept[name] < total[name]]
-        elif sum(kept.values()) < sum(total.values()):
-            chosen = [name for name in kept if kept[name]]
-        else:
-            chosen = []
-        if chosen:
+            chosen = [name for name in chosen if kept[name] < total[name]]
+        if chosen and kept != total:
             warn(
                 f"{self.method}: {sum(kept[name] for name in chosen)} weights that stay in {chosen}"
                 " scored zero, as others did that are pruned; among equal scores the first"

@@ -16,14 +16,15 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .batches import Inputs, first_input
+from .batches import first_input
 from .fast.selection import count, erase, keep_cut, keep_largest, places
 from .graphs.follow import wiring
 from .graphs.network import find_input_shape, is_bias, some, warn
 from .graphs.workspace import Context, Workspace, pruned_before
 from .guards import ZeroScores, refuse_unfit, warn_of_silence
 from .masks import Masks
-from .probe import SteeringQuota, left_dense, steering
+from .probe import SteeringQuota, left_dense
+from .probe import steering as steering_weights
 from .scores import Method, precision, resolve, scoring
 from .synflow import SynFlow
 from .trajectory import Record, Trajectory
@@ -54,23 +55,20 @@ class PruningLoop:
             raise ValueError(f"steering={steering!r}; expected 'dense' or 'layer'")
         example = first_input(context.batch)
         if self.method_class.by_paths and steering == "dense":
-            shape = context.input_shape, example
-            select["keep"] = left_dense(model, select.get("keep", ()), *shape)
+            keep = select.get("keep", ())
+            select["keep"] = left_dense(model, keep, context.input_shape, example)
         self.work = Workspace(model, precision(model, self.method_class, context), **select)
         self.model, self.context, self.progress = model, context, progress
         self.size = self.work.flat.numel()
         self.layout = self.work.layout  # of all N; the workspace's own shrinks with dead units
-        by_magnitude = self.method_class.by_paths and steering == "layer"
-        self.quota = self._quota(example) if by_magnitude else None
+        self.quota: SteeringQuota | None = None
+        if self.method_class.by_paths and steering == "layer":
+            where = steering_weights(model, context.input_shape, example)
+            self.quota = SteeringQuota(self.work, where) if where else None
         self.record = Record(self.size, self.work.flat) if recorded else None
         self.zeros: ZeroScores | None = None  # known from the first scoring on
         self.nonzero_layers, self.start = _not_pruned_before(self.work, self.method_class)
         self.start_count = count(self.start)
-
-    def _quota(self, example: Inputs | None) -> SteeringQuota | None:
-        where = steering(self.model, self.context.input_shape, example)
-        where = {name: mask for name, mask in where.items() if name in self.layout}
-        return SteeringQuota(self.work, where) if where else None
 
     def iterations(self, given: int | None) -> int:
         return self.method_class.iterations if given is None else whole(given, "iterations", 1)
@@ -87,14 +85,12 @@ class PruningLoop:
         if self.quota:
             flat = self.quota.ordered(flat)
         if self.zeros is None:
-            scores, start = self.work.views(flat), self.work.views(self.start)
-            if self.quota:  # compared by magnitude
-                start = self.work.views(self.start & ~self.quota.mask)
-                self.nonzero_layers = {
-                    n: on and bool(start[n].any()) for n, on in self.nonzero_layers.items()
-                }
-            warn_of_silence(scores, self.nonzero_layers)
-            self.zeros = ZeroScores.of(method, scores, start, self.nonzero_layers)
+            # What steers is compared by magnitude, not by its scores.
+            start = self.start & ~self.quota.mask if self.quota else self.start
+            scores, start = self.work.views(flat), self.work.views(start)
+            nonzero = {n: on and bool(start[n].any()) for n, on in self.nonzero_layers.items()}
+            warn_of_silence(scores, nonzero)
+            self.zeros = ZeroScores.of(method, scores, start, nonzero)
         return flat
 
     def iterate(

@@ -298,6 +298,7 @@ class Masks(Mapping):
             ValueError: damaged, or not a file of masks.
         """
         path = Path(path).expanduser()
+        again = "Write it again with masks.save(path)"
         if not path.exists():
             raise FileNotFoundError(f"no file of masks at {path}")
         try:
@@ -313,11 +314,9 @@ class Masks(Mapping):
                 masks = {name: file.get_tensor(name) for name in names}
         except (SafetensorError, OSError) as error:
             raise ValueError(
-                f"{path} is not a readable file of masks ({error}); it may be truncated."
-                " Write it again with masks.save(path)"
+                f"{path} is not a readable file of masks ({error}); it may be truncated. {again}"
             ) from error
         old = kind == _WITHOUT_CHECKSUM
-        again = "Write it again with masks.save(path)"
         for name, mask in masks.items():
             if mask.dtype != torch.uint8 or (mask > 1).any() or (old and not mask.numel()):
                 raise ValueError(
@@ -330,10 +329,10 @@ class Masks(Mapping):
         return loaded
 
     @classmethod
-    def ones(cls, model: nn.Module, *, keep: Iterable[str] = (), **select) -> Masks:
-        """Nothing pruned."""
-        parameters = prunable(model, keep=keep, **select)
-        return cls({name: torch.ones_like(p, dtype=torch.bool) for name, p in parameters.items()})
+    def ones(cls, model: nn.Module, **select) -> Masks:
+        """Nothing pruned; ``select`` as in `synflow_lib.prunable`."""
+        found = prunable(model, **select)
+        return cls({name: torch.ones_like(p, dtype=torch.bool) for name, p in found.items()})
 
 
 def _missing(name: str, named: Iterable[str]) -> str:

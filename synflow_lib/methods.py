@@ -259,7 +259,7 @@ def constants(work: Workspace) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
     eps were zero. Where there is no gamma (affine=False), it is a scale of one behind BatchNorm.
     """
     found: dict[str, tuple[Tensor, Tensor]] = {}
-    hooks = []
+    hooks = contextlib.ExitStack()  # takes them away again
     pruned = {id(parameter) for parameter in work.parameters}
     for name, module in work.net.named_modules():
         prefix = f"{name}." if name else ""
@@ -273,20 +273,17 @@ def constants(work: Workspace) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
             one = work.flat.new_ones(module.num_features)
             scale = one.clone().requires_grad_(True)
             found[prefix + "eps"] = one, scale
-            hooks.append(module.register_forward_pre_hook(_before(torch.mul, scale)))
+            hooks.enter_context(module.register_forward_pre_hook(_before(torch.mul, scale)))
             if module.weight is None:
                 gamma = one.clone().requires_grad_(True)
                 found[prefix + "weight"] = one, gamma
-                hooks.append(module.register_forward_hook(_behind(torch.mul, gamma)))
+                hooks.enter_context(module.register_forward_hook(_behind(torch.mul, gamma)))
         elif norm:
             shift = torch.zeros_like(module.running_mean).requires_grad_(True)
             found[prefix + "running_mean"] = -module.running_mean, shift
-            hooks.append(module.register_forward_pre_hook(_before(torch.add, shift)))
-    try:
+            hooks.enter_context(module.register_forward_pre_hook(_before(torch.add, shift)))
+    with hooks:
         yield found
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _before(change, probe: Tensor):

@@ -88,6 +88,7 @@ class PathSum:
         x: Inputs,
         after: Callable[[fx.Node, dict[fx.Node, Tensor]], None] | None = None,
         *,
+        signs: bool = False,
         shortest: bool = False,
         tokens: bool = True,
     ) -> Tensor:
@@ -95,9 +96,10 @@ class PathSum:
 
         ``after(node, live)`` is called after each node with the values still needed; it may
         replace them. The live values at any time form a cut of the graph: multiplying all of them
-        by one number multiplies the outflow by that number. With ``shortest`` only the paths
-        through the fewest weights count: where branches meet, longer ones are zero. Without
-        ``tokens`` no paths begin at learned tokens, only at the input.
+        by one number multiplies the outflow by that number. With ``signs`` all are 1 where there is
+        a path and 0 where there is none. With ``shortest`` only the paths through the fewest
+        weights count: where branches meet, longer ones are zero. Without ``tokens`` no paths begin
+        at learned tokens, only at the input.
         """
         given = given_inputs(self.graph, x)
         # Held from the start under the node where it joins, so that the rescaler scales it as well.
@@ -127,17 +129,35 @@ class PathSum:
                     values = values | {gate: torch.full_like(values[gate], value)}
                 if shortest and node in self.detours:
                     values = values | {n: torch.zeros_like(live[n]) for n in self.detours[node]}
+                if signs and node in self.weighted:
+                    values = values | self._factors(node, values)
                 args = [_fetch(arg, values) for arg in node.args]
                 kwargs = {key: _fetch(arg, values) for key, arg in node.kwargs.items()}
                 if node in live:
                     kwargs["token"] = live[node]
                 (live if on_path else constants)[node] = step.run(*args, **kwargs)
+                if signs and on_path:
+                    live[node] = self._signs(node, live[node])
             for used in step.done:
                 live.pop(used, None)
                 constants.pop(used, None)
             if after is not None and step.run is not None and node in live:
                 after(node, live)
         raise AssertionError("a torch.fx graph ends with its output")
+
+    def _factors(self, node: fx.Node, values: dict[fx.Node, Tensor]) -> dict[fx.Node, Tensor]:
+        """What a signal is weighted with, as 0 and 1, whatever scales it (see `_signs`)."""
+        factors = [n for n in node.all_input_nodes if n not in self.operations.carriers[node]]
+        return {n: _sign(values[n]) for n in factors if n in values}
+
+    def _signs(self, node: fx.Node, value):
+        """Whether there is a path at all, in place of sums over paths.
+
+        Signals and weights are 0 and 1, so that behind a layer sums are whole numbers: one half
+        tells zero from one also where a fast convolution does not return an exact zero.
+        """
+        threshold = 0.5 if node in self.weighted else 0.0
+        return tree_map(lambda t: _Positive.apply(t, threshold) if is_numbers(t) else t, value)
 
 
 @dataclass(frozen=True)
@@ -181,21 +201,9 @@ class _Positive(torch.autograd.Function):
         return (gradient > 0).to(gradient.dtype), None
 
 
-class Signs:
-    """An ``after`` for `PathSum`: replaces path sums by whether there is a path at all.
-
-    Behind a weight layer path sums are whole numbers, so one half tells zero from one also where a
-    fast convolution algorithm does not return an exact zero.
-    """
-
-    def __init__(self, paths: PathSum) -> None:
-        self.paths = paths
-
-    def __call__(self, node: fx.Node, live: dict[fx.Node, Tensor]) -> None:
-        threshold = 0.5 if node in self.paths.weighted else 0.0
-        live[node] = tree_map(
-            lambda t: _Positive.apply(t, threshold) if is_numbers(t) else t, live[node]
-        )
+def _sign(value):
+    """1 for each number that is not zero, of tensors of numbers; all else as it is."""
+    return tree_map(lambda t: _Positive.apply(t.abs(), 0.0) if is_numbers(t) else t, value)
 
 
 @dataclass(frozen=True)
@@ -219,7 +227,9 @@ def fewest_weights(
     enough: a longer one may win in the end if it has met a weight that comes again later.
     """
     names, fewest = set(names), {}
-    first_name = _first_names(operations.net)
+    first: dict[int, str] = {}  # where modules share one weight it counts under the first name
+    named = operations.net.named_parameters(remove_duplicate=False)
+    first_name = {name: first.setdefault(id(weight), name) for name, weight in named}
     weights_at: dict[fx.Node, frozenset[str]] = {}
     for node in operations.on_path:
         beside = operations.signals.effect(node) in ("adds", "joins")  # no factor of the path
@@ -244,10 +254,3 @@ def _unbeaten(paths: list[PathWeights], shared: set[str]) -> list[PathWeights]:
         if all(len(other.names | path.names & shared) > len(path.names) for other in best):
             best.append(path)
     return best
-
-
-def _first_names(model: nn.Module) -> dict[str, str]:
-    """Name of a parameter -> the first of its names, where modules share one weight."""
-    first: dict[int, str] = {}
-    named = model.named_parameters(remove_duplicate=False)
-    return {name: first.setdefault(id(parameter), name) for name, parameter in named}

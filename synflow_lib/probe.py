@@ -31,7 +31,7 @@ from .graphs.network import (
 from .graphs.operations import Operations
 from .graphs.workspace import Workspace, explained_errors, pruned_before
 from .masks import Masks
-from .paths import PathSum, PathWeights, Signs
+from .paths import PathSum, PathWeights
 from .values import instance
 
 _QUESTIONS = 500  # about one layer, before the search for one entry gives up
@@ -91,7 +91,6 @@ class PathProbe:
         self.masked: dict[str, Tensor] = {}
         self.unmasked: dict[str, Tensor] = {}  # their values without a mask, to be put back
         self.inflow = inflow(shape, torch.ones(0, dtype=self.dtype, device="cpu"))
-        self.signs = Signs(self.paths)
 
     def __reduce_ex__(self, protocol: int):
         raise TypeError("a PathProbe cannot be copied or pickled; make another one of the model")
@@ -108,9 +107,10 @@ class PathProbe:
         self.inflow = tree_map(lambda t: t.to(dtype) if t.is_floating_point() else t, self.inflow)
         for name in set(self.masked) - set(masked):  # by the last question and not by this one
             self.masked.pop(name).copy_(self.unmasked.pop(name))
+        # Before any is written: two names may stand for one weight.
+        new = {name: weight.bool() for name, weight in masked.items() if name not in self.masked}
+        self.unmasked |= new
         for name, weight in masked.items():
-            if name not in self.masked:
-                self.unmasked[name] = weight.bool()
             weight.copy_(masks[name])
         self.masked = masked
 
@@ -119,7 +119,7 @@ class PathProbe:
         """Whether any path of kept weights joins input to output."""
         self._set(masks, self.dtype)
         with torch.no_grad(), explained_errors(self.inflow):
-            return bool(self.paths(self.inflow, self.signs) > 0)
+            return bool(self.paths(self.inflow, signs=True) > 0)
 
     @torch.inference_mode(False)
     def fewest(self, names: Iterable[str], guess: int) -> int:
@@ -134,7 +134,7 @@ class PathProbe:
         paths = PathSum(self.net, sum_pools=True, names=names)
         totals = []
         with torch.no_grad(), explained_errors(self.inflow):
-            if paths(self.inflow, Signs(paths), shortest=True) > 0:
+            if paths(self.inflow, signs=True, shortest=True) > 0:
                 return guess
             shapes = {name: self.weights[name].shape for name in names}
             unpruned = Masks({n: torch.ones(s, device="cpu") > 0 for n, s in shapes.items()})
@@ -185,7 +185,7 @@ class PathProbe:
         for weight in targets:
             weight.requires_grad_(True)
         with torch.enable_grad(), explained_errors(self.inflow):
-            total = self.paths(self.inflow, self.signs)
+            total = self.paths(self.inflow, signs=True)
         flows = [None] * len(names)
         if total.requires_grad:
             flows = torch.autograd.grad(total, targets, allow_unused=True)
@@ -196,15 +196,12 @@ class PathProbe:
     def on_path(self, masks: Masks) -> Masks:
         """The kept weights that lie on some input-output path, or steer what does."""
         found, steering = self._on_path(masks), self.steering
-        nothing = {name: torch.zeros_like(mask) for name, mask in masks.items()}
-        if not found:
-            return Masks(nothing)
-
-        def among(known: dict[str, Tensor], name: str) -> Tensor:
-            return known.get(name, nothing[name]).to(nothing[name].device)
-
-        found = {n: among(found, n) | among(steering, n) for n in masks}
-        return Masks({name: mask & found[name] for name, mask in masks.items()})
+        on_path = {name: torch.zeros_like(mask) for name, mask in masks.items()}
+        if found:
+            for name, where in [*found.items(), *steering.items()]:
+                if name in masks:
+                    on_path[name] |= masks[name] & where.to(masks[name].device)
+        return Masks(on_path)
 
     @functools.cached_property
     def steering(self) -> dict[str, Tensor]:
@@ -293,9 +290,9 @@ class SteeringQuota:
 
     def __init__(self, work: Workspace, where: dict[str, Tensor]) -> None:
         self.work, self.mask = work, torch.zeros_like(work.flat, dtype=torch.bool)
-        views = work.views(self.mask)
-        for name, mask in where.items():
-            views[name].copy_(mask)
+        for name, view in work.views(self.mask).items():
+            if name in where:
+                view.copy_(where[name])
         self.others = self.mask.numel() - count(self.mask)
         self.magnitude = work.flat.abs()  # at the start: a method may change the working copy
 

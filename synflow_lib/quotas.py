@@ -7,6 +7,7 @@ choice of weights is worth beyond its choice of densities (Frankle et al. 2021, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -39,7 +40,7 @@ def uniform(model: nn.Module, compression: float, **select) -> Quotas:
     >>> uniform(nn.Sequential(nn.Linear(10, 20), nn.Linear(20, 5)), compression=100)
     {'0.weight': 2, '1.weight': 1}
     """
-    return _apportion(prunable(model, **select), compression, lambda shape: shape.numel())
+    return _apportion(prunable(model, **select), compression, math.prod)
 
 
 def erk(model: nn.Module, compression: float, **select) -> Quotas:
@@ -88,8 +89,7 @@ def by_score(scores: Mapping[str, Tensor], quotas: Mapping[str, int]) -> Masks:
         if torch.isnan(score).any():
             raise ValueError(f"the scores of {name!r} hold NaN; check the weights and the data")
         within = TIES if score.dtype == torch.float64 else 0.0
-        flat = keep_largest(score.flatten(), quota, within=within)
-        masks[name] = flat.view(score.shape)
+        masks[name] = keep_largest(score.flatten(), quota, within=within).view(score.shape)
     return Masks(masks)
 
 
@@ -114,9 +114,8 @@ def random(model: nn.Module, quotas: Mapping[str, int], generator: torch.Generat
         raise ValueError(f"quotas for {unknown}, which the model does not have")
     first = {}
     for name, quota in quotas.items():
-        size = shapes[name].numel()
-        flat = torch.arange(size, device="cpu") < whole(quota, f"quotas[{name!r}]", 0, size)
-        first[name] = flat.view(shapes[name])
+        numbers = torch.arange(shapes[name].numel(), device="cpu").view(shapes[name])
+        first[name] = numbers < whole(quota, f"quotas[{name!r}]", 0, numbers.numel())
     return Masks(first).shuffled(generator)
 
 

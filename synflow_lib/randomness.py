@@ -14,8 +14,7 @@ import torch
 _turn = threading.RLock()
 
 
-@contextlib.contextmanager
-def alone() -> Iterator[None]:
+def alone() -> contextlib.AbstractContextManager:
     """Only one thread at a time inside: for what a process has once, whatever its threads do.
 
     Its random number generators and torch's number of threads, above all. A thread may enter again
@@ -24,8 +23,7 @@ def alone() -> Iterator[None]:
     >>> with alone(), alone():
     ...     pass
     """
-    with _turn:
-        yield
+    return _turn
 
 
 def _new_turn() -> None:
@@ -44,9 +42,7 @@ def own_random_numbers(seed: int | None = None) -> Iterator[None]:
     Models, scorers and data loaders may draw from any of these generators. After the block, also
     after an error, all of them are where they were before. Threads wait for each other in front of
     the block; one that draws from these generators without entering it draws the block's numbers.
-
-    Args:
-        seed: of all generators inside the block; None goes on from the caller's state.
+    Without a ``seed`` they go on from the caller's state.
 
     >>> before = torch.get_rng_state()
     >>> with own_random_numbers(seed=0):

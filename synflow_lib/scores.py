@@ -72,10 +72,7 @@ class Method:
         self.work, self.context = work, context
 
     def flat(self) -> Tensor:
-        """Scores of all prunable parameters under the current weights, shape (N,).
-
-        It may be a tensor of the method's own, which the next call writes to.
-        """
+        """Scores (N,) under the current weights, in a tensor that the next call may write to."""
         raise NotImplementedError
 
     @property

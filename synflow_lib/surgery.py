@@ -73,10 +73,8 @@ def flops(
     """
     shape = find_input_shape(instance(model, nn.Module, "model"), input_shape)
     found = prunable(model)
-    kept = {}
-    if masks is not None:
-        named = instance(masks, Masks, "masks").parameters_of(model)
-        kept = {id(weight): int(masks[name].sum()) for name, weight in named}
+    named = [] if masks is None else instance(masks, Masks, "masks").parameters_of(model)
+    kept = {id(weight): int(masks[name].sum()) for name, weight in named}
     net, meta = skeleton(model), torch.device("meta")  # also of what the forward makes
     x = inflow(shape, torch.empty(0, device="meta", dtype=first_weight(net).dtype))
     with explained_errors(shape, Exception), torch.no_grad(), meta, _Operations(net) as counter:
@@ -243,15 +241,12 @@ def _fold(module: nn.Module, layer: Layer, constants: Tensor, stays: np.ndarray)
         return added
     transposed = isinstance(module, CONV_TRANSPOSED)
     for channel in leaving.nonzero().flatten().tolist():
-        weight = module.weight.transpose(0, 1) if transposed else module.weight
-        weight = weight[rows][:, [channel]]
+        first, second = ([channel], rows) if transposed else (rows, [channel])
+        weight = module.weight[first][:, second]
         if not constants[channel].any() or not weight.any():
             continue
         part = copy.copy(module)
-        part._parameters = {
-            "weight": weight.transpose(0, 1) if transposed else weight,
-            "bias": None,
-        }
+        part._parameters = {"weight": weight, "bias": None}
         adds = part(constants[None, [channel]])[0].flatten(1)
         value = adds.mean(1)
         if ((adds - value[:, None]).abs() > _ROUNDING * adds.abs().amax()).any():

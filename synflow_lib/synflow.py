@@ -42,6 +42,7 @@ class SynFlow(Method):
         self.biases = any(map(is_bias, work.names))
         if self.biases:  # then rescaling is not exact, so only a wider range can help
             _compute_in_double(work)
+        self.shape = shape
         self._make_linear(shape)
         fast = None
         if context.fast and not self.biases and is_plain(shape):
@@ -51,8 +52,8 @@ class SynFlow(Method):
         # The shortest paths may carry a very different total, so they have powers of their own.
         self.rescaler = None if self.biases else Rescaler(self.paths)
         self.rescaler_of_shortest = None if self.biases else Rescaler(self.paths)
-        self.inflow = inflow(fast.prepare(self.paths) if fast else shape, work.flat)
         self.shortcuts = fast
+        self.inflow = inflow(fast.prepare(self.paths) if fast else shape, work.flat)
         self.R = work.flat.new_zeros(())  # R of the last pass of `flat`
         self._bind()
 
@@ -117,7 +118,7 @@ class SynFlow(Method):
         def outflow(after: Rescaler | None = None) -> Tensor:
             return self.paths(self.inflow, after, shortest=shortest)
 
-        with explained_errors(self.inflow):
+        with explained_errors(self.shape):
             total = rescaler.run(outflow) if rescaler else outflow()
         if rescaler and not rescaler.outflow:
             self.out.zero_()  # a gradient from behind the cut may be infinite, and times zero NaN

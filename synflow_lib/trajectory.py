@@ -15,14 +15,13 @@ from torch import Tensor
 
 from .fast.compact import Take
 from .fast.pieces import fixed_order, in_pieces, spans
-from .fast.selection import arrays, count_above, keep_largest, places, tied, total
+from .fast.selection import arrays, count_above, keep_largest, tied, total
 from .graphs.network import is_bias
 from .guards import ZeroScores
 from .masks import Masks
 from .values import kept_at, whole
 
 SURVIVED = torch.iinfo(torch.int32).max
-COLUMNS = ["iteration", "kept", "compression", "prune_size", "cut_size", "ratio"]
 
 
 @dataclass
@@ -77,22 +76,17 @@ class Trajectory:
     def keeping(self, kept: int, *, quiet: bool = False) -> Masks:
         """The masks that keep exactly ``kept`` weights; ``quiet`` leaves warnings out."""
         kept = whole(kept, "kept")
-        number = next((t for t, count in enumerate(self.counts) if count <= kept), None)
-        if number is None or kept > self.total:
+        if not self.counts[-1] <= kept <= self.total:
             raise ValueError(
                 f"kept={kept} weights asked for (compression {self.total / max(kept, 1):.6g});"
                 f" this run holds {self.counts[-1]} to {self.total}: it ended at compression"
                 f" {self.max_compression:.6g}"
             )
-        left = kept - self.counts[number]
-        if number and self._at_once(number):
-            flat = keep_largest(self.score, left, within=self.within)
-        else:
-            flat = self.iteration > number
-            if left:  # of what this iteration removed, the best; few of all N are looked at
-                here = places(self.iteration == number)
-                stay = keep_largest(self.score.index_select(0, here), left, within=self.within)
-                flat[here] = stay
+        number = next(t for t, count in enumerate(self.counts) if count <= kept)
+        flat, left = self.iteration > number, kept - self.counts[number]
+        if left:  # of what this iteration removed, the best
+            here = None if self._at_once(number) else self.iteration == number
+            flat |= keep_largest(self.score, left, here, within=self.within)
         masks = Masks.from_flat(flat, self.layout)
         if self.zeros and not quiet:
             self.zeros.warn(masks)
@@ -102,7 +96,7 @@ class Trajectory:
         """Whether one iteration removed all N weights."""
         return self.counts[number - 1] - self.counts[number] == self.total
 
-    def scores_of(self, number: int) -> Tensor:
+    def _scores_of(self, number: int) -> Tensor:
         """The scores (N,) of what one iteration removed, minus infinity elsewhere."""
         if self._at_once(number):
             return self.score
@@ -113,7 +107,7 @@ class Trajectory:
         number, score = int(self.iteration[place]), float(self.score[place])
         if number == SURVIVED:
             return self.counts[-1]
-        scores = self.scores_of(number)
+        scores = self._scores_of(number)
         low, high = tied(scores, score, self.within)
         # Of equal scores the first stay longest.
         before = count_above(scores[: place + 1], low, or_equal=True)
@@ -122,6 +116,7 @@ class Trajectory:
     def _tops(self) -> list[tuple[int, float, slice]]:
         """For each layer the iteration of its last weight, the largest score there, its slice."""
         ends = list(itertools.accumulate(shape.numel() for shape in self.layout.values()))
+
         at_once = self.counts == [self.total, 0]
 
         def top(layer: slice) -> tuple[int, float, slice]:
@@ -137,7 +132,7 @@ class Trajectory:
     def _last(self, number: int, top: float, layer: slice) -> int:
         """The flat place of the last weight of a layer: the first that ties with its ``top``."""
         if number != SURVIVED:
-            top, _ = tied(self.scores_of(number), top, self.within)
+            top, _ = tied(self._scores_of(number), top, self.within)
         able = (self.score[layer] >= top) & (self.iteration[layer] == number)
         return layer.start + int(able.byte().argmax())
 
@@ -157,7 +152,7 @@ class Trajectory:
             number, least = min((number, top) for number, top, _ in tops)
             if number == SURVIVED:
                 return self.counts[-1]
-            _, high = tied(self.scores_of(number), least, self.within)
+            _, high = tied(self._scores_of(number), least, self.within)
             # Of layers that end with equal scores, the one that lies furthest back ends first.
             first = [each for each in tops if each[0] == number and each[1] <= high][-1]
             return self.rank(self._last(*first))
@@ -209,8 +204,7 @@ class Record:
         size = sum(in_pieces(one, spans(len(score))))
         ratio = size / cut if cut else math.nan  # nothing flows any more
         self.counts.append(kept)
-        row = (len(self.rows) + 1, kept, self.total / max(kept, 1), size, cut, ratio)
-        self.rows.append(row)
+        self.rows.append((len(self.rows) + 1, kept, self.total / max(kept, 1), size, cut, ratio))
 
     def move(self, take: Take, origin: Tensor) -> None:
         """Follow the loop to the fewer weights of ``origin``, which ``take`` picks."""
@@ -239,5 +233,6 @@ class Record:
         left = iteration == len(self.rows)
         iteration.add_(1).masked_fill_(left, SURVIVED)
         score.masked_fill_(left, torch.inf)
-        history = pd.DataFrame(self.rows, columns=COLUMNS)
+        columns = ["iteration", "kept", "compression", "prune_size", "cut_size", "ratio"]
+        history = pd.DataFrame(self.rows, columns=columns)
         return Trajectory(layout, iteration, score, self.counts, history, self.within, zeros)

@@ -20,10 +20,9 @@ def is_bool(value: object) -> bool:
 
 
 def whole(value: object, name: str, least: float = -math.inf, most: float = math.inf) -> int:
-    """``value``, of Python, numpy or torch, as an int.
+    """``value``, of Python, numpy or torch, as an int from ``least`` to ``most``.
 
-    Raises:
-        ValueError: no whole number from ``least`` to ``most``; the message starts with ``name``.
+    Else a ValueError that starts with ``name``, as errors do here.
 
     >>> import numpy as np
     >>> whole(np.int64(3), "epochs", 1)
@@ -41,10 +40,7 @@ def whole(value: object, name: str, least: float = -math.inf, most: float = math
 
 
 def real(value: object, name: str) -> float:
-    """``value`` as a float, and 0.0 for -0.0.
-
-    Raises:
-        ValueError: no finite real number; the message starts with ``name``.
+    """``value``, a finite real number, as a float, and 0.0 for -0.0; else a ValueError.
 
     >>> import numpy as np
     >>> real(np.float64(0.5), "decay"), real(1, "decay"), real(np.array(2), "decay")
@@ -61,10 +57,7 @@ def real(value: object, name: str) -> float:
 
 
 def instance(value: Kind, kind: type[Kind], name: str) -> Kind:
-    """``value``, if it is of this ``kind``.
-
-    Raises:
-        TypeError: it is of another one; the message starts with ``name``.
+    """``value``, if it is of this ``kind``; else a TypeError.
 
     >>> instance(3, str, "name")
     Traceback (most recent call last):
@@ -77,11 +70,7 @@ def instance(value: Kind, kind: type[Kind], name: str) -> Kind:
 
 
 def kept_at(total: int, compression: float) -> int:
-    """round(N / c) weights, never fewer than one.
-
-    Raises:
-        TypeError: not a number.
-        ValueError: a bool, NaN, below 1 or above N.
+    """round(N / c) weights, never fewer than one; ValueError or TypeError for a c not in [1, N].
 
     >>> kept_at(1000, 300)
     3

@@ -68,7 +68,7 @@ from synflow_lib.reproduction.explore.explorer import Frame, image
 display(ipywidgets.VBox([
     ipywidgets.SelectionSlider(options=["1", "2", "3"]),
     ipywidgets.HTML('<p class="synflow-status">still</p>'),
-    ipywidgets.HTML(image(Frame(b"", "1", "still"))),
+    ipywidgets.HTML(image(Frame(b"", "still"))),
 ]))"""
 
 

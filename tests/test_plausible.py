@@ -928,3 +928,206 @@ def test_copies_whose_parts_keep_another_mode_are_not_trained_together():
     digits = sf.data.digits().subset(100, 50)
     with pytest.raises(ValueError, match="model 1"):
         sf.train_many([make(False), make(True)], [None, None], digits, sf.Recipe(1, 0.1))
+
+
+# ------------------------------------------------------------ what scales a weight is no threshold
+
+
+class Scaled(nn.Linear):
+    """Equalized learning rate: the weight is used times ``by``."""
+
+    by = 0.2
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight * self.by, self.bias)
+
+
+@pytest.mark.parametrize("by", [0.2, -0.3, 3.0, 1e-6])
+def test_a_scaled_weight_is_on_the_paths_of_the_plain_one(by):
+    def net(layer):
+        torch.manual_seed(0)
+        return nn.Sequential(layer(6, 8), nn.ReLU(), layer(8, 3))
+
+    scaled, plain = net(type("Other", (Scaled,), {"by": by})), net(nn.Linear)
+    masks = sf.prune(scaled, "synflow", 36)
+    assert all(map(torch.equal, masks.values(), sf.prune(plain, "synflow", 36).values()))
+    for one in (scaled, plain):
+        assert not sf.is_collapsed(one, masks, "path")
+        assert sf.effective_compression(one, masks) == 36
+        found = sf.critical_compression(one, "magnitude", "path").compression
+        assert found == sf.critical_compression(plain, "magnitude", "path").compression
+    masks["2.weight"][:] = False
+    assert sf.is_collapsed(scaled, masks, "path")
+
+
+class Features(nn.Module):
+    """Random Fourier features: a fixed matrix of small numbers, one of its inputs unread."""
+
+    def __init__(self):
+        super().__init__()
+        matrix = 0.1 * torch.randn(2, 8)
+        matrix[1] = 0
+        self.register_buffer("matrix", matrix)
+        self.a, self.o = nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.o(torch.tanh(self.a(x @ self.matrix)).relu())
+
+
+class Upsampled(nn.Module):
+    """A fixed kernel of small numbers between two layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.o = nn.Conv2d(2, 4, 1), nn.Conv2d(1, 3, 1)
+        self.register_buffer("kernel", torch.full((4, 1, 2, 2), 0.05))
+
+    def forward(self, x):
+        h = nn.functional.conv_transpose2d(self.a(x).relu(), self.kernel, stride=2)
+        return self.o(h).mean((2, 3))
+
+
+@pytest.mark.parametrize("made, shape", [(Features, (2,)), (Upsampled, (2, 4, 4))])
+def test_fixed_numbers_of_any_size_carry_paths(made, shape):
+    net, how = seeded(made), {"input_shape": shape}
+    layers = sf.prunable(net)
+    N = sum(weight.numel() for weight in layers.values())
+    assert not sf.is_collapsed(net, sf.Masks.ones(net), "path", **how)
+    assert sf.effective_compression(net, sf.Masks.ones(net), **how) == 1
+    assert sf.max_compression(net, "path", **how) == N / 2
+    masks = sf.prune(net, "synflow", N / 2, **how)
+    carries = sum(
+        float(s.sum())
+        for s in sf.score(masks.apply_(copy.deepcopy(net)), "synflow", **how).values()
+    )
+    assert sf.is_collapsed(net, masks, "path", **how) == (carries == 0)
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d, nn.ConvTranspose2d])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_kernel_used_the_other_way_round_has_no_law_of_its_layer(layer, transposed):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.i, self.t, self.o = nn.Conv2d(2, 4, 1), layer(4, 4, 3), nn.Linear(4, 2)
+
+        def forward(self, x):
+            run = nn.functional.conv_transpose2d if transposed else nn.functional.conv2d
+            return self.o(run(self.i(x).relu(), self.t.weight, padding=1).mean((2, 3)))
+
+    net, how = seeded(Tied).double(), {"input_shape": (2, 5, 5)}
+    scores = sf.score(net, "synflow", **how)
+    if transposed == (layer is nn.ConvTranspose2d):
+        assert sf.check_conservation(net, scores, "unit", **how).holds(1e-12)
+    else:
+        with pytest.raises(ValueError, match=r"t\.weight and does not use it as its layer does"):
+            sf.check_conservation(net, scores, "unit", **how)
+
+
+def test_copies_with_group_norm_train_on_augmented_images():
+    data = sf.data.digits().subset(n_train=100, n_test=50)
+    nets = [
+        seeded(
+            lambda: nn.Sequential(
+                nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(144, 10)
+            )
+        )
+        for _ in range(2)
+    ]
+    recipe = sf.Recipe(1, 0.1, 64, augment=True)
+    alone = sf.train(copy.deepcopy(nets[0]), None, data, recipe).history
+    for together in sf.train_many(nets, [None, None], data, recipe):
+        assert together.history["test_loss"].tolist() == pytest.approx(alone["test_loss"], rel=1e-3)
+
+
+# --------------------------------------------------------------- draws, hooks, names of one weight
+
+
+def test_a_draw_by_a_method_of_a_tensor_is_seeded():
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.o = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            h = self.a(x)
+            return self.o(h + 0.1 * torch.zeros_like(h).normal_())
+
+    net, batch = seeded(Noisy), (torch.randn(6, 4, dtype=torch.float64), torch.arange(6) % 2)
+    scores = []
+    for _ in range(2):
+        before = torch.random.get_rng_state()
+        scores.append(sf.score(net, "snip", batch, seed=3))
+        assert torch.equal(before, torch.random.get_rng_state())
+        torch.rand(5)
+    assert all(map(torch.equal, scores[0].values(), scores[1].values()))
+
+
+def test_a_copy_runs_the_layer_of_its_own_that_a_hook_holds_in_a_list():
+    net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+
+    through = functools.partial(lambda layers, x: layers[0](x), [net[0]])
+    net[1].register_forward_hook(lambda module, inputs, output: output + through(inputs[0]))
+    copied = copies.private_copy(net)
+    with torch.no_grad():
+        copied[0].weight.zero_(), copied[0].bias.zero_()
+        x = torch.ones(1, 3)
+        assert torch.equal(copied(x), copied[1].bias + torch.zeros(1, 3))
+        assert not torch.equal(net(x), copied(x))
+
+
+@pytest.mark.parametrize("spelling", range(5))
+def test_a_mean_subtracted_anywhere_in_a_sum_centres_it(spelling):
+    """Dueling networks: a value, and advantages less their mean."""
+
+    class Dueling(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.f, self.a, self.v = nn.Linear(4, 6), nn.Linear(6, 3), nn.Linear(6, 1)
+
+        def forward(self, x):
+            h = self.f(x).relu()
+            a, v = self.a(h), self.v(h)
+            m = a.mean(1, keepdim=True)
+            return [v + (a - m), v + a - m, a + (v - m), a - m + v, -m + v + a][spelling]
+
+    net = seeded(Dueling)
+    f, a, v = (getattr(net, name).weight.detach().abs() for name in "fav")
+    paths = (a @ f).sum() + 3 * (v @ f).sum()  # the value counts in all three outputs
+    scores = sf.score(net, "synflow")
+    assert scores["f.weight"].sum().item() == pytest.approx(paths.item())
+    assert scores["a.weight"].sum().item() == pytest.approx((a @ f).sum().item())
+
+
+# ------------------------------------------------------------------------- words of other errors
+
+
+def test_errors_name_the_shape_that_was_given():
+    net = nn.Sequential(nn.Conv2d(2, 4, 3, stride=2), nn.ReLU(), nn.Conv2d(4, 4, 3))
+    with pytest.raises(ValueError, match=r"an input of shape \(2, 6, 6\)"):
+        sf.score(net, "synflow", input_shape=(2, 6, 6))
+
+
+def test_a_sparse_weight_is_refused_by_name():
+    net = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    net[0].weight = nn.Parameter(net[0].weight.detach().to_sparse())
+    with pytest.raises(ValueError, match=r"0\.weight is a tensor of layout torch\.sparse_coo"):
+        sf.prune(net, "magnitude", 2)
+
+
+def test_a_forward_that_reads_numbers_cannot_be_followed_by_shapes_alone():
+    class Picks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("chosen", torch.tensor([True, False] * 4))
+            self.i, self.o = nn.Linear(6, 8), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.o(self.i(x).relu()[:, self.chosen])
+
+    net = Picks()
+    scores = sf.score(net, "synflow")  # which runs on numbers
+    assert not scores["i.weight"][1::2].any()
+    for ask in (sf.surgery.flops, functools.partial(sf.check_conservation, scores=scores)):
+        with pytest.raises(ValueError, match="reads the numbers of a tensor"):
+            ask(net)

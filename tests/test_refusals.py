@@ -280,6 +280,22 @@ RIGHT = {  # name: (operation, extras, width, what it does to a row of path sums
     ),
     "ratio": (lambda s, x: x / x.sum(), {}, 4, lambda h: h),
     "default argument": (lambda s, x, t=None: x if t is None else t, {}, 4, lambda h: h),
+    "own leaky relu": (lambda s, x: torch.where(x > 0, x, 0.1 * x), {}, 4, lambda h: h),
+    "own PReLU": (lambda s, x: torch.where(x < 0, s.p * x, x), {"p": P(SCALE)}, 4, lambda h: h),
+    "own leaky relu, as a method": (lambda s, x: x.where(x >= 0, x / 5), {}, 4, lambda h: h),
+    "own relu, scaled": (
+        lambda s, x: torch.where(x > 0, 2 * x, torch.zeros_like(x)),
+        {},
+        4,
+        lambda h: 2 * h,
+    ),
+    "own relu with thresholds for several": (
+        lambda s, x: (lambda first: torch.where(first > s.p, first, 0.0))(x[:, :1]),
+        {"p": P(SCALE)},
+        4,
+        lambda h: h[:, :1].expand(-1, 4),
+    ),
+    "own soft threshold": (lambda s, x: torch.where(x.abs() > 0.5, x, 0), {}, 4, lambda h: h),
 }
 
 
@@ -414,7 +430,30 @@ REFUSED = {  # name: (operation, extras, width, what the error names)
         4,
         "a weight that mul has changed",
     ),
-    "own leaky relu": (lambda s, x: torch.where(x > 0, x, 0.1 * x), {}, 4, "gt|where"),
+    "two slopes, none of them one": (
+        lambda s, x: torch.where(x > 0, 2 * x, 0.1 * x),
+        {},
+        4,
+        "gt|where",
+    ),
+    "chosen by its mean as well": (
+        lambda s, x: torch.where(x > x.mean(), x, 0.1 * x),
+        {},
+        4,
+        "gt of 2|where",
+    ),
+    "over itself where it is negative": (
+        lambda s, x: torch.where(x > 0, x, 1 / x),
+        {},
+        4,
+        "gt|where",
+    ),
+    "chosen by another signal": (
+        lambda s, x: torch.where(s.m(x) > 0, x, 0.1 * x),
+        {"m": nn.Linear(4, 4)},
+        4,
+        "gt|where",
+    ),
     "written into": (
         lambda s, x: s.write(x),
         {"write": lambda x: (x.mul_(2), x)[1]},
@@ -456,6 +495,19 @@ def test_operations_that_are_not_understood_are_named(name):
                 call()
         assert sf.prune(net, "magnitude", 2).compression == 2
         assert not sf.is_collapsed(net, sf.Masks.ones(net), "layer")
+
+
+def test_a_choice_between_slopes_is_told_a_way_that_works(put_back):
+    class TwoSlopes(nn.Module):
+        def forward(self, x):
+            return torch.where(x > 0, 2 * x, 0.5 * x)
+
+    net = nn.Sequential(nn.Linear(4, 8), TwoSlopes(), nn.Linear(8, 2))
+    with pytest.raises(ValueError, match=r"of its own: synflow_lib.layers.rule\(ItsClass, .passes"):
+        sf.score(net, "synflow")
+    sf.layers.rule(TwoSlopes, "passes")
+    plain = sf.score(nn.Sequential(net[0], nn.ReLU(), net[2]), "synflow")
+    assert all(torch.equal(score, plain[n]) for n, score in sf.score(net, "synflow").items())
 
 
 def test_a_table_that_is_indexed_is_told_apart_from_one_that_is_looked_up():

@@ -114,6 +114,7 @@ def test_keys_are_those_of_earlier_versions():
         ({"model": 3}, "model=3; expected a name"),
         ({"iterations": 3.0}, "iterations=3.0; expected a whole number from 1"),
         ({"rewind": True}, "rewind=True; expected a whole number from 0"),
+        ({"method": "dense"}, "compression=2.0; expected 1 for a dense run"),
     ],
 )
 def test_a_run_names_what_is_wrong(change, message):
@@ -126,7 +127,7 @@ def test_a_run_names_what_is_wrong(change, message):
 def test_a_run_alone_and_in_a_group_report_alike(method):
     runs = [
         Run("digits", "fc", method, c, QUICK, seed=s, model_options=SMALL, iterations=2)
-        for c, s in ((1.0, 0), (4.0, 1))
+        for c, s in ((1.0, 0), (1.0 if method == "dense" else 4.0, 1))
     ]
     group = perform(runs)
     for run, found in zip(runs, group, strict=True):

@@ -15,12 +15,7 @@ from torch import Tensor
 from ..values import whole
 from .tensors import channel_statistics, random_crops, resize, shuffled_ranks, stratified_order
 
-FLOAT32 = torch.finfo(torch.float32)
-# What a mean and a std may be. The images are normalized in float32, which must not round to 0.
-LIMITS = {
-    "mean": (0, 1, "from 0 to 1"),
-    "std": (FLOAT32.tiny, FLOAT32.max, "finite and std above 0"),
-}
+FLOAT32 = torch.finfo(torch.float32)  # to which images are normalized: a std must not round to 0
 TENSORS = ("train_x", "train_y", "test_x", "test_y")
 
 
@@ -85,8 +80,8 @@ class Dataset:
         devices = sorted({str(getattr(self, name).device) for name in TENSORS})
         found = f"the tensors lie on {', '.join(devices)}"
         self._require(len(devices) == 1, found, "one device for all")
-        for name in ("mean", "std"):  # tuples, so that they can be keys of a cache
-            keep(name, self._statistic(name))
+        keep("mean", self._statistic("mean", 0, 1, "from 0 to 1"))
+        keep("std", self._statistic("std", FLOAT32.tiny, FLOAT32.max, "finite and std above 0"))
         keep("classes", self._class_names())
 
     def _require(self, fits: bool, found: str, expected: str) -> None:
@@ -112,9 +107,9 @@ class Dataset:
         self._require(0 <= low <= high <= last, found, f"0 to {last}")
         return y
 
-    def _statistic(self, name: str) -> tuple[float, ...]:
+    def _statistic(self, name: str, low: float, high: float, within: str) -> tuple[float, ...]:
+        """A tuple, so that it can be the key of a cache."""
         given, channels = getattr(self, name), self.train_x.shape[1]
-        low, high, within = LIMITS[name]
         try:
             values = tuple(float(value) for value in given)
         except (TypeError, ValueError):
@@ -177,16 +172,16 @@ class Dataset:
         # Hashing takes a second for the larger sets, so it is done once; torch counts what is
         # written into a tensor, so a hash of former content is not taken for one of the present.
         versions = tuple(None if t.is_inference() else t._version for t in tensors)
-        kept = self.__dict__.get("_hashed")
-        if kept is not None and kept[0] == versions:
-            return kept[1]
-        rest = (self.num_classes, self.mean, self.std, self.padding, self.flip)
-        digest = hashlib.sha256(repr(rest).encode())
-        for tensor in tensors:
-            digest.update(repr(tuple(tensor.shape)).encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().data)
-        self.__dict__["_hashed"] = versions, digest.hexdigest()[:16]
-        return digest.hexdigest()[:16]
+        known, found = self.__dict__.get("_hashed", (None, ""))
+        if known != versions:
+            rest = (self.num_classes, self.mean, self.std, self.padding, self.flip)
+            digest = hashlib.sha256(repr(rest).encode())
+            for tensor in tensors:
+                digest.update(repr(tuple(tensor.shape)).encode())
+                digest.update(tensor.detach().cpu().contiguous().numpy().data)
+            found = digest.hexdigest()[:16]
+            self.__dict__["_hashed"] = versions, found
+        return found
 
     def __getstate__(self) -> dict[str, object]:
         # For pickle and copy: without the hash, since copies of tensors count from 0 again.
@@ -334,12 +329,11 @@ class Dataset:
         """
         kept: dict[str, Tensor] = {}
         for split, count in (("train", n_train), ("test", n_test)):
-            x, y = self._split(split)
-            if count is None:
-                continue
-            count = whole(count, f"n_{split}", 1, len(y))
-            chosen = stratified_order(y, seed)[:count].to(y.device)
-            kept |= {f"{split}_x": x[chosen], f"{split}_y": y[chosen]}
+            if count is not None:
+                x, y = self._split(split)
+                count = whole(count, f"n_{split}", 1, len(y))
+                chosen = stratified_order(y, seed)[:count].to(y.device)
+                kept |= {f"{split}_x": x[chosen], f"{split}_y": y[chosen]}
         return dataclasses.replace(self, **kept)
 
     def resized(self, size: int | None = None, channels: int | None = None) -> Dataset:

@@ -1,9 +1,7 @@
 """A folder of images, `train/<class>/*.jpg` and `test/<class>/*.jpg`, as a `Dataset`.
 
-Decoding takes a while (10,000 small JPEG images take seconds), so the decoded tensors are kept in
-one safetensors file, with a fingerprint of the folder: names and contents of all images. Contents,
-because neither times nor sizes nor inodes tell one file from another for certain. Reading is fast
-beside decoding.
+Decoding takes a while, so the decoded tensors are kept in one safetensors file, with a fingerprint
+of the folder: names and contents of all images, since times and sizes do not tell for certain.
 """
 
 from __future__ import annotations
@@ -31,11 +29,8 @@ from .tensors import channel_statistics
 
 # Lists and notes that lie beside images: left out without a word.
 NOTES = (".csv", ".db", ".html", ".ini", ".json", ".md", ".tsv", ".txt", ".xml", ".yaml", ".yml")
-# Part of the fingerprint: raise it when decoding changes, so that old caches are not used.
-FORMAT = "2"
-# One note for fingerprint and checksum: safetensors writes several in any order, and equal content
-# should make equal files.
-NOTE = "fingerprint and checksum"
+FORMAT = "2"  # part of the fingerprint: raise it when decoding changes
+NOTE = "fingerprint and checksum"  # one note: safetensors writes several in any order
 # Bytes of an image. Pillow decodes without the interpreter's lock, so threads help with large
 # images; with CIFAR's (1 kB) taking the lock and giving it back costs a third of the speed.
 SMALL = 16_000
@@ -81,9 +76,9 @@ def image_folder(
         photos = image_folder("photos", size=32)      # decodes, writes .photos-….safetensors
         photos = image_folder("photos", size=32)      # reads that file
     """
-    if whole(channels, "channels") not in (1, 3):
+    if (channels := whole(channels, "channels")) not in (1, 3):
         raise ValueError(f"channels is {channels!r}; expected 3 (RGB) or 1 (grey).")
-    size, channels = size if size is None else whole(size, "size", 1), int(channels)
+    size = None if size is None else whole(size, "size", 1)
     path = Path(path).expanduser().absolute()
     (train, skipped), (test, skipped_too) = _listing(path / "train"), _listing(path / "test")
     classes = sorted({file.parent.name for file in train})

@@ -112,8 +112,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 def _places(archive: zipfile.ZipFile) -> dict[str, str]:
     """Where each image of the archive goes: `train/<class>/<image>` or `test/<class>/<image>`.
 
-    Names are taken from those of the known form and from classes that exist, so none of them can
-    lead out of the folder. ValueError if labels and images do not fit each other.
+    Names are of the known form and of classes that exist: none can lead out of the folder.
     """
     members = archive.namelist()
     train = {member: match for member in members if (match := TRAIN.fullmatch(member))}

@@ -1,10 +1,9 @@
 """The fast path of SynFlow on images: maps without the rows and columns that repeat.
 
 SynFlow's input is all ones, so a feature map is the same everywhere but near its borders, as far
-as the zeros of the padding reach. A smaller image of ones has the same borders. Each part of a
-network, from one stride to the next, runs on the smallest maps that still hold one row of the
-interior, and where the next part needs more of them that row is repeated. R is the same polynomial
-of the weights as on whole maps, so autograd gives the same scores.
+as the zeros of the padding reach. Each part of a network, from one stride to the next, runs on the
+smallest maps that still hold one row of the interior, and where the next part needs more of them
+that row is repeated. R is the same polynomial of the weights, so autograd gives the same scores.
 """
 
 from __future__ import annotations
@@ -58,14 +57,9 @@ class Axis:
 
 
 def narrow(paths: PathSum, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Make ``paths`` run on smaller maps; exact for an input of equal numbers and no other.
+    """Change the steps of ``paths`` to run on smaller maps; the shape of input to give instead.
 
-    Args:
-        paths: its steps are changed.
-        shape: of one input of the network.
-
-    Returns:
-        The shape of the input to give instead.
+    Exact for an input of equal numbers and no other; ``shape`` is that of one input.
     """
     maps = _maps(paths, shape)
     if not maps:

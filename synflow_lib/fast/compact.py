@@ -1,19 +1,18 @@
 """The fast path of iterative SynFlow: leave out the units that no path runs through any more.
 
-After a few iterations most units of a network carry no flow: their scores are exactly zero and
-stay zero. `Compactor` rebuilds the private network without them, so that scoring costs what is
-still alive, and says where each remaining weight now lies. Nothing else changes: the same sums
-without zero terms. The plain path is the same loop without a compactor.
+After a few iterations the scores of most units are exactly zero and stay so. Without these units
+scoring costs what is still alive, and gives the same sums without zero terms.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from ..graphs.follow import wiring
 from ..graphs.layers import MODULES
@@ -27,15 +26,19 @@ from .selection import count
 _WORTH_IT = 0.65  # rebuild when at most this share of the weights would be left
 
 
+def _held(module: nn.Module) -> set[int]:
+    return {id(tensor) for tensor in (*module.parameters(False), *module.buffers(False))}
+
+
+def holders(net: nn.Module) -> Counter[int]:
+    """The id of a tensor -> how many modules of ``net`` hold it."""
+    return Counter(held for module in net.modules() for held in _held(module))
+
+
 def _shared(net: fx.GraphModule) -> bool:
     """Whether two modules hold one tensor, or one that holds a tensor runs twice in a pass."""
-    holders, often = Counter(), calls(net.graph)
-    for name, module in net.named_modules():
-        held = {id(t) for t in (*module.parameters(False), *module.buffers(False))}
-        holders.update(held)
-        if held and often[name] > 1:
-            return True
-    return any(number > 1 for number in holders.values())
+    twice = [net.get_submodule(name) for name, often in calls(net.graph).items() if often > 1]
+    return max(holders(net).values()) > 1 or any(map(_held, twice))
 
 
 class Compactor:
@@ -59,19 +62,14 @@ class Compactor:
 
         Grouped and transposed convolutions tie units to positions in a weight; tensors shared by
         two modules, modules used twice and weights left dense tie layers to each other; what a
-        user's rule multiplies with (see `synflow_lib.graphs.layers.rule`) is not known. Such
-        networks run uncompacted.
+        user's rule multiplies with (see `synflow_lib.graphs.layers.rule`) is not known.
         """
         rules = (MODULES.get(type(module)) for module in work.net.modules())
-        if any(rule is not None and rule.effect == "own" for rule in rules):
-            return None
+        ruled = any(rule is not None and rule.effect == "own" for rule in rules)
         layers = [m for m in work.net.modules() if isinstance(m, PRUNABLE)]
-        plain = all(
-            getattr(m, "groups", 1) == 1 and not isinstance(m, CONV_TRANSPOSED) for m in layers
-        )
-        pruned = {id(parameter) for parameter in work.parameters}
-        all_pruned = len(layers) == len(pruned) and pruned == {id(m.weight) for m in layers}
-        if _shared(work.net) or not plain or not all_pruned:
+        tied = any(getattr(m, "groups", 1) > 1 or isinstance(m, CONV_TRANSPOSED) for m in layers)
+        all_pruned = {id(p) for p in work.parameters} == {id(m.weight) for m in layers}
+        if ruled or tied or not all_pruned or _shared(work.net):
             return None
         try:
             wires = wiring(work.net, input_shape)
@@ -84,42 +82,38 @@ class Compactor:
     def shrink(self, scores: Tensor, alive: Tensor) -> tuple[Take, Tensor] | None:
         """Drop dead units, judged by the scores just computed; None where too few are dead.
 
-        Args:
-            scores, alive: flat tensors; what of each weight is known, and which are not pruned. A
-                survivor is never dropped: one whose score is zero keeps everything as it is.
-
-        Returns:
-            What takes the rest of any tensor laid out like ``work.flat``, and of ``alive``.
+        ``alive`` marks what is not pruned; of that nothing is dropped: a survivor whose score is
+        zero keeps everything as it is. Returned are what takes the rest of any tensor laid out like
+        ``work.flat``, and the rest of ``alive``.
         """
         views = list(self.work.views(scores).values())
         units = self.fixed.copy()
         for layer, view in zip(self.layers, views, strict=True):
             units[layer.writes[(view.flatten(1).sum(1) > 0).cpu().numpy()]] = True
         spare_one_(units, self.layers)
-        rows = [units[layer.writes] for layer in self.layers]
-        columns = [units[layer.reads] for layer in self.layers]
+        sides = [(units[layer.writes], units[layer.reads]) for layer in self.layers]
         sizes = [
-            int(r.sum() * c.sum()) * view[0, 0].numel()
-            for r, c, view in zip(rows, columns, views, strict=True)
+            int(rows.sum() * columns.sum()) * view[0, 0].numel()
+            for (rows, columns), view in zip(sides, views, strict=True)
         ]
         if sum(sizes) > _WORTH_IT * self.work.flat.numel():
             return None
         inner = [
             [torch.from_numpy(np.flatnonzero(side)).to(scores.device) for side in pair]
-            for pair in zip(rows, columns, strict=True)
+            for pair in sides
         ]
         layout = {
-            name: torch.Size((len(r), len(c), *shape[2:]))
-            for (r, c), (name, shape) in zip(inner, self.work.layout.items(), strict=True)
+            name: torch.Size((*map(len, pair), *shape[2:]))
+            for pair, (name, shape) in zip(inner, self.work.layout.items(), strict=True)
         }
         take = Take(self.work.layout, layout, inner)
         left = take(alive)
         if count(left) != count(alive):
             return None
         self.work.rebind(take(self.work.flat), layout)
-        for layer, r, c in zip(self.layers, rows, columns, strict=True):
-            layer.writes, layer.reads = layer.writes[r], layer.reads[c]
-            keep_units_(self.modules[layer.name], ["bias"], r)
+        for layer, (rows, columns) in zip(self.layers, sides, strict=True):
+            layer.writes, layer.reads = layer.writes[rows], layer.reads[columns]
+            keep_units_(self.modules[layer.name], ["bias"], rows)
         for norm in self.norms:
             kept = units[norm.writes]
             norm.reads, norm.writes = norm.reads[kept], norm.writes[kept]
@@ -127,16 +121,13 @@ class Compactor:
         return take, left
 
 
+@dataclass
 class Take:
     """Copies what is left of a tensor laid out like the old ``work.flat`` into the new layout."""
 
-    def __init__(
-        self,
-        old: dict[str, torch.Size],
-        new: dict[str, torch.Size],
-        inner: list[list[Tensor]],
-    ) -> None:
-        self.old, self.new, self.inner = old, new, inner
+    old: dict[str, torch.Size]
+    new: dict[str, torch.Size]
+    inner: list[list[Tensor]]  # of each layer the rows and the columns that stay
 
     def __call__(self, flat: Tensor) -> Tensor:
         found = flat.new_empty(sum(shape.numel() for shape in self.new.values()))

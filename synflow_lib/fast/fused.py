@@ -1,9 +1,8 @@
 """Weight layers whose backward pass writes scores: the arithmetic of fast SynFlow.
 
-Autograd would write a gradient as large as the network, which is then read again, with the
-weights, to become scores. Here each piece of a layer, some of its output units, becomes scores
-while it is in cache, and pieces run on all threads. On maps of few positions a convolution is a
-matrix product, since there reading its weights is all the work. The plain path is the module.
+Autograd would write a gradient as large as the network, to be read again with the weights. Here
+each piece of a layer, some of its output units, becomes scores while it is in cache, and pieces
+run on all threads.
 """
 
 from __future__ import annotations
@@ -22,12 +21,10 @@ _PARTS = 4  # at least so many pieces
 
 
 def fused(module: nn.Module, target: Callable[[], Tensor]) -> Callable[[Tensor], Tensor] | None:
-    """The linear layer ``module`` as an operation that writes its scores; None where it cannot.
+    """The layer ``module``, without its bias, as an operation that writes its scores, or None.
 
-    Args:
-        module: its bias, if any, is taken as zero.
-        target: gives the tensor of the weight's shape that scores are written to. Small layers
-            leave it alone and give autograd a gradient, which costs less there.
+    ``target`` gives the tensor that they are written to. Small layers leave it alone and give
+    autograd a gradient, which costs less there.
     """
     if type(module) is not nn.Linear and not is_plain_conv2d(module):
         return None
@@ -70,12 +67,10 @@ def map_size(module: nn.Conv2d, x: Tensor) -> list[int]:
 def works_as_product(module: nn.Conv2d, x: Tensor) -> bool:
     """Whether a matrix product is faster: one image, a map of few positions, on a CPU.
 
-    There a convolution is bound by reading weights. A product reads them once, while a convolution
-    first copies them into a layout of its own, and its gradient back.
+    There all the work is reading weights, which a convolution copies into a layout of its own.
     """
-    height, width = map_size(module, x)
     few = 64 if x.dtype == torch.float64 else 16
-    return x.shape[0] == 1 and x.device.type == "cpu" and height * width <= few
+    return len(x) == 1 and x.device.type == "cpu" and math.prod(map_size(module, x)) <= few
 
 
 def windows(module: nn.Conv2d, x: Tensor) -> Tensor:

@@ -29,9 +29,8 @@ TIES = 1e-12
 Rounding moves such a score by 1e-15 to 1e-14 of its size, and the scores of a hundred million
 weights lie 1e-8 apart. Between the two, float32 has no room: there ties are exact ones.
 
-Another width must be told to `Method.within`, `quotas.by_score` and `guards.ZeroScores`. Another
-rule than "the first positions stay" belongs into `_above` and the last line of `_by_sorting`, and
-into what computes ranks by it: `Trajectory.rank`, `_last` and `last_of_each_layer`.
+Another width must be told to `Method.within`, `quotas.by_score` and `guards.ZeroScores`; another
+rule than "the first positions stay" to `_above`, `_by_sorting` and the ranks of `Trajectory`.
 """
 
 

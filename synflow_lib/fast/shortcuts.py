@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor, fx, nn
 
-from ..graphs.nodes import calls
+from ..graphs.copies import skeleton
+from ..graphs.network import BATCH_NORM, CONV, LINEAR, first_weight
+from ..graphs.nodes import calls, module_of
 from ..graphs.workspace import Workspace
 from ..paths import PathSum
 from .borders import narrow
-from .compact import Compactor, Take
-from .folding import fold_norms_
+from .compact import Compactor, Take, holders
 from .fused import fused
 
 
@@ -59,12 +60,63 @@ class Shortcuts:
 
 def weight_layers(work: Workspace) -> dict[nn.Module, str]:
     """Modules that own a prunable weight alone and run once a pass -> the weight's name."""
-    named, owners = dict(work.net.named_modules()), Counter()
-    for module in named.values():
-        owners.update(id(p) for p in module.parameters(recurse=False))
-    called, found = calls(work.net.graph), {}
+    number, called, found = holders(work.net), calls(work.net.graph), {}
     for name, parameter in zip(work.names, work.parameters, strict=True):
         place, _, attribute = name.rpartition(".")
-        if attribute == "weight" and owners[id(parameter)] == 1 and called[place] == 1:
-            found[named[place]] = name
+        if attribute == "weight" and number[id(parameter)] == 1 and called[place] == 1:
+            found[work.net.get_submodule(place)] = name
     return found
+
+
+def fold_norms_(
+    net: fx.GraphModule, input_shape: tuple[int, ...], keep: Container[str]
+) -> list[str]:
+    """Multiply BatchNorm's factor into the weight in front of it; returns the modules folded.
+
+    Exact for scores: theta * dR/dtheta does not change when theta is multiplied by a constant that
+    is taken out behind it. Only where nothing else reads the weight's output, and where BatchNorm
+    counts in the direction that the weight writes: behind a Linear layer on (batch, tokens,
+    features) it counts tokens.
+    """
+    modules, called, number, folded = dict(net.named_modules()), calls(net.graph), holders(net), []
+    flat = functools.cache(lambda: _flat_outputs(net, input_shape))  # seldom asked for
+    for node in net.graph.nodes:
+        norm = module_of(node, modules)
+        if not isinstance(norm, BATCH_NORM) or norm.running_var is None:
+            continue
+        source = node.args[0]
+        layer = module_of(source, modules)
+        if (
+            not isinstance(layer, LINEAR + CONV)
+            or len(source.users) > 1
+            or called[str(source.target)] + called[str(node.target)] > 2
+            or number[id(layer.weight)] > 1
+            or f"{node.target}.weight" in keep
+        ):
+            continue
+        if isinstance(layer, LINEAR) and str(source.target) not in flat():
+            continue
+        with torch.no_grad():
+            scale = torch.rsqrt(norm.running_var + norm.eps)
+            if norm.weight is not None:
+                scale = scale * norm.weight
+            layer.weight.mul_(scale.view(-1, *[1] * (layer.weight.dim() - 1)))
+        folded.append(str(node.target))
+    return folded
+
+
+def _flat_outputs(net: nn.Module, input_shape: tuple[int, ...]) -> set[str]:
+    """Names of the Linear layers that give (batch, features); none where that cannot be told."""
+    flat, empty = set(), skeleton(net)
+    for name, module in empty.named_modules():
+        if isinstance(module, LINEAR):
+            module.register_forward_hook(
+                lambda _, __, out, name=name: flat.add(name) if out.dim() == 2 else None
+            )
+    x = torch.empty(1, *input_shape, device="meta", dtype=first_weight(net).dtype)
+    try:
+        with torch.no_grad():
+            empty(x)
+    except Exception:  # the user's forward runs: anything can come out of it
+        return set()
+    return flat

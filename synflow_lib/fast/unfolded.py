@@ -1,8 +1,8 @@
 """Convolutions of small maps on the CPU: one matrix product for all images of a batch.
 
-In float64 torch multiplies image by image, and on a map of 2x2 pixels each product reads the whole
-weight for four columns. In bfloat16 it sees the whole batch, but the gradient of the weights of
-such maps takes ten times as long as its multiplications need. In float32 nothing is gained.
+In float64 torch multiplies image by image, each time reading the whole weight. In bfloat16 the
+gradient of the weights takes ten times as long as its multiplications need. In float32 nothing is
+gained.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ def unfolded(net: nn.Module, dtype: torch.dtype) -> Iterator[None]:
 def unfold_small_maps_(net: nn.Module, dtype: torch.dtype) -> list[nn.Module]:
     """Let the plain ``Conv2d`` layers of a private network, computing in ``dtype``, run that way.
 
-    Returns:
-        These layers; none but on the CPU, in float64 or bfloat16.
+    Returns these layers; none but on the CPU, in float64 or bfloat16.
 
     >>> layer, x = nn.Conv2d(2, 3, 3, padding=1).double(), torch.rand(4, 2, 5, 5).double()
     >>> expected = layer(x)

@@ -32,9 +32,7 @@ def refuse_joined(
 ) -> None:
     """ValueError where a unit could not be taken out: mixed with others, or known by its position.
 
-    Args:
-        operations, node, module: a node on a path; ``node.meta["value"]`` is what it gives.
-        carriers: its arguments that paths run through.
+    ``carriers`` are the arguments of ``node`` that paths run through.
     """
     value, before = node.meta["value"], carriers[0].meta["value"].shape
     if gates := operations.gates(node):

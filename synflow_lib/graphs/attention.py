@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from .nodes import argument, name_of
-from .surrogate import Run, Use, is_numbers, of_one_type
+from .nodes import name_of
+from .surrogate import Run, Use, gain, is_numbers, of_one_type
 
 # exp(-80) is nothing beside one in float32: -100 and -1e9 are masks as -inf is.
 _REMOVES = 80.0
@@ -30,25 +30,23 @@ def shares(scores: Tensor, dim: int) -> Tensor:
 
 
 def _masks(
-    like: Tensor, shape: tuple[int, ...], mask: Tensor | None, causal: bool, keeps: bool
+    like: Tensor, shape: tuple[int, ...], mask: Tensor | None, *, keeps: bool, causal: bool = False
 ) -> Tensor:
     """Scores of zero, and minus infinity where a mask is; of bools True ``keeps``, or removes."""
     scores = like.new_zeros(shape)
     if causal:
         scores = scores.masked_fill(scores.new_ones(shape).tril().logical_not(), -torch.inf)
-    if mask is None:
-        return scores
-    if mask.dtype == torch.bool:
+    if mask is not None and mask.dtype == torch.bool:
         gone = mask.logical_not() if keeps else mask
-        return torch.zeros_like(gone, dtype=like.dtype).masked_fill(gone, -torch.inf) + scores
-    return scores + mask.to(like.dtype)
+        mask = torch.zeros_like(gone, dtype=like.dtype).masked_fill(gone, -torch.inf)
+    return scores if mask is None else scores + mask.to(like.dtype)
 
 
 def dot_product(use: Use) -> Run:
     """``scaled_dot_product_attention``: each query gets the mean of the values it may see."""
-    if argument(use.node, "value", 2) not in use.signals:
+    if use.argument("value", 2) not in use.signals:
         raise use.refusal()
-    unknown = argument(use.node, "attn_mask", 3) in use.still  # it is computed of the input
+    unknown = use.argument("attn_mask", 3) in use.still  # it is computed of the input
 
     def run(
         query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None,
@@ -59,7 +57,7 @@ def dot_product(use: Use) -> Run:
             value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
         if unknown and attn_mask.dtype == torch.bool:  # of floats the fixed part is left
             attn_mask = None
-        scores = _masks(value, size, attn_mask, is_causal, keeps=True)
+        scores = _masks(value, size, attn_mask, keeps=True, causal=is_causal)
         found = shares(scores, -1) @ value
         lead = torch.broadcast_shapes(query.shape[:-2], found.shape[:-2])
         return found.expand(*lead, *found.shape[-2:])
@@ -69,7 +67,7 @@ def dot_product(use: Use) -> Run:
 
 def multihead(use: Use) -> Run:
     """``nn.MultiheadAttention``, whose values and outputs have weights of their own."""
-    if argument(use.node, "value", 2) not in use.signals:
+    if use.argument("value", 2) not in use.signals:
         raise use.refusal()
     if use.module.bias_k is not None:  # a value beside those of the tokens, an input or a constant
         raise use.refusal("MultiheadAttention with add_bias_kv=True")
@@ -77,10 +75,10 @@ def multihead(use: Use) -> Run:
 
 
 def _heads(module: nn.MultiheadAttention) -> Run:
-    names = ("key_padding_mask", "need_weights", "attn_mask", "average_attn_weights", "is_causal")
-
-    def run(query, key, value, *args, **kwargs):
-        given = dict(zip(names, args, strict=False)) | kwargs
+    def run(
+        query, key, value, key_padding_mask=None, need_weights=True, attn_mask=None,
+        average_attn_weights=True, is_causal=False,  # a hint here: the mask says what is hidden
+    ):  # fmt: skip
         batched = query.dim() == 3
         if not batched:
             query, value = query.unsqueeze(0), value.unsqueeze(0)
@@ -92,16 +90,12 @@ def _heads(module: nn.MultiheadAttention) -> Run:
         value = F.linear(value, weight)
         (images, seen, _), heads = value.shape, module.num_heads
         value = value.view(images, seen, heads, -1).transpose(1, 2)
-        mask = given.get("attn_mask")
-        if mask is not None and mask.dim() == 3:  # one for each image and head
-            mask = mask.view(images, heads, *mask.shape[1:])
-        # is_causal is a hint here: the mask says what is hidden.
-        size = query.shape[1], seen
-        scores = _masks(value, size, mask, False, keeps=False)
-        padding = given.get("key_padding_mask")
-        if padding is not None:
-            padding = padding.view(images, 1, 1, seen)
-            scores = scores + _masks(value, (1, seen), padding, False, keeps=False)
+        if attn_mask is not None and attn_mask.dim() == 3:  # one for each image and head
+            attn_mask = attn_mask.view(images, heads, *attn_mask.shape[1:])
+        scores = _masks(value, (query.shape[1], seen), attn_mask, keeps=False)
+        if key_padding_mask is not None:
+            padding = key_padding_mask.view(images, 1, 1, seen)
+            scores = scores + _masks(value, (1, seen), padding, keeps=False)
         if module.add_zero_attn:  # a constant beside the tokens lies on no path and takes a share
             scores, value = F.pad(scores, (0, 1)), F.pad(value, (0, 0, 0, 1))
         weights = shares(scores, -1).expand(images, heads, -1, -1)
@@ -110,52 +104,38 @@ def _heads(module: nn.MultiheadAttention) -> Run:
             found = found.squeeze(0)
         elif not module.batch_first:
             found = found.transpose(0, 1)
-        if not given.get("need_weights", True):
+        if not need_weights:
             return found, None
         # What is returned of the weights is no path: they are made of queries and keys.
-        weights = weights.mean(1) if given.get("average_attn_weights", True) else weights
+        weights = weights.mean(1) if average_attn_weights else weights
         return found, torch.zeros_like(weights)
 
     return run
 
 
-def encoder_layer(use: Use) -> Run:
-    """``nn.TransformerEncoderLayer``."""
-    block = _block(use.module)
-    return lambda src, src_mask=None, src_key_padding_mask=None, is_causal=False: block(
-        src, None, src_mask, None, src_key_padding_mask
-    )
-
-
 def encoder(use: Use) -> Run:
-    """``nn.TransformerEncoder``."""
+    """``nn.TransformerEncoder``, and its layers, which call the mask ``src_mask``."""
     run = _stack(use.module)
-    return lambda src, mask=None, src_key_padding_mask=None, is_causal=None: run(
-        src, None, mask, None, src_key_padding_mask
-    )
+
+    def encoded(src, mask=None, src_key_padding_mask=None, is_causal=None, *, src_mask=None):
+        mask = mask if src_mask is None else src_mask
+        return run(src, tgt_mask=mask, tgt_key_padding_mask=src_key_padding_mask)
+
+    return encoded
 
 
 def decoder(use: Use) -> Run:
     """``nn.TransformerDecoder`` and its layers: paths run from what is decoded and from memory."""
-    if set(use.signals) != {argument(use.node, "tgt", 0), argument(use.node, "memory", 1)}:
+    if set(use.signals) != {use.argument("tgt", 0), use.argument("memory", 1)}:
         raise use.refusal()
-    run = _stack(use.module) if hasattr(use.module, "layers") else _block(use.module)
-
-    def decoded(
-        tgt, memory, tgt_mask=None, memory_mask=None, tgt_key_padding_mask=None,
-        memory_key_padding_mask=None, tgt_is_causal=None, memory_is_causal=False,
-    ):  # fmt: skip
-        masks = tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask
-        return run(tgt, memory, *masks)
-
-    return decoded
+    return _stack(use.module)
 
 
 def transformer(use: Use) -> Run:
     """``nn.Transformer``: the encoder's output is the decoder's memory."""
     kinds = nn.TransformerEncoder, nn.TransformerDecoder
     own = use.module.encoder, use.module.decoder
-    sources = {argument(use.node, "src", 0), argument(use.node, "tgt", 1)}
+    sources = {use.argument("src", 0), use.argument("tgt", 1)}
     if set(use.signals) != sources or any(
         type(m) is not k for m, k in zip(own, kinds, strict=True)
     ):
@@ -166,20 +146,22 @@ def transformer(use: Use) -> Run:
         src, tgt, src_mask=None, tgt_mask=None, memory_mask=None, src_key_padding_mask=None,
         tgt_key_padding_mask=None, memory_key_padding_mask=None, *_, **__,
     ):  # fmt: skip
-        memory = encode(src, None, src_mask, None, src_key_padding_mask)
+        memory = encode(src, tgt_mask=src_mask, tgt_key_padding_mask=src_key_padding_mask)
         paddings = tgt_key_padding_mask, memory_key_padding_mask
         return decode(tgt, memory, tgt_mask, memory_mask, *paddings)
 
     return run
 
 
-def _stack(module: nn.TransformerEncoder | nn.TransformerDecoder) -> Run:
-    blocks, end = [_block(layer) for layer in module.layers], _gain(module.norm)
+def _stack(module: nn.Module) -> Run:
+    """An encoder, a decoder, or one layer of either, with the arguments of a decoder."""
+    blocks = [_block(layer) for layer in getattr(module, "layers", [module])]
+    end = gain(getattr(module, "norm", None))
 
-    def run(x, *memory_and_masks) -> Tensor:
+    def run(tgt, *args, **kwargs) -> Tensor:
         for block in blocks:
-            x = block(x, *memory_and_masks)
-        return end(x)
+            tgt = block(tgt, *args, **kwargs)
+        return end(tgt)
 
     return run
 
@@ -187,30 +169,27 @@ def _stack(module: nn.TransformerEncoder | nn.TransformerDecoder) -> Run:
 def _block(module: nn.TransformerEncoderLayer | nn.TransformerDecoderLayer) -> Run:
     heads, crossed = _heads(module.self_attn), getattr(module, "multihead_attn", None)
     crossed = crossed and _heads(crossed)
-    gains = [_gain(norm) for name, norm in module.named_children() if name.startswith("norm")]
+    gains = [gain(norm) for name, norm in module.named_children() if name.startswith("norm")]
 
-    def run(x, memory=None, mask=None, memory_mask=None, padding=None, memory_padding=None):
+    def run(
+        x, memory=None, tgt_mask=None, memory_mask=None, tgt_key_padding_mask=None,
+        memory_key_padding_mask=None, tgt_is_causal=None, memory_is_causal=False,
+    ):  # fmt: skip
         def attend(x):
-            return heads(x, x, x, attn_mask=mask, key_padding_mask=padding)[0]
+            return heads(x, x, x, tgt_key_padding_mask, attn_mask=tgt_mask)[0]
 
         def remember(x):
-            hidden = {"attn_mask": memory_mask, "key_padding_mask": memory_padding}
-            return crossed(x, memory, memory, **hidden)[0]
+            return crossed(x, memory, memory, memory_key_padding_mask, attn_mask=memory_mask)[0]
 
         def forward(x):
             return F.linear(F.linear(x, module.linear1.weight), module.linear2.weight)
 
         steps = [attend, remember, forward] if crossed else [attend, forward]
-        for step, gain in zip(steps, gains, strict=True):
-            x = x + step(gain(x)) if module.norm_first else gain(x + step(x))
+        for step, scale in zip(steps, gains, strict=True):
+            x = x + step(scale(x)) if module.norm_first else scale(x + step(x))
         return x
 
     return run
-
-
-def _gain(norm: nn.Module | None) -> Run:
-    weight = getattr(norm, "weight", None)
-    return lambda x: x if weight is None else x * weight
 
 
 def windows(use: Use) -> Run:
@@ -238,8 +217,7 @@ def first_half(use: Use) -> Run:
 
 def zeros_of_its_shape(run: Run, *args, **kwargs):
     """Zeros in place of what ``run`` gives: of what only steers, nothing but the shape is used."""
-    found = run(*args, **kwargs)
-    return tree_map_only(Tensor, torch.zeros_like, found)
+    return tree_map_only(Tensor, torch.zeros_like, run(*args, **kwargs))
 
 
 def refusing_masks(run: Run, use: Use) -> Run:

@@ -13,40 +13,46 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ..batches import Inputs, call
 from .copies import private_copy, skeleton
-from .nodes import calls, name_of
-from .tracing import is_draw, plain_output
+from .nodes import calls
+from .tracing import graph_of, plain_output
 
 _SMALL = 3 * 64 * 64  # numbers of an input
+State = list[tuple[dict[str, Tensor | None], str, Tensor, Tensor]]
 
 
-def difference(
-    traced: fx.GraphModule,
-    net: nn.Module,
-    start: State,
-    example: Inputs,
-    kinds: tuple[type[nn.Module], ...],
-) -> str:
-    """What a graph does otherwise than the forward: layers of these kinds, or what comes out.
+def checked_graph(
+    net: nn.Module, inputs: Inputs, example: Inputs, kinds: tuple[type, ...]
+) -> fx.GraphModule:
+    """What `graph_of` gives; ValueError where the forward runs ``kinds`` of layers otherwise.
 
-    The forward of ``net`` runs as on its first call, from the `state` at its ``start``.
-
-    While torch.fx traces, a value is a Proxy and no Tensor, so ``isinstance(h, torch.Tensor)``
-    takes the other branch. An empty text where no difference is seen.
+    Or gives something else on ``example``. While torch.fx traces, a value is a Proxy and no Tensor,
+    so ``isinstance(h, torch.Tensor)`` takes the other branch.
     """
+    start = _state(net)
+    traced = graph_of(net, inputs)
+    if otherwise := _difference(traced, net, start, example, kinds):
+        raise ValueError(otherwise)
+    return traced
+
+
+def _difference(
+    traced: fx.GraphModule, net: nn.Module, start: State, example: Inputs, kinds: tuple[type, ...]
+) -> str:
+    """What the graph does otherwise than the forward of ``net``, which runs from its ``start``."""
     pools = (nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
-    drawn = any(is_draw(name_of(node)) for node in traced.graph.nodes)
-    if traced.meta["drew"] or drawn or any(isinstance(m, pools) for m in net.modules()):
+    if traced.meta["drew"] or any(isinstance(m, pools) for m in net.modules()):
         return ""  # running it would draw random numbers, which are the caller's
     leaves, ran, graph = calls(traced.graph), Counter(), traced
-    small = is_small(example)
-    end = state(traced) if small else []
-    if not small:  # without numbers: slower on small images, not on large ones
-        net, graph, start = skeleton(net), skeleton(traced), []
+    if sum(leaf.numel() for leaf in tree_leaves(example)) <= _SMALL:
+        end = _state(traced)
+    else:  # without numbers: slower on small images, not on large ones
+        net, graph, start, end = skeleton(net), skeleton(traced), [], []
+        example = tree_map(lambda leaf: leaf.to("meta"), example)
 
     def outputs(run: Callable, state: State) -> list[Tensor]:
         _put_back(state)
         try:
-            return _outputs(run, example, small)
+            return _outputs(run, example)
         finally:
             _put_back(end)
 
@@ -83,16 +89,8 @@ def difference(
         return ""
 
 
-def is_small(example: Inputs) -> bool:
-    """Whether `difference` compares numbers on this example, and not shapes alone."""
-    return sum(leaf.numel() for leaf in tree_leaves(example)) <= _SMALL
-
-
-State = list[tuple[dict[str, Tensor | None], str, Tensor, Tensor]]
-
-
-def state(net: nn.Module) -> State:
-    """The buffers of a network and what they hold; `difference` puts that back after its runs."""
+def _state(net: nn.Module) -> State:
+    """The buffers of a network and what they hold, which is put back after every run."""
     return [
         (module._buffers, name, buffer, buffer.clone())
         for module in net.modules()
@@ -110,9 +108,8 @@ def _put_back(state: State) -> None:
 
 
 @torch.no_grad()
-def _outputs(net: Callable, example: Inputs, numbers: bool) -> list[Tensor]:
-    x = tree_map(lambda leaf: leaf.clone() if numbers else leaf.to("meta"), example)
-    leaves = tree_leaves(plain_output(call(net, x)))
+def _outputs(net: Callable, example: Inputs) -> list[Tensor]:
+    leaves = tree_leaves(plain_output(call(net, tree_map(Tensor.clone, example))))
     return [leaf.clone() for leaf in leaves if isinstance(leaf, Tensor)]  # it may be a buffer
 
 

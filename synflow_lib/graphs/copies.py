@@ -11,7 +11,7 @@ import operator
 import types
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -28,49 +28,39 @@ _PARTS = frozenset("_parameters _buffers _modules".split())
 _HOLD = (types.FunctionType, *_WRAPPERS, *_HOLDERS)
 
 
-def own_tensors(model: nn.Module) -> dict[int, Tensor]:
-    """A memo for ``copy.deepcopy``: computed tensors that modules keep, detached.
+def _memo(model: nn.Module) -> dict[int, object]:
+    """What ``copy.deepcopy`` shall take for parts of ``model``.
 
-    Networks keep features, for Grad-CAM, attention maps or auxiliary losses. torch refuses to copy
-    a tensor that has a ``grad_fn``.
+    Computed tensors, detached: networks keep features, for Grad-CAM or auxiliary losses, and torch
+    refuses to copy what has a ``grad_fn``. And an empty dict, list or set for each: every module
+    has a dozen, for hooks, on which ``deepcopy`` would spend most of its time.
     """
-    return {
-        id(leaf): leaf.detach()
-        for module in model.modules()
-        for key, value in vars(module).items()
-        if key != "_modules"
-        and (isinstance(value, Tensor) or (isinstance(value, _HOLDERS) and value))
-        for leaf in tree_leaves(value)
-        if isinstance(leaf, Tensor) and leaf.grad_fn is not None
-    }
-
-
-def _empty(model: nn.Module) -> dict[int, object]:
-    """A memo for ``copy.deepcopy``: for each empty dict, list or set another empty one.
-
-    Every module has a dozen, for hooks; ``deepcopy`` spends most of its time on them.
-    """
-    return {
-        id(value): type(value)()
-        for module in model.modules()
-        for value in vars(module).values()
-        if type(value) in (dict, OrderedDict, list, set) and not value
-    }
+    memo: dict[int, object] = {}
+    for module in model.modules():
+        for key, value in vars(module).items():
+            if type(value) in (dict, OrderedDict, list, set) and not value:
+                memo[id(value)] = type(value)()
+            elif key != "_modules" and isinstance(value, (Tensor, *_HOLDERS)):
+                leaves = [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
+                memo |= {id(leaf): leaf.detach() for leaf in leaves if leaf.grad_fn is not None}
+    return memo
 
 
 def private_copy(model: nn.Module, instead: Mapping[int, Tensor] | None = None) -> nn.Module:
-    """A deep copy that shares nothing with ``model`` but what ``instead`` says.
+    """A deep copy that shares nothing with ``model``; ValueError where something refuses that.
 
-    Args:
-        instead: id of a parameter or buffer -> what stands for it in the copy.
-
-    Raises:
-        ValueError: something in the model refuses to be copied, or copies itself in another way.
+    ``instead`` is the id of a parameter or buffer -> what stands for it in the copy.
     """
     instead, kind = dict(instead or {}), type(model).__name__
+    # Its own __deepcopy__ may make new layers, which draws random numbers; that of graphs does not.
+    # Without one the generator is left alone, for another thread may be drawing.
+    own = any(
+        hasattr(module, "__deepcopy__") and not isinstance(module, fx.GraphModule)
+        for module in model.modules()
+    )
     try:
-        with _unnoticed(model):
-            net = copy.deepcopy(model, _empty(model) | own_tensors(model) | instead)
+        with torch.random.fork_rng(devices=[], enabled=own):
+            net = copy.deepcopy(model, _memo(model) | instead)
     except Exception as error:
         raise ValueError(
             f"{kind} cannot be copied ({error}), and no other copy would be private: something"
@@ -105,9 +95,9 @@ def skeleton(model: nn.Module, device: str = "meta") -> nn.Module:
 
 
 def same_beside_tensors(model: nn.Module, other: nn.Module) -> bool:
-    """Whether all that two networks hold beside parameters and buffers is equal, at a glance.
+    """Whether what two networks hold beside parameters and buffers is known to be equal.
 
-    Numbers, words and what both share are compared; anything else is not known to be equal.
+    Numbers, words and what both share are compared.
     """
 
     def same(a: object, b: object) -> bool:
@@ -133,26 +123,8 @@ def same_beside_tensors(model: nn.Module, other: nn.Module) -> bool:
     )
 
 
-@contextlib.contextmanager
-def _unnoticed(model: nn.Module) -> Iterator[None]:
-    """Puts torch's generator back, which a ``__deepcopy__`` that makes new layers draws from.
-
-    Only where there is one, for another thread may be drawing; that of graphs draws nothing.
-    """
-    own = any(
-        hasattr(module, "__deepcopy__") and not isinstance(module, fx.GraphModule)
-        for module in model.modules()
-    )
-    with torch.random.fork_rng(devices=[], enabled=own):
-        yield
-
-
 def hooks_change(model: nn.Module, inputs: Inputs) -> bool:
-    """Whether a hook of the forward changes what a module is given or gives; most only look.
-
-    Args:
-        inputs: one batch, as the forward takes it.
-    """
+    """Whether a hook of the forward changes what a module is given or gives, on this batch."""
     if not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules()):
         return False
     changes: list[bool] = []
@@ -190,20 +162,16 @@ def _parts(model: nn.Module) -> dict[str, object]:
 
 
 def follow_names_(net: nn.Module, copies: dict[int, Any]) -> None:
-    """Replace functions that ``net`` holds and that name parts of the original, by its own parts.
+    """Replace functions that the copy ``net`` holds and that name parts of the original.
 
-    Args:
-        net: a copy of a network.
-        copies: id of a part of the original -> the part of ``net``.
-
-    Raises:
-        ValueError: a class names parts of the original, and a class has no copy.
+    ValueError where a class names some, for a class has no copy. ``copies`` is the id of a part of
+    the original -> the part of ``net``.
     """
     kinds = {type(module): name for name, module in net.named_modules()}
     for kind, name in kinds.items():
         for method in ("forward", "__call__"):
             function = inspect.getattr_static(kind, method)
-            if _reaches([function], copies):
+            if _reaches(function, copies):
                 whole = type(net).__name__
                 raise ValueError(
                     f"{whole} cannot be copied: {kind.__name__}, the class of {name or whole!r},"
@@ -225,7 +193,7 @@ def _renamed(value: Any, copies: dict[int, Any]) -> Any:
 
     def one(leaf: Any) -> Any:
         if id(leaf) not in copies and isinstance(leaf, types.FunctionType):
-            return _rebound(leaf, copies) if _reaches([leaf], copies) else leaf
+            return _rebound(leaf, copies) if _reaches(leaf, copies) else leaf
         if old := _wrapped(leaf):
             new = [_renamed(part, copies) for part in old]
             return leaf if all(map(operator.is_, old, new)) else _rewrapped(leaf, new)
@@ -239,8 +207,8 @@ def _renamed(value: Any, copies: dict[int, Any]) -> Any:
 
 def _rebound(function: types.FunctionType, copies: dict[int, Any]) -> types.FunctionType:
     known, code, closure = function.__globals__, function.__code__, function.__closure__ or ()
-    own = [name for name in _globals(code, known) if _reaches([known[name]], copies)]
-    cells = [types.CellType() if _reaches([_content(c)], copies) else c for c in closure]
+    own = [name for name in _globals(code, known) if _reaches(known[name], copies)]
+    cells = [types.CellType() if _reaches(_content(c), copies) else c for c in closure]
     names = dict(known) if own else known
     rebound = types.FunctionType(code, names, function.__name__, None, tuple(cells))
     copies[id(function)] = rebound  # it may call itself
@@ -254,11 +222,11 @@ def _rebound(function: types.FunctionType, copies: dict[int, Any]) -> types.Func
     return rebound
 
 
-def _reaches(values: Iterable[Any], copies: Mapping[int, Any], seen: set | None = None) -> bool:
-    """Whether any of ``values`` is a part of the original, or a function that names one."""
+def _reaches(value: Any, copies: Mapping[int, Any], seen: set | None = None) -> bool:
+    """Whether ``value`` is or holds a part of the original, or a function that names one."""
     seen = set() if seen is None else seen
-    leaves = [leaf for v in values for leaf in (tree_leaves(v) if isinstance(v, _HOLDERS) else [v])]
-    leaves += [part for leaf in leaves for part in _wrapped(leaf)]
+    leaves = tree_leaves(value) if isinstance(value, _HOLDERS) else [value]
+    leaves += tree_leaves([_wrapped(leaf) for leaf in leaves])
     for leaf in leaves:
         if id(leaf) in copies:
             return True

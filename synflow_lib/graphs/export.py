@@ -47,11 +47,11 @@ class _Flat(nn.Module):
 def exported(copy: nn.Module, inputs: Inputs, example: Inputs) -> fx.GraphModule:
     """The graph of ``copy``, in evaluation mode, on ``example``, a batch of one.
 
-    Raises:
-        ValueError: the forward does something else for two images than for one.
-        Exception: whatever the forward raises, and what torch.export has to say about it.
+    ValueError where the forward does something else for two images than for one. It raises whatever
+    the forward raises, and what torch.export has to say about it.
     """
-    of_one, of_two = (steps(copy, batch) for batch in (example, tree_map(_twice, example)))
+    twice = tree_map(lambda leaf: torch.cat([leaf, leaf]), example)
+    of_one, of_two = steps(copy, example), steps(copy, twice)
     if of_one and of_two and (other := (of_one ^ of_two) - _ALIKE):
         what = ", ".join(sorted(other))
         raise ValueError(f"it does something else for two images than for one: {what}")
@@ -92,10 +92,6 @@ def exported(copy: nn.Module, inputs: Inputs, example: Inputs) -> fx.GraphModule
     mark_tokens(traced, inputs)
     traced.meta["exported"] = True
     return traced
-
-
-def _twice(leaf: Tensor) -> Tensor:
-    return torch.cat([leaf, leaf])
 
 
 def _name(node: fx.Node) -> str:

@@ -55,8 +55,7 @@ class Fixed:
     def _classify(self, weights: set[str]) -> dict[fx.Node, bool]:
         """Fill ``weights_of`` and ``learned``.
 
-        Returns:
-            The constants that are made of ``weights`` -> whether more was done than to move them.
+        Returns constants that are made of ``weights`` -> whether more was done than to move them.
         """
         changed: dict[fx.Node, bool] = {}
         for node in self.graph.nodes:
@@ -90,12 +89,10 @@ class Fixed:
 
     def _own(self, node: fx.Node) -> set[str]:
         """Names of the parameters that a node reads, or multiplies its input with."""
-        name, found = str(node.target), set()
-        if node.op == "get_attr":
-            found = {name}
-        elif node.op == "call_module":
-            found = {f"{name}.weight".removeprefix("."), f"{name}.out_proj.weight"}
-        return found & self.parameters
+        name = str(node.target)
+        if node.op == "call_module":
+            return {f"{name}.weight".removeprefix("."), f"{name}.out_proj.weight"} & self.parameters
+        return {name} & self.parameters if node.op == "get_attr" else set()
 
     def _follow(self, used: set[fx.Node], changed: dict[fx.Node, bool], signals: Signals) -> None:
         """Fill ``normalized``, ``computed`` and ``gate_values``, starting from layers' weights."""

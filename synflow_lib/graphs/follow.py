@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.padding import _ConstantPadNd
 from torch.utils._pytree import tree_leaves
 
-from ..batches import Inputs, inflow, one_input
+from ..batches import Inputs, inflow, is_plain
 from .apart import no_law, refuse_joined
 from .copies import skeleton
 from .layers import rule_at
@@ -54,8 +54,6 @@ def wiring(
     """Trace which units every layer reads and writes.
 
     Args:
-        model: a traceable network.
-        input_shape: see `synflow_lib.graphs.network.find_input_shape`.
         batch_statistics: names of the BatchNorm modules that use batch statistics.
         joined: follow units through gates, and make one unit of those whose numbers are mixed: all
             that laws need. Else both are refused, and constants that hold a number for each unit,
@@ -64,8 +62,11 @@ def wiring(
     Raises:
         ValueError: an operation that conservation has no law for; its name is in the message.
     """
-    if not joined:
-        one_input(input_shape, "what follows single units")
+    if not (joined or is_plain(input_shape)):
+        raise ValueError(
+            "what follows single units needs a network of one tensor of numbers as its input, not"
+            " of tokens or of several inputs; score, prune and questions about paths take those"
+        )
     traced = trace(model, input_shape)
     if traced.meta.get("exported") and not joined:
         raise ValueError(
@@ -173,11 +174,9 @@ class _Follower:
             self.operations.build(node)
         except ValueError as error:  # what sums over paths refuse has no law
             raise no_law(node, module, str(error)) from error
-        if rule is not None:
-            how = getattr(self, f"_{rule.effect}", None)
-            # Places that depend on the numbers of the input cannot be followed.
-            with contextlib.suppress(RuntimeError, NotImplementedError):
-                found = how(node, rule, module, carriers) if how else None
+        # Places that depend on the numbers of the input cannot be followed.
+        with contextlib.suppress(RuntimeError, NotImplementedError):
+            found = getattr(self, f"_{rule.effect}")(node, module, carriers)
         if found is None or _shapes(found) != _shapes(value):
             raise no_law(node, module)
         linear = rule.units or rule.effect in _LAWS_FOR_ANY_R
@@ -228,6 +227,9 @@ class _Follower:
         whole = not rules or given in changed
         layer = name_of(node) == "linear" or name_of(node).startswith("conv")
         fits = made and given.meta["value"].shape == getattr(owner, "weight", names).shape
+        transposed = "transpose" in name_of(node)
+        alike = argument(node, "groups", 6) or 1, transposed
+        fits = fits and alike == (getattr(owner, "groups", 1), getattr(owner, "transposed", False))
         if others or moved or not (whole and layer and fits and isinstance(owner, PRUNABLE)):
             why = f"it is given {weight} and does not use it as its layer does"
             raise no_law(node, None, why)
@@ -236,22 +238,22 @@ class _Follower:
             self.wiring.added.append((node.name, names_in(found)))
         return found
 
-    # One method for each effect of the table (`layers`). It gives the names of the result, or None
-    # where units cannot be followed.
+    # One method for each effect of the table (`layers`) that may lie on a path. It gives the names
+    # of the result, or None where units cannot be followed.
 
-    def _passes(self, node, rule, module, carriers) -> Tensor:
+    def _passes(self, node, module, carriers) -> Tensor:
         return self.names[carriers[0]]
 
-    def _scales(self, node, rule, module, carriers) -> Tensor:
+    def _scales(self, node, module, carriers) -> Tensor:
         return self.names[carriers[0]].expand(node.meta["value"].shape)
 
-    def _adds(self, node, rule, module, carriers) -> Tensor:
+    def _adds(self, node, module, carriers) -> Tensor:
         first, *others = (self.names[n].expand(node.meta["value"].shape) for n in carriers)
         for other in others:
             first = self.units.join(first, other)
         return first
 
-    def _moves(self, node, rule, module, carriers) -> object:
+    def _moves(self, node, module, carriers) -> object:
         if name_of(node) == "masked_fill":
             return self.names[carriers[0]]
         if name_of(node) in ("fold", "col2im") or isinstance(module, nn.Fold):  # it adds up as well
@@ -275,9 +277,9 @@ class _Follower:
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), value)
         return (run or self.operations.build(node))(*args, **kwargs)
 
-    def _joins(self, node, rule, module, carriers) -> Tensor:
+    def _joins(self, node, module, carriers) -> Tensor:
         if name_of(node) == "where":
-            return self._adds(node, rule, module, carriers)
+            return self._adds(node, module, carriers)
         tokens = self.operations.fixed.learned.intersection(node.all_input_nodes)
         for token in tokens:  # paths begin there
             self.names[token] = self.units.outside(token.meta["value"].shape, -1)
@@ -287,7 +289,7 @@ class _Follower:
         self.units.groups.append(names_in(found))
         return found
 
-    def _sums(self, node, rule, module, carriers) -> object:
+    def _sums(self, node, module, carriers) -> object:
         names, value, kind = self.names[carriers[0]], node.meta["value"], name_of(node, module)
         if module is None and kind in ("sum", "mean", "amax", "amin", "max", "cumsum", "topk"):
             over = reduced(node, names.dim(), 2 if kind == "topk" else 1)
@@ -300,14 +302,13 @@ class _Follower:
         found = found if found.dim() == len(shape) else found.squeeze(over)
         return (found.expand(shape), *value[1:]) if several else found.expand(shape)
 
-    def _largest(self, node, rule, module, carriers) -> object:
+    def _largest(self, node, module, carriers) -> object:
         two = name_of(node) in ("maximum", "minimum") or isinstance(
             argument(node, "other", 1), fx.Node
         )
-        how = self._adds if two else self._sums
-        return how(node, rule, module, carriers)
+        return (self._adds if two else self._sums)(node, module, carriers)
 
-    def _weighs(self, node, rule, module, carriers) -> Tensor:
+    def _weighs(self, node, module, carriers) -> Tensor:
         names, shape = self.names[carriers[0]], node.meta["value"].shape
         if name_of(node) in ("matmul", "bmm", "mm") and self.operations.gates(node):  # attention
             return self.units.gather(names, [-1 if node.args[0] is carriers[0] else -2]).expand(
@@ -315,7 +316,7 @@ class _Follower:
             )
         return self.units.gather(names, range(names.dim())).flatten()[0].expand(shape)
 
-    def _attends(self, node, rule, module, carriers) -> object:
+    def _attends(self, node, module, carriers) -> object:
         names, value = self.names[carriers[0]], node.meta["value"]
         if name_of(node) == "scaled_dot_product_attention":
             found = self.units.gather(names, [-2])
@@ -358,9 +359,9 @@ class _Follower:
         found = self.layer(f"{name}.linear2.weight", module.linear2, inner, names.shape)
         return self.units.join(names, found)
 
-    def _own(self, node, rule, module, carriers) -> Tensor | None:
+    def _own(self, node, module, carriers) -> Tensor | None:
         """A user's rule; with ``units`` channel i is made of channel i alone."""
-        if not rule.units or len(carriers) > 1:
+        if not rule_at(node, module).units or len(carriers) > 1:
             return None
         names, shape = self.units.along(self.names[carriers[0]], 1), node.meta["value"].shape
         return self.units.spread(names, shape, 1) if shape[1] == len(names) else None

@@ -62,23 +62,21 @@ class Signals:
         signals, name, rule = uses(node, self.reached), self.name(node), self.rule(node)
         if rule is not None and rule.effect == "attends" and rule.several:
             return [n for n in signals if n is argument(node, "value", 2)] or signals
+        if name == "where":
+            return self._activated(signals) or signals
         if len(signals) != 2:
             return signals
         left, right = signals
-        centred = name == "sub" and self._mean_of(right) is self._uncast(left)
-        if centred and not self._is_negated(right):
-            return [left]
         if _is_difference(node) and (self._bounds(right, left) or self._is_taken_back(node, right)):
             return [left]
-        if name == "add":
-            for one, other in ((left, right), (right, left)):
-                if self._is_negated(other) and self._mean_of(other) is self._uncast(one):
-                    return [one]  # y + (-mean)
-                difference = other
-                while difference in self.reached and self._repeats(difference):
-                    difference = uses(difference, self.reached)[0]
-                if _is_difference(difference) and self._is_taken_back(difference, one):
-                    return [other]
+        orders = [(left, right), (right, left)] if name == "add" else [(left, right)]
+        for one, other in orders if name in ("add", "sub") else ():
+            source = self._origin(other, signs=False)
+            negated = self.name(source) == "neg"
+            if negated == (name == "add") and self._mean_of(other) in self._summands(node):
+                return [one]  # y - mean, y + (-mean), and x + y - mean
+            if name == "add" and _is_difference(source) and self._is_taken_back(source, one):
+                return [other]
         if name == "div" and self.roots[right] <= self.roots[left]:
             return [left]
         if name not in PRODUCTS or left is right:
@@ -89,6 +87,26 @@ class Signals:
         if ranks[0] == ranks[1] or not able:
             return signals
         return [right if ranks[0] > ranks[1] else left]
+
+    def _activated(self, signals: list[fx.Node]) -> list[fx.Node]:
+        """The branch of a ``where`` that stands for h in ``where(h > 0, h, a * h)``; [] if none.
+
+        What chooses compares h with constants, and each branch is h, h times a constant, or one.
+        """
+        choosing = [n for n in signals if self.effect(n) == "compares"]
+        branches = [n for n in signals if n not in choosing]
+        compared = [source for n in choosing for source in uses(n, self.reached)]
+        if len(choosing) != 1 or len(set(map(self._unscaled, [*branches, *compared]))) != 1:
+            return []
+        as_it_is = [n for n in branches if self._origin(n) is self._unscaled(n)]
+        return as_it_is[:1] or (branches if len(branches) == 1 else [])
+
+    def _unscaled(self, node: fx.Node) -> fx.Node:
+        """The signal that ``node`` is a constant times of."""
+        node = self._origin(node)
+        name, sources = self.name(node), uses(node, self.reached)
+        scaled = name == "mul" or name == "div" and node.args[0] in sources
+        return self._unscaled(sources[0]) if scaled and len(sources) == 1 else node
 
     def _likeness_beside(self, factor: fx.Node, other: fx.Node) -> int:
         """How much ``factor`` looks like the gate of ``other``, its fellow factor."""
@@ -104,9 +122,10 @@ class Signals:
             name, rule, sources = self.name(node), self.rule(node), uses(node, self.reached)
             if rule is not None and rule.gate:
                 return self._clamp(node, rule, sources) if name in _CLAMPS else rule.gate, node
-            if name in ("rsqrt", "reciprocal") or name == "pow" and _is_negative(node):
-                return _INVERSE, node
-            if name == "div" and node.args[0] not in self.reached:
+            power = argument(node, "exponent", 1) if name == "pow" else 0
+            negative = isinstance(power, (int, float)) and power < 0
+            over = name == "div" and node.args[0] not in self.reached
+            if name in ("rsqrt", "reciprocal") or negative or over:
                 return _INVERSE, node
             if name == "div" and len(sources) == 2:
                 inner = self.likeness(sources[0])
@@ -134,9 +153,8 @@ class Signals:
         bounds = [argument(node, key, place) for place, key in ((1, "min"), (2, "max"))]
         if self.name(node) in ("clamp", "clip") and None in bounds:
             return 0
-        shift = sources[0] if len(sources) == 1 and sources[0] in self.reached else None
-        shifted = shift is not None and name_of(shift) == "add"
-        numbers = shifted and any(isinstance(n, (int, float)) for n in shift.args)
+        shifted = len(sources) == 1 and name_of(sources[0]) == "add"
+        numbers = shifted and any(isinstance(n, (int, float)) for n in sources[0].args)
         return _SATURATED if numbers else rule.gate
 
     def open_value(self, gate: fx.Node, value: fx.Node) -> float:
@@ -221,43 +239,54 @@ class Signals:
 
         So y + (z - y).detach() is written for a z that gradients pass by, straight through.
         """
-        users = list(difference.users)
-        while len(users) == 1 and users[0] in self.reached and self._repeats(users[0]):
-            users = list(users[0].users)
+        last = difference
+        while len(last.users) == 1 and self._repeats(user := next(iter(last.users)), signs=False):
+            last = user
         return argument(difference, "other", 1) is other and all(
             self.name(user) == "add" and _has_no_factor(user) and other in uses(user, self.reached)
-            for user in users
+            for user in last.users
         )
 
-    def _repeats(self, node: fx.Node) -> bool:
-        return self.keeps_numbers(node) and self.name(node) not in ("neg", "abs")
+    def _repeats(self, node: fx.Node, signs: bool = True) -> bool:
+        """Whether ``node`` is its argument in another type or, with ``signs``, of another sign."""
+        same = node in self.reached and self.keeps_numbers(node)
+        return same and (signs or self.name(node) not in ("neg", "abs"))
 
-    def _uncast(self, node: fx.Node) -> fx.Node:
-        """The node whose numbers ``node`` repeats, in another type or with another sign."""
-        while node in self.reached and self.keeps_numbers(node):
+    def _origin(self, node: fx.Node, signs: bool = True) -> fx.Node:
+        """The node whose numbers ``node`` repeats, itself or one behind it (see `_repeats`)."""
+        while self._repeats(node, signs):
             node = uses(node, self.reached)[0]
         return node
 
-    def _is_negated(self, node: fx.Node) -> bool:
-        if node not in self.reached or not self.keeps_numbers(node):
-            return False
-        return self.name(node) == "neg" or self._is_negated(uses(node, self.reached)[0])
+    def _summands(self, node: fx.Node) -> set[fx.Node]:
+        """What the whole sum that ``node`` is a part of adds up, but for what is subtracted."""
+        while len(node.users) == 1 and self._adds(user := next(iter(node.users))):
+            node = user
+        found, pending = set(), [node]
+        while pending:
+            node = self._origin(pending.pop(), signs=False)
+            parts = uses(node, self.reached) if self._adds(node) else []
+            pending += parts[:1] if self.name(node) == "sub" else parts
+            found.add(node)
+        return found
+
+    def _adds(self, node: fx.Node) -> bool:
+        """Whether ``node`` is a sum of its arguments as they are, or a difference."""
+        return _is_difference(node) or self.name(node) == "add" and _has_no_factor(node)
 
     def _mean_of(self, node: fx.Node) -> fx.Node | None:
         """What ``node`` is the mean of, if it is one."""
         while node in self.reached:
             name, sources = self.name(node), uses(node, self.reached)
             if name == "div" and len(sources) == 1 and node.args[0] is sources[0]:
-                added = self._uncast(sources[0])  # a sum over its length
-                if self.name(added) == "sum" and added in self.reached:
-                    return self._uncast(uses(added, self.reached)[0])
-            if self.keeps_numbers(node) and name != "abs":
-                node = sources[0]
-                continue
-            pair = name == "getitem" and name_of(sources[0]) in _PAIRS
-            if name == "mean" or pair and node.args[1] == 1:
-                return self._uncast(uses(sources[0], self.reached)[0] if pair else sources[0])
-            if len(sources) != 1 or self.effect(node) != "moves":
+                added = self._origin(sources[0])  # a sum over its length
+                if self.name(added) == "sum":
+                    return self._origin(uses(added, self.reached)[0])
+            pair = name == "getitem" and name_of(sources[0]) in _PAIRS and node.args[1] == 1
+            if name == "mean" or pair:
+                return self._origin(uses(sources[0], self.reached)[0] if pair else sources[0])
+            repeats = self.keeps_numbers(node) and name != "abs"
+            if not (repeats or len(sources) == 1 and self.effect(node) == "moves"):
                 return None
             node = sources[0]
         return None
@@ -278,11 +307,6 @@ def _is_difference(node: fx.Node) -> bool:
 
 def _has_no_factor(node: fx.Node) -> bool:
     return argument(node, "alpha", 2, 1) == 1
-
-
-def _is_negative(node: fx.Node) -> bool:
-    power = argument(node, "exponent", 1)
-    return isinstance(power, (int, float)) and power < 0
 
 
 def refuse_hidden_writes(graph: fx.Graph, signals: Signals) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import ClassVar
+import types
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -16,10 +17,8 @@ from torch.nn.utils.weight_norm import WeightNorm
 def own_parameter(module: nn.Module, kind: str, name: str) -> nn.Parameter | None:
     """The ``kind`` ("weight" or "bias") of a layer, called ``name``; None where it has none.
 
-    Looked up and not read: a computed one would be computed, which may draw random numbers.
-
-    Raises:
-        ValueError: it is computed from other tensors, or holds no number.
+    ValueError where it is computed from other tensors, or holds no number. It is looked up and not
+    read: a computed one would be computed, which may draw random numbers.
     """
     parameter = module._parameters.get(kind)
     if parameter is None:
@@ -51,18 +50,23 @@ def _remedy(name: str, module: nn.Module, kind: str) -> str:
     return f"assign torch.nn.Parameter(model.get_submodule({name!r}).{kind}.detach())"
 
 
-class Memory:
-    """Which parameter lies where, so that a second one in the same place is refused."""
+def refuse_shared_memory(parameters: Mapping[str, Tensor], model: nn.Module) -> None:
+    """ValueError where some of the model's ``parameters`` have numbers in one place.
 
-    def __init__(self) -> None:
-        self.taken: dict[int, list[tuple[str, Tensor]]] = {}  # storage -> by name
+    With each other, among their own, or with a tensor that a module holds besides.
+    """
+    taken: dict[int, list[tuple[str, Tensor]]] = {}  # storage -> by name
 
-    def take(self, name: str, parameter: Tensor) -> None:
-        """Note a parameter.
+    def in_the_way(tensor: Tensor) -> str | None:
+        others = taken.get(tensor.untyped_storage()._cdata, ())
+        return next((name for name, other in others if _overlap(tensor, other)), None)
 
-        Raises:
-            ValueError: some of its numbers are in one place with others, or with another's.
-        """
+    for name, parameter in parameters.items():
+        if parameter.layout != torch.strided:
+            raise ValueError(
+                f"{name} is a tensor of layout {parameter.layout}; expected a dense one, of which"
+                " any number may be pruned: assign torch.nn.Parameter of its .to_dense()"
+            )
         if 0 in parameter.stride() and parameter.untyped_storage().nbytes() < (
             parameter.numel() * parameter.element_size()
         ):
@@ -70,29 +74,22 @@ class Memory:
                 f"{name} is expanded: several of its numbers lie in the same memory, so a zero in"
                 " one is a zero in all. Give it memory of its own, by .contiguous()"
             )
-        if (other := self._in_the_way(parameter)) is not None:
+        if other := in_the_way(parameter):
             raise ValueError(
                 f"{other} and {name} are two parameters in the same memory: zeros in one"
                 " are zeros in the other. Assign the parameter itself, not its data"
             )
-        self.taken.setdefault(parameter.untyped_storage()._cdata, []).append((name, parameter))
-
-    def refuse_views(self, model: nn.Module) -> None:
-        """ValueError where a module holds a tensor, no parameter, in the memory of one."""
-        for owner, module in model.named_modules():
-            for key, tensor in {**module._buffers, **vars(module)}.items():
-                if not isinstance(tensor, Tensor) or isinstance(tensor, nn.Parameter):
-                    continue
-                if tensor.layout == torch.strided and (name := self._in_the_way(tensor)):
-                    raise ValueError(
-                        f"{f'{owner}.{key}'.removeprefix('.')} is a view of {name}: it would be"
-                        " pruned with it and not be scored. Make the view in the forward, from the"
-                        " parameter itself"
-                    )
-
-    def _in_the_way(self, tensor: Tensor) -> str | None:
-        others = self.taken.get(tensor.untyped_storage()._cdata, ())
-        return next((name for name, other in others if _overlap(tensor, other)), None)
+        taken.setdefault(parameter.untyped_storage()._cdata, []).append((name, parameter))
+    for owner, module in model.named_modules():
+        for key, tensor in {**module._buffers, **vars(module)}.items():
+            if not isinstance(tensor, Tensor) or isinstance(tensor, nn.Parameter):
+                continue
+            if tensor.layout == torch.strided and (name := in_the_way(tensor)):
+                raise ValueError(
+                    f"{f'{owner}.{key}'.removeprefix('.')} is a view of {name}: it would be"
+                    " pruned with it and not be scored. Make the view in the forward, from the"
+                    " parameter itself"
+                )
 
 
 def _overlap(one: Tensor, other: Tensor) -> bool:
@@ -106,14 +103,11 @@ def _overlap(one: Tensor, other: Tensor) -> bool:
 def _places(tensor: Tensor) -> np.ndarray:
     """An array of the places where the numbers lie; nothing is read there, on any device."""
     size = tensor.element_size()
-
-    class Places:
-        __array_interface__: ClassVar = {
-            "version": 3,
-            "shape": tuple(tensor.shape),
-            "typestr": f"|V{size}",
-            "data": (tensor.storage_offset() * size + 4096, True),
-            "strides": tuple(stride * size for stride in tensor.stride()),
-        }
-
-    return np.asarray(Places())
+    array = {
+        "version": 3,
+        "shape": tuple(tensor.shape),
+        "typestr": f"|V{size}",
+        "data": (tensor.storage_offset() * size + 4096, True),
+        "strides": tuple(stride * size for stride in tensor.stride()),
+    }
+    return np.asarray(types.SimpleNamespace(__array_interface__=array))

@@ -35,11 +35,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from torch import fx, nn
-from torch.nn.modules import activation, padding
+from torch.nn.modules import activation
 
 from . import attention, pools, surrogate
 from .network import BATCH_NORM, PRUNABLE
-from .nodes import is_source, name_of, reads
+from .nodes import downstream, is_source, name_of, reads
 from .surrogate import Run, Use, first
 from .tracing import LEAVES
 
@@ -71,14 +71,8 @@ class Rule:
     gate: int = 0
 
 
-_NO_ACTIVATIONS = (nn.GLU, nn.MultiheadAttention)  # in the same file of torch
-_ACTIVATIONS = [
-    kind
-    for kind in vars(activation).values()
-    if isinstance(kind, type)
-    and kind.__module__ == activation.__name__
-    and kind not in _NO_ACTIVATIONS
-]
+_NO_ACTIVATIONS = ("GLU", "MultiheadAttention")  # in the same file of torch
+_ACTIVATIONS = [getattr(nn, name) for name in activation.__all__ if name not in _NO_ACTIVATIONS]
 
 # Functions of torchvision that its graphs do not look into.
 _SWIN, _VIDEO = "torchvision.models.swin_transformer", "torchvision.models.video"
@@ -91,6 +85,10 @@ def _row(effect: str, build, functions: str = "", modules: Iterable[type] = (), 
     row = Rule(effect, build, **more)
     FUNCTIONS.update(dict.fromkeys(functions.split(), row))
     MODULES.update(dict.fromkeys(modules, row))
+
+
+def _of_1_2_3d(*names: str) -> list[type[nn.Module]]:
+    return [getattr(nn, f"{name}{n}d") for name in names for n in (1, 2, 3)]
 
 
 # fmt: off
@@ -108,61 +106,54 @@ _row("passes", surrogate.passes,
      "dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout"
      " stochastic_depth neg abs positive nan_to_num clone contiguous detach to type type_as float"
      " double half bfloat16 cuda cpu",
-     [nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout,
-      nn.FeatureAlphaDropout], units=True, same_numbers=True)
+     [nn.Identity, nn.Dropout, *_of_1_2_3d("Dropout"), nn.AlphaDropout, nn.FeatureAlphaDropout],
+     units=True, same_numbers=True)
 _row("passes", surrogate.passes, "softmax softmin", gate=4)
 _row("passes", surrogate.passes, "log_softmax normalize local_response_norm",
      [nn.LocalResponseNorm, nn.CrossMapLRN2d])
 _row("compares", surrogate.refused, "gt ge lt le", gate=4)
 _row("compares", surrogate.refused, "eq ne isnan isinf isfinite")
-_row("moves", first(surrogate.plain), "reshape flatten squeeze unsqueeze", [nn.Flatten], units=True,
+_row("moves", first(Use.plain), "reshape flatten squeeze unsqueeze", [nn.Flatten], units=True,
      views=True)
 _row("moves", first(surrogate.view), "view", units=True, views=True)
-_row("moves", first(surrogate.plain),
+_row("moves", first(Use.plain),
      "view_as reshape_as unflatten ravel permute transpose t swapaxes swapdims movedim moveaxis"
      " expand expand_as broadcast_to getitem select narrow chunk split split_with_sizes"
      " tensor_split unbind unfold diagonal T mT", [nn.Unflatten], views=True)
-_row("moves", first(surrogate.plain),
+_row("moves", first(Use.plain),
      "repeat repeat_interleave tile index_select gather take_along_dim roll flip rot90 fold"
      " im2col col2im pixel_shuffle pixel_unshuffle channel_shuffle",
      [nn.Fold, nn.Unfold, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle])
 _row("moves", first(surrogate.padded), "pad", units=True)
-_row("moves", surrogate.padded, "",
-     [nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d, nn.ZeroPad1d, nn.ZeroPad2d,
-      nn.ZeroPad3d], units=True)
-_row("moves", surrogate.plain, "",
-     [getattr(padding, f"{kind}Pad{n}d") for n in (1, 2, 3)
-      for kind in ("Reflection", "Replication", "Circular")], units=True)
+_row("moves", surrogate.padded, "", _of_1_2_3d("ConstantPad", "ZeroPad"), units=True)
+_row("moves", Use.plain, "",
+     _of_1_2_3d("ReflectionPad", "ReplicationPad", "CircularPad"), units=True)
 _row("moves", first(surrogate.masked), "masked_fill", units=True)
-_row("sums", first(surrogate.plain),
+_row("sums", first(Use.plain),
      "sum mean avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d"
-     " adaptive_avg_pool3d",
-     [getattr(nn, f"{kind}AvgPool{n}d") for n in (1, 2, 3) for kind in ("", "Adaptive")],
-     units=True)
-_row("sums", first(surrogate.plain), "cumsum")
+     " adaptive_avg_pool3d", _of_1_2_3d("AvgPool", "AdaptiveAvgPool"), units=True)
+_row("sums", first(Use.plain), "cumsum")
 _row("sums", first(surrogate.interpolated), "interpolate upsample",
      [nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d], units=True)
-_row("sums", first(surrogate.plain),  # as torch.export calls them
+_row("sums", first(Use.plain),  # as torch.export calls them
      "upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d"
      " upsample_bilinear2d upsample_trilinear3d", units=True)
 _row("sums", first(pools.unpooled), "max_unpool1d max_unpool2d max_unpool3d",
-     [nn.MaxUnpool1d, nn.MaxUnpool2d, nn.MaxUnpool3d], several=True)
+     _of_1_2_3d("MaxUnpool"), several=True)
 _row("largest", first(pools.largest),
      " ".join(f"{kind}max_pool{n}d{end}" for kind in ("", "adaptive_") for n in (1, 2, 3)
               for end in ("", "_with_indices")),
-     [getattr(nn, f"{kind}MaxPool{n}d") for n in (1, 2, 3) for kind in ("", "Adaptive")],
-     units=True)
+     _of_1_2_3d("MaxPool", "AdaptiveMaxPool"), units=True)
 _row("largest", pools.maximum, "max maximum minimum", several=True)
 _row("largest", pools.maximum, "amax amin", units=True)
 _row("largest", pools.topk, "topk")
-_row("weighs", surrogate.plain, "", PRUNABLE, units=True)
+_row("weighs", Use.plain, "", PRUNABLE, units=True)
 _row("weighs", surrogate.product,
      "matmul mm bmm mv addmm linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d"
      " conv_transpose3d einsum")
 _row("scales", surrogate.norm, "", BATCH_NORM, units=True)
 _row("scales", surrogate.norm, "",
-     [nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm1d, nn.InstanceNorm2d,
-      nn.InstanceNorm3d])
+     [nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, *_of_1_2_3d("InstanceNorm")])
 _row("scales", first(surrogate.batch_norm), "batch_norm instance_norm")
 _row("scales", first(surrogate.layer_norm), "layer_norm rms_norm")
 _row("scales", first(surrogate.group_norm), "group_norm")
@@ -173,14 +164,13 @@ _row("joins", surrogate.where, "where", several=True)
 _row("gates", first(attention.first_half), "glu", [nn.GLU])
 _row("attends", attention.dot_product, "scaled_dot_product_attention", several=True)
 _row("attends", attention.multihead, "", [nn.MultiheadAttention], several=True)
-_row("attends", attention.encoder_layer, "", [nn.TransformerEncoderLayer])
-_row("attends", attention.encoder, "", [nn.TransformerEncoder])
+_row("attends", attention.encoder, "", [nn.TransformerEncoder, nn.TransformerEncoderLayer])
 _row("attends", attention.decoder, "", [nn.TransformerDecoder, nn.TransformerDecoderLayer],
      several=True)
 _row("attends", attention.transformer, "", [nn.Transformer], several=True)
 _row("attends", attention.windows,
      f"{_SWIN}.shifted_window_attention {_VIDEO}.swin_transformer.shifted_window_attention_3d")
-_row("moves", first(surrogate.plain), f"{_SWIN}._patch_merging_pad")
+_row("moves", first(Use.plain), f"{_SWIN}._patch_merging_pad")
 _row("looks up", surrogate.looked_up, "embedding embedding_bag", [nn.Embedding, nn.EmbeddingBag],
      several=True)
 # fmt: on
@@ -188,11 +178,7 @@ _row("looks up", surrogate.looked_up, "embedding embedding_bag", [nn.Embedding, 
 
 def reached(graph: fx.Graph) -> set[fx.Node]:
     """The nodes whose numbers depend on those of the input; the others are constants."""
-    found: set[fx.Node] = set()
-    for node in graph.nodes:
-        if is_source(node) or not found.isdisjoint(reads(node)):
-            found.add(node)
-    return found
+    return downstream(filter(is_source, graph.nodes), sources=reads)
 
 
 def rule_at(node: fx.Node, module: nn.Module | None = None) -> Rule | None:

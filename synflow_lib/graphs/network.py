@@ -17,10 +17,10 @@ from torch.utils._pytree import tree_leaves
 
 from ..batches import Inputs, described, inflow
 from ..values import instance
-from .checked import difference, is_small, state
+from .checked import checked_graph
 from .copies import hooks_change, private_copy
 from .export import exported
-from .lasting import Memory, own_parameter
+from .lasting import own_parameter, refuse_shared_memory
 from .nodes import REARRANGES, TURNS, downstream, name_of, upstream
 from .tracing import graph_of
 from .wrappers import OwnNames, unwrapped
@@ -58,20 +58,17 @@ def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
     if isinstance(model, fx.GraphModule) and not hooked:
         return model
     shared = {id(parameter): parameter for parameter in model.parameters()}
-    reasons, small = [], example is not None and is_small(example)
-    tracers = [] if hooked else [functools.partial(graph_of, inputs=inputs)]
+    reasons, tracers = [], [graph_of]
     if inputs is not None:
-        tracers.append(functools.partial(exported, inputs=inputs, example=example))
+        given = {"inputs": inputs, "example": example}
+        tracers = [] if hooked else [functools.partial(checked_graph, kinds=PRUNABLE, **given)]
+        tracers.append(functools.partial(exported, **given))
     for tracer in tracers:
         try:
             net = private_copy(model, shared).eval()
-            start, traced = state(net) if small else [], tracer(net)
+            traced = tracer(net)
         except Exception as error:  # the user's forward runs: anything can come out of it
             reasons.append(error)
-            continue
-        known = example is None or traced.meta.get("exported")
-        if not known and (otherwise := difference(traced, net, start, example, PRUNABLE)):
-            reasons.append(ValueError(otherwise))
             continue
         if any("parameter is not a member" in str(error) for error in reasons):
             warn(
@@ -174,27 +171,23 @@ def prunable(
     found: dict[str, nn.Parameter] = {}
     # A shared parameter has several names: one in ``keep`` keeps it.
     seen = {id(parameter) for name, parameter in every.items() if lies_in(name, keep)}
-    memory = Memory()
+    layers = PRUNABLE + BATCH_NORM if batch_norm else PRUNABLE
     for name in _forward_order(_graph(model), modules):
-        module, kinds = modules[name], []
-        if isinstance(module, PRUNABLE):
-            kinds = ["weight"] + ["bias"] * bias
-        elif isinstance(module, BATCH_NORM):
-            kinds = ["weight"] * batch_norm + ["bias"] * (batch_norm and bias)
-        for kind in kinds:
+        if not isinstance(modules[name], layers):
+            continue
+        for kind in ("weight", "bias") if bias else ("weight",):
             full = f"{name}.{kind}".removeprefix(".")
-            parameter = None if lies_in(full, keep) else own_parameter(module, kind, full)
+            parameter = None if lies_in(full, keep) else own_parameter(modules[name], kind, full)
             if parameter is None or id(parameter) in seen:
                 continue
             seen.add(id(parameter))
-            memory.take(full, parameter)
             found[full] = parameter
-    memory.refuse_views(model)
     if not found:
         raise ValueError(
             f"{type(model).__name__} has no prunable layer (Linear or convolution)"
             + (f" outside keep={sorted(keep)}" if keep else "")
         )
+    refuse_shared_memory(found, model)
     return found
 
 
@@ -207,7 +200,6 @@ def refuse_lazy(model: nn.Module) -> None:
 
 def names_in_keep(keep: Iterable[str]) -> set[str]:
     """The names given as ``keep=``, a single one among them."""
-    names: set[object] = set()
     with contextlib.suppress(TypeError):
         names = {keep} if isinstance(keep, str) else set(keep)
         if all(isinstance(name, str) for name in names):
@@ -222,9 +214,9 @@ def _kept(model: nn.Module, keep: Iterable[str]) -> set[str]:
         modules = net.named_modules(remove_duplicate=False)
         return dict(modules) | dict(net.named_parameters(remove_duplicate=False))
 
-    names, given = OwnNames(parts(unwrapped(model)), parts(model)), names_in_keep(keep)
-    found = {name: names.find(name) for name in given}
-    if unknown := sorted(name for name in given if found[name] is None):
+    names = OwnNames(parts(unwrapped(model)), parts(model))
+    found = {name: names.find(name) for name in names_in_keep(keep)}
+    if unknown := sorted(name for name, own in found.items() if own is None):
         raise ValueError(f"keep={unknown} names no layer or parameter of the model")
     return set(found.values())
 
@@ -265,15 +257,16 @@ def warn_left_out(model: nn.Module, found: dict[str, nn.Parameter], keep: Iterab
         )
 
 
-def _graph(model: nn.Module) -> fx.Graph | None:
+def _graph(model: nn.Module) -> fx.Graph:
+    """The graph of ``model``, an empty one where it cannot be traced."""
     try:
         return trace(model).graph
     except ValueError:
-        return None
+        return fx.Graph()
 
 
-def _forward_order(graph: fx.Graph | None, modules: dict[str, nn.Module]) -> list[str]:
-    used = [_layer_at(node, modules) for node in graph.nodes] if graph else []
+def _forward_order(graph: fx.Graph, modules: dict[str, nn.Module]) -> list[str]:
+    used = [_layer_at(node, modules) for node in graph.nodes]
     # Modules that never run come last.
     return list(dict.fromkeys([name for name in used if name is not None] + list(modules)))
 
@@ -344,13 +337,13 @@ def find_input_shape(
     )
 
 
-def _takes_the_input(linear: str, graph: fx.Graph | None, modules: dict[str, nn.Module]) -> bool:
+def _takes_the_input(linear: str, graph: fx.Graph, modules: dict[str, nn.Module]) -> bool:
     """Whether a Linear layer is given one row for each example, so that its size is the input's.
 
     Where dimensions change places there may be several rows, and its size is only the last
     dimension of the input. Without a graph it is not known, and the answer is yes.
     """
-    nodes = list(graph.nodes) if graph else []
+    nodes = list(graph.nodes)
     signal = downstream(node for node in nodes if node.op == "placeholder")
     weights = downstream(node for node in nodes if _layer_at(node, modules) == linear)
     first_use = [node for node in nodes if node in signal & weights][:1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping
 
@@ -42,10 +43,7 @@ def calls(graph: fx.Graph) -> Counter[str]:
 
 
 def name_of(node: fx.Node, module: nn.Module | None = None) -> str:
-    """The operation's usual name, one for function, method, operator and in-place form.
-
-    Of a ``module`` that is called it is its class's, in lower case.
-    """
+    """One name for function, method, operator and in-place form; of a ``module`` its class's."""
     if module is not None:
         return type(module).__name__.lower()
     if node.op == "call_method":
@@ -88,10 +86,7 @@ def upstream(
     sources: Callable[[fx.Node], list[fx.Node]],
     among: Container[fx.Node] | None = None,
 ) -> dict[fx.Node, list[fx.Node]]:
-    """From ``start`` back towards the input: node -> its ``sources``, the last node first.
-
-    With ``among`` only through nodes in it.
-    """
+    """From ``start`` back, through nodes in ``among``: node -> its ``sources``, the last first."""
     wanted, found = set(start), {}
     for node in reversed(next(iter(wanted)).graph.nodes) if wanted else ():
         if node in wanted and (among is None or node in among):
@@ -100,11 +95,18 @@ def upstream(
     return found
 
 
-def downstream(start: Iterable[fx.Node], without: Container[fx.Node] = ()) -> set[fx.Node]:
-    """``start`` and all nodes that need them, not through those in ``without``."""
+all_inputs = operator.attrgetter("all_input_nodes")  # also those that only tell a shape
+
+
+def downstream(
+    start: Iterable[fx.Node],
+    without: Container[fx.Node] = (),
+    sources: Callable[[fx.Node], list[fx.Node]] = all_inputs,
+) -> set[fx.Node]:
+    """``start`` and all nodes whose ``sources`` are in turn, not through those in ``without``."""
     found = set(start)
     for node in next(iter(found)).graph.nodes if found else ():
-        if node not in without and not found.isdisjoint(node.all_input_nodes):
+        if node not in without and not found.isdisjoint(sources(node)):
             found.add(node)
     return found
 
@@ -160,29 +162,23 @@ def reduced(node: fx.Node, dimensions: int, place: int = 1) -> list[int]:
     return [int(dim) % dimensions for dim in (over if isinstance(over, (tuple, list)) else [over])]
 
 
-# Operations that are short for others. In place they stay, as they change what is read later.
-_WRITTEN_OUT = {
-    "addcmul": lambda x, tensor1, tensor2, value=1: torch.add(x, tensor1 * tensor2, alpha=value),
-}
-
-
 def write_out_(graph: fx.Graph) -> None:
-    """Replace operations that are short for others, so that those need no rule of their own."""
+    """Write ``addcmul`` as the product and the sum it is short for, so that it needs no rule.
+
+    In place it stays, as it changes what is read later.
+    """
     for node in list(graph.nodes):
         called = node.op in ("call_function", "call_method") and node.kwargs.get("out") is None
-        how = _WRITTEN_OUT.get(name_of(node)) if called else None
-        if how is None or str(getattr(node.target, "__name__", node.target)).endswith("_"):
+        in_place = str(getattr(node.target, "__name__", node.target)).endswith("_")
+        if not called or in_place or name_of(node) != "addcmul":
             continue
-        tracer = fx.proxy.GraphAppendingTracer(graph)
-        args, kwargs = fx.node.map_arg(
-            (node.args, node.kwargs), lambda n, tracer=tracer: fx.Proxy(n, tracer)
-        )
-        before = set(graph.nodes)
+        factors = argument(node, "tensor1", 1), argument(node, "tensor2", 2)
         with graph.inserting_before(node):
-            made = how(*args, **kwargs).node
-        for new in set(graph.nodes) - before:
-            new.meta = dict(node.meta)
-        node.replace_all_uses_with(made)
+            product = graph.call_function(operator.mul, factors)
+            terms = argument(node, "input", 0), product
+            total = graph.call_function(torch.add, terms, {"alpha": argument(node, "value", 3, 1)})
+        product.meta, total.meta = dict(node.meta), dict(node.meta)
+        node.replace_all_uses_with(total)
         graph.erase_node(node)
 
 

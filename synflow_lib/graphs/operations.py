@@ -17,7 +17,7 @@ from . import attention, surrogate
 from .fixed import Fixed
 from .gates import Signals, refuse_hidden_writes
 from .layers import reached
-from .nodes import argument, is_shape, name_of, upstream, uses
+from .nodes import all_inputs, argument, is_shape, name_of, upstream, uses
 from .surrogate import Run, Use
 from .tracing import is_draw
 
@@ -36,8 +36,6 @@ _KEEPS_ZEROS = frozenset(
 _KEEPS_ZEROS_BY_EFFECT = frozenset("moves joins sums largest weighs".split())
 _KEEPS_MASKS = frozenset("mul div matmul bmm addmm baddbmm clamp clip clamp_min".split())
 
-all_inputs = operator.attrgetter("all_input_nodes")  # also those that only tell a shape
-
 
 class Operations:
     """What runs in place of the nodes of a graph, so that sums over paths come out.
@@ -55,9 +53,8 @@ class Operations:
         still: these, and what is needed for its shape alone.
         choices: of these, comparisons of signals and what is made of them alone.
         gate_values: a node -> its gates, each with the number that stands for it where it is open.
-        computed_gates: the nodes of gates that no number can stand for, since masks or tensors act
-            on them: node -> the node it is made of, in a list; [] for the activation, where such a
-            gate begins as ones.
+        computed_gates: of gates that no number can stand for, since masks or tensors act on them:
+            node -> the node it is made of, in a list; [] for the activation, which becomes ones.
 
     Raises:
         ValueError: what is written in place and read elsewhere, a mask that the caller gives, a
@@ -170,15 +167,14 @@ class Operations:
             return False
         if self.signals.effect(node) == "attends":
             return True
-        pending, seen = [node], set()
-        while pending:
-            for user in pending.pop().users:
-                effect = self.signals.effect(user) if user in self.on_path else ""
-                if user in self.steers or effect in ("gates", "attends"):
-                    return True
-                if effect in ("moves", "passes", "scales", "adds", "joins", "sums"):
-                    pending += [user] if user not in seen else []
-                    seen.add(user)
+        behind = [node]
+        for user in (user for one in behind for user in one.users):  # behind grows meanwhile
+            effect = self.signals.effect(user) if user in self.on_path else ""
+            if user in self.steers or effect in ("gates", "attends"):
+                return True
+            onward = effect in ("moves", "passes", "scales", "adds", "joins", "sums")
+            if onward and user not in behind:
+                behind.append(user)
         return False
 
     def gates(self, node: fx.Node) -> list[fx.Node]:
@@ -196,25 +192,20 @@ class Operations:
             chain, factors = self.signals.chain(gate), self.signals.factors(gate, carrier)
             activation = self.signals.name(chain[-1])
             signal = not self.on_path.isdisjoint(chain)
+            several = any(len(uses(n, self.reached)) > 1 for n in chain[:-1])
             # Where no one number stands for the open gate: masked in part, or divided by its sum.
-            masked = len(chain) == 1 and activation in _OPENS
+            opens = chain == [gate] and activation in _OPENS
+            masked = not divides and (opens or effect == "weighs")
             over = (n.args[1] for n in chain if name_of(n) == "div" and n.args[1] in self.reached)
             shares = [*filter(None, map(self._summed, [gate] if divides else over))]
             if activation in _MEANS and not divides:
                 if gate in self.on_path:
                     what = f"{activation} that is a gate and a signal as well"
                     raise Use(node, [gate]).refusal(what)
-            elif factors and (
-                divides or signal or any(len(uses(n, self.reached)) > 1 for n in chain[:-1])
-            ):
-                raise Use(node, [gate]).refusal(
-                    f"a tensor that {name_of(factors[0])} has on a gate"
-                )
-            elif (
-                factors
-                or not signal
-                and (shares if divides else shares or masked or effect == "weighs")
-            ):
+            elif factors and (divides or signal or several):
+                what = f"a tensor that {name_of(factors[0])} has on a gate"
+                raise Use(node, [gate]).refusal(what)
+            elif factors or not signal and (shares or masked):
                 for *behind, start in shares if divides else [chain, *shares]:
                     self.computed_gates |= {n: self.signals.carriers(n)[:1] for n in behind}
                     self.computed_gates[start] = []
@@ -233,8 +224,7 @@ class Operations:
     def build(self, node: fx.Node) -> Run | None:
         """What ``node`` computes of its arguments; None where it passes on the one it is given.
 
-        Raises:
-            ValueError: the table has no row for it.
+        ValueError where the table has no row for it.
         """
         if node.op in ("placeholder", "output"):
             return None
@@ -245,10 +235,9 @@ class Operations:
         return rule.build(use)
 
     def _use(self, node: fx.Node, carriers: list[fx.Node]) -> Use:
-        module, signals = self.signals.module(node), uses(node, carriers)
-        fixed = self.fixed.computed, self.fixed.learned
+        module, fixed = self.signals.module(node), (self.fixed.computed, self.fixed.learned)
         how = self.sum_pools, self.biases, *fixed, self.still
-        return Use(node, signals, module, *how)
+        return Use(node, uses(node, carriers), module, *how)
 
     def run(self, node: fx.Node) -> Run | None:
         """What ``node`` computes, whatever it is: carried, still or constant."""
@@ -311,8 +300,7 @@ class Operations:
             raise Use(node, []).refusal(drawn)
         elif node in self.fixed.normalized:
             use = self._use(node, self.fixed.normalized[node])
-            place = use.place
-            how = self.signals.rule(node).build(use) or (lambda *args, **_: args[place])
+            how = self.signals.rule(node).build(use) or (lambda *args, **_: args[use.place])
         else:
             how = Use(node, []).plain()
             if self.signals.effect(node) == "weighs":

@@ -1,7 +1,4 @@
-"""What runs in place of max-pooling, maxima and unpooling.
-
-Read `surrogate` first.
-"""
+"""What runs in place of max-pooling, maxima and unpooling (read `surrogate` first)."""
 
 from __future__ import annotations
 
@@ -21,8 +18,8 @@ def largest(use: Use) -> Run:
         return use.plain()
     plain, module = use.plain(), use.module
     name = name_of(use.node, module)
-    dims = int(name.split("pool")[1][0])
-    adaptive = name.startswith("adaptive")
+    dims, adaptive = int(name.split("pool")[1][0]), name.startswith("adaptive")
+    average = getattr(F, f"adaptive_avg_pool{dims}d")
     keys = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
     keys = ("output_size",) if adaptive else keys
     if module is not None:
@@ -32,14 +29,10 @@ def largest(use: Use) -> Run:
         indices = always or use.argument("return_indices", 1 + len(keys), False)
 
     def run(x: Tensor, *args, **kwargs):
-        given = dict(zip(keys, args, strict=False)) | kwargs
-        if module is not None:
-            given = vars(module)
+        called = dict(zip(keys, args, strict=False)) | kwargs
+        given = called if module is None else vars(module)
         how = {key: given[key] for key in keys if key in given}
-        if adaptive:
-            total = getattr(F, f"adaptive_avg_pool{dims}d")(x, **how)
-        else:
-            total = window_sum(dims, x, **how)
+        total = average(x, **how) if adaptive else window_sum(dims, x, **how)
         return (total, plain(x, *args, **kwargs)[1]) if indices else total
 
     return run

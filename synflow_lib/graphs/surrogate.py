@@ -56,7 +56,7 @@ class Use:
     def argument(self, name: str, place: int, default: object = None) -> object:
         return argument(self.node, name, place, default)
 
-    def refusal(self, what: str | None = None) -> ValueError:
+    def refusal(self, what: str | None = None, teach: str = "") -> ValueError:
         """The error that says what is not known, where it stands, and how to teach it."""
         node, kind = self.node, type(self.module).__name__
         what = what or (f"{node.target}, a {kind}" if self.module is not None else name_of(node))
@@ -66,7 +66,11 @@ class Use:
         name, owner = stack[-1] if stack else ("", None)
         inside = self.module is None and owner is not None and name
         where = f" in {name}, a {getattr(owner, '__name__', owner)}" if inside else ""
-        teach = kind if self.module is not None else repr(name_of(node))
+        own = kind if self.module is not None else repr(name_of(node))
+        teach = teach or (
+            "if it passes its input on like an activation, say so:"
+            f' synflow_lib.layers.rule({own}, "passes")'
+        )
         gate = (
             " Of two factors the gate is the one that ends in an activation (sigmoid or softmax"
             " before tanh before SiLU, GELU) while the other does not: here nobody can tell. Give"
@@ -78,9 +82,8 @@ class Use:
         return ValueError(
             f"SynFlow and questions about paths do not know {what}{where} (node {node.name!r} of"
             " the graph): refused, since sums over paths would come out wrong. Write it with"
-            " layers, activations, pooling, sums or concatenation of torch.nn; or, if it passes its"
-            f' input on like an activation, say so: synflow_lib.layers.rule({teach}, "passes").'
-            f"{gate}"
+            " layers, activations, pooling, sums or concatenation of torch.nn; or,"
+            f" {teach}.{gate}"
             " Scores on data (snip, grasp), magnitude and criterion='layer' do without paths"
         )
 
@@ -92,12 +95,10 @@ def passes(use: Use) -> None:
 
 def refused(use: Use) -> Run:
     """The rule of comparisons: allowed where they make a gate, an error on a path."""
-    raise use.refusal()
-
-
-def plain(use: Use) -> Run:
-    """The operation, as it is."""
-    return use.plain()
+    raise use.refusal(
+        teach="if what it chooses is an activation of one signal, give that a module of its own:"
+        ' synflow_lib.layers.rule(ItsClass, "passes")'
+    )
 
 
 def first(run: Callable[[Use], Run | None]) -> Callable[[Use], Run | None]:
@@ -272,11 +273,18 @@ def joins(use: Use) -> Run:
 
 
 def where(use: Use) -> Run:
-    """``torch.where`` with a constant mask: at each place the signal of one of two branches."""
+    """``torch.where`` with a constant mask: at each place the signal of one of two branches.
+
+    Where the signal itself chooses it is an activation, ``where(h > 0, h, a * h)``: h passes.
+    """
     order = (0, 1, 2) if use.node.op == "call_function" else (1, 0, 2)
-    args = use.node.args
+    args, place = use.node.args, use.place
     if len(args) != 3 or args[order[0]] in use.signals:
         raise use.refusal()
+    if args[order[0]] in use.still:
+        return lambda *values: values[place].expand(
+            torch.broadcast_shapes(*(v.shape for v in values if isinstance(v, Tensor)))
+        )
     carry = [args[i] in use.signals for i in order[1:]]
 
     def run(*values) -> Tensor:
@@ -332,14 +340,20 @@ def _scaled(x: Tensor, weight: Tensor | None, variance: Tensor | None, eps: floa
     return x if weight is None else x * along_channels(weight.abs(), x)
 
 
+def gain(module: nn.Module | None) -> Run:
+    """The scale of a norm along the last directions of its input, if it has one."""
+    weight = getattr(module, "weight", None)
+    return lambda x: x if weight is None else x * weight
+
+
 def norm(use: Use) -> Run:
     """A norm as a module: its scale, and what it divides by where that is stored."""
     module = use.module  # linearized: without mean and beta, its weight not negative
     if isinstance(module, BATCH_NORM) and module.running_var is not None:
         return module
-    weight, variance = getattr(module, "weight", None), getattr(module, "running_var", None)
     if isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
-        return lambda x: x if weight is None else x * weight
+        return gain(module)
+    weight, variance = getattr(module, "weight", None), getattr(module, "running_var", None)
     return lambda x: _scaled(x, weight, variance, module.eps)
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, fx, nn
 from torch.fx import _symbolic_trace as fx_internals
 from torch.overrides import TorchFunctionMode
 
-from ..batches import Inputs
+from ..batches import Inputs, is_plain
 from .nodes import argument, name_of, reads, upstream, write_out_
 from .wrappers import WRAPPERS
 
@@ -34,12 +34,9 @@ LEAVES: set[type[nn.Module]] = set()  # classes with a rule of their own: not lo
 def graph_of(copy: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
     """The graph of ``copy``, whose forward runs and whose class is another while it does.
 
-    ``meta["drew"]`` of what is returned says whether the forward drew random numbers. ``inputs``
-    says how many there are, and under which names: one for each part of a tuple or dict.
-
-    Raises:
-        ValueError: the forward writes into its own parameters.
-        Exception: whatever the forward raises, and what torch.fx has to say about it.
+    ``meta["drew"]`` of what is returned says whether the forward draws random numbers; its layers
+    may besides. ``inputs`` says how many there are, and under which names: one for each part of a
+    tuple or dict. It raises whatever the forward raises, and what torch.fx has to say about it.
     """
     tracer = _Tracer()
     tracer.inputs = inputs
@@ -48,7 +45,7 @@ def graph_of(copy: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
             module.forward = functools.partial(_run, module.module)
     # torch.fx.wrap replaces functions in their modules meanwhile: calls without a traced value go
     # through to the original, but two that put things back out of order would leave it replaced.
-    with _trace_lock, _no_draws_nor_writes(tracer) as drew:
+    with _trace_lock, _Unchanged(tracer) as watch:
         graph = tracer.trace(copy)
     for node in reversed(graph.nodes):
         _by_position(node)
@@ -56,7 +53,7 @@ def graph_of(copy: nn.Module, inputs: Inputs | None = None) -> fx.GraphModule:
             graph.erase_node(node)
     write_out_(graph)
     traced = fx.GraphModule(copy, graph, type(copy).__name__)
-    traced.meta["drew"] = bool(drew)
+    traced.meta["drew"] = watch.drew or any(is_draw(name_of(node)) for node in graph.nodes)
     mark_tokens(traced, inputs)
     return traced
 
@@ -213,7 +210,7 @@ class _Tracer(fx.Tracer):
         names, count = (), 1
         if isinstance(self.inputs, dict):
             names, count = self.inputs, 0
-        elif isinstance(self.inputs, tuple) and not all(isinstance(n, int) for n in self.inputs):
+        elif isinstance(self.inputs, tuple) and not is_plain(self.inputs):
             count = len(self.inputs)
         arguments = [self.create_proxy("placeholder", p.name, (), {}) for p in known[:count]]
         named = {
@@ -323,20 +320,33 @@ _BARE_NUMBERS = (Tensor.data.__get__, Tensor.detach)  # writes to these autograd
 
 
 class _Unchanged(TorchFunctionMode):
-    """While a forward is traced, keeps torch's generator and the caller's parameters unchanged.
+    """While a forward is traced, keeps random generators and the caller's parameters unchanged.
 
     A new random tensor is recorded in the graph, since each pass draws another. Reads of
-    ``parameter.data`` get copies, so that `refuse_writes` can tell whether they were written to.
-    A mode is active in its own thread only.
+    ``parameter.data`` get copies, which tell afterwards whether they were written to. A mode is
+    active in its own thread only; generators that were not drawn from are not touched, for another
+    thread may use them. ValueError at the end where the forward wrote into its own parameters.
     """
 
-    def __init__(self, drew: list[str], tracer: fx.Tracer) -> None:
+    def __init__(self, tracer: fx.Tracer) -> None:
         super().__init__()
-        self.drew, self.tracer = drew, tracer
+        self.tracer, self.drew = tracer, False
         self.handed_out: list[tuple[nn.Parameter, Tensor]] = []
 
-    def refuse_writes(self) -> None:
-        if not all(torch.equal(parameter, copy) for parameter, copy in self.handed_out):
+    def __enter__(self) -> _Unchanged:
+        self.before = random.getstate(), np.random.get_state()  # noqa: NPY002
+        return super().__enter__()
+
+    def __exit__(self, kind, error, traceback) -> None:
+        super().__exit__(kind, error, traceback)
+        python_state, numpy_state = self.before
+        if random.getstate() != python_state:
+            self.drew = True
+            random.setstate(python_state)
+        if np.random.get_state()[2] != numpy_state[2]:  # noqa: NPY002
+            self.drew = True
+            np.random.set_state(numpy_state)  # noqa: NPY002
+        if error is None and not all(torch.equal(*pair) for pair in self.handed_out):
             raise ValueError(_WRITES)
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
@@ -350,35 +360,8 @@ class _Unchanged(TorchFunctionMode):
                 raise ValueError(_WRITES)
         if name not in DRAWS:
             return function(*args, **(kwargs or {}))
-        self.drew.append(name)
+        self.drew = True
         if _is_new_draw(name):
             return self.tracer.create_proxy("call_function", function, args, kwargs or {})
-        state = torch.get_rng_state()
-        try:
+        with torch.random.fork_rng(devices=[]):
             return function(*args, **(kwargs or {}))
-        finally:
-            torch.set_rng_state(state)
-
-
-@contextlib.contextmanager
-def _no_draws_nor_writes(tracer: fx.Tracer) -> Iterator[list[str]]:
-    """Puts random generators back after tracing; yields the names of what drew from them.
-
-    Those that were not drawn from are not touched: another thread may use them.
-
-    Raises:
-        ValueError: the forward writes into its own parameters.
-    """
-    drew: list[str] = []
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        with _Unchanged(drew, tracer) as mode:
-            yield drew
-        mode.refuse_writes()
-    finally:
-        if random.getstate() != python_state:
-            drew.append("random")
-            random.setstate(python_state)
-        if np.random.get_state()[2] != numpy_state[2]:  # noqa: NPY002
-            drew.append("numpy")
-            np.random.set_state(numpy_state)  # noqa: NPY002

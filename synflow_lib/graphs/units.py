@@ -59,11 +59,10 @@ class Wiring:
     added: list[tuple[str, np.ndarray]] = field(default_factory=list)  # constants without a score
 
     def cuts(self) -> list[tuple[list[str], set[int]]]:
-        """Cuts of the network between its regions, from input to output, each behind the last.
+        """Cuts between regions, from input to output: the layers that cross, the regions behind.
 
-        A region is what shares a tensor, such as one layer's output or a whole residual stage. A
-        cut is given by the layers that cross it and the regions behind it. Of parallel branches
-        not all cuts are found: only those in one order of the regions.
+        A region is what shares a tensor, such as one layer's output or a whole residual stage. Of
+        parallel branches only the cuts in one order of the regions are found.
         """
         graph = nx.DiGraph()
         graph.add_nodes_from(range(int(self.region.max()) + 1))
@@ -74,8 +73,7 @@ class Wiring:
         condensed = nx.condensation(graph)
         members = condensed.nodes(data="members")
         order = nx.lexicographical_topological_sort(condensed, key=lambda n: min(members[n]))
-        behind = set(graph.nodes)
-        found = []
+        behind, found = set(graph.nodes), []
         inputs, outputs = (set(self.region[u].tolist()) for u in (self.inputs, self.outputs))
         for component in order:
             behind = behind - members[component]
@@ -127,20 +125,13 @@ def keep_units_(module: nn.Module, names: Iterable[str], stays: np.ndarray) -> N
 
 
 class Names:
-    """The names that were given, whole numbers, and which of them turned out to be one unit.
-
-    Attributes:
-        count: of names, with that of constants, which is 0.
-        ends: names of inputs and of constants, which no layer writes.
-        unions: pairs of arrays, whose names are one unit place by place.
-        groups: names that share a tensor.
-    """
+    """The names that were given, whole numbers, and which of them turned out to be one unit."""
 
     def __init__(self) -> None:
-        self.count = 1
-        self.ends: list[np.ndarray] = []
-        self.unions: list[tuple[np.ndarray, np.ndarray]] = []
-        self.groups: list[np.ndarray] = []
+        self.count = 1  # with that of constants, which is 0
+        self.ends: list[np.ndarray] = []  # names of inputs and of constants, which no layer writes
+        self.unions: list[tuple[np.ndarray, np.ndarray]] = []  # names that are one, place by place
+        self.groups: list[np.ndarray] = []  # names that share a tensor
 
     def new(self, count: int) -> np.ndarray:
         """``count`` new names."""

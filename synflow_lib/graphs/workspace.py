@@ -6,6 +6,7 @@ Read `network` first. A method gets a `Workspace` and a `Context` (see `synflow_
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,10 +25,7 @@ from .network import joined, named_views, prunable, unwrapped, warn_left_out
 def working_type(model: nn.Module) -> torch.dtype:
     """The widest floating-point type in the model, at least ``float32``.
 
-    Used for all of it, so that scores of different layers can be compared.
-
-    Raises:
-        ValueError: the model lies on several devices or on ``meta``.
+    ValueError where nothing can be computed in it, or it lies on several devices or on ``meta``.
     """
     devices = {tensor.device for tensor in model.parameters()}
     if len(devices) > 1 or any(device.type == "meta" for device in devices):
@@ -57,18 +55,12 @@ def working_copy(
     instead: dict[int, nn.Parameter] | None = None,
     dtype: torch.dtype | None = None,
 ) -> nn.Module:
-    """A private deep copy on which scorers may do as they like.
+    """A `private_copy` on which scorers may do as they like, without gradients.
 
-    Args:
-        instead: id of a parameter -> what stands for it in the copy.
-        dtype: of its numbers; None is `working_type`.
-
-    Raises:
-        ValueError: the model cannot be copied, or has no `working_type`.
+    ``dtype`` is the type of its numbers; None is `working_type`.
     """
     model = unwrapped(model)
-    dtype = dtype or working_type(model)
-    net = private_copy(model, instead).to(dtype)
+    net = private_copy(model, instead).to(dtype or working_type(model))
     for parameter in net.parameters():
         parameter.grad = None
     return net
@@ -175,6 +167,12 @@ def explained_errors(
         yield
     except kinds as error:
         why = str(error).partition("\n")[0]
+        if re.search(r"register_meta|meta tensor", str(error)):
+            raise ValueError(
+                f"the forward reads the numbers of a tensor ({why}), and here it runs without any,"
+                " for its shapes alone. Let it read plain Python numbers, as an index from a list"
+                " instead of a bool buffer"
+            ) from error
         alone = "more than 1 value per channel" in why
         hint = _STATISTICS if alone else _TYPES if "type" in str(error) else _SHAPES
         raise ValueError(

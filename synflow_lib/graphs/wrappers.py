@@ -29,11 +29,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def _bare(name: str) -> str:
-    """A name without what wrappers put into it.
-
-    >>> _bare("module.layers.0._orig_mod.weight")
-    'layers.0.weight'
-    """
+    """A name without what wrappers put into it: of "module.layers.0._orig_mod" "layers.0"."""
     return ".".join(part for part in name.split(".") if part not in _NAMES)
 
 
@@ -63,8 +59,7 @@ class OwnNames:
     def find(self, name: str) -> str | None:
         """The own name that ``name`` stands for: itself, else by the wrappers, else without them.
 
-        Raises:
-            ValueError: it may be one of several parts.
+        ValueError where it may be one of several parts.
         """
         if name in self.own:
             return name

@@ -25,23 +25,18 @@ def build(
     conv_fan: str,
     linear_std: float | None = None,
 ) -> nn.Module:
-    """Lays a network out, gives it memory and initializes it.
+    """The network of ``layout``, in train mode, on torch's current default device and dtype.
 
     Biases start at 0, BatchNorm at 1 and 0. Residual branches get no zero gamma: it would make the
     SynFlow score of the whole branch zero.
 
     Args:
-        layout: makes a network of Linear, Conv2d and BatchNorm layers; called under the meta
-            device.
+        layout: makes a network of Linear, Conv2d and BatchNorm layers, on the meta device.
         seed: None draws from torch's global generator. An integer draws from a generator of its
             own on the CPU: the same weights on every device, and the global generator untouched.
-        input_shape: of one input; the network carries it as an attribute, for methods that need no
-            data and so have no batch to tell it.
+        input_shape: of one input; an attribute of the network, for methods without data.
         conv_fan: "fan_in" or "fan_out", of Kaiming's normal initialization of convolutions.
         linear_std: standard deviation of Linear weights; None is Kaiming's normal with fan_in.
-
-    Returns:
-        The network in train mode, on torch's current default device, in its default dtype.
     """
     generator = None
     if seed is not None:

@@ -231,8 +231,8 @@ def verdicts(rows: Iterable[Agreement], columns: Sequence[str], width: int = 96)
     cells = [list(table.columns), *table.to_numpy().tolist()]
     sizes = [max(map(len, column)) for column in zip(*cells, strict=True)]
     place = table.columns.get_loc("quantity")
-    sizes[place] = min(sizes[place], max(30, width - sum(sizes[:place] + sizes[place + 1 :])
-                                         - 2 * len(sizes) + 2))  # fmt: skip
+    others = sum(sizes) - sizes[place] + 2 * (len(sizes) - 1)
+    sizes[place] = min(sizes[place], max(30, width - others))
     indent, lines = " " * (sum(sizes[:place]) + 2 * place + 2), []
     for row in cells:
         row[place], *more = textwrap.wrap(row[place], sizes[place], subsequent_indent="  ")
@@ -303,7 +303,7 @@ def _interval(
 def _judge(found: Mapping[str, object], side: str, margin: float) -> tuple[int, float]:
     """0 where the interval lies outside, 2 inside, 1 for neither; and its room to the edge."""
     low, high = found["low"], found["high"]
-    if low is None or high is None:
+    if low is None:
         return 1, 0.0
     # 1.02 - 1.00 > 0.02 in binary; an interval that ends on the edge must lie inside.
     slack = 1e-12 * max(abs(low), abs(high), abs(margin), 1e-300)

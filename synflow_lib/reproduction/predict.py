@@ -237,15 +237,11 @@ class Curve(Guess):
         return "; ".join(self.one.apart(each, value) for each, value in pairs)
 
     def build(self, w):
-        low, high, look = self.one.low, self.one.high, {"orientation": "vertical"}
-        middle = (low * high) ** 0.5 if self.one.log else (low + high) / 2
+        one, look = self.one, {"orientation": "vertical", "layout": {"height": "180px"}}
+        middle = (one.low * one.high) ** 0.5 if one.log else (one.low + one.high) / 2
         values = [middle] * len(self.x) if self.value is None else self.value
-        return [
-            self.one.build(
-                w, description=written(x), value=value, layout={"height": "180px"}, **look
-            )[0]
-            for x, value in zip(self.x, values, strict=True)
-        ]
+        pairs = zip(self.x, values, strict=True)
+        return [one.build(w, description=written(x), value=y, **look)[0] for x, y in pairs]
 
     def read(self, controls):
         return [self.one.read([control]) for control in controls]

@@ -31,11 +31,10 @@ def recorded(name: str, source: str | os.PathLike | None = None) -> pd.DataFrame
     Returns:
         Figures 1, 5a (which nobody has run yet), 6 and "small", one row a run: part, dataset,
         model, method (its label), compression, seed, accuracy (top-1 after the last epoch,
-        percent), best (over epochs),
-        before (before training), kept, disconnected, empty_layers, epochs (of the recipe),
-        accuracies (a list: top-1 before training and after each epoch), rounds (of iterative
-        magnitude pruning, or None), run and key; ``Run.from_dict`` of the column run makes the run
-        again.
+        percent), best (over epochs), before (before training), kept, disconnected, empty_layers,
+        epochs (of the recipe), accuracies (a list: top-1 before training and after each epoch),
+        rounds (of iterative magnitude pruning, or None), run and key; ``Run.from_dict`` of the
+        column run makes the run again.
 
         Figure 2, one row a method, kind of images, compression and layer: method, images
         ("photographs", "noise", or None where none are needed), image_count, compression, layer

@@ -29,13 +29,12 @@ from ..graphs.network import first_weight
 from ..graphs.workspace import isolated, working_copy
 from ..training.checkpoints import agree, sketch
 
-PARTS = {
+PARTS = {  # what a run depends on beside its names, in words
     "version": "this library",
     "data": "the data set",
     "network": "the network",
     "method": "the method",
 }
-"""What a run depends on beside its names, in words."""
 
 _RULE = 2  # of `_Walk`: digests by another rule cannot be compared; raise it with what is hashed
 _PYTHON = "{}.{}".format(*sys.version_info)
@@ -104,10 +103,9 @@ def of_network(net: nn.Module, input_shape: tuple[int, ...] | None = None) -> di
     digest, total = hashlib.sha256(), 0.0
     classes, others = {}, {}
     for name, module in net.named_modules():
-        public = {k: v for k, v in vars(module).items() if not k.startswith("_")}
-        public.pop("training", None)
-        settings = sorted((key, value) for key, value in public.items() if _plain(value))
-        others |= {(name, key): value for key, value in public.items() if not _plain(value)}
+        own = {k: v for k, v in vars(module).items() if k != "training" and not k.startswith("_")}
+        settings = sorted((key, value) for key, value in own.items() if _plain(value))
+        others |= {(name, key): value for key, value in own.items() if not _plain(value)}
         digest.update(repr((name, type(module).__qualname__, settings)).encode())
         classes[type(module).__qualname__] = type(module)
     for name, value in net.state_dict().items():

@@ -26,12 +26,13 @@ from ..probe import PathProbe
 from ..pruning import SCHEDULES, prune, trajectory
 from ..randomness import own_random_numbers
 from ..scores import METHODS, Custom, Method
-from ..training.iterative import imp, imp_many
+from ..training.iterative import Round, imp, imp_many
 from ..training.recipes import Recipe
-from ..training.train import Training, train, train_many
+from ..training.train import train, train_many
 from ..values import SEEDS, instance, is_bool, real, whole
 from .fingerprints import of_code, of_network
 
+Datasets = Mapping[str, "Dataset | Callable[[], Dataset]"]
 Make = Callable[[Dataset, int], nn.Module]
 
 VERSION = 2  # of what a run computes: raise it, and stored runs are done anew
@@ -46,7 +47,7 @@ class Run:
         dataset: a name of `data.by_name`, or one given to `sweep`.
         model: a name of `models.by_name`, or one given to `sweep`.
         method: a name of `METHODS`; "imp", iterative magnitude pruning; or "dense".
-        compression: N / kept, at least 1.
+        compression: N / kept, at least 1; of a "dense" run 1.
         recipe: how to train.
         seed: of the weights, of random scores, of the scoring images and of the training.
         iterations: of pruning, None for the method's own; for "imp" its rounds (None: 3).
@@ -90,24 +91,29 @@ class Run:
     amp: bool | None = None
 
     def __post_init__(self) -> None:
+        def keep(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        def require(fits: bool, name: str, expected: str) -> None:
+            if not fits:
+                raise ValueError(f"run: {name}={getattr(self, name)!r}; expected {expected}")
+
         for name in ("dataset", "model"):
-            if not isinstance(value := getattr(self, name), str):
-                raise ValueError(f"run: {name}={value!r}; expected a name")
+            require(isinstance(getattr(self, name), str), name, "a name")
         for name in ("data_options", "model_options"):  # hashable, and in one order
-            value = getattr(self, name)
-            try:
+            value, options = getattr(self, name), None
+            with contextlib.suppress(TypeError, ValueError):
                 options = {str(key): _plain(option) for key, option in dict(value).items()}
-            except (TypeError, ValueError):
-                raise ValueError(f"run: {name}={value!r}; expected name -> value") from None
-            object.__setattr__(self, name, tuple(sorted(options.items())))
+            require(options is not None, name, "name -> value")
+            keep(name, tuple(sorted(options.items())))
         spans = {"seed": SEEDS, "per_class": (1,), "iterations": (1,), "rewind": (0,)}
         for name, span in spans.items():
             value = getattr(self, name)
             if value is not None or name in ("seed", "per_class"):
-                object.__setattr__(self, name, whole(value, f"run: {name}", *span))
-        object.__setattr__(self, "compression", real(self.compression, "run: compression"))
-        if self.compression < 1:
-            raise ValueError(f"run: compression={self.compression!r}; expected a number from 1")
+                keep(name, whole(value, f"run: {name}", *span))
+        keep("compression", real(self.compression, "run: compression"))
+        require(self.compression >= 1, "compression", "a number from 1")
+        require(self.method != "dense" or self.compression == 1, "compression", "1 for a dense run")
         instance(self.recipe, Recipe, "run: recipe")
         for what, known in (
             ("method", sorted((*METHODS, "imp", "dense"))),
@@ -115,11 +121,9 @@ class Run:
         ):
             if (value := getattr(self, what)) not in known:
                 raise ValueError(f"run: unknown {what} {value!r}; expected one of {known}")
-        if self.amp is not None and not is_bool(self.amp):
-            raise ValueError(f"run: amp={self.amp!r}; expected True, False or None")
-        object.__setattr__(self, "amp", None if self.amp is None else bool(self.amp))
-        if self.mode not in (None, "train", "eval"):
-            raise ValueError(f"run: mode={self.mode!r}; expected 'train', 'eval' or None")
+        require(self.amp is None or is_bool(self.amp), "amp", "True, False or None")
+        keep("amp", None if self.amp is None else bool(self.amp))
+        require(self.mode in (None, "train", "eval"), "mode", "'train', 'eval' or None")
         expected = ("size", "channels", "n_train", "n_test")
         unknown = {name for name, _ in self.data_options} - {*expected}
         if unknown:
@@ -128,7 +132,7 @@ class Run:
             (name, None if value is None else whole(value, f"run: data_options: {name}", 1))
             for name, value in self.data_options
         )
-        object.__setattr__(self, "data_options", numbers)
+        keep("data_options", numbers)
         try:
             self.canonical()
         except (TypeError, ValueError) as error:
@@ -158,7 +162,7 @@ class Run:
             object.__setattr__(self, "_key", digest[:16])
         return self._key
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict:  # without the key, which is made again
         return self.__dict__
 
     @classmethod
@@ -166,9 +170,7 @@ class Run:
         """The run of which `canonical` is the JSON."""
         return cls(**{**values, "recipe": Recipe.from_dict(values["recipe"])})
 
-    def check_names(
-        self, datasets: Mapping[str, Dataset | Callable[[], Dataset]], models: Mapping[str, Make]
-    ) -> None:
+    def check_names(self, datasets: Datasets, models: Mapping[str, Make]) -> None:
         """ValueError where its data set or its network is neither of this library nor given."""
         for what, name, known, given in (
             ("data set", self.dataset, data_sets.NAMES, datasets),
@@ -180,7 +182,7 @@ class Run:
                     f" or of those given: {', '.join(given) or 'none'}"
                 )
 
-    def load_data(self, given: Mapping[str, Dataset | Callable[[], Dataset]]) -> Dataset:
+    def load_data(self, given: Datasets) -> Dataset:
         """Its data set, at the size asked for."""
         source = given.get(self.dataset)
         dataset = data_sets.by_name(self.dataset) if source is None else source
@@ -236,7 +238,7 @@ def registered(runs: Sequence[Run]) -> dict[str, type[Method]]:
 
 def perform(
     runs: Sequence[Run],
-    datasets: Mapping[str, Dataset | Callable[[], Dataset]] | None = None,
+    datasets: Datasets | None = None,
     models: Mapping[str, Make] | None = None,
     *,
     methods: Mapping[str, type[Method]] | None = None,
@@ -258,31 +260,39 @@ def perform(
         number), disconnected (None where the network's paths cannot be asked), top1_before, top1,
         best_top1, top5, test_loss, train_loss (percent and nats), ended (why it ended early, or
         None), prune_seconds, train_seconds, history (one list an epoch, columns as in
-        `Training.history`).
+        `Training.history`), and for "imp" rounds (kept, top1 and best_top1 of each).
 
     >>> [result] = perform([Run("digits", "fc", "magnitude", 10, Recipe(1, 0.1))])
     >>> result["kept"], len(result["history"])
     (4740, 2)
     """
     datasets, models = datasets or {}, models or {}
-    first = runs[0]
+    first, seeds = runs[0], [run.seed for run in runs]
     dataset = first.load_data(datasets).to(device)
     nets = [run.make(dataset, models).to(device) for run in runs]
+    data, spent = (dataset, first.recipe), [0.0] * len(runs)
     options = {"checkpoint": checkpoint, "save_every": save_every, "amp": first.amp}
     if first.method == "imp":
-        return _perform_imp(runs, nets, dataset, options)
-    masks, spent = [], []
-    for run, net in zip(runs, nets, strict=True):
-        start = time.perf_counter()
-        masks.append(_prune(run, net, dataset, methods or {}))
-        spent.append(time.perf_counter() - start)
-    if len(runs) == 1:
-        results = [train(nets[0], masks[0], dataset, first.recipe, seed=first.seed, **options)]
+        goals = [run.compression for run in runs]
+        options |= {"rounds": first.iterations or 3, "rewind": first.rewind}
+        if len(runs) == 1:
+            found = [imp(nets[0], *data, goals[0], seed=first.seed, **options)]
+        else:
+            found = imp_many(nets, *data, goals, seeds=seeds, **options)
     else:
-        seeds = [run.seed for run in runs]
-        results = train_many(nets, masks, dataset, first.recipe, seeds=seeds, **options)
-    cut = _disconnected(nets, masks, dataset.input_shape)
-    return [_report(*each) for each in zip(masks, results, spent, cut, strict=True)]
+        masks = []
+        for number, (run, net) in enumerate(zip(runs, nets, strict=True)):
+            start = time.perf_counter()
+            masks.append(_prune(run, net, dataset, methods or {}))
+            spent[number] = time.perf_counter() - start
+        if len(runs) == 1:
+            trained = [train(nets[0], masks[0], *data, seed=first.seed, **options)]
+        else:
+            trained = train_many(nets, masks, *data, seeds=seeds, **options)
+        found = [[Round(0, *each)] for each in zip(masks, trained, strict=True)]
+    last = [rounds[-1].masks for rounds in found]
+    cut = _disconnected(nets, last, dataset.input_shape)
+    return [_report(*each) for each in zip(runs, found, spent, cut, strict=True)]
 
 
 def _prune(
@@ -293,40 +303,12 @@ def _prune(
     method, batch = methods.get(run.method) or METHODS[run.method], None
     if method.needs_data or issubclass(method, Custom):  # a function may use it or not
         batch = dataset.scoring_batch(run.per_class, seed=run.seed)
-    options = {"mode": run.mode, "seed": run.seed, "progress": False}
-    options["input_shape"] = dataset.input_shape
+    shape = dataset.input_shape
+    how = {"mode": run.mode, "seed": run.seed, "input_shape": shape, "progress": False}
     if run.schedule == "cut":
-        path = trajectory(net, method, batch, schedule="cut", **options)
-        return path.at(run.compression)
-    return prune(
-        net, method, run.compression, batch, iterations=run.iterations,
-        schedule=run.schedule, **options,
-    )  # fmt: skip
-
-
-def _perform_imp(
-    runs: Sequence[Run], nets: list[nn.Module], dataset: Dataset, options: dict
-) -> list[dict]:
-    first = runs[0]
-    options = {"rounds": first.iterations or 3, "rewind": first.rewind, **options}
-    if len(runs) == 1:
-        found = [imp(nets[0], dataset, first.recipe, first.compression, seed=first.seed, **options)]
-    else:
-        found = imp_many(
-            nets, dataset, first.recipe, [run.compression for run in runs],
-            seeds=[run.seed for run in runs], **options,
-        )  # fmt: skip
-    last = [rounds[-1] for rounds in found]
-    cut, reports = _disconnected(nets, [each.masks for each in last], dataset.input_shape), []
-    for rounds, disconnected in zip(found, cut, strict=True):
-        report = _report(rounds[-1].masks, rounds[-1].training, 0.0, disconnected)
-        report["train_seconds"] = sum(each.training.seconds for each in rounds)
-        report["rounds"] = [
-            {"kept": each.masks.kept, "top1": each.training.top1, "best_top1": each.training.best}
-            for each in rounds
-        ]
-        reports.append(report)
-    return reports
+        return trajectory(net, method, batch, schedule="cut", **how).at(run.compression)
+    how |= {"iterations": run.iterations, "schedule": run.schedule}
+    return prune(net, method, run.compression, batch, **how)
 
 
 # What a finished run gives beside its history (see `perform`).
@@ -342,26 +324,24 @@ def _disconnected(
     """Whether each network has lost its last path, None where that cannot be asked.
 
     Weights do not matter for that, so copies share one probe; other buffers than BatchNorm's may
-    cut paths, and get one each.
+    cut paths: then each copy gets its own.
     """
+    alike = all(isinstance(m, BATCH_NORM) or not m._buffers for m in nets[0].modules())
     probe, found = None, []
     for net, mask in zip(nets, masks, strict=True):
         answer = None
         with contextlib.suppress(Exception):  # no finished training is lost for that
-            if probe is None or any(
-                module._buffers and not isinstance(module, BATCH_NORM) for module in net.modules()
-            ):
+            if probe is None or not alike:
                 probe = PathProbe(net, input_shape)
             answer = not probe.connected(mask)
         found.append(answer)
     return found
 
 
-def _report(
-    masks: Masks, training: Training, prune_seconds: float, disconnected: bool | None
-) -> dict:
+def _report(run: Run, rounds: list[Round], prune_seconds: float, disconnected: bool | None) -> dict:
+    masks, training = rounds[-1].masks, rounds[-1].training
     last = training.history.iloc[-1]
-    return {
+    report = {
         "kept": masks.kept,
         "achieved": masks.compression,
         "empty_layers": len(masks.empty_layers()),
@@ -374,9 +354,15 @@ def _report(
         "train_loss": float(last["train_loss"]),
         "ended": training.reason,
         "prune_seconds": prune_seconds,
-        "train_seconds": training.seconds,
+        "train_seconds": sum(each.training.seconds for each in rounds),
         "history": training.history.astype(float).to_numpy().tolist(),
     }
+    if run.method == "imp":
+        report["rounds"] = [
+            {"kept": each.masks.kept, "top1": each.training.top1, "best_top1": each.training.best}
+            for each in rounds
+        ]
+    return report
 
 
 def batching_pays(net: nn.Module) -> bool:

@@ -26,6 +26,7 @@ from .executors import WorkerDiedError, executor_of, of_machine
 from .fingerprints import PARTS, changes
 from .run import (
     VERSION,
+    Datasets,
     Make,
     Run,
     batching_pays,
@@ -36,7 +37,6 @@ from .run import (
 )
 from .store import Store, table
 
-Datasets = Mapping[str, "Dataset | Callable[[], Dataset]"]
 _AT_ONCE = 64  # copies trained together; a killed process loses no more
 _PATIENCE = 3  # workers may die, or the store refuse records, this often in a row
 _PAUSES = (0.5, 2.0)  # seconds before a record that could not be written is tried again

@@ -1,7 +1,4 @@
-"""Training what is alive: a masked network trained without its dead units, to the same result.
-
-At compression 100 and beyond most units of a network are dead: they compute zeros, or nothing reads
-them. `Alive` trains a smaller network without them and gives its weights back to the whole one.
+"""A masked network trained without its dead units, most of them at high compression.
 
 A unit may go only where training cannot tell, which is the case for two kinds:
 
@@ -11,9 +8,8 @@ A unit may go only where training cannot tell, which is the case for two kinds:
   silent; with LeakyReLU, or with a bias above zero, it is a constant that learns, and stays. So
   does one of which weight decay alone could make such a constant.
 
-Weights that the masks keep but that lie on no path do not learn. Weight decay shrinks them all the
-same, and an optimizer that works number by number need not know where a weight stands: they form
-one vector, with a gradient of zero, beside the smaller network.
+Weights that the masks keep but that lie on no path do not learn, but weight decay shrinks them: an
+optimizer sees them as one vector, with a gradient of zero, beside the smaller network.
 """
 
 from __future__ import annotations

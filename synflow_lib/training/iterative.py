@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from ..data import Dataset
 from ..fast.selection import keep_largest
@@ -297,13 +298,10 @@ def _spread_state(state: dict, like: list[int]) -> dict:
     index = torch.tensor([trainers.index(one) for one in like], device="cpu")
 
     def spread(part: object) -> object:
-        if isinstance(part, dict):
-            return {name: spread(each) for name, each in part.items()}
-        if isinstance(part, Tensor) and part.dim():  # Adam's count of steps is one for all
-            return part[index.to(part.device)]
-        return part
+        of_copies = isinstance(part, Tensor) and part.dim()  # Adam's count of steps is one for all
+        return part[index.to(part.device)] if of_copies else part
 
-    return state if len(trainers) == len(like) else spread(state)
+    return state if len(trainers) == len(like) else tree_map(spread, state)
 
 
 def _unpacked(values: dict) -> Round:

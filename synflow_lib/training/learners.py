@@ -46,14 +46,13 @@ def gradients(*models: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def same_mode(*models: nn.Module) -> Iterator[None]:
-    """Train or eval mode of the models after as it was before, also after an error."""
-    modules = [m for model in models for m in instance(model, nn.Module, "model").modules()]
-    modes = [(module, module.training) for module in modules]
+def same_mode(model: nn.Module) -> Iterator[None]:
+    """Train or eval mode of all modules after as it was before, also after an error."""
+    modes = {module: module.training for module in instance(model, nn.Module, "model").modules()}
     try:
         yield
     finally:
-        for module, mode in modes:
+        for module, mode in modes.items():
             module.training = mode
 
 
@@ -315,6 +314,8 @@ class Many(Learner):
             tensors = {name: stacked[source] for name, source in self.names.items()} | buffers
             return check_output(torch.func.functional_call(self.skeleton, tensors, (x,)))
 
+        if not own and x.dim() == 4:  # by strides of another order some layers ask what vmap lacks
+            x = x.clone(memory_format=torch.contiguous_format)
         run = torch.vmap(one, in_dims=(0, 0, 0 if own else None), randomness="different")
         return run(self.stacked, self.buffers, x)
 
@@ -357,7 +358,7 @@ class Many(Learner):
 
 
 def _in_training(model: nn.Module, x: Tensor) -> Tensor:
-    with own_random_numbers(0), same_mode(model):
+    with own_random_numbers(0):
         return check_output(model.train()(x.clone())).float()
 
 

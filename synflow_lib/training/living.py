@@ -66,11 +66,8 @@ def living_parts(
     shape = tuple(input_shape)
     _check(model)
     masks = {name: mask.cpu() for name, mask in apply_masks(model, masks).items()}
-    kept = {
-        name: torch.ones(p.shape, dtype=torch.bool, device="cpu")
-        for name, p in model.named_parameters()
-    }
-    kept |= masks
+    ones = functools.partial(torch.ones, dtype=torch.bool, device="cpu")
+    kept = {name: ones(p.shape) for name, p in model.named_parameters()} | masks
     exact = private_copy(model).to("cpu", torch.float64)
     wires = separable(exact, shape)
     try:  # the user's forward runs

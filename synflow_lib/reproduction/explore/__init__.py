@@ -12,20 +12,9 @@ slider only picks one. Each explorer names three things to look for, and ticks w
 ipywidgets (7.7 or newer) is needed by the first column only, and imported there.
 """
 
+# ruff: noqa: F401 -- imported to be called as explore.collapse, ...
+
 from .learning import training, training_picture
 from .pruned import collapse, collapse_picture
 from .racing import race, race_animation, race_picture
 from .stepping import steps, steps_animation, steps_picture
-
-__all__ = [
-    "collapse",
-    "collapse_picture",
-    "race",
-    "race_animation",
-    "race_picture",
-    "steps",
-    "steps_animation",
-    "steps_picture",
-    "training",
-    "training_picture",
-]

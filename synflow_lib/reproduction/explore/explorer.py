@@ -12,6 +12,7 @@ import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from IPython.display import HTML
@@ -36,24 +37,15 @@ _ICONS = {
 }
 
 
-@dataclass(frozen=True)
-class Frame:
-    """A drawn picture: ``png`` bytes, its ``label`` on the slider, and ``words`` that tell it."""
+class Frame(NamedTuple):
+    """A drawn picture: ``png`` bytes, and ``words`` that tell it."""
 
     png: bytes
-    label: str
     words: str
 
 
-@dataclass(frozen=True)
-class Task:
-    """Something to look for in an explorer.
-
-    Attributes:
-        text: what to look for.
-        found: given a stop and a value for each choice, as ``show`` is, whether that state shows
-            it.
-    """
+class Task(NamedTuple):
+    """Something to look for in an explorer, and whether a state, given as to ``show``, shows it."""
 
     text: str
     found: Callable[..., bool]
@@ -72,44 +64,33 @@ def choose(what: str, value: object, choices: Sequence) -> None:
         raise ValueError(f"{what}={value!r}; expected one of {', '.join(map(repr, choices))}")
 
 
+@dataclass
 class Explorer:
-    """Pictures that follow a slider, and the drop-downs that choose which pictures.
+    """Pictures that follow a slider, and the drop-downs that choose which pictures."""
 
-    Args:
-        slider: what the slider moves along.
-        choices: name of a drop-down -> its values.
-        labels: given a value for each choice, the slider's labels, one a stop.
-        show: given a stop (a number, from 0) and a value for each choice, the picture of the stop
-            and its words.
-        tasks: what to look for; each is ticked once a state that was looked at shows it.
-        start: where the slider begins, as a share of its way.
-        plays: whether the slider runs through all its stops when a choice is made.
-        memory: how many former choices ``show``, ``labels`` and tasks are given as well, as
-            ``past``: a tuple with a value for each drop-down of every one, the latest last.
-    """
+    slider: str  # what it moves along
+    choices: Mapping[str, Sequence]  # name of a drop-down -> its values
+    # Given a value for each choice, the slider's labels, one a stop.
+    labels: Callable[..., Sequence[str]]
+    # Given a stop (from 0) and a value for each choice, the picture and its words.
+    show: Callable[..., tuple[Figure, str]]
+    tasks: Sequence[Task]  # each is ticked once a state that was looked at shows it
+    start: float = 0.0  # where the slider begins, as a share of its way
+    plays: bool = False  # whether it runs through all its stops when a choice is made
+    # How many former choices ``show``, ``labels`` and tasks are given as well, as ``past``: a
+    # tuple with a value for each drop-down of every one, the latest last.
+    memory: int = 0
 
-    def __init__(
-        self,
-        slider: str,
-        choices: Mapping[str, Sequence],
-        labels: Callable[..., Sequence[str]],
-        show: Callable[..., tuple[Figure, str]],
-        tasks: Sequence[Task],
-        start: float = 0.0,
-        plays: bool = False,
-        memory: int = 0,
-    ):
-        self.slider, self.choices, self.start, self.tasks = slider, choices, start, tasks
-        self.labels, self.show, self.plays, self.memory = labels, show, plays, memory
+    def __post_init__(self):
         # A picture is drawn when it is first looked at, or before that in a kernel at rest.
         self.frame = functools.lru_cache(maxsize=512)(self._frame)
         self.found = functools.lru_cache(maxsize=4096)(
-            lambda number, stop, **state: tasks[number].found(stop, **state)
+            lambda number, stop, **state: self.tasks[number].found(stop, **state)
         )
 
     def _frame(self, stop: int, **state) -> Frame:
         figure, words = self.show(stop, **state)
-        return Frame(png(figure), self.labels(**state)[stop], words)
+        return Frame(png(figure), words)
 
     def widget(self, **chosen):
         """A drop-down for each choice, the slider, the picture, a line of words and the tasks.
@@ -138,7 +119,7 @@ class Explorer:
             for name, values in self.choices.items()
         }  # fmt: skip
         past: list[tuple] = []
-        found: set[int] = set()
+        found: set[int] = set()  # numbers of tasks
         timers: list[asyncio.TimerHandle] = []  # the next picture to be drawn ahead
 
         def state() -> dict:
@@ -266,7 +247,7 @@ def png(figure: Figure) -> bytes:
 def image(frame: Frame) -> str:
     """HTML of a picture with its words as text alternative.
 
-    >>> image(Frame(b"", "1", "two < three"))
+    >>> image(Frame(b"", "two < three"))
     '<img alt="two &lt; three" style="max-width: 100%" src="data:image/png;base64,">'
     """
     alt = html.escape(frame.words)

@@ -55,12 +55,10 @@ class Subject:
 
     @functools.cached_property
     def batch(self) -> Batch:
-        """Digits in the size of the network."""
         return data.digits(size=self.size, channels=self.channels).scoring_batch(self.images)
 
     @functools.cached_property
     def probe(self) -> PathProbe:
-        """Says which kept weights lie on a path."""
         return PathProbe(self.network)
 
     @functools.cached_property
@@ -116,14 +114,12 @@ class Verdict(NamedTuple):
 
     @property
     def layers(self) -> str:
-        """The sign by layer, in words."""
         if not self.empty:
             return "no layer is empty"
         return f"collapsed, {self.empty} layer{'s are' if self.empty > 1 else ' is'} empty"
 
     @property
     def path(self) -> str:
-        """The sign by path, in words."""
         return "connected" if self.connected else "disconnected"
 
 
@@ -157,12 +153,10 @@ class Family:
 
     @property
     def subject(self) -> Subject:
-        """The network."""
         return SUBJECTS[self.name]
 
     @property
     def stops(self) -> tuple[float, ...]:
-        """Compressions."""
         return self.subject.stops
 
     @property
@@ -173,7 +167,6 @@ class Family:
 
     @functools.cached_property
     def path(self) -> Trajectory:
-        """The run."""
         iterations = None if self.schedule == "cut" else self.iterations
         how = {"schedule": self.schedule, "iterations": iterations, "progress": False}
         found = trajectory(self.subject.network, self.method, **self.options, **how)
@@ -199,15 +192,10 @@ class Family:
         return Masks({name: torch.ones(w.shape, dtype=torch.bool) for name, w in layers.items()})
 
     def verdict(self, stop: int) -> Verdict:
-        """Both signs of collapse at a stop."""
         return verdict_of(self.masks(stop), self.subject.probe)
 
     def units(self, stop: int) -> pd.DataFrame:
-        """Score that enters and leaves each hidden unit of the pruned network, scored again.
-
-        Returns:
-            ``layer, unit, incoming, outgoing``, and ``max_relative_error``.
-        """
+        """Score into and out of each hidden unit of the pruned network, which is scored again."""
         masks = self.masks(stop)
         net = masks.apply_(copy.deepcopy(self.subject.network))
         with warnings.catch_warnings():  # of a network that is cut all scores are zero: it is seen
@@ -231,10 +219,7 @@ family = functools.lru_cache(maxsize=64)(Family)  # a run is kept once computed
 
 def compressions(network: str, **_) -> list[str]:
     """The stops of a slider along compressions, as text."""
-    return [written(compression) for compression in subject(network).stops]
-
-
-# One method at one compression.
+    return [written(compression) for compression in SUBJECTS[network].stops]
 
 
 def collapse(
@@ -350,21 +335,16 @@ def _missed(stop: int, **chosen) -> bool:
 
 def _snip_alone(stop: int, **chosen) -> bool:
     made = _chosen(**chosen)[0]
-    return (
-        made.method == "snip"
-        and made.verdict(stop).empty > 0
-        and not family(made.name, "synflow", "cut", 1).verdict(stop).empty
-    )
+    if made.method != "snip" or not made.verdict(stop).empty:
+        return False
+    return not family(made.name, "synflow", "cut", 1).verdict(stop).empty
 
 
 def _rescued(stop: int, **chosen) -> bool:
     made = _chosen(**chosen)[0]
-    return (
-        made.iterations > 1
-        and made.schedule != "cut"
-        and made.verdict(stop).connected
-        and not family(made.name, made.method, made.schedule, 1).verdict(stop).connected
-    )
+    if made.iterations == 1 or made.schedule == "cut" or not made.verdict(stop).connected:
+        return False
+    return not family(made.name, made.method, made.schedule, 1).verdict(stop).connected
 
 
 COLLAPSE = Explorer(

@@ -95,8 +95,8 @@ def race_words(network: str, stop: int) -> str:
     if broken.empty:
         return f"Compression {written(now)}: all five methods have weights in every layer."
     told = ", ".join(f"{STYLES[m].label} (at {written(when)})" for m, when in broken.items())
-    whole = ", ".join(STYLES[m].label for m in since.index[since.isna()])
-    alive = f" Still whole: {whole}." if whole else ""
+    others = ", ".join(STYLES[m].label for m in since.index[since.isna()])
+    alive = f" Still whole: {others}." if others else ""
     return f"Compression {written(now)}: a layer is empty under {told}.{alive}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -15,8 +16,8 @@ from matplotlib.ticker import MaxNLocator
 from scipy.stats import gmean
 
 from ..paper import loglog_slope, slope_by_epoch
-from .style import DOT, Style, depth_bar, key, legend, log_axis, ordered, sequence, styles, subplots
-from .tables import require
+from .style import DOT, SEQUENCE, Style, depth_bar, key, legend, log_axis, ordered, styles, subplots
+from .tables import require, require_all
 
 _MANY = 2000  # points above which a vector image is larger and slower than a bitmap
 _INVERSE_SIZE = "1 / layer size (1 / parameters)"
@@ -43,8 +44,7 @@ def conservation_scatter(table: pd.DataFrame) -> Figure:
     >>> conservation_scatter(table).axes[0].get_title()
     'SynFlow'
     """
-    columns = ["method", "layer", "unit", "incoming", "outgoing"]
-    table = require(table, columns, "conservation_scatter", ["layer"])
+    table = require(table, "method layer unit incoming outgoing", "conservation_scatter", ["layer"])
     look = styles(table["method"])
     sums = table[["incoming", "outgoing"]]
     table = table.assign(
@@ -61,7 +61,7 @@ def conservation_scatter(table: pd.DataFrame) -> Figure:
             drawn = table[(table["method"] == method) & ~table["zero"]]
             if drawn.empty:
                 raise ValueError(f"conservation_scatter: all units of {method!r} have a zero sum.")
-            _scatter(ax, drawn, sequence()(depth(drawn["depth"].to_numpy())))
+            _scatter(ax, drawn, SEQUENCE(depth(drawn["depth"].to_numpy())))
             place = {"transform": ax.transAxes, "ha": "center", "fontsize": 10}
             ax.text(0.5, 1.02, "\n".join(notes[method]), **place)
             ax.set_title(style.label, color=style.color, fontweight="bold", pad=pad)
@@ -95,10 +95,7 @@ def unit_scores(sources: Mapping[str, pd.DataFrame]) -> Figure:
     >>> len(unit_scores({"ours": table, "paper": table}).axes)
     3
     """
-    columns = ["method", "layer", "incoming", "outgoing"]
-    sources = {
-        name: require(table, columns, f"unit_scores, {name}") for name, table in sources.items()
-    }
+    sources = require_all(sources, "method layer incoming outgoing", "unit_scores")
     methods = {frozenset(table["method"]) for table in sources.values()}
     if len(methods) != 1:
         raise ValueError(
@@ -109,28 +106,27 @@ def unit_scores(sources: Mapping[str, pd.DataFrame]) -> Figure:
     layers = max(table["layer"].max() for table in sources.values())
     depth = Normalize(1, max(layers, 2))
     with subplots(len(look) * len(sources), len(look), 2.35) as (figure, axes):
-        rest = iter(axes)
-        for name, table in sources.items():
-            for method, style in look.items():
-                ax, units = next(rest), table[table["method"] == method]
-                sums = units[["incoming", "outgoing"]].to_numpy(float)
-                error = np.abs(sums[:, 0] - sums[:, 1]).max() / np.abs(sums).max()
-                power = int(np.floor(np.log10(np.abs(sums).max())))
-                power = power if not -2 < power < 4 else 0
-                sums, unit = sums / 10.0**power, rf" / $10^{{{power}}}$" if power else ""
-                color = sequence()(depth(units["layer"]))
-                ax.scatter(*sums.T, c=color, s=5, linewidths=0, rasterized=True)
-                low, high = min(sums.min(), 0), max(sums.max(), 0)
-                ends = np.array([low, high]) + np.array([-0.05, 0.05]) * (high - low)
-                ax.plot(ends, ends, color="black", linewidth=0.9, zorder=3)
-                ax.set(xlim=ends, ylim=ends, box_aspect=1)
-                for axis in (ax.xaxis, ax.yaxis):
-                    axis.set_major_locator(MaxNLocator(3))
-                ax.tick_params(labelsize=9)
-                ax.set_title(f"{style.label}, {name}", color=style.color, fontsize=10.5)
-                ax.set_xlabel(f"incoming{unit}\ndiffer by {_readable(error)}", fontsize=9.5)
-                if method == next(iter(look)):
-                    ax.set_ylabel("outgoing")
+        pairs = itertools.product(sources.items(), look.items())
+        for ax, ((name, table), (method, style)) in zip(axes, pairs, strict=True):
+            units = table[table["method"] == method]
+            sums = units[["incoming", "outgoing"]].to_numpy(float)
+            error = np.abs(sums[:, 0] - sums[:, 1]).max() / np.abs(sums).max()
+            power = int(np.floor(np.log10(np.abs(sums).max())))
+            power = power if not -2 < power < 4 else 0
+            sums, unit = sums / 10.0**power, rf" / $10^{{{power}}}$" if power else ""
+            color = SEQUENCE(depth(units["layer"]))
+            ax.scatter(*sums.T, c=color, s=5, linewidths=0, rasterized=True)
+            low, high = min(sums.min(), 0), max(sums.max(), 0)
+            ends = np.array([low, high]) + np.array([-0.05, 0.05]) * (high - low)
+            ax.plot(ends, ends, color="black", linewidth=0.9, zorder=3)
+            ax.set(xlim=ends, ylim=ends, box_aspect=1)
+            for axis in (ax.xaxis, ax.yaxis):
+                axis.set_major_locator(MaxNLocator(3))
+            ax.tick_params(labelsize=9)
+            ax.set_title(f"{style.label}, {name}", color=style.color, fontsize=10.5)
+            ax.set_xlabel(f"incoming{unit}\ndiffer by {_readable(error)}", fontsize=9.5)
+        for ax in axes[:: len(look)]:
+            ax.set_ylabel("outgoing")
         depth_bar(figure, figure.axes, depth, "hidden layer (1: nearest to the input)")
     return figure
 
@@ -188,7 +184,7 @@ def layer_scores(ours: pd.DataFrame, published: pd.DataFrame | None = None) -> F
     >>> layer_scores(table).axes[0].get_legend().get_texts()[0].get_text()
     'ours: slope 1.000'
     """
-    columns = ["method", "layer", "layer_size", "mean_score"]
+    columns = "method layer layer_size mean_score"
     ours = require(ours, columns, "layer_scores, ours", ["layer"])
     if published is not None:
         published = require(published, columns, "layer_scores, published", ["layer"])
@@ -273,10 +269,7 @@ def norm_paths(sources: Mapping[str, pd.DataFrame]) -> Figure:
     >>> len(norm_paths({"a": table}).axes)
     2
     """
-    columns = ["epoch", "layer", "layer_size", "mean_squared_weight"]
-    sources = {
-        title: require(table, columns, f"norm_paths, {title}") for title, table in sources.items()
-    }
+    sources = require_all(sources, "epoch layer layer_size mean_squared_weight", "norm_paths")
     look = ordered(sources, end=0.9)
     with subplots(len(sources) + 1, 2, 3.6) as (figure, axes):
         last = axes[-1]

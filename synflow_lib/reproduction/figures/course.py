@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .style import COMPRESSION, DOT, STYLES, key, legend, lines, log_axis, styles, subplots
-from .tables import require
+from .tables import require, require_all
 
 _CUT = {"linestyle": "none", "marker": "x", "markersize": 7, "markeredgewidth": 1.8}
 _GREY = {"color": "#d9d9d9", "linewidth": 0}
@@ -50,7 +50,7 @@ def grasp_correction(layers: pd.DataFrame) -> Figure:
     >>> grasp_correction(table).axes[0].get_ylabel()
     'score of the layer / G'
     """
-    layers = require(layers, ["layer", "raw", "squares"], "grasp_correction")
+    layers = require(layers, "layer raw squares", "grasp_correction")
     number = layers["layer"]
     raw, squares = (layers[name] / layers["squares"].sum() for name in ("raw", "squares"))
     with subplots(1, 1, 3.4) as (figure, (ax,)):
@@ -69,7 +69,7 @@ def residual_cuts(cuts: pd.DataFrame) -> Figure:
     Args:
         cuts: one row a cut, from input to output: cut, size, constants, total.
     """
-    cuts = require(cuts, ["cut", "size", "constants", "total"], "residual_cuts")
+    cuts = require(cuts, "cut size constants total", "residual_cuts")
     place = np.arange(len(cuts))
     with subplots(1, 1, 4.4) as (figure, (ax,)):
         ax.barh(place - 0.2, cuts["size"], 0.38, label="weights across the cut")
@@ -93,9 +93,8 @@ def fixed_schedule(
         lost: seed -> whether that run has lost a layer.
         cut: history of the cut schedule.
     """
-    columns = ["compression", "ratio"]
-    cut = require(cut, columns, "fixed_schedule, cut")
-    fixed = {seed: require(run, columns, f"fixed_schedule, {seed}") for seed, run in fixed.items()}
+    cut = require(cut, "compression ratio", "fixed_schedule, cut")
+    fixed = require_all(fixed, "compression ratio", "fixed_schedule")
     missing = [seed for seed in fixed if seed not in lost]
     if missing:
         raise ValueError(f"fixed_schedule: lost lacks the seed {missing[0]!r}")
@@ -122,7 +121,7 @@ def schedule_densities(densities: pd.DataFrame) -> Figure:
         densities: one row a compression, schedule ("fixed", "cut") and layer, in the order of the
             network: compression, schedule, density.
     """
-    densities = require(densities, ["compression", "schedule", "density"], "schedule_densities")
+    densities = require(densities, "compression schedule density", "schedule_densities")
     odd = set(densities["schedule"]) - {"fixed", "cut"}
     if odd:
         raise ValueError(f"schedule_densities: schedules {sorted(odd)}; expected 'fixed' and 'cut'")
@@ -159,7 +158,7 @@ def weight_histograms(table: pd.DataFrame) -> Figure:
     >>> weight_histograms(table).axes[0].get_title()
     'layer 1'
     """
-    table = require(table, ["method", "layer", "left", "right", "weights"], "weight_histograms")
+    table = require(table, "method layer left right weights", "weight_histograms")
     look = {n: s for n, s in styles(table["method"]).items() if n != "dense"}
     layers = table.groupby("layer")
     columns = min(math.isqrt(len(layers) - 1) + 1, 4)  # about as many rows as columns
@@ -176,8 +175,8 @@ def weight_histograms(table: pd.DataFrame) -> Figure:
             ax.set_title(f"layer {layer}")
             log_axis(ax.yaxis, ticks=5)
             ax.set_ylim(0.5, rows["weights"].max() * 1.6)
-        figure.supxlabel("weight / standard deviation of the layer before pruning", fontsize=11.5)
-        figure.supylabel("weights per bin", fontsize=11.5)
+        figure.supxlabel("weight / standard deviation of the layer before pruning")
+        figure.supylabel("weights per bin")
         kept = [key(s.label, color=s.color, linestyle=s.linestyle) for s in look.values()]
         legend(figure, [key("before pruning", color=_GREY["color"], linewidth=7), *kept])
     return figure
@@ -203,7 +202,7 @@ def inference_times(table: pd.DataFrame) -> Figure:
     >>> len(inference_times(table).axes)
     2
     """
-    columns = ["method", "compression", "network", "fastest", "executed", "counted", "disconnected"]
+    columns = "method compression network fastest executed counted disconnected"
     table = require(table, columns, "inference_times")
     look, where = styles(table["method"]), ["method", "compression"]
     names = ["dense", "cut", "masked"]

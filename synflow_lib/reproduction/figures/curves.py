@@ -77,7 +77,7 @@ def accuracy_curves(
     >>> accuracy_curves(table).axes[0].get_ylabel()
     'top-1 accuracy (percent)'
     """
-    columns = ["method", "compression", "seed", "accuracy"]
+    columns = "method compression seed accuracy"
     table = require(table, columns, "accuracy_curves")
     places = ["dataset", "model"]
     table = table.assign(**{name: "" for name in places if name not in table})
@@ -117,7 +117,7 @@ def accuracy_curves(
                 ax.set_ylabel("\n".join(filter(None, label)))
             ax.set_ylim(0, top[place[0]])
         log_axis(axes[0].xaxis)
-        figure.supxlabel(COMPRESSION, fontsize=11.5)
+        figure.supxlabel(COMPRESSION)
         entries = list(look.values())
         if theirs:
             paper = {"markersize": 8, "markerfacecolor": "none", "linewidth": 0.8}
@@ -155,8 +155,7 @@ def imp_curves(table: pd.DataFrame) -> Figure:
     >>> len(imp_curves(table).axes)
     2
     """
-    columns = ["panel", "rounds", "compression", "seed", "accuracy", "empty_layers"]
-    table = require(table, columns, "imp_curves")
+    table = require(table, "panel rounds compression seed accuracy empty_layers", "imp_curves")
     known = table.get("disconnected", pd.Series(np.nan, table.index))
     table = table.assign(disconnected=known.astype(float))
     counts = range(1, table["rounds"].max() + 1)
@@ -171,13 +170,12 @@ def imp_curves(table: pd.DataFrame) -> Figure:
                 band = 0.15 if rows.groupby("compression").size().min() > 2 else 0.0
                 _rounds(high, rows, "accuracy", look[number], band)
                 _rounds(low, rows, "empty_layers", look[number])
-            high.set_title(panel)
-            high.set_ylim(0, 104)
+            high.set(title=panel, ylim=(0, 104))
             low.set_ylim(-0.3, 1.05 * table["empty_layers"].max() + 0.5)
         log_axis(axes[0].xaxis, ticks=6 if len(panels) < 5 else 4)
         above[0].set_ylabel(ACCURACY)
         below[0].set_ylabel("empty layers")
-        figure.supxlabel(COMPRESSION, fontsize=11.5)
+        figure.supxlabel(COMPRESSION)
         entries = list(look.values())
         if table["disconnected"].notna().any():
             dot = DOT | {"linestyle": "none"}
@@ -219,7 +217,7 @@ def dead_inputs(table: pd.DataFrame) -> Figure:
     >>> dead_inputs(table).axes[0].get_title()
     'black'
     """
-    table = require(table, ["method", "fill", "dead", "inside", "accuracy"], "dead_inputs")
+    table = require(table, "method fill dead inside accuracy", "dead_inputs")
     table = table.assign(inside=100 * table["inside"], dead=100 * table["dead"])
     look = styles(table["method"])
     fills = dict(list(table.groupby("fill", sort=False)))
@@ -253,8 +251,7 @@ def changed_masks(table: pd.DataFrame) -> Figure:
     >>> [ax.get_xlabel() for ax in changed_masks(table).axes][1]
     'effective compression (weights / kept weights on paths)'
     """
-    columns = ["method", "compression", "seed", "accuracy", "effective"]
-    table = require(table, columns, "changed_masks")
+    table = require(table, "method compression seed accuracy effective", "changed_masks")
     look = _with_changed(table["method"])
     # Networks that are cut have no place on the right axis.
     alive = table[np.isfinite(table["effective"])].groupby(["method", "compression"])
@@ -293,7 +290,7 @@ def effective_compressions(table: pd.DataFrame) -> Figure:
     >>> effective_compressions(table).axes[0].get_ylabel()
     'effective compression'
     """
-    table = require(table, ["method", "compression", "effective"], "effective_compressions")
+    table = require(table, "method compression effective", "effective_compressions")
     if "network" not in table:
         table = table.assign(network="")
     table = table[table["effective"].notna()]  # of these nobody knows
@@ -346,9 +343,8 @@ def live_units(layers: pd.DataFrame, totals: pd.DataFrame) -> Figure:
     >>> live_units(layers, totals).axes[0].get_title()
     'layer by layer, compression $10^{1}$'
     """
-    columns = ["method", "compression", "layer", "units", "live"]
-    layers = require(layers, columns, "live_units, layers")
-    totals = require(totals, ["method", "compression", "width"], "live_units, totals")
+    layers = require(layers, "method compression layer units live", "live_units, layers")
+    totals = require(totals, "method compression width", "live_units, totals")
     compressions = layers["compression"].unique()
     if len(compressions) != 1:
         raise ValueError(f"live_units: layers at {len(compressions)} compressions; expected one")

@@ -53,13 +53,11 @@ def draw_units(ax: Axes, layers: Sequence[np.ndarray], radius: float = 5.0) -> N
         for used, face in ((True, "#333333"), (False, "white")):
             own = spots[read == used]
             ax.plot(*own.T, "o", color="#333333", markerfacecolor=face, markersize=radius, zorder=3)
-    ax.set_xlim(-0.3, len(widths) - 0.7)
-    ax.set_ylim(-1.15, 1.15)
-    ax.grid(False)
-    ax.set_yticks([])
-    ax.spines["left"].set_visible(False)
+    ax.set(xlim=(-0.3, len(widths) - 0.7), ylim=(-1.15, 1.15), yticks=[])
     ax.set_xticks([i + 0.5 for i in range(len(layers))], [str(i + 1) for i in range(len(layers))])
     ax.set_xlabel("layer (1: input)")
+    ax.grid(False)
+    ax.spines["left"].set_visible(False)
 
 
 def _widths(layers: Sequence[np.ndarray]) -> list[int]:

@@ -13,12 +13,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from ...values import whole
 from .drawn import draw_units, draw_weights
-from .style import MAX_COMPRESSION, key, sequence, styles, theme
+from .style import MAX_COMPRESSION, SEQUENCE, Style, key, styles, theme
 from .tables import require
 
 ON_PATH = {"color": "#0173b2", "linestyle": "-"}
@@ -60,20 +59,19 @@ def collapse_view(
     >>> collapse_view(layers, 1, units).axes[0].get_ylabel()
     'fraction of weights left'
     """
-    layers = require(layers, "method compression layer total density".split(), "collapse_view")
-    columns = ["layer", "unit", "incoming", "outgoing"]
-    units = require(units, columns, "collapse_view, units", ["layer"])
+    layers = require(layers, "method compression layer total density", "collapse_view")
+    units = require(units, "layer unit incoming outgoing", "collapse_view, units", ["layer"])
     compression = _compression(layers, stop)
     style = next(iter(styles(layers["method"]).values()))
     now = layers[layers["compression"] == compression]
     with theme():
         figure, (left, middle, right) = _row([1.0, 1.25, 1.0], 0.3, verdict)
-        _fractions(left, now, style.color, style.marker)
+        _fractions(left, now, style)
         if drawing is None:
             _lines(middle, layers, compression)
         else:
             _paths(middle, drawing)
-        _conservation(right, units, style.color, style.marker)
+        _conservation(right, units, style)
     return figure
 
 
@@ -94,7 +92,7 @@ def race_view(layers: pd.DataFrame, stop: int, max_compression: float) -> Figure
     >>> [ax.get_xlabel() for ax in race_view(layers, 1, 8.0).axes][1]
     'layer (1: input)'
     """
-    layers = require(layers, ["method", "compression", "layer", "kept", "density"], "race_view")
+    layers = require(layers, "method compression layer kept density", "race_view")
     compression = _compression(layers, stop)
     look = styles(layers["method"])
     fewest = layers.groupby(["method", "compression"], sort=True)["kept"].min()
@@ -117,7 +115,7 @@ def race_view(layers: pd.DataFrame, stop: int, max_compression: float) -> Figure
         _decades(left.xaxis, 0.8, max_compression * 1.6)
         _decades(left.yaxis, 0.35, fewest.max() * 2)
         left.set(xlabel=_COMPRESSION, ylabel="weights in the emptiest layer")
-        entries = [Line2D([], [], **style.kwargs()) for style in look.values()]
+        entries = [key(**style.kwargs()) for style in look.values()]
         entries.append(key("a layer is empty", **_EMPTY | {"color": "#333333"}))
         entries.append(key("largest possible", **MAX_COMPRESSION))
         figure.legend(handles=entries, loc="upper center", ncols=len(entries), columnspacing=1.1,
@@ -202,8 +200,8 @@ def training_view(
     >>> training_view(curves, 1, layers).axes[2].get_xlabel()
     'accuracy (percent)'
     """
-    curves = require(curves, "method choice connected epoch test_top1".split(), "training_view")
-    layers = require(layers, ["layer", "total", "density"], "training_view")
+    curves = require(curves, "method choice connected epoch test_top1", "training_view")
+    layers = require(layers, "layer total density", "training_view")
     epochs = sorted(curves["epoch"].unique())
     if epoch not in epochs:
         raise ValueError(f"epoch={epoch!r}; expected one of {epochs}")
@@ -225,7 +223,7 @@ def training_view(
         left.set(xlim=(-0.15, max(epochs) + 0.15), ylim=(0, 102))
         left.set(xlabel="epoch", ylabel="accuracy (percent)")
         left.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        _fractions(middle, layers, style.color, style.marker)
+        _fractions(middle, layers, style)
         right.set(xlim=(0, 102), ylim=(0.6 - max(len(names), 3), 0.6))
         right.set(yticks=[], xlabel="accuracy (percent)")
         right.set_title("last choices (hollow: no path)", fontsize=10.5, pad=3)
@@ -260,11 +258,11 @@ def _decades(axis: Axis, low: float, high: float, ticks: int = 6) -> None:
     )
 
 
-def _fractions(ax: Axes, now: pd.DataFrame, color: str, marker: str) -> None:
+def _fractions(ax: Axes, now: pd.DataFrame, style: Style) -> None:
     floor = 0.4 / now["total"].max()
     left, empty = now[now["density"] > 0], now[now["density"] == 0]
-    ax.vlines(left["layer"], floor, left["density"], color=color, linewidth=3, alpha=0.55)
-    ax.plot(left["layer"], left["density"], marker, color=color, markersize=6)
+    ax.vlines(left["layer"], floor, left["density"], color=style.color, linewidth=3, alpha=0.55)
+    ax.plot(left["layer"], left["density"], style.marker, color=style.color, markersize=6)
     ax.plot(empty["layer"], [floor * 1.5] * len(empty), markersize=9, clip_on=False, **_EMPTY)
     _decades(ax.yaxis, floor, 2)
     ax.set(xlim=(now["layer"].min() - 0.6, now["layer"].max() + 0.6))
@@ -274,7 +272,7 @@ def _fractions(ax: Axes, now: pd.DataFrame, color: str, marker: str) -> None:
 
 def _lines(ax: Axes, layers: pd.DataFrame, compression: float) -> None:
     table = layers.pivot_table(index="compression", columns="layer", values="density")
-    colors = sequence()(np.linspace(0, 1, table.shape[1]))
+    colors = SEQUENCE(np.linspace(0, 1, table.shape[1]))
     for color, (_, line) in zip(colors, table.where(table > 0).items(), strict=True):
         ax.plot(line.index, line, color=color, linewidth=1.2)
     ax.axvline(compression, color="#d55e00", linewidth=2)
@@ -293,14 +291,14 @@ def _paths(ax: Axes, drawing: Drawing) -> None:
     ax.legend(handles=lines, loc="lower center", ncols=2, bbox_to_anchor=(0.5, 0.98), **_SMALL)
 
 
-def _conservation(ax: Axes, units: pd.DataFrame, color: str, marker: str) -> None:
+def _conservation(ax: Axes, units: pd.DataFrame, style: Style) -> None:
     sums = np.abs(units[["incoming", "outgoing"]].to_numpy(float))
     drawn = sums[(sums > 0).all(1)]
     if len(drawn):
         low, high = np.log10(drawn.min() / 1.2), np.log10(drawn.max() * 1.2)
         ends = 10 ** np.floor(low), 10 ** np.ceil(high)
         ax.plot(ends, ends, color="black", linewidth=1)
-        ax.plot(*drawn.T, marker, color=color, markersize=4, alpha=0.7)
+        ax.plot(*drawn.T, style.marker, color=style.color, markersize=4, alpha=0.7)
         _decades(ax.xaxis, *ends, ticks=4)
         _decades(ax.yaxis, *ends, ticks=4)
     else:

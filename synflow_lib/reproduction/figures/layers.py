@@ -15,6 +15,7 @@ from .style import (
     COMPRESSION,
     DOT,
     MAX_COMPRESSION,
+    SEQUENCE,
     WHITE,
     depth_bar,
     key,
@@ -22,7 +23,6 @@ from .style import (
     log_axis,
     ordered,
     power_of_ten,
-    sequence,
     styles,
     subplots,
 )
@@ -63,8 +63,7 @@ def layer_fractions(
     >>> layer_fractions(table, max_compression=50).axes[0].get_title()
     'Random'
     """
-    columns = ["method", "compression", "layer", "density"]
-    table = require(table, columns, "layer_fractions", ["layer"])
+    table = require(table, "method compression layer density", "layer_fractions", ["layer"])
     shares(table, "density", "layer_fractions")
     if table.duplicated(["method", "compression", "layer"]).any():
         raise ValueError(
@@ -81,7 +80,7 @@ def layer_fractions(
             own = table[table["method"] == method].sort_values("compression")
             for layer, rows in own.groupby("layer"):
                 left = rows[rows["density"] > 0].set_index("compression")["density"]
-                color = sequence()(depth(layer))
+                color = SEQUENCE(depth(layer))
                 ax.plot(left, color=color, linewidth=1.5)
                 if 0 < len(left) < len(rows):
                     ax.plot(left.tail(1), color=color, zorder=3, **_CROSS)
@@ -96,8 +95,8 @@ def layer_fractions(
         log_axis(axes[0].xaxis, ticks=5)
         log_axis(axes[0].yaxis)
         axes[0].set_ylim(floor / 2, 1.6)
-        figure.supxlabel(COMPRESSION, fontsize=11.5)
-        figure.supylabel("fraction of weights left in the layer", fontsize=11.5)
+        figure.supxlabel(COMPRESSION)
+        figure.supylabel("fraction of weights left in the layer")
         depth_bar(figure, axes, depth, "layer (1: input)", aspect=25)
         grey = {"color": "#333333"}
         entries = [key("last point before the layer is empty", **grey, **_CROSS)]
@@ -127,7 +126,7 @@ def layers_by_compression(table: pd.DataFrame, published: pd.DataFrame | None = 
     >>> layers_by_compression(table).axes[0].get_xlabel()
     'layer (1: input)'
     """
-    columns = ["method", "compression", "layer", "density"]
+    columns = "method compression layer density"
     table = require(table, columns, "layers_by_compression")
     shares(table, "density", "layers_by_compression")
     levels = sorted(table["compression"].unique())
@@ -156,7 +155,7 @@ def layers_by_compression(table: pd.DataFrame, published: pd.DataFrame | None = 
         log_axis(axes[0].yaxis)
         axes[0].set_ylim(floor, 1.6)
         axes[0].set_xticks([layer for layer in sorted(table["layer"].unique()) if layer % 3 == 1])
-        figure.supylabel("fraction of weights left in the layer", fontsize=11.5)
+        figure.supylabel("fraction of weights left in the layer")
         plain = {"linestyle": "-", "marker": ""}
         shown = [key(**style.kwargs() | plain) for style in shades.values()]
         figure.legend(handles=shown, loc="outside right center", title="compression")
@@ -194,7 +193,7 @@ def critical_compressions(
     >>> [text.get_text() for text in critical_compressions(table, 1e6).axes[0].texts]
     ['$10^{3}$']
     """
-    table = require(table, ["method", "seed", "critical_compression"], "critical_compressions")
+    table = require(table, "method seed critical_compression", "critical_compressions")
     if "model" not in table:
         table = table.assign(model="")
     look, models = styles(table["method"]), table.groupby("model", sort=False)
@@ -252,7 +251,7 @@ def layers_left(table: pd.DataFrame, notes: Mapping[str, str] | None = None) -> 
     >>> [text.get_text() for text in layers_left(table, {"random": "no path"}).axes[0].texts]
     ['2.5k', '0', 'no path']
     """
-    table = require(table, ["method", "layer", "kept"], "layers_left", ["layer"])
+    table = require(table, "method layer kept", "layers_left", ["layer"])
     if table.duplicated(["method", "layer"]).any():
         raise ValueError(
             "layers_left: more than one row for one method and layer; expected one compression"
@@ -263,7 +262,7 @@ def layers_left(table: pd.DataFrame, notes: Mapping[str, str] | None = None) -> 
     if np.isnan(kept).any():
         raise ValueError("layers_left: a method lacks a layer or its count; expected one for each.")
     rows, columns = kept.shape
-    scale, shades = LogNorm(1, max(kept.max(), 10)), sequence().reversed()
+    scale, shades = LogNorm(1, max(kept.max(), 10)), SEQUENCE.reversed()
     with subplots(1, 1, 0.9 + 0.5 * rows) as (figure, (ax,)):
         ax.imshow(np.where(kept > 0, kept, np.nan), norm=scale, cmap=shades, aspect="auto")
         for (row, column), count in np.ndenumerate(kept):
@@ -329,9 +328,8 @@ def layer_profiles(table: pd.DataFrame, quantities: dict[str, str]) -> Figure:
             for ax, quantity in zip(axes, quantities, strict=True):
                 ax.plot(rows["layer"], rows[quantity], **look)
         for ax, words in zip(axes, quantities.values(), strict=True):
-            ax.set(xlabel="layer (1: input)", ylabel=words)
-            ax.set_ylim(bottom=0)
-            ax.set_xticks(sorted(table["layer"].unique()))
+            ticks = sorted(table["layer"].unique())
+            ax.set(xlabel="layer (1: input)", ylabel=words, ylim=(0, None), xticks=ticks)
         legend(figure, entries, most=4)
     return figure
 
@@ -346,7 +344,7 @@ def norm_growth(table: pd.DataFrame) -> Figure:
     >>> len(norm_growth(table).axes)
     2
     """
-    table = require(table, ["epoch", "layer", "squared_norm"], "norm_growth")
+    table = require(table, "epoch layer squared_norm", "norm_growth")
     norms = table.pivot_table(index="epoch", columns="layer", values="squared_norm")
     look = ordered(norms, "layer {}".format)
     with subplots(2, 2, 3.5) as (figure, (left, right)):

@@ -51,7 +51,7 @@ def prune_ratio(ours: pd.DataFrame, published: pd.DataFrame | None = None) -> Fi
     >>> prune_ratio(table).axes[0].get_title()
     'linear schedule'
     """
-    columns = ["schedule", "compression", "iterations", "ratio"]
+    columns = "schedule compression iterations ratio"
     parts = [require(ours, columns, "prune_ratio, ours").assign(whose="ours")]
     if published is not None:
         published = require(published, columns, "prune_ratio, published")
@@ -73,7 +73,7 @@ def prune_ratio(ours: pd.DataFrame, published: pd.DataFrame | None = None) -> Fi
             ax.set_title(f"{schedule} schedule")
         log_axis(axes[0].yaxis)
         axes[0].set_ylabel("largest prune size / cut size")
-        figure.supxlabel("pruning iterations", fontsize=11.5)
+        figure.supxlabel("pruning iterations")
         levels = [key(**style.kwargs() | {"linestyle": "-"}) for style in look.values()]
         title = "compression\n(weights / kept)"
         figure.legend(handles=levels[::-1], loc="outside right upper", title=title)
@@ -106,8 +106,7 @@ def cut_trajectory(
     >>> len(cut_trajectory(table, max_compression=10.0).axes)
     2
     """
-    columns = ["iteration", "kept", "compression", "prune_size", "cut_size"]
-    history = require(history, columns, "cut_trajectory")
+    history = require(history, "iteration kept compression prune_size cut_size", "cut_trajectory")
     # Weights that were zero from the start go without any scoring, and so without a cut.
     history = history.dropna(subset="cut_size")
     if not (history["cut_size"] > 0).all():
@@ -131,8 +130,8 @@ def cut_trajectory(
                 line["label"] += f", {told}"
                 own = {} if one else {"color": style.color, "linestyle": style.linestyle}
                 left.axhline(limit, **MAX_COMPRESSION | own)
-            if one and limit is not None:
-                left.annotate(told, (0.02, limit), xytext=(0, -15), **beside)
+                if one:
+                    left.annotate(told, (0.02, limit), xytext=(0, -15), **beside)
             left.plot(rows["compression"], **line)
             right.plot(rows["prune_size"] / rows["cut_size"], **line)
         log_axis(left.yaxis)
@@ -162,10 +161,8 @@ def two_schedules(overlap: pd.DataFrame, difference: pd.DataFrame) -> Figure:
     >>> len(two_schedules(overlap, gap).axes)
     2
     """
-    columns = ["compression", "seed", "overlap", "by_chance"]
-    overlap = require(overlap, columns, "two_schedules, overlap")
-    columns = ["compression", "difference", "low", "high"]
-    difference = require(difference, columns, "two_schedules, difference")
+    overlap = require(overlap, "compression seed overlap by_chance", "two_schedules, overlap")
+    difference = require(difference, "compression difference low high", "two_schedules, difference")
     labels = {"overlap": "the two schedules", "by_chance": "by chance, same layer quotas"}
     style = STYLES["synflow"]
     with subplots(2, 2, 3.9) as (figure, (left, right)):
@@ -174,17 +171,15 @@ def two_schedules(overlap: pd.DataFrame, difference: pd.DataFrame) -> Figure:
             dots = {"linestyle": "none", "markersize": 4, "alpha": 0.5}
             left.plot(shares, **look.kwargs() | dots | {"label": ""})
             left.plot(shares.groupby("compression").mean(), **look.kwargs() | {"label": label})
-        left.set(ylim=(-3, 103), ylabel="weights in common (percent)")
+        left.set(xlabel=COMPRESSION, ylabel="weights in common (percent)", ylim=(-3, 103))
         left.legend(loc="best")
         right.axhline(0, color="black", linewidth=1)
         middle = difference["difference"]
         reach = [middle - difference["low"], difference["high"] - middle]
         dots = {"color": style.color, "marker": style.marker, "linestyle": "none"}
         right.errorbar(difference["compression"], middle, yerr=reach, capsize=4, **dots)
-        right.set_ylabel("accuracy, cut - fixed (percent)")
+        right.set(xlabel=COMPRESSION, ylabel="accuracy, cut - fixed (percent)")
         log_axis(left.xaxis, right.xaxis)
-        left.set_xlabel(COMPRESSION)
-        right.set_xlabel(COMPRESSION)
     return figure
 
 
@@ -204,8 +199,7 @@ def iteration_collapse(table: pd.DataFrame, limits: dict[str, float]) -> Figure:
     >>> iteration_collapse(table, {"fc": 7900.0}).axes[0].get_xlabel()
     'scorings'
     """
-    columns = ["method", "network", "iterations", "critical_compression"]
-    table = require(table, columns, "iteration_collapse")
+    table = require(table, "method network iterations critical_compression", "iteration_collapse")
     look, networks = styles(table["method"]), table.groupby("network", sort=False)
     missing = [name for name in table["network"].unique() if name not in limits]
     if missing:
@@ -247,8 +241,8 @@ def pruning_costs(costs: pd.DataFrame, reached: pd.DataFrame, limit: float) -> F
     >>> len(pruning_costs(costs, reached, 1e4).axes)
     2
     """
-    costs = require(costs, ["network", "method", "weights", "epochs"], "pruning_costs, costs")
-    columns = ["method", "iterations", "epochs", "critical_compression"]
+    costs = require(costs, "network method weights epochs", "pruning_costs, costs")
+    columns = "method iterations epochs critical_compression"
     reached = require(reached, columns, "pruning_costs, reached")
     look = styles([*costs["method"], *reached["method"]])
     price = "cost of pruning (epochs of training)"
@@ -291,9 +285,8 @@ def savings(latencies: pd.DataFrame, left_over: pd.DataFrame) -> Figure:
     >>> len(savings(latencies, rest).axes)
     2
     """
-    latencies = require(latencies, ["compression", "kernel", "ratio"], "savings, latencies")
-    columns = ["method", "compression", "multiply_adds", "smaller"]
-    left_over = require(left_over, columns, "savings, left_over")
+    latencies = require(latencies, "compression kernel ratio", "savings, latencies")
+    left_over = require(left_over, "method compression multiply_adds smaller", "savings, left_over")
     look = styles(left_over["method"])
     percent = left_over.assign(**100 * left_over[["smaller", "multiply_adds"]])
     open_ = {"linestyle": ":", "markerfacecolor": "white"}
@@ -335,8 +328,7 @@ def paired_differences(table: pd.DataFrame, reference: str) -> Figure:
     >>> paired_differences(table, "SynFlow").axes[0].get_title()
     'compression $10^{1}$'
     """
-    columns = ["method", "compression", "difference", "low", "high", "clear"]
-    table = require(table, columns, "paired_differences")
+    table = require(table, "method compression difference low high clear", "paired_differences")
     names = list(dict.fromkeys(table["method"]))
     labels = [STYLES[name].label if name in STYLES else name for name in names]
     compressions = table.groupby("compression")

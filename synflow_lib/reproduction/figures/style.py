@@ -19,7 +19,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
@@ -34,6 +34,10 @@ ACCURACY = "top-1 accuracy (percent)"
 MAX_COMPRESSION = {"color": "black", "linestyle": "-", "linewidth": 1.2, "zorder": 1.5}
 WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # behind text that crosses lines
 DOT = {"color": "#333333", "marker": "o"}  # in a legend, where it stands for every method
+# Dark enough for a white page throughout; its lightness rises evenly.
+SEQUENCE = LinearSegmentedColormap.from_list(
+    "depth", matplotlib.colormaps["viridis"](np.linspace(0.0, 0.88, 256))
+)
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ _RC: dict[str, object] = {
     "font.size": 11,
     "axes.titlesize": 12,
     "axes.labelsize": 11.5,
+    "figure.labelsize": 11.5,
     "legend.fontsize": 10.5,
     "legend.frameon": False,
     "axes.spines.top": False,
@@ -138,17 +143,11 @@ def ordered(
 ) -> dict[object, Style]:
     """Styles of things in an order, such as layers: from dark to pale, up to ``end`` of the way."""
     names = list(names)
-    shades = sequence()(np.linspace(0, end, len(names)))
+    shades = SEQUENCE(np.linspace(0, end, len(names)))
     return {
         name: Style(label(name), shade, _MARKERS[i % len(_MARKERS)], _LINES[i % len(_LINES)])
         for i, (name, shade) in enumerate(zip(names, shades, strict=True))
     }
-
-
-def sequence() -> Colormap:
-    """A colormap whose lightness rises evenly: dark enough for a white page throughout."""
-    colors = plt.get_cmap("viridis")(np.linspace(0.0, 0.88, 256))
-    return LinearSegmentedColormap.from_list("depth", colors)
 
 
 @contextmanager
@@ -157,10 +156,8 @@ def subplots(
 ) -> Iterator[tuple[Figure, list[Axes]]]:
     """A themed figure with `count` axes in rows of `columns`, laid out once it has been filled.
 
-    The layout is frozen at the end: computed anew at each save it would drift by fractions of a
-    pixel, and files would differ. pyplot does not know the figure, so that a notebook shows it
-    once, as the value of its cell, and nothing has to be closed. ``height`` is that of a row in
-    inches; yields the figure and the axes in use, those left over in the last row are hidden.
+    ``height`` is that of a row in inches. pyplot does not know the figure, so that a notebook shows
+    it once, as the value of its cell, and nothing has to be closed.
     """
     columns = min(columns, count)
     rows = -(-count // columns)
@@ -174,6 +171,7 @@ def subplots(
             for above in axes[max(count - columns, 0) : (rows - 1) * columns]:
                 above.tick_params(labelbottom=True)
         yield figure, axes[:count]
+        # Computed anew at each save, the layout would drift by fractions of a pixel.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
 
@@ -189,15 +187,10 @@ def lines(
     band: float = 0.0,
     **line: object,
 ) -> None:
-    """A line for each method (or whatever ``look`` styles): means over seeds against compression.
+    """A line for each value of the column ``by`` that ``look`` styles: ``mean`` of y at each x.
 
-    Args:
-        table: one row a method, x and seed.
-        y: column of the values, in percent where there is a band.
-        look: value of the column ``by`` -> its style.
-        mean: what is drawn of the seeds of a point, as for pandas' ``agg``.
-        band: opacity of the 95% confidence intervals (Student's t); 0 for none.
-        line: arguments of `Axes.plot` for all lines, before those of the style.
+    ``mean`` is as for pandas' ``agg``, ``band`` the opacity of the 95% confidence intervals of
+    values in percent (0: none); ``line`` are arguments of `Axes.plot`, before those of the style.
     """
     for name, style in look.items():
         rows = table[table[by] == name]
@@ -216,7 +209,8 @@ def legend(
 ) -> None:
     """Names styles, and lines made by `key`, above all panels: at most ``most`` a row."""
     handles = [key(**entry.kwargs()) if isinstance(entry, Style) else entry for entry in entries]
-    columns = -(-len(handles) // -(-len(handles) // most))
+    rows = -(-len(handles) // most)
+    columns = -(-len(handles) // rows)
     figure.legend(handles=handles, loc="outside upper center", ncols=columns, **options)
 
 
@@ -228,8 +222,8 @@ def key(label: str, **line: object) -> Line2D:
 def depth_bar(
     figure: Figure, axes: Sequence[Axes], depth: Normalize, label: str, aspect: int = 20
 ) -> None:
-    """A bar beside the axes that says which colour of `sequence` is which layer."""
-    colors = ScalarMappable(depth, sequence())
+    """A bar beside the axes that says which colour of `SEQUENCE` is which layer."""
+    colors = ScalarMappable(depth, SEQUENCE)
     bar = figure.colorbar(colors, ax=axes, pad=0.01, fraction=0.03, aspect=aspect)
     bar.set_label(label)
     bar.locator = MaxNLocator(6, integer=True)

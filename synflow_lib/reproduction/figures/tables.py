@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 
 
 def require(
-    table: pd.DataFrame, columns: Iterable[str], what: str, names: Iterable[str] = ()
+    table: pd.DataFrame, columns: str | Iterable[str], what: str, names: Iterable[str] = ()
 ) -> pd.DataFrame:
-    """The table, if it holds rows and these columns, with its rows numbered anew.
+    """The table, if it holds rows and these columns ("one two"), with its rows numbered anew.
 
     A column of `_NAMES` or ``names`` may hold anything but gaps. Every other one holds numbers, at
-    least one of them finite; a column of `_FLAGS` becomes bool.
+    least one of them finite; a column of `_FLAGS` becomes bool. Else a ValueError says what is odd.
 
-    Raises:
-        TypeError: not a DataFrame.
-        ValueError: no rows, or columns missing; the message names them and those there are. What
-            is no number where one is expected.
-
-    >>> require(pd.DataFrame({"a": [1]}), ["a", "b"], "example")
+    >>> require(pd.DataFrame({"a": [1]}), "a b", "example")
     Traceback (most recent call last):
     ...
     ValueError: example: the table lacks the column 'b'; expected 'a', 'b', got 'a'.
     """
     if not isinstance(table, pd.DataFrame):
         raise TypeError(f"{what}: expected a pandas DataFrame, got {type(table).__name__}.")
-    columns = list(columns)
+    columns = columns.split() if isinstance(columns, str) else list(columns)
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise ValueError(
@@ -54,18 +49,21 @@ def require(
     return table.assign(**found).reset_index(drop=True)
 
 
+def require_all(
+    tables: Mapping[object, pd.DataFrame], columns: str, what: str
+) -> dict[object, pd.DataFrame]:
+    """`require` of several tables, by their names."""
+    return {name: require(each, columns, f"{what}, {name}") for name, each in tables.items()}
+
+
 # Columns whose values name something; a seed and a unit are but told apart.
-_NAMES = frozenset(
-    ("method", "network", "panel", "schedule", "fill", "kernel", "state", "cut", "choice")
-    + ("seed", "unit")
+_NAMES = "method network panel schedule fill kernel state cut choice seed unit".split()
+_FLAGS = "clear connected disconnected".split()
+_PLACES = (  # where a point lies
+    "compression dead epoch iteration iterations layer rounds incoming outgoing left right".split()
 )
-_FLAGS = frozenset(("clear", "connected", "disconnected"))
-_PLACES = frozenset(  # where a point lies
-    ("compression", "dead", "epoch", "iteration", "iterations", "layer", "rounds")
-    + ("incoming", "outgoing", "left", "right")
-)
-_INFINITE = frozenset(("compression", "effective", "ratio"))  # such points are left out
-_WITHOUT = frozenset(("effective", "high", "low"))  # all networks cut, or one seed
+_INFINITE = "compression effective ratio".split()  # such points are left out
+_WITHOUT = "effective high low".split()  # all networks cut, or one seed
 
 
 def _numbers(values: pd.Series, column: str, where: str) -> pd.Series:
