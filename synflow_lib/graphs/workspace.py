@@ -154,6 +154,10 @@ _TYPES = (
 )
 
 
+def _of_types(error: Exception) -> bool:
+    return bool(re.search(r"dtype|scalar type|[Ii]nput type", str(error)))
+
+
 @contextlib.contextmanager
 def explained_errors(
     x: Inputs, kinds: type[Exception] | tuple[type[Exception], ...] = _REJECTED
@@ -174,7 +178,7 @@ def explained_errors(
                 " instead of a bool buffer"
             ) from error
         alone = "more than 1 value per channel" in why
-        hint = _STATISTICS if alone else _TYPES if "type" in str(error) else _SHAPES
+        hint = _STATISTICS if alone else _TYPES if _of_types(error) else _SHAPES
         raise ValueError(
             f"the network cannot run on an input of shape {shapes}: {why}.{hint}"
         ) from error
@@ -186,10 +190,9 @@ def explained_loss() -> Iterator[None]:
     try:
         yield
     except UNFIT as error:  # errors of the user's own kinds go through
-        of_types = "dtype" in str(error) or "scalar type" in str(error)
         raise ValueError(
             f"the loss failed on (output, y): {type(error).__name__}: {error}."
-            + (_TYPES if of_types else "")
+            + (_TYPES if _of_types(error) else "")
         ) from error
 
 
