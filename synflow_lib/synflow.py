@@ -42,7 +42,7 @@ class SynFlow(Method):
         self.biases = any(map(is_bias, work.names))
         if self.biases:  # then rescaling is not exact, so only a wider range can help
             _compute_in_double(work)
-        self.shape = shape
+        self.asked = inflow(shape, work.flat.new_empty(0, device="meta"))  # for its shapes
         self._make_linear(shape)
         fast = None
         if context.fast and not self.biases and is_plain(shape):
@@ -118,7 +118,7 @@ class SynFlow(Method):
         def outflow(after: Rescaler | None = None) -> Tensor:
             return self.paths(self.inflow, after, shortest=shortest)
 
-        with explained_errors(self.shape):
+        with explained_errors(self.asked):
             total = rescaler.run(outflow) if rescaler else outflow()
         if rescaler and not rescaler.outflow:
             self.out.zero_()  # a gradient from behind the cut may be infinite, and times zero NaN

@@ -1104,7 +1104,7 @@ def test_a_mean_subtracted_anywhere_in_a_sum_centres_it(spelling):
 
 def test_errors_name_the_shape_that_was_given():
     net = nn.Sequential(nn.Conv2d(2, 4, 3, stride=2), nn.ReLU(), nn.Conv2d(4, 4, 3))
-    with pytest.raises(ValueError, match=r"an input of shape \(2, 6, 6\)"):
+    with pytest.raises(ValueError, match=r"an input of shape \(1, 2, 6, 6\)"):
         sf.score(net, "synflow", input_shape=(2, 6, 6))
 
 
