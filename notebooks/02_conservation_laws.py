@@ -505,9 +505,8 @@ print(sf.exercises.check_conserved_grasp(conserved_grasp))
 
 # %%
 # NBVAL_CHECK_OUTPUT
-vgg11 = sf.models.vgg11(batch_norm=False, seed=0).to(device)
+vgg11 = sf.models.vgg11(batch_norm=False, seed=0).double().to(device)
 conservation.train_steps(vgg11, data, steps=10, learning_rate=0.01)
-vgg11 = vgg11.double()  # laws are checked in float64
 print("VGG-11 without BatchNorm, 10 steps of training; largest relative error")
 print(conservation.with_and_without_constants(vgg11, batch))
 
@@ -574,9 +573,8 @@ entering
 
 # %%
 # NBVAL_CHECK_OUTPUT
-vgg11_bn = sf.models.vgg11(batch_norm=True, seed=0).to(device)
+vgg11_bn = sf.models.vgg11(batch_norm=True, seed=0).double().to(device)
 conservation.train_steps(vgg11_bn, data, steps=10)
-vgg11_bn = vgg11_bn.double()
 print("VGG-11 with BatchNorm, 10 steps of training; largest relative error\n\nstored statistics")
 print(conservation.with_and_without_constants(vgg11_bn, batch, "eval"))
 print("\nbatch statistics")
@@ -636,9 +634,8 @@ smallest_share
 
 # %%
 # NBVAL_CHECK_OUTPUT
-resnet20 = sf.models.resnet20(seed=0).to(device)
+resnet20 = sf.models.resnet20(seed=0).double().to(device)
 conservation.train_steps(resnet20, data, steps=10)
-resnet20 = resnet20.double()
 print("ResNet-20, 10 steps of training, stored statistics; largest relative error")
 print(conservation.with_and_without_constants(resnet20, batch, "eval"))
 

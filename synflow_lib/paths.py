@@ -133,6 +133,8 @@ class PathSum:
                     values = values | self._factors(node, values)
                 args = [_fetch(arg, values) for arg in node.args]
                 kwargs = {key: _fetch(arg, values) for key, arg in node.kwargs.items()}
+                if signs and node in self.weighted and kwargs.get("alpha"):  # of addmm
+                    kwargs["alpha"] = 1
                 if node in live:
                     kwargs["token"] = live[node]
                 (live if on_path else constants)[node] = step.run(*args, **kwargs)

@@ -1076,7 +1076,7 @@ def test_a_copy_runs_the_layer_of_its_own_that_a_hook_holds_in_a_list():
         assert not torch.equal(net(x), copied(x))
 
 
-@pytest.mark.parametrize("spelling", range(5))
+@pytest.mark.parametrize("spelling", range(6))
 def test_a_mean_subtracted_anywhere_in_a_sum_centres_it(spelling):
     """Dueling networks: a value, and advantages less their mean."""
 
@@ -1089,7 +1089,9 @@ def test_a_mean_subtracted_anywhere_in_a_sum_centres_it(spelling):
             h = self.f(x).relu()
             a, v = self.a(h), self.v(h)
             m = a.mean(1, keepdim=True)
-            return [v + (a - m), v + a - m, a + (v - m), a - m + v, -m + v + a][spelling]
+            return [v + (a - m), v + a - m, a + (v - m), a - m + v, -m + v + a, v - (m - a)][
+                spelling
+            ]
 
     net = seeded(Dueling)
     f, a, v = (getattr(net, name).weight.detach().abs() for name in "fav")
@@ -1097,6 +1099,57 @@ def test_a_mean_subtracted_anywhere_in_a_sum_centres_it(spelling):
     scores = sf.score(net, "synflow")
     assert scores["f.weight"].sum().item() == pytest.approx(paths.item())
     assert scores["a.weight"].sum().item() == pytest.approx((a @ f).sum().item())
+
+
+@pytest.mark.parametrize("spelling", range(6))
+def test_a_mean_added_or_of_another_sign_is_a_branch_of_its_own(spelling):
+    class Apart(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.o = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            h, one = self.a(x), torch.ones(4, dtype=x.dtype)
+            m = h.mean(1, keepdim=True)
+            return self.o(
+                [h + m, (1 - h) - m, m - (1 - h), one - h - m, torch.sub(h, m, alpha=0.5), -m - h][
+                    spelling
+                ]
+            )
+
+    net = seeded(Apart)
+    a, o = (getattr(net, name).weight.detach().abs() for name in "ao")
+    by_mean = a.mean(0).expand(4, 4) * (0.5 if spelling == 4 else 1)
+    wanted = (o @ (a + by_mean)).sum().item()
+    assert sf.score(net, "synflow")["a.weight"].sum().item() == pytest.approx(wanted)
+
+
+def test_sums_of_sums_are_looked_at_once():
+    class Dense(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Linear(3, 3) for _ in range(40))
+
+        def forward(self, x):
+            seen = [x]
+            for layer in self.layers:
+                seen.append(sum(seen) + layer(seen[-1]))
+            return seen[-1] - seen[-1].mean(-1, keepdim=True)
+
+    assert len(sf.score(Dense(), "synflow")) == 40
+
+
+def test_a_factor_of_the_product_itself_cuts_no_path():
+    class Product(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.o = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.o(torch.addmm(self.a.bias, x, self.a.weight.t(), alpha=0.1))
+
+    net = Product()
+    assert sf.effective_compression(net, sf.Masks.ones(net), input_shape=(4,)) == 1
 
 
 # ------------------------------------------------------------------------- words of other errors

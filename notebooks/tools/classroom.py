@@ -18,7 +18,6 @@ import ast
 import base64
 import copy
 import re
-import symtable
 from pathlib import Path
 
 from badges import address
@@ -103,8 +102,13 @@ def prepared(notebook: NotebookNode) -> tuple[NotebookNode, dict[int, tuple[str,
 def assigned(code: str) -> set[str]:
     """Names that code defines at its top level."""
     code = re.sub(r"(?m)^(\s*)[%!]", r"\1# ", code)  # magics
-    table = symtable.symtable(code, "cell", "exec")
-    return {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned()}
+    names = set()
+    for node in ast.parse(code).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {n.id for t in node.targets for n in ast.walk(t) if isinstance(n, ast.Name)}
+    return names
 
 
 def without_outputs(cell: NotebookNode) -> NotebookNode:

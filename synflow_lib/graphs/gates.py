@@ -69,12 +69,10 @@ class Signals:
         left, right = signals
         if _is_difference(node) and (self._bounds(right, left) or self._is_taken_back(node, right)):
             return [left]
-        orders = [(left, right), (right, left)] if name == "add" else [(left, right)]
-        for one, other in orders if name in ("add", "sub") else ():
+        for one, other in ((left, right), (right, left)) if name in ("add", "sub") else ():
+            if self._centres(node, other):
+                return [one]
             source = self._origin(other, signs=False)
-            negated = self.name(source) == "neg"
-            if negated == (name == "add") and self._mean_of(other) in self._summands(node):
-                return [one]  # y - mean, y + (-mean), and x + y - mean
             if name == "add" and _is_difference(source) and self._is_taken_back(source, one):
                 return [other]
         if name == "div" and self.roots[right] <= self.roots[left]:
@@ -258,17 +256,30 @@ class Signals:
             node = uses(node, self.reached)[0]
         return node
 
-    def _summands(self, node: fx.Node) -> set[fx.Node]:
-        """What the whole sum that ``node`` is a part of adds up, but for what is subtracted."""
+    def _centres(self, node: fx.Node, mean: fx.Node) -> bool:
+        """Whether the sum that ``node`` is a part of holds what ``mean`` is subtracted from.
+
+        So it is in y - mean, y + (-mean), x + y - mean, x - y + mean: all but the mean carries.
+        """
+        of, terms = self._mean_of(mean), {}
+        if of is None:
+            return False
         while len(node.users) == 1 and self._adds(user := next(iter(node.users))):
             node = user
-        found, pending = set(), [node]
+        pending = [(node, 1)]
         while pending:
-            node = self._origin(pending.pop(), signs=False)
-            parts = uses(node, self.reached) if self._adds(node) else []
-            pending += parts[:1] if self.name(node) == "sub" else parts
-            found.add(node)
-        return found
+            node, sign = pending.pop()
+            node = self._origin(node, signs=False)
+            if sign not in terms.setdefault(node, set()):
+                terms[node].add(sign)
+                inside = uses(node, self.reached) if self._adds(node) else []
+                minus = argument(node, "other", 1) if self.name(node) == "sub" else None
+                pending += [(part, -sign if part is minus else sign) for part in inside]
+                if self.name(node) == "neg":
+                    pending.append((uses(node, self.reached)[0], -sign))
+        while self.name(mean := self._origin(mean, signs=False)) == "neg":
+            mean = uses(mean, self.reached)[0]
+        return any(-sign in terms.get(of, ()) for sign in terms.get(mean, ()))
 
     def _adds(self, node: fx.Node) -> bool:
         """Whether ``node`` is a sum of its arguments as they are, or a difference."""

@@ -101,10 +101,11 @@ class Run:
         for name in ("dataset", "model"):
             require(isinstance(getattr(self, name), str), name, "a name")
         for name in ("data_options", "model_options"):  # hashable, and in one order
-            value, options = getattr(self, name), None
-            with contextlib.suppress(TypeError, ValueError):
+            value = getattr(self, name)
+            try:
                 options = {str(key): _plain(option) for key, option in dict(value).items()}
-            require(options is not None, name, "name -> value")
+            except (TypeError, ValueError):
+                raise ValueError(f"run: {name}={value!r}; expected name -> value") from None
             keep(name, tuple(sorted(options.items())))
         spans = {"seed": SEEDS, "per_class": (1,), "iterations": (1,), "rewind": (0,)}
         for name, span in spans.items():
@@ -113,7 +114,11 @@ class Run:
                 keep(name, whole(value, f"run: {name}", *span))
         keep("compression", real(self.compression, "run: compression"))
         require(self.compression >= 1, "compression", "a number from 1")
-        require(self.method != "dense" or self.compression == 1, "compression", "1 for a dense run")
+        require(
+            self.method != "dense" or self.compression == 1,
+            "compression",
+            "1 for a dense run, of which nothing is pruned",
+        )
         instance(self.recipe, Recipe, "run: recipe")
         for what, known in (
             ("method", sorted((*METHODS, "imp", "dense"))),
@@ -270,15 +275,15 @@ def perform(
     first, seeds = runs[0], [run.seed for run in runs]
     dataset = first.load_data(datasets).to(device)
     nets = [run.make(dataset, models).to(device) for run in runs]
-    data, spent = (dataset, first.recipe), [0.0] * len(runs)
+    recipe, spent = first.recipe, [0.0] * len(runs)
     options = {"checkpoint": checkpoint, "save_every": save_every, "amp": first.amp}
     if first.method == "imp":
         goals = [run.compression for run in runs]
         options |= {"rounds": first.iterations or 3, "rewind": first.rewind}
         if len(runs) == 1:
-            found = [imp(nets[0], *data, goals[0], seed=first.seed, **options)]
+            found = [imp(nets[0], dataset, recipe, goals[0], seed=first.seed, **options)]
         else:
-            found = imp_many(nets, *data, goals, seeds=seeds, **options)
+            found = imp_many(nets, dataset, recipe, goals, seeds=seeds, **options)
     else:
         masks = []
         for number, (run, net) in enumerate(zip(runs, nets, strict=True)):
@@ -286,9 +291,10 @@ def perform(
             masks.append(_prune(run, net, dataset, methods or {}))
             spent[number] = time.perf_counter() - start
         if len(runs) == 1:
-            trained = [train(nets[0], masks[0], *data, seed=first.seed, **options)]
+            trained = [train(nets[0], masks[0], dataset, recipe, seed=first.seed, **options)]
         else:
-            trained = train_many(nets, masks, *data, seeds=seeds, **options)
+            trained = train_many(nets, masks, dataset, recipe, seeds=seeds, **options)
+        # A run that is no IMP is one round.
         found = [[Round(0, *each)] for each in zip(masks, trained, strict=True)]
     last = [rounds[-1].masks for rounds in found]
     cut = _disconnected(nets, last, dataset.input_shape)

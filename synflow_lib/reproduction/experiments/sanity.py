@@ -141,6 +141,7 @@ def _trials(settings: Checks, data: Dataset, seed: int) -> Iterator[Trial]:
 
     def trial(label: str, alpha: float, masks: Masks, anew: bool = False) -> Trial:
         weights = seed + settings.seeds if anew else seed  # new ones: of no other trial
+        # Methods as found are runs of figure 1; no change of a mask is called as they are.
         return Trial(weights, masks, seed, label, alpha, runs.get((label, alpha)))
 
     yield Trial(seed, Masks.ones(net), seed, "dense", 0.0, runs["synflow", 0.0])

@@ -64,7 +64,7 @@ def choose(what: str, value: object, choices: Sequence) -> None:
         raise ValueError(f"{what}={value!r}; expected one of {', '.join(map(repr, choices))}")
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Explorer:
     """Pictures that follow a slider, and the drop-downs that choose which pictures."""
 

@@ -219,7 +219,7 @@ family = functools.lru_cache(maxsize=64)(Family)  # a run is kept once computed
 
 def compressions(network: str, **_) -> list[str]:
     """The stops of a slider along compressions, as text."""
-    return [written(compression) for compression in SUBJECTS[network].stops]
+    return [written(compression) for compression in subject(network).stops]
 
 
 def collapse(
