@@ -565,8 +565,7 @@ in_train
 # NBVAL_CHECK_OUTPUT
 rows = []
 for method, seed in (("snip", 0), ("snip", 1), ("grasp", 0)):
-    _, train = experiments.collapse.ends(network(seed), images(seed), [method], mode="train")
-    alpha = np.log10(train["compression"].min())
+    alpha = np.log10(experiments.collapse.first_empty(network(seed), images(seed), method, "train"))
     before = points.query("method == @method and criterion == 'layer' and seed == @seed")
     rows.append((method, seed, before["log10"].item(), alpha))
 modes = pd.DataFrame(rows, columns=["method", "seed", "eval", "train"])

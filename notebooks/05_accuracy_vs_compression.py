@@ -279,7 +279,7 @@ for other, found in pairs.items():
 # Up to compression 10 the five methods are within 5 percent of each other here: whoever prunes this
 # network by less than 10 need not care much which method is used. At 30 random and magnitude are 10
 # and 14 percent behind on average; at 100, where some networks are cut, all four are far behind. (On
-# the convolutional network of figure 6 magnitude collapses earlier: at 30 all its networks are cut,
+# the convolutional network of figure 6 magnitude collapses earlier: at 100 all its networks are cut,
 # and whether it is behind at 10 five seeds leave undecided.)
 
 # %% [markdown]

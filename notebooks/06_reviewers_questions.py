@@ -496,7 +496,7 @@ methods = {name: name for name in ("snip", "grasp", "synflow")} | {
 }
 short = dataclasses.replace(panel.recipe, epochs=6)
 tables = []
-for size, noise in ((8, False), (16, False), (24, False), (16, True), (24, True)):
+for size, noise in ((8, False), (16, False), (24, False), (24, True)):
     tables.append(dead_inputs.trial(digits, size, noise, methods, 3000, short, seeds))
 blank = pd.concat(tables, ignore_index=True)
 bare = blank[blank["dead"] == 0]

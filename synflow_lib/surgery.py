@@ -240,10 +240,11 @@ def _fold(module: nn.Module, layer: Layer, constants: Tensor, stays: np.ndarray)
         added[rows] = module.weight[rows][:, leaving] @ constants[leaving]
         return added
     transposed = isinstance(module, CONV_TRANSPOSED)
-    for channel in leaving.nonzero().flatten().tolist():
+    silent = ~constants.flatten(1).any(1)
+    for channel in (leaving & ~silent).nonzero().flatten().tolist():
         first, second = ([channel], rows) if transposed else (rows, [channel])
         weight = module.weight[first][:, second]
-        if not constants[channel].any() or not weight.any():
+        if not weight.any():
             continue
         part = copy.copy(module)
         part._parameters = {"weight": weight, "bias": None}

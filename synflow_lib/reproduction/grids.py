@@ -309,7 +309,7 @@ DIGITS_FC = Panel(
 )  # fmt: skip
 DIGITS_CONV = Panel(
     "digits", "conv", Recipe(4, 0.1, 64, weight_decay=1e-4, one_cycle=True),
-    (0.0, 1.0, 1.5, 2.0, 2.5), model_options={"batch_norm": True, "depth": 5, "width": 12},
+    (0.0, 1.0, 2.0, 2.5), model_options={"batch_norm": True, "depth": 5, "width": 12},
 )  # fmt: skip
 
 

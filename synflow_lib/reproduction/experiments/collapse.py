@@ -39,13 +39,18 @@ def trajectories(
 
 
 @measured
-def ends(
-    model: nn.Module, batch: Batch, methods: Iterable[str] = FIVE, mode: str = "eval", seed: int = 0
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def ends(model: nn.Module, batch: Batch, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`collapse_points` and `layer_lifetimes` of the `trajectories` of one network."""
-    paths = trajectories(model, batch, methods, mode, seed)
+    paths = trajectories(model, batch, seed=seed)
     lifetimes = layer_lifetimes(paths)
     return collapse_points(model, paths, lifetimes), lifetimes
+
+
+@measured
+def first_empty(model: nn.Module, batch: Batch, method: str, mode: str) -> float:
+    """The compression at which a method, scoring in a mode, empties its first layer."""
+    paths = trajectories(model, batch, [method], mode)
+    return float(layer_lifetimes(paths)["compression"].min())
 
 
 def layer_densities(paths: Mapping[str, Trajectory], compressions: Iterable[float]) -> pd.DataFrame:

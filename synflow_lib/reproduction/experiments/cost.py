@@ -24,7 +24,7 @@ from ...surgery import flops, without_dead_units
 from ...values import whole
 from .measured import measured
 
-_LONG, _LONG_COUNTED = 0.5, 2.0  # seconds from which a call is not repeated
+_LONG, _LONG_COUNTED = 0.5, 1.0  # seconds from which a call is not repeated
 
 
 def seconds_of(call: Callable[[], object], repeats: int = 3) -> float:
