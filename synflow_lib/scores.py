@@ -194,11 +194,14 @@ def resolve(method: str | Scorer | type[Method]) -> type[Method]:
         return METHODS[method]
     if isinstance(method, type) and issubclass(method, Method):
         return method
-    if callable(method):
+    if callable(method) and not isinstance(method, type):
         name = getattr(method, "__name__", "custom")
         return type(name, (Custom,), {"function": staticmethod(method), "__doc__": method.__doc__})
+    kind = (
+        f"the class {method.__name__}" if isinstance(method, type) else f"a {type(method).__name__}"
+    )
     raise TypeError(
-        f"method is a {type(method).__name__}; expected one of {sorted(METHODS)} or a function"
+        f"method is {kind}; expected one of {sorted(METHODS)}, a subclass of Method or a function"
         " (model, batch) -> {parameter name: scores}"
     )
 

@@ -77,6 +77,9 @@ def flops(
     kept = {id(weight): int(masks[name].sum()) for name, weight in named}
     net, meta = skeleton(model), torch.device("meta")  # also of what the forward makes
     x = inflow(shape, torch.empty(0, device="meta", dtype=first_weight(net).dtype))
+    for norm in net.modules():  # of its batch, BatchNorm without statistics refuses a single number
+        if isinstance(norm, BATCH_NORM) and norm.running_mean is None:
+            norm.running_mean = norm.running_var = torch.empty(norm.num_features, device="meta")
     with explained_errors(shape, Exception), torch.no_grad(), meta, _Operations(net) as counter:
         call(net, x)
     uses: dict[int, int] = Counter()  # id of a weight -> multiply-adds of all modules that hold it

@@ -116,7 +116,6 @@ class Trajectory:
     def _tops(self) -> list[tuple[int, float, slice]]:
         """For each layer the iteration of its last weight, the largest score there, its slice."""
         ends = list(itertools.accumulate(shape.numel() for shape in self.layout.values()))
-
         at_once = self.counts == [self.total, 0]
 
         def top(layer: slice) -> tuple[int, float, slice]:

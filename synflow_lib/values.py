@@ -79,6 +79,8 @@ def kept_at(total: int, compression: float) -> int:
         raise ValueError(f"compression={compression!r} is a bool; expected a number from 1 to N")
     try:
         value = float(compression)
+    except RuntimeError:  # a tensor on meta holds no number
+        value = math.nan
     except OverflowError:  # a whole number beyond all floats
         value = math.inf
     except (TypeError, ValueError):

@@ -983,6 +983,21 @@ VALUES = {
         lambda s, f, g, x: (lambda z: z / (1 + z.abs()))(f * s.gamma),
         lambda h, x, c: h * c,
     ),
+    "mixture": (lambda s, f, g, x: f + torch.sigmoid(g) * (x - f), lambda h, x, c: h + x),
+    "mixture, subtracted": (
+        lambda s, f, g, x: f.sub((f - x).mul(torch.sigmoid(g))),
+        lambda h, x, c: h + x,
+    ),
+    "mixture by addcmul": (
+        lambda s, f, g, x: torch.addcmul(f, torch.sigmoid(g), x - f),
+        lambda h, x, c: h + x,
+    ),
+    "lerp": (lambda s, f, g, x: torch.lerp(f, x, torch.sigmoid(g)), lambda h, x, c: h + x),
+    "lerp by a number": (lambda s, f, g, x: f.lerp(x, 0.25), lambda h, x, c: 0.75 * h + 0.25 * x),
+    "mixture by a number": (
+        lambda s, f, g, x: f + (x - f) * 0.25,
+        lambda h, x, c: 0.75 * h + 0.25 * x,
+    ),
     "divided": (
         lambda s, f, g, x: f / torch.sqrt((f**2).mean(-1) + 1e-6)[:, :, None],
         lambda h, x, c: h,
@@ -1074,3 +1089,110 @@ def test_a_mask_of_numbers_that_is_an_input_is_refused():
     shapes = ((TOKENS, WIDE), (TOKENS,))
     with pytest.raises(ValueError, match="the input 'mask', a mask of numbers"):
         sf.score(seeded(lambda: Given(None)), "synflow", input_shape=shapes)
+
+
+class Recurrent(nn.Module):
+    """Three steps of a cell by hand, whose gates come out of one layer."""
+
+    input_shape = (3, 3)
+
+    def __init__(self, cell):
+        super().__init__()
+        self.cell, self.gates = cell, nn.Linear(7, 12, bias=False)
+        self.new, self.head = nn.Linear(7, 4, bias=False), nn.Linear(4, 2, bias=False)
+        self.register_buffer("start", torch.zeros(1, 4))
+
+    def forward(self, x):
+        h = c = self.start.expand(x.shape[0], 4)
+        for step in x.unbind(1):
+            h, c = self.cell(self, step, h, c)
+        return self.head(h)
+
+    def all(self, x, h):
+        return self.gates(torch.cat([x, h], 1))
+
+    def candidate(self, x, h):
+        return torch.tanh(self.new(torch.cat([x, h], 1)))
+
+
+def lstm(gates):
+    def cell(s, x, h, c):
+        i, f, o = gates(s.all(x, h))
+        c = f * c + i * s.candidate(x, h)
+        return o * torch.tanh(c), c
+
+    return cell
+
+
+def gru(gates):
+    def cell(s, x, h, c):
+        z, r, _ = gates(s.all(x, h))
+        return (1 - z) * h + z * s.candidate(x, r * h), c
+
+    return cell
+
+
+def mgu(gates):
+    def cell(s, x, h, c):
+        f, *_ = gates(s.all(x, h))
+        return h + f * (s.candidate(x, f * h) - h), c
+
+    return cell
+
+
+def packed(u):
+    return torch.sigmoid(u).chunk(3, 1)
+
+
+def separate(u):
+    return map(torch.sigmoid, u.chunk(3, 1))
+
+
+@pytest.mark.filterwarnings("ignore:every score of")
+@pytest.mark.parametrize("cell", [lstm, gru, mgu])
+def test_gates_of_a_cell_steer_however_they_are_made(cell):
+    """Where the state starts at zero, they scale zeros in the first step; and o is behind h."""
+    nets = [seeded(lambda g=g: Recurrent(cell(g))) for g in (packed, separate)]
+    x = torch.randn(20, 3, 3, dtype=torch.float64)
+    torch.testing.assert_close(nets[0](x), nets[1](x))
+    for net in nets:
+        scores, ones = sf.score(net, "synflow"), sf.Masks.ones(net)
+        assert list(scores["gates.weight"].unique()) == [0]
+        assert sf.effective_compression(net, ones) == 1
+        assert steering(net)["gates.weight"].all()
+        with pytest.warns(UserWarning, match="gates.weight only steer"):
+            masks = sf.prune(net, "synflow", 2)
+        assert "gates.weight" not in masks
+        for name in ("gates.weight", "new.weight"):  # without candidates the output is constant
+            without = sf.Masks({n: m & (n != name) for n, m in ones.items()})
+            assert sf.is_collapsed(net, without, "path") == (name == "new.weight")
+            constant = without.apply_(copy.deepcopy(net))(x).std(0).max() < 1e-12
+            assert constant == (name == "new.weight")
+    first, second = (sf.score(net, "synflow") for net in nets)
+    for name in first:
+        torch.testing.assert_close(first[name], second[name])
+
+
+@pytest.mark.parametrize("f", [torch.relu, torch.tanh, F.silu, lambda x: x])
+def test_one_gate_before_and_after_a_layer(f):
+    class Twice(Gated):
+        def forward(self, x):
+            gate = torch.sigmoid(self.g(x))
+            return gate * f(self.f(gate * x))
+
+    net = seeded(lambda: Twice(None))
+    assert list(steering(net)) == ["g.weight"]
+    assert float(sf.score(net, "synflow")["f.weight"].sum()) == pytest.approx(
+        float(net.f.weight.abs().sum()) * TOKENS
+    )
+
+
+def test_a_weight_that_carries_at_one_place_and_steers_at_another():
+    class Shared(Gated):
+        def forward(self, x):
+            return self.g(self.f(x)[..., :3].repeat(1, 1, 2) * torch.sigmoid(self.f(x)[..., :1]))
+
+    net = seeded(lambda: Shared(None))
+    where = steering(net)  # the first three rows carry; the first steers besides
+    assert list(where) == ["f.weight"]
+    assert where["f.weight"].any(1).tolist() == [False] * 3 + [True] * 3

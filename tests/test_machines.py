@@ -116,7 +116,7 @@ def report(path, threads):
         }
 
     found = {"weights": {name: digest(net.parameters()) for name, net in zoo.items()}}
-    day = os.environ.get("SYNFLOW_TESTS_IN_TURN")  # as for tests marked in_turn: one of three
+    day = os.environ.get("SYNFLOW_TESTS_IN_TURN")  # one network of three, each in its turn
     asked = [n for place, n in enumerate(zoo) if day is None or (place + int(day)) % 3 == 0]
     found["masks"] = digests(asked)
     Method.within = 0.0

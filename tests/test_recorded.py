@@ -226,13 +226,13 @@ def own_conftest():
     return conftest
 
 
-def test_what_comes_in_turn_comes_every_third_day():
+def test_what_comes_in_turn_comes_every_fourth_day():
     conftest = own_conftest()
     marked = SimpleNamespace(nodeid="tests/a.py::b", get_closest_marker=lambda name: name)
     other = SimpleNamespace(nodeid="tests/a.py::b", get_closest_marker=lambda name: None)
     for first in range(5):
-        days = range(first, first + 3)
-        assert sum(conftest.not_today(marked, day) for day in days) == 2
+        days = range(first, first + 4)
+        assert sum(conftest.not_today(marked, day) for day in days) == 3
         assert not any(conftest.not_today(other, day) for day in days)
 
 

@@ -581,6 +581,45 @@ def test_pooling_that_is_undone():
     assert sf.is_collapsed(net, masks, "path")
 
 
+UNPOOLED = {  # name: (pooled and unpooled again by, places of 9 that are in no window)
+    "module": (lambda x, y, i: nn.MaxUnpool1d(2)(y, i), [8]),
+    "function": (lambda x, y, i: F.max_unpool1d(y, i, 2), [8]),
+    "of its old size": (lambda x, y, i: nn.MaxUnpool1d(2)(y, i, output_size=x.shape), [8]),
+    "function of its old size": (
+        lambda x, y, i: F.max_unpool1d(y, i, 2, output_size=x.shape[2:]),
+        [8],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNPOOLED)
+def test_what_is_unpooled_lies_in_windows(name):
+    undo, outside = UNPOOLED[name]
+
+    class Net(nn.Module):
+        input_shape = (1, 9)
+
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Conv1d(1, 1, 1, bias=False)
+            self.head = nn.Linear(9, 1, bias=False)
+
+        def forward(self, x):
+            x = self.a(x)
+            y, where = F.max_pool1d(x, 2, return_indices=True)
+            y = undo(x, y, where).flatten(1)
+            return self.head(F.pad(y, (0, 9 - y.shape[1])))
+
+    net, x = seeded(Net), torch.randn(200, 1, 9, dtype=torch.float64)
+    for place in range(9):
+        masks = sf.Masks.ones(net)
+        masks["head.weight"][:] = torch.arange(9) == place
+        dead = not bool(masks.apply_(copy.deepcopy(net))(x).any())
+        assert dead == (place in outside)
+        assert sf.is_collapsed(net, masks, "path") == dead
+    assert sf.effective_compression(net, sf.Masks.ones(net)) == 10 / (10 - len(outside))
+
+
 @pytest.mark.parametrize("size", [9, 10])
 @pytest.mark.parametrize("ceil", [False, True])
 @pytest.mark.parametrize("how", [(2, 2, 0, 2), (3, 1, 1, 2), ((2, 3), (2, 1), (1, 0), (1, 2))])
@@ -1332,12 +1371,18 @@ def test_what_a_sum_is_told_to_scale(forward):
 
 
 @pytest.mark.parametrize(
-    "forward", [lambda s, x: x * (1 + s.g(s.c)), lambda s, x: s.f(x) * s.g(s.c)]
+    "forward",
+    [
+        lambda s, x: x * (1 + s.g(s.c)),
+        lambda s, x: s.f(x) * s.g(s.c),
+        lambda s, x: s.f(x) * s.g(torch.zeros(len(x), 4, dtype=x.dtype).add_(1)),
+    ],
 )
 def test_a_factor_that_a_layer_makes_of_constants_is_named(forward):
     net = Five(lambda s, x: s.head(forward(s, x)), c=nn.Parameter(torch.ones(1, 4)))
-    with pytest.raises(ValueError, match="a factor that layer g makes of constants"):
+    with pytest.raises(ValueError, match="a factor that layer g makes of constants") as found:
         sf.score(net, "synflow")
+    assert "rule(" not in str(found.value)  # it would be one for every product
 
 
 def test_a_unit_that_is_spread_over_a_sum_cannot_be_taken_out():

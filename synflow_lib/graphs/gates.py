@@ -39,6 +39,9 @@ class Signals:
         self, graph: fx.Graph, modules: dict[str, nn.Module], reached: set[fx.Node]
     ) -> None:
         self.graph, self.modules, self.reached = graph, modules, reached
+        self._carriers: dict[fx.Node, list[fx.Node]] = {}
+        for node in graph.nodes:  # in order: what is behind a node decides on it
+            self._carriers[node] = self._carriers_of(node)
 
     def module(self, node: fx.Node) -> nn.Module | None:
         return module_of(node, self.modules)
@@ -59,6 +62,9 @@ class Signals:
 
     def carriers(self, node: fx.Node) -> list[fx.Node]:
         """The arguments that paths run through; all of them, where no gate can be told."""
+        return self._carriers[node]
+
+    def _carriers_of(self, node: fx.Node) -> list[fx.Node]:
         signals, name, rule = uses(node, self.reached), self.name(node), self.rule(node)
         if rule is not None and rule.effect == "attends" and rule.several:
             return [n for n in signals if n is argument(node, "value", 2)] or signals
@@ -111,8 +117,9 @@ class Signals:
         rank, activation = self.likeness(factor)
         if rank == _INVERSE:
             return rank if self.roots[factor] <= self.roots[other] else 0
-        # An activation that the other factor is computed of as well gates neither (gMLP).
-        return 0 if rank and activation in self._behind(other, set()) else rank
+        # Halves of one activated signal gate neither, though a layer stands on one (gMLP).
+        plain = rank and not self.likeness(other)[0]
+        return 0 if plain and activation in upstream([other], self.carriers) else rank
 
     def likeness(self, node: fx.Node) -> tuple[int, fx.Node]:
         """How much ``node`` looks like a gate, 0 for not at all, and the activation it ends in."""

@@ -105,12 +105,29 @@ def topk(use: Use) -> Run:
 
 
 def unpooled(use: Use) -> Run:
-    """Unpooling to all places of a window, any of which may have been its largest."""
-    plain = use.plain()
-    if use.module is None or not use.sum_pools:
+    """Unpooling; with ``sum_pools`` to all places of a window: any may have been its largest."""
+    plain, module = use.plain(), use.module
+    if not use.sum_pools:
         return plain
+    dims = int(name_of(use.node, module).split("pool")[1][0])
 
-    def run(x: Tensor, indices: Tensor, output_size=None) -> Tensor:
-        return F.interpolate(x, plain(x, indices, output_size).shape[2:], mode="nearest")
+    def run(x: Tensor, indices: Tensor, *args, **kwargs) -> Tensor:
+        called = dict(zip(("kernel_size", "stride", "padding"), args, strict=False)) | kwargs
+        given = called if module is None else vars(module)
+        kernel, step, around = (
+            (value,) * dims if isinstance(value, int) else tuple(value)
+            for value in (
+                given["kernel_size"],
+                given.get("stride") or given["kernel_size"],
+                given.get("padding", 0),
+            )
+        )
+        ones = x.new_ones(x.shape[-dims - 1], 1, *kernel)
+        spread = getattr(F, f"conv_transpose{dims}d")(
+            x, ones, stride=step, padding=around, groups=len(ones)
+        )
+        size = plain(x, indices, *args, **kwargs).shape[-dims:]
+        beyond = [have - want for have, want in zip(spread.shape[-dims:], size, strict=True)]
+        return F.pad(spread, [p for number in beyond[::-1] for p in (0, -number)])
 
     return run

@@ -67,8 +67,11 @@ class Use:
         inside = self.module is None and owner is not None and name
         where = f" in {name}, a {getattr(owner, '__name__', owner)}" if inside else ""
         own = kind if self.module is not None else repr(name_of(node))
+        say = "say so"
+        if name_of(node) in _PRODUCTS:  # a rule would be for every product
+            own, say = "ItsClass", "give it a module of its own and say so"
         teach = teach or (
-            "if it passes its input on like an activation, say so:"
+            f"if it passes its input on like an activation, {say}:"
             f' synflow_lib.layers.rule({own}, "passes")'
         )
         gate = (
@@ -86,6 +89,9 @@ class Use:
             f" {teach}.{gate}"
             " Scores on data (snip, grasp), magnitude and criterion='layer' do without paths"
         )
+
+
+_PRODUCTS = frozenset("mul div matmul bmm mm einsum".split())
 
 
 def passes(use: Use) -> None:
@@ -209,10 +215,20 @@ def _no_computed_weight(use: Use) -> None:
     for source in use.node.all_input_nodes:
         if source not in use.computed:
             continue
-        layer = next((n for n in upstream([source], reads) if n.op == "call_module"), None)
+        layer = next(filter(None, map(_layer_at, upstream([source], reads))), None)
         if layer is not None:
-            raise use.refusal(f"a factor that layer {layer.target} makes of constants")
+            teach = f"leave the product out where {layer} runs on constants, as on a first state"
+            raise use.refusal(f"a factor that layer {layer} makes of constants", teach)
         raise use.refusal(f"a weight that {name_of(source)} has changed before its use")
+
+
+def _layer_at(node: fx.Node) -> str | None:
+    """The name of the linear or convolutional layer that runs at ``node``, if one does."""
+    if node.op == "call_module":
+        return str(node.target)
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    weighs = name_of(node) == "linear" or name_of(node).startswith("conv")
+    return stack[-1][0] if stack and weighs else None
 
 
 def times(use: Use) -> Run:

@@ -147,6 +147,10 @@ _REJECTED = (RuntimeError, IndexError, AssertionError, TypeError)
 UNFIT = (*_REJECTED, ValueError)
 """What torch and Python raise where arguments do not fit."""
 _SHAPES = " Check the batch, or pass input_shape= (without the batch dimension)"
+_NAMES = (
+    " A dict is given to the forward by its names; one that takes the dict itself needs a wrapper"
+    " with an argument for each: def forward(self, x): return self.net({'x': x})"
+)
 _STATISTICS = " BatchNorm has no statistics of one number: pass more images, or mode='eval'"
 _TYPES = (
     " Scores are computed in float64: if something in the network or in the loss asks for float32,"
@@ -179,6 +183,8 @@ def explained_errors(
             ) from error
         alone = "more than 1 value per channel" in why
         hint = _STATISTICS if alone else _TYPES if _of_types(error) else _SHAPES
+        if re.search(r"keyword argument|type 'str'|must be integers", why):
+            hint = _NAMES
         raise ValueError(
             f"the network cannot run on an input of shape {shapes}: {why}.{hint}"
         ) from error

@@ -20,6 +20,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import re
 import stat
 import warnings
@@ -57,6 +58,8 @@ class Store:
     """
 
     def __init__(self, path: str | Path) -> None:
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f"store={path!r}; expected the path of a folder")
         self.path = Path(path).expanduser()
         self._named: set[str] = set()
         if self.path.exists() and not self.path.is_dir():

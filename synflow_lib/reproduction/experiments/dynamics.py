@@ -207,7 +207,7 @@ _VGG11 = "VGG-11 (BN)", "cifar10", "vgg11"
 _TENTHS = tuple(step / 10 for step in range(50))
 _SMALL = (
     imp_panel("without BatchNorm", *_DIGITS, _ALPHAS),
-    imp_panel("with BatchNorm", *_DIGITS, _ALPHAS, (1, 2, 3), (False,), batch_norm=True),
+    imp_panel("with BatchNorm", *_DIGITS, _ALPHAS, (1, 3), (False,), batch_norm=True),
 )
 _IMP = {
     "classroom": Grid(_SMALL, 3),
