@@ -26,7 +26,7 @@ from .pruning import Schedule, prune, trajectory
 from .randomness import own_random_numbers
 from .scores import Method, Scorer, resolve
 from .trajectory import Trajectory
-from .values import instance, kept_at, real
+from .values import instance, kept_at
 
 CRITERIA = ("layer", "path")
 
@@ -235,7 +235,7 @@ def critical_compression(
         cut = schedule == "cut"
         how = "the cut schedule's one trajectory" if cut else "one score orders all weights"
         return CriticalCompression(run.total / kept, kept, criterion, limit, f"exact: {how}")
-    if not real(resolution, "resolution") > 1:
+    if isinstance(resolution, str) or resolution is None or not resolution > 1:
         raise ValueError(f"resolution={resolution!r}; expected a factor above 1, such as 1.1")
     total = sum(p.numel() for p in prunable(model, keep=keep).values())
     ladder = _ladder(total, limit, resolution)

@@ -444,7 +444,7 @@ def test_unknown_criteria_list_the_known_ones():
             call()
 
 
-@pytest.mark.parametrize("resolution", [1.0, 0.5, float("nan")])
+@pytest.mark.parametrize("resolution", [1.0, 0.5, float("nan"), "2", None])
 def test_unfit_resolution(resolution):
     with pytest.raises(ValueError, match="resolution=.*expected a factor above 1"):
         sf.critical_compression(mlp(3, 2), "magnitude", iterations=2, resolution=resolution)

@@ -606,6 +606,7 @@ def test_quiet_when_asked(capfd, monkeypatch):
         (-3, ValueError, "compression=-3; expected 1"),
         (math.nan, ValueError, "compression=nan; expected 1"),
         (math.inf, ValueError, "compression=inf; expected 1 <= compression <= N = 20"),
+        (torch.tensor(2.0, device="meta"), ValueError, "expected 1 <= compression <= N = 20"),
         (20.001, ValueError, "compression=20.001; expected 1 <= compression <= N = 20"),
         (None, TypeError, "compression=None; expected a number"),
         ("many", TypeError, "compression='many'; expected a number"),

@@ -1185,6 +1185,35 @@ def test_inputs_that_are_not_needed():
             call(WithTwo())
 
 
+def test_more_inputs_than_a_network_takes():
+    net, shape = mlp(6, 4, 2), ((6,), (3,))
+    for call in (
+        lambda: sf.score(net, "synflow", input_shape=shape),
+        lambda: sf.is_collapsed(net, sf.Masks.ones(net), "path", input_shape=shape),
+    ):
+        with pytest.raises(ValueError, match="2 inputs are given; the network takes 'input' alone"):
+            call()
+
+
+class TakesADict(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 3), nn.Linear(3, 2)
+
+    def forward(self, batch):
+        return self.b(self.a(batch["x"]))
+
+
+def test_a_forward_that_takes_a_dict_is_told_of_a_wrapper():
+    batch = {"x": torch.randn(3, 4)}, torch.tensor([0, 1, 0])
+    for call in (
+        lambda net: sf.score(net, "snip", batch),
+        lambda net: sf.score(net, "synflow", input_shape=(4,)),
+    ):
+        with pytest.raises(ValueError, match=r"needs a wrapper.*self.net\({'x': x}\)"):
+            call(TakesADict())
+
+
 @pytest.mark.parametrize(
     "ten", [Decimal(10), Fraction(10), torch.tensor(10.0), np.float32(10), "10"]
 )

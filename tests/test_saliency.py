@@ -604,6 +604,8 @@ def test_unknown_method_lists_the_methods():
     assert all(repr(name) in str(caught.value) for name in METHODS)
     with pytest.raises(TypeError, match=r"method is a int.*'synflow'.*function \(model, batch\)"):
         sf.score(mlp(2, 2), 3)
+    with pytest.raises(TypeError, match="method is the class Linear; expected one of"):
+        sf.score(mlp(2, 2), nn.Linear)
 
 
 def test_names_and_modes_that_would_never_be_used():

@@ -287,6 +287,11 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path, read):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_store_needs_a_path():
+    with pytest.raises(TypeError, match="store=None; expected the path of a folder"):
+        sweep([RUN], None)
+
+
 def test_tables_have_all_columns_also_where_nothing_was_done(tmp_path):
     columns = set(perform([RUN])[0]) - {"history"}
     assert columns == set(GIVEN)

@@ -361,6 +361,7 @@ def test_batch_norm_without_stored_statistics_is_cut_like_any_other():
     with torch.no_grad():
         expected = masks.apply_(copy.deepcopy(net))(x)
         torch.testing.assert_close(small(x), expected)
+    assert flops(net)["dense"].tolist() == [32, 24] and net[1].running_mean is None
 
 
 def test_what_is_no_network_is_refused():
