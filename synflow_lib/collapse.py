@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+import numbers
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -235,7 +236,7 @@ def critical_compression(
         cut = schedule == "cut"
         how = "the cut schedule's one trajectory" if cut else "one score orders all weights"
         return CriticalCompression(run.total / kept, kept, criterion, limit, f"exact: {how}")
-    if isinstance(resolution, str) or resolution is None or not resolution > 1:
+    if not isinstance(resolution, numbers.Real) or not resolution > 1:
         raise ValueError(f"resolution={resolution!r}; expected a factor above 1, such as 1.1")
     total = sum(p.numel() for p in prunable(model, keep=keep).values())
     ladder = _ladder(total, limit, resolution)

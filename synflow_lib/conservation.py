@@ -45,9 +45,9 @@ import torch
 from torch import Tensor, nn
 
 from .graphs.follow import wiring
-from .graphs.network import find_input_shape, warn
+from .graphs.network import find_input_shape, is_bias, warn
 from .graphs.units import Wiring, sums_of_units
-from .values import instance
+from .values import instance, real
 
 LEVELS = ("unit", "layer", "cut")
 
@@ -74,6 +74,7 @@ class ConservationReport:
 
         False, with a warning, where there was nothing to check.
         """
+        tolerance = real(tolerance, "tolerance")
         if self.table.empty or math.isnan(self.max_relative_error):
             warn(f"nothing to check: {self}")
             return False
@@ -140,9 +141,26 @@ def check_conservation(
             " SynFlow's: to scores of a loss what it divides by, or steers with, is no constant,"
             " and what it adds has no score"
         )
+    if getattr(scores, "of_output", False):
+        _refuse_layers_of_training(model, wires, scores)
     correction = getattr(scores, "correction", {}) if corrected else {}
     ledger = _Ledger(wires, lawful, known, correction)
     return {"unit": ledger.units, "layer": ledger.regions, "cut": ledger.cuts}[level]()
+
+
+def _refuse_layers_of_training(
+    model: nn.Module, wires: Wiring, scores: Mapping[str, Tensor]
+) -> None:
+    """ValueError for scores of layers that run in train mode alone, such as auxiliary heads."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    lawful = {id(parameters[layer.weight]) for layer in wires.layers if layer.weight in parameters}
+    for name, score in scores.items():
+        other = name in parameters and id(parameters[name]) not in lawful and not is_bias(name)
+        if other and isinstance(score, Tensor) and bool((score != 0).any()):
+            raise ValueError(
+                f"{name!r} has scores, but the network does not use it in evaluation mode, of which"
+                " the law is checked: score with mode='eval'"
+            )
 
 
 class _Ledger:
@@ -179,6 +197,8 @@ class _Ledger:
         if name not in self.known:
             raise ValueError(f"scores hold no {name!r}; conservation needs every prunable weight")
         score = instance(self.known[name], Tensor, f"scores[{name!r}]").detach()
+        if score.layout != torch.strided or score.is_meta:
+            raise ValueError(f"scores[{name!r}] is sparse or on meta; expected a dense tensor")
         if score.is_complex() or not torch.isfinite(score).all():
             raise ValueError(f"scores[{name!r}] holds NaN or infinite values, or complex ones")
         if score.shape != shape:

@@ -223,13 +223,12 @@ class PathProbe:
             return {}
         flows, steering = self._on_path(Masks(everything)), {}
         for name, mask in full.items():
-            silent = ~flows[name] if name in flows else mask
-            if self.graph_name[name] not in whole:  # rows that steer, beside rows that carry
-                if name not in flows:
-                    continue
-                silent = silent.flatten(1).all(1).view(-1, *[1] * (mask.dim() - 1)) & mask
-            if bool(silent.any()):
-                steering[name] = silent
+            if self.graph_name[name] in whole:
+                steering[name] = mask
+            elif name in flows:
+                silent = ~flows[name].flatten(1).any(1)
+                if bool(silent.any()):
+                    steering[name] = mask & silent.view(-1, *[1] * (mask.dim() - 1))
         return steering
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .fast.selection import TIES, keep_largest
 from .graphs.network import prunable
 from .masks import Masks
-from .values import kept_at, whole
+from .values import instance, kept_at, whole
 
 Quotas = dict[str, int]
 
@@ -62,7 +62,7 @@ def of(masks: Masks) -> Quotas:
     >>> of(Masks({"a": torch.tensor([True, False]), "b": torch.tensor([True])}))
     {'a': 1, 'b': 1}
     """
-    return {name: int(mask.sum()) for name, mask in masks.items()}
+    return {name: int(mask.sum()) for name, mask in instance(masks, Masks, "masks").items()}
 
 
 def by_score(scores: Mapping[str, Tensor], quotas: Mapping[str, int]) -> Masks:
@@ -79,7 +79,13 @@ def by_score(scores: Mapping[str, Tensor], quotas: Mapping[str, int]) -> Masks:
     >>> by_score(scores, {"a": 2, "b": 1})["a"]
     tensor([ True, False,  True])
     """
-    if set(scores) != set(quotas):
+    for name, score in instance(scores, Mapping, "scores").items():
+        score = instance(score, Tensor, f"scores[{name!r}]")
+        if score.layout != torch.strided or score.is_meta or score.is_complex():
+            raise ValueError(
+                f"the scores of {name!r} are sparse, complex or on meta; expected none"
+            )
+    if set(scores) != set(instance(quotas, Mapping, "quotas")):
         raise ValueError(
             f"scores for {list(scores)} and quotas for {list(quotas)}; expected the same layers"
         )
@@ -109,6 +115,8 @@ def random(model: nn.Module, quotas: Mapping[str, int], generator: torch.Generat
     >>> of(random(net, erk(net, 10), generator=0)) == erk(net, 10)
     True
     """
+    instance(quotas, Mapping, "quotas")
+    instance(model, nn.Module, "model")
     shapes = {name: p.shape for name, p in model.named_parameters(remove_duplicate=False)}
     if unknown := [name for name in quotas if name not in shapes]:
         raise ValueError(f"quotas for {unknown}, which the model does not have")

@@ -104,6 +104,7 @@ class Trajectory:
 
     def rank(self, place: int) -> int:
         """The smallest number of kept weights that includes the one at the flat index ``place``."""
+        place = whole(place, "place", 0, self.total - 1)
         number, score = int(self.iteration[place]), float(self.score[place])
         if number == SURVIVED:
             return self.counts[-1]

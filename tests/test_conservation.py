@@ -579,6 +579,33 @@ def test_unfit_levels_and_scores():
         sf.check_conservation(net, dict(scores) | {"0.bias": torch.full((4,), torch.nan)})
     with pytest.raises(TypeError, match=r"scores\['0.bias'\] is a list; expected a Tensor"):
         sf.check_conservation(net, dict(scores) | {"0.bias": [0.0] * 4})
+    for odd in (scores["0.weight"].to_sparse(), scores["0.weight"].to("meta")):
+        with pytest.raises(ValueError, match=r"scores\['0.weight'\] is sparse or on meta"):
+            sf.check_conservation(net, dict(scores) | {"0.weight": odd})
+    with pytest.raises(ValueError, match="tolerance='a'; expected a finite number"):
+        sf.check_conservation(net, scores).holds("a")
+
+
+class WithAuxiliaryHead(nn.Module):
+    """Has a second output in train mode, as Inception has."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.aux = nn.Linear(3, 4), nn.Linear(4, 3), nn.Linear(4, 3)
+
+    def forward(self, x):
+        h = torch.relu(self.a(x))
+        return self.b(h) + self.aux(h) if self.training else self.b(h)
+
+
+def test_layers_that_run_in_training_alone_are_no_part_of_the_law():
+    net = seeded(WithAuxiliaryHead)
+    batch = torch.randn(8, 3, dtype=torch.float64), torch.randint(0, 3, (8,))
+    with pytest.raises(ValueError, match="'aux.weight' has scores.*score with mode='eval'"):
+        sf.check_conservation(net, sf.score(net, "signed_snip", batch))
+    with pytest.warns(UserWarning, match="every score of .*aux.weight"):
+        found = sf.score(net, "signed_snip", batch, mode="eval")
+    assert sf.check_conservation(net, found).holds()
 
 
 class Added(nn.Module):

@@ -994,9 +994,17 @@ VALUES = {
     ),
     "lerp": (lambda s, f, g, x: torch.lerp(f, x, torch.sigmoid(g)), lambda h, x, c: h + x),
     "lerp by a number": (lambda s, f, g, x: f.lerp(x, 0.25), lambda h, x, c: 0.75 * h + 0.25 * x),
-    "mixture by a number": (
-        lambda s, f, g, x: f + (x - f) * 0.25,
-        lambda h, x, c: 0.75 * h + 0.25 * x,
+    "mixture in place": (
+        lambda s, f, g, x: f.add_(torch.sigmoid(g) * (x - f)),
+        lambda h, x, c: h + x,
+    ),
+    "mixture of what is used again": (
+        lambda s, f, g, x: (lambda d: f + torch.sigmoid(g) * d + d)(x - f),
+        lambda h, x, c: 3 * h + 2 * x,
+    ),
+    "mask": (
+        lambda s, f, g, x: f + (s.mk[0] > 0) * (x - f),
+        lambda h, x, c: h * (1 + (torch.arange(WIDE) == 0)),
     ),
     "divided": (
         lambda s, f, g, x: f / torch.sqrt((f**2).mean(-1) + 1e-6)[:, :, None],
@@ -1190,9 +1198,46 @@ def test_one_gate_before_and_after_a_layer(f):
 def test_a_weight_that_carries_at_one_place_and_steers_at_another():
     class Shared(Gated):
         def forward(self, x):
-            return self.g(self.f(x)[..., :3].repeat(1, 1, 2) * torch.sigmoid(self.f(x)[..., :1]))
+            return self.g(
+                self.f(x)[..., :3].repeat(1, 1, 2)
+                * torch.sigmoid(self.f(x)[..., 2:]).repeat(1, 1, 2)[..., :6]
+            )
 
     net = seeded(lambda: Shared(None))
-    where = steering(net)  # the first three rows carry; the first steers besides
+    where = steering(net)  # the first three rows carry; the third steers besides
     assert list(where) == ["f.weight"]
     assert where["f.weight"].any(1).tolist() == [False] * 3 + [True] * 3
+
+
+ACTIVATIONS = [torch.sigmoid, torch.tanh, F.silu, F.gelu, F.relu, F.relu6, F.hardsigmoid]
+
+
+@pytest.mark.parametrize("second", ACTIVATIONS)
+@pytest.mark.parametrize("first", ACTIVATIONS)
+def test_a_layer_over_an_activated_signal_gates_it_or_nobody_does(first, second):
+    """The activation of the signal is behind both factors: it makes neither a gate."""
+
+    class Over(Gated):
+        def forward(self, x):
+            h = first(self.f(x))
+            return h * second(self.g(h))
+
+    net = seeded(lambda: Over(None))
+    if second is F.relu:
+        with pytest.raises(ValueError, match="do not know mul of 2 values of the input"):
+            sf.score(net, "synflow")
+    else:
+        assert list(steering(net)) == ["g.weight"]
+
+
+@pytest.mark.parametrize("view", [lambda y: y, lambda y: y.view(-1, TOKENS, WIDE)])
+def test_a_mixture_in_place_of_what_is_read_by_another_name_is_refused(view):
+    class InPlace(Gated):
+        def forward(self, x):
+            r = self.f(x)
+            y = view(r)
+            y += torch.sigmoid(self.g(x)) * (x - y)
+            return y + r
+
+    with pytest.raises(ValueError, match="in place on numbers that are read by another name"):
+        sf.score(seeded(lambda: InPlace(None)), "synflow")

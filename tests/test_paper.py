@@ -184,6 +184,14 @@ def test_slope_rejects(size, score, message):
         loglog_slope(size, score)
 
 
+def test_slopes_of_runs_that_nothing_or_one_name_tells_apart():
+    table = paper.figure5b()
+    both = pd.concat([table.assign(images=None), table.assign(images="photographs")])
+    assert len(paper.slope_by_epoch(both, "images")) == 2 * len(paper.slope_by_epoch(table))
+    with pytest.raises(ValueError, match=r"lacks the columns \['run'\]"):
+        paper.slope_by_epoch(table, ["run"])
+
+
 # Verdicts. Student's t with 2 degrees of freedom is 4.303, so the 95% interval of three numbers
 # m - d, m, m + d is m +- 4.303 d / sqrt(3) = m +- 2.484 d.
 

@@ -4,6 +4,7 @@ import doctest
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -41,6 +42,11 @@ def test_nonsense_is_refused_with_a_sentence(mine):
 def test_what_is_no_curve_is_refused(mine):
     with pytest.raises(ValueError, match="mine=.*expected"):
         curve(mine=mine)
+
+
+def test_a_series_is_a_curve_by_place():
+    assert curve(mine=pd.Series({100: 20.0, 10: 90.0})).value == [90, 20]
+    assert curve(mine=pd.Series([90.0, 20.0])).value == [90, 20]
 
 
 def test_a_choice_is_one_of_its_options():

@@ -60,6 +60,24 @@ def test_shuffling_refuses_what_it_does_not_know():
 
 # ---------------------------------------------------------------------------------- quotas
 
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: quotas.by_score({"a": [1.0, 2.0]}, {"a": 1}), r"scores\['a'\] is a list"),
+        (lambda: quotas.by_score([1.0], {"a": 1}), "scores is a list"),
+        (lambda: quotas.by_score({"a": torch.ones(2).to_sparse()}, {"a": 1}), "are sparse"),
+        (lambda: quotas.by_score({"a": torch.ones(2, dtype=torch.cfloat)}, {"a": 1}), "complex"),
+        (lambda: quotas.random({"a": 1}, {"a": 1}, 0), "model is a dict; expected a Module"),
+        (lambda: quotas.random(nn.Linear(2, 2), ["weight"], 0), "quotas is a list"),
+        (lambda: quotas.of(None), "masks is a NoneType; expected a Masks"),
+    ],
+)
+def test_what_is_no_quota_or_score_is_named(call, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        call()
+
+
 sizes = st.lists(st.integers(1, 40), min_size=2, max_size=6)
 
 

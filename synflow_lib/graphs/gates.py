@@ -40,8 +40,8 @@ class Signals:
     ) -> None:
         self.graph, self.modules, self.reached = graph, modules, reached
         self._carriers: dict[fx.Node, list[fx.Node]] = {}
-        for node in graph.nodes:  # in order: what is behind a node decides on it
-            self._carriers[node] = self._carriers_of(node)
+        for node in graph.nodes:  # in order: mostly what is behind a node decides on it
+            self.carriers(node)
 
     def module(self, node: fx.Node) -> nn.Module | None:
         return module_of(node, self.modules)
@@ -62,6 +62,9 @@ class Signals:
 
     def carriers(self, node: fx.Node) -> list[fx.Node]:
         """The arguments that paths run through; all of them, where no gate can be told."""
+        if node not in self._carriers:
+            self._carriers[node] = uses(node, self.reached)  # until it is known
+            self._carriers[node] = self._carriers_of(node)
         return self._carriers[node]
 
     def _carriers_of(self, node: fx.Node) -> list[fx.Node]:
@@ -73,8 +76,12 @@ class Signals:
         if len(signals) != 2:
             return signals
         left, right = signals
-        if _is_difference(node) and (self._bounds(right, left) or self._is_taken_back(node, right)):
-            return [left]
+        if _is_difference(node):
+            if self._bounds(right, left) or self._is_taken_back(node, right):
+                return [left]
+            for one, other in ((left, right), (right, left)):
+                if self._is_mixed(node, other):
+                    return [one]
         for one, other in ((left, right), (right, left)) if name in ("add", "sub") else ():
             if self._centres(node, other):
                 return [one]
@@ -118,8 +125,14 @@ class Signals:
         if rank == _INVERSE:
             return rank if self.roots[factor] <= self.roots[other] else 0
         # Halves of one activated signal gate neither, though a layer stands on one (gMLP).
-        plain = rank and not self.likeness(other)[0]
-        return 0 if plain and activation in upstream([other], self.carriers) else rank
+        return 0 if rank and activation in upstream([other], self._signals_behind) else rank
+
+    def _signals_behind(self, node: fx.Node) -> list[fx.Node]:
+        """As `carriers`, but not the gate of a constant: in its first step a cell gates a state."""
+        found = self.carriers(node)
+        given = any(n not in self.reached and not is_shape(n) for n in node.all_input_nodes)
+        gate = self.name(node) == "mul" and len(found) == 1 and given
+        return [] if gate and self.likeness(found[0])[0] == _SATURATED else found
 
     def likeness(self, node: fx.Node) -> tuple[int, fx.Node]:
         """How much ``node`` looks like a gate, 0 for not at all, and the activation it ends in."""
@@ -251,6 +264,32 @@ class Signals:
             self.name(user) == "add" and _has_no_factor(user) and other in uses(user, self.reached)
             for user in last.users
         )
+
+    def _is_mixed(self, difference: fx.Node, y: fx.Node) -> bool:
+        """Whether ``difference`` ends in y + g * (z - y) or y - g * (y - z) for a gate g.
+
+        That is g * z + (1 - g) * y, and in both y counts once.
+        """
+        product = self._user(difference)
+        if product is None or self.name(product) != "mul" or (total := self._user(product)) is None:
+            return False
+        gates = [n for n in uses(product, self.reached) if self._origin(n, False) is not difference]
+        if len(gates) != 1 or self.likeness(gates[0])[0] in (0, _INVERSE):
+            return False
+        name, terms = self.name(total), list(total.args[:2])
+        if argument(difference, "other", 1) is y:
+            fits = name == "add" and _has_no_factor(total)
+        else:
+            fits, terms = _is_difference(total), terms[:1]
+        return fits and y in [self._origin(n, False) for n in terms if n in self.reached]
+
+    def _user(self, node: fx.Node) -> fx.Node | None:
+        """The only node that uses ``node``, or what repeats it; None if there are several."""
+        while len(node.users) == 1:
+            node = next(iter(node.users))
+            if not self._repeats(node, signs=False):
+                return node
+        return None
 
     def _repeats(self, node: fx.Node, signs: bool = True) -> bool:
         """Whether ``node`` is its argument in another type or, with ``signs``, of another sign."""

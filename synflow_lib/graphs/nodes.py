@@ -167,76 +167,36 @@ def reduced(node: fx.Node, dimensions: int, place: int = 1) -> list[int]:
 
 
 def write_out_(graph: fx.Graph) -> None:
-    """Write operations as the products and sums that they are short for, so that they need no rule.
+    """Write ``addcmul`` and ``lerp`` as the products and sums they are short for: no need of rules.
 
-    ``addcmul`` is one, ``lerp`` another. ``y + g * (z - y)`` becomes ``g * z + (1 - g) * y``: the
-    same numbers, and in both y counts once. In place they stay: that changes what is read later.
+    In place they stay, as they change what is read later.
     """
-    for short in (_added_product, _mixed):
-        for node in list(graph.nodes):
-            called = node.op in ("call_function", "call_method") and node.kwargs.get("out") is None
-            in_place = str(getattr(node.target, "__name__", node.target)).endswith("_")
-            if not called or in_place:
-                continue
-            with graph.inserting_before(node):
-                total = short(graph, node)
-            if total is not None:
-                node.replace_all_uses_with(total)
-                graph.erase_node(node)
-
-
-def _added_product(graph: fx.Graph, node: fx.Node) -> fx.Node | None:
-    if name_of(node) != "addcmul":
-        return None
-    factors = argument(node, "tensor1", 1), argument(node, "tensor2", 2)
-    alpha = argument(node, "value", 3, 1)
-    terms = argument(node, "input", 0), _made(graph, operator.mul, factors, node)
-    return _made(graph, torch.add, terms, node, {} if alpha == 1 else {"alpha": alpha})
-
-
-def _mixed(graph: fx.Graph, node: fx.Node) -> fx.Node | None:
-    if (parts := _parts_of_mixture(node)) is None:
-        return None
-    y, z, weight = parts
-    signal = isinstance(weight, fx.Node)
-    rest = _made(graph, operator.sub, (1, weight), weight) if signal else 1 - weight
-    terms = [_made(graph, operator.mul, pair, node) for pair in ((weight, z), (rest, y))]
-    return _made(graph, torch.add, tuple(terms), node)
-
-
-def _made(graph: fx.Graph, target, args: tuple, like: fx.Node, how: dict | None = None) -> fx.Node:
-    node = graph.call_function(target, args, how)
-    node.meta = dict(like.meta)
-    return node
-
-
-def _parts_of_mixture(node: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node | float] | None:
-    """(y, z, g) of ``lerp(y, z, g)``, ``y + g * (z - y)`` and ``y - g * (y - z)``; else None."""
-    name = name_of(node)
-    if name == "lerp":
-        return argument(node, "input", 0), argument(node, "end", 1), argument(node, "weight", 2)
-    if name not in ("add", "sub") or not _is_plain(node):
-        return None
-    for y, product in (node.args, node.args[::-1])[: 1 + (name == "add")]:
-        if not _is_plain(product) or name_of(product) != "mul":
+    for node in list(graph.nodes):
+        called = node.op in ("call_function", "call_method") and node.kwargs.get("out") is None
+        in_place = str(getattr(node.target, "__name__", node.target)).endswith("_")
+        name = name_of(node)
+        if not called or in_place or node.meta.get("in_place") or name not in ("addcmul", "lerp"):
             continue
-        for weight, difference in (product.args, product.args[::-1]):
-            if _is_plain(difference) and name_of(difference) == "sub":
-                z, taken = difference.args[:: 1 if name == "add" else -1]
-                if taken is y and isinstance(weight, (fx.Node, int, float)):
-                    return y, z, weight
-    return None
 
+        def made(target, *args, node=node, **how) -> fx.Node:
+            new = graph.call_function(target, args, how)
+            new.meta = dict(node.meta)
+            return new
 
-def _is_plain(node: object) -> bool:
-    """Whether ``node`` computes with two arguments in their order and nothing else."""
-    return (
-        isinstance(node, fx.Node)
-        and node.op in ("call_function", "call_method")
-        and "rsub" not in str(node.target)
-        and len(node.args) == 2
-        and not node.kwargs
-    )
+        first = argument(node, "input", 0)
+        with graph.inserting_before(node):
+            if name == "addcmul":
+                factors = argument(node, "tensor1", 1), argument(node, "tensor2", 2)
+                product = made(operator.mul, *factors)
+                total = made(torch.add, first, product, alpha=argument(node, "value", 3, 1))
+            else:
+                weight = argument(node, "weight", 2)
+                signal = isinstance(weight, fx.Node)
+                rest = made(operator.sub, 1, weight) if signal else 1 - weight
+                second = made(operator.mul, weight, argument(node, "end", 1))
+                total = made(torch.add, made(operator.mul, rest, first), second)
+        node.replace_all_uses_with(total)
+        graph.erase_node(node)
 
 
 def as_list(value):

@@ -154,13 +154,15 @@ class Operations:
         return bool(self.steers | self.fixed.aside) or not {"gates", "attends"}.isdisjoint(effects)
 
     def steering_parameters(self) -> tuple[set[str], set[str]]:
-        """Names of the weights that steer, and of those that may do so with some rows.
+        """Names of the weights that only steer, and of those that may do so with some rows.
 
         One that is used twice may steer at one place and carry the signal at the other.
         """
         names = self.fixed.weights_of
-        whole = set().union(*(names[node] for node in self.steers | self.fixed.aside))
-        return whole, {n for node in self.on_path if self._is_split(node) for n in names[node]}
+        carried = set().union(*(names[node] for node in self.on_path))
+        aside = set().union(*(names[node] for node in self.steers | self.fixed.aside))
+        split = set().union(*(names[node] for node in self.on_path if self._is_split(node)))
+        return aside - carried, aside & carried | split
 
     def _is_split(self, node: fx.Node) -> bool:
         """Whether a part of a layer's output reaches a gate without passing another layer."""

@@ -183,7 +183,7 @@ def explained_errors(
             ) from error
         alone = "more than 1 value per channel" in why
         hint = _STATISTICS if alone else _TYPES if _of_types(error) else _SHAPES
-        if re.search(r"keyword argument|type 'str'|must be integers", why):
+        if re.search(r"forward\(\) got an unexpected keyword|new\(\).*type 'str'", why):
             hint = _NAMES
         raise ValueError(
             f"the network cannot run on an input of shape {shapes}: {why}.{hint}"

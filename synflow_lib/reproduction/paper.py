@@ -241,13 +241,18 @@ def slope_by_epoch(table: pd.DataFrame, by: Iterable[str] = ()) -> pd.DataFrame:
     Args:
         table: epoch, layer_size, mean_squared_weight, and the columns ``by`` that tell runs apart.
 
+    Raises:
+        ValueError: a column is missing.
+
     >>> slopes = slope_by_epoch(figure5b())
     >>> slopes["slope"].iloc[[0, -1]].round(2).tolist()
     [0.43, 0.59]
     """
-    keys = [*by, "epoch"]
+    keys = [*([by] if isinstance(by, str) else by), "epoch"]
+    if missing := {*keys, "layer_size", "mean_squared_weight"}.difference(table.columns):
+        raise ValueError(f"the table lacks the columns {sorted(missing)}; it has {[*table]}")
     rows = [
         (*key, loglog_slope(g["layer_size"], g["mean_squared_weight"]))
-        for key, g in table.groupby(keys, sort=False)
+        for key, g in table.groupby(keys, sort=False, dropna=False)
     ]
     return pd.DataFrame(rows, columns=[*keys, "slope"])

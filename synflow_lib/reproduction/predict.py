@@ -217,8 +217,9 @@ class Curve(Guess):
         super().__init__(question, span, mine)
 
     def checked(self, value, name="mine"):
-        if isinstance(value, Mapping) and set(value) == set(self.x):
-            value = [value[place] for place in self.x]
+        by_place = value.to_dict() if hasattr(value, "to_dict") else value  # of a Series
+        if isinstance(by_place, Mapping) and set(by_place) == set(self.x):
+            value = [by_place[place] for place in self.x]
         unfit = isinstance(value, (str, Mapping, Set)) or not hasattr(value, "__len__")
         values = [] if unfit else [*value]
         if len(values) != len(self.x):
