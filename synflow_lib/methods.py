@@ -78,6 +78,9 @@ class Saliency(Method):
             self.loss = copy.deepcopy(self.loss).to(work.flat.dtype)
         unfold_small_maps_(work.net, work.flat.dtype)
         work.net.train((context.mode or self.mode) == "train")
+        for module in work.net.modules():
+            if isinstance(module, BATCH_NORM):
+                module.register_forward_pre_hook(_shifted)
         for parameter in work.parameters:
             parameter.requires_grad_(True)
 
@@ -246,6 +249,20 @@ def _scalar(objective: Callable, output, y) -> Tensor:
             " something, such as detach, no_grad or argmax, stands between them"
         )
     return value.reshape(())
+
+
+def _shifted(norm: nn.Module, inputs: tuple) -> tuple | None:
+    """What enters BatchNorm less its first number in each channel, where the batch has the say.
+
+    BatchNorm does not see the shift. It makes zeros of a channel that is constant, as those of a
+    pruned network may be: their mean is rounded, so that one processor gives exact zeros behind
+    BatchNorm and another numbers as small as 1e-14, of which ReLU passes all gradients or none.
+    """
+    if not (norm.training or norm.running_mean is None) or not inputs or inputs[0].dim() < 2:
+        return None
+    x, *others = inputs
+    first = (slice(1), slice(None), *[slice(1)] * (x.dim() - 2))
+    return x - x.detach()[first], *others
 
 
 @contextlib.contextmanager

@@ -774,3 +774,24 @@ def test_grasp_names_what_has_no_second_derivative():
         sf.score(net, "grasp", batch)
     net[1] = nn.Hardswish()
     assert sf.score(net, "grasp", batch)["0.weight"].isfinite().all()
+
+
+@pytest.mark.parametrize("method", ["signed_snip", "grasp"])
+@pytest.mark.parametrize("maps", [False, True])
+def test_a_constant_unit_behind_batch_norm_is_zero_and_not_nearly_zero(method, maps):
+    """Its mean is rounded; what is left of it decided whether ReLU passes gradients or none."""
+    layer, norm = (nn.Conv2d, nn.BatchNorm2d) if maps else (nn.Linear, nn.BatchNorm1d)
+    one = {"kernel_size": 1} if maps else {}
+    for seed in range(20):
+        torch.manual_seed(seed)
+        net = nn.Sequential(
+            layer(2, 3, **one), norm(3), nn.ReLU(), layer(3, 3, **one), norm(3), nn.ReLU(),
+            *([nn.AdaptiveAvgPool2d(1), nn.Flatten()] if maps else []), nn.Linear(3, 2),
+        ).double()  # fmt: skip
+        x = torch.randn(7 + seed, 2, *([3, 3] if maps else []), dtype=torch.float64)
+        x[:, 1] = 0.1 + seed / 7
+        with torch.no_grad():
+            net[0].weight[0, 0] = 0  # its first unit sees the constant alone
+        scores = sf.score(net, method, (x, torch.arange(len(x)) % 2))
+        assert not scores["0.weight"][0].any() and not scores["3.weight"][:, 0].any()
+        assert scores["0.weight"][1:, 0].any() and scores["3.weight"][:, 1:].any()
