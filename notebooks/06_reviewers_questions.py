@@ -390,10 +390,10 @@ print(f"SynFlow ahead of SNIP at 10^2.5, 100 scorings each, by 5 percent: {rows[
 # **Verdict: both.** Iteration matters: SynFlow scored *once* collapses before all others, and SNIP that
 # scores a hundred times goes about 5 (convolutional) and 12 times (fully connected) further than SNIP that
 # scores once (geometric means; 3 to 16 by seed). At compression 100, each with its hundred scorings, it is
-# undecided which of the two trains better. But iteration alone does not prevent collapse. Random and magnitude gain nothing by it. GraSP becomes erratic: on the
-# convolutional network it is cut before compression 3, on the other one at 11 and 14 on two seeds and
-# between 790 and 950 on three. SNIP stops short of $\rho_{max}$ and trains worse than SynFlow at
-# $10^{2.5}$. The only one of the five that reaches the end is SynFlow, whose score is positive and conserved; theorem 3
+# undecided which of the two trains better. But iteration alone does not prevent collapse. Random and
+# magnitude gain nothing by it. GraSP loses: it is cut at 9 to 11 on the fully connected network
+# (scoring once at 111 to 142), and before 3 on the convolutional one (146 to 449). SNIP stops short of
+# $\rho_{max}$ and trains worse than SynFlow at $10^{2.5}$. The only one of the five that reaches the end is SynFlow, whose score is positive and conserved; theorem 3
 # (notebook 04) says when that is enough.
 
 # %% [markdown]
