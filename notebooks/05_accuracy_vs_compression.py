@@ -587,7 +587,7 @@ print(ahead_of_snip.beside(thousand["synflow"] - thousand["snip"]))
 # ### Figure 1's right half: VGG-16, until a weight a layer is left
 #
 # The same images and recipe, and VGG-16 (BN), the network of the paper's figure 1, from $10^{2.5}$ on (SynFlow
-# from $10^2$) to its $\rho_{max} = 10^{6.02}$. The thinnest train in minutes. The open markers are the paper's,
+# and GraSP from $10^2$) to its $\rho_{max} = 10^{6.02}$. The thinnest train in minutes. The open markers are the paper's,
 # on CIFAR-100: chance is 1 percent there and 10 here, so what can be compared is where a method stops.
 #
 # **Predict, then run.** Up to which compression does SynFlow learn something here, say 15 percent?
@@ -616,8 +616,9 @@ print(learns_to.beside(alive))
 
 # %% [markdown]
 # One seed a point, so no verdicts. SynFlow's networks reach 82, 78, 72, 63, 52, 38, 23 and 20 percent from
-# $10^2$ to $10^{5.5}$, where 47 weights are left in 14 layers. At $10^{2.5}$ SNIP, with 75 percent, and GraSP,
-# with 72, are behind SynFlow and magnitude at chance: the paper's order. From $10^4$ on
+# $10^2$ to $10^{5.5}$, where 47 weights are left in 14 layers. At $10^{2.5}$ SNIP, with 75 percent, GraSP,
+# with 72, and random, with 52, are behind SynFlow and magnitude is at chance: the paper's order of all five;
+# at $10^2$ GraSP, with 78, is behind SynFlow as well. From $10^4$ on
 # every other network is disconnected. The paper's SynFlow goes on beyond the others in the same way (10
 # percent of a hundred classes at $10^4$, 2 at $10^5$) and is at chance from $10^{5.25}$ on, ours from $10^6$
 # on, with 15 weights: connected, down to one weight a layer at $\rho_{max}$, by the fixed schedule and by
